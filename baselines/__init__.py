@@ -1,0 +1,1 @@
+"""Baselines: one file a method, each under the contract of soe_bench/method.py."""

@@ -1,0 +1,75 @@
+"""From run folders to the results folder: records and small CSVs, upserted by key, under a lock."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from soe_bench.data.corpus import Corpus
+from soe_bench.errors import UserError
+from soe_bench.files import write_text
+from soe_bench.records import KEY, read_lines
+
+CURVE = ("step", "tokens", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
+
+
+def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
+    """Raises UserError if the results folder is malformed or holds records of another build of the same corpus."""
+    for record in read_lines(results_dir / "records.jsonl") if (results_dir / "records.jsonl").exists() else []:
+        if record["data"] == data and record["data_fingerprint"] != fingerprint:
+            raise UserError(
+                f"{results_dir} holds records of the corpus {data} with fingerprint {record['data_fingerprint'][:12]}, "
+                f"this configuration gives {fingerprint[:12]}: choose another results_dir, or undo the change to the data"
+            )
+
+
+def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
+    """Upserts the records, curves and coefficients of finished runs, and the audits of their corpora.
+
+    Returns the number of records written. A run's rows replace its earlier ones; nothing else changes.
+    """
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(results_dir / ".lock"):
+        path = results_dir / "records.jsonl"
+        records = {_key(record): record for record in (read_lines(path) if path.exists() else [])}
+        curves, alphas, count = [], [], 0
+        for folder in folders:
+            own = read_lines(folder / "records.jsonl")
+            facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")} | {"seed": own[0]["seed_data"]}
+            records = {key: record for key, record in records.items() if record["run_id"] != facts["run_id"]}
+            records |= {_key(record): record for record in own}
+            count += len(own)
+            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            curves.append(_labelled(pd.DataFrame(rows, columns=CURVE), facts))
+            alphas.append(_labelled(pd.read_csv(folder / "alpha.csv"), facts))
+        write_text(path, "".join(json.dumps(records[key]) + "\n" for key in sorted(records)))
+        _upsert(results_dir / "curves.csv", curves, "run_id", ["run_id", "step"])
+        _upsert(results_dir / "alpha.csv", alphas, "run_id", ["run_id", "specialist", "expert"])
+        for name, order in (("domains", ["domain"]), ("specialists", ["specialist", "part"])):
+            tables = [_labelled(pd.read_csv(corpus.path / f"{name}.csv"),
+                                {"data_fingerprint": corpus.fingerprint, "data": corpus.name}) for corpus in corpora]
+            _upsert(results_dir / f"{name}.csv", tables, "data_fingerprint", ["data", *order])
+    return count
+
+
+def _key(record: dict) -> tuple[str, ...]:
+    return tuple(json.dumps(record[field]) for field in KEY)
+
+
+def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
+    for place, (name, value) in enumerate(fields.items()):
+        table.insert(place, name, value)
+    return table
+
+
+def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
+    """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
+    new = pd.concat([pd.read_csv(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
+    if path.exists():
+        old = pd.read_csv(path)
+        new = pd.concat([old[~old[owner].isin(new[owner])], new]) if len(old) else new
+    write_text(path, new.sort_values(order).to_csv(index=False, float_format="%.6g"))

@@ -1,0 +1,1 @@
+"""The corpus: sources, passages, tokenizer, embedder, domains, specialists, and the frozen artefact made of them."""

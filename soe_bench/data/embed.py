@@ -1,0 +1,70 @@
+"""The embedder: TF-IDF over words, reduced by truncated SVD to unit vectors. Fitted on generic training text only, saved without pickles."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix, vstack
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer
+from threadpoolctl import threadpool_limits
+
+# Words of two letters or more; each Japanese, Chinese or Korean character is a word of its own, because those scripts write no spaces.
+WORD = r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2,}"
+
+
+class Embedder:
+    """`terms`: V words; `idf` (V,) and `components` (V, d) float32."""
+
+    def __init__(self, terms: list[str], idf: np.ndarray, components: np.ndarray) -> None:
+        self.terms, self.idf, self.components = terms, idf, components
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], dimensions: int, maximum_terms: int, seed: int) -> "Embedder":
+        """Fit on `texts`; fewer dimensions where there are fewer texts or terms. The same texts and seed give the same numbers on one machine."""
+        counter = CountVectorizer(token_pattern=WORD, max_features=maximum_terms, min_df=2 if len(texts) > 100 else 1)
+        present = counter.fit_transform(texts)
+        terms = list(counter.get_feature_names_out())
+        idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1
+        embedder = cls(terms, idf.astype(np.float32), np.zeros((len(terms), 0), np.float32))
+        with threadpool_limits(1):  # the order of summation, hence the result, must not depend on the cores
+            svd = TruncatedSVD(min(dimensions, min(present.shape) - 1), random_state=seed).fit(embedder._weigh(present))
+        embedder.components = np.ascontiguousarray(svd.components_.T, dtype=np.float32)
+        return embedder
+
+    def embed(self, texts: Sequence[str], workers: int = 1) -> np.ndarray:
+        """(N, d) float32 vectors of length 1 (zero for a text without known words)."""
+        chunks = [texts[i:i + 2000] for i in range(0, len(texts), 2000)]
+        if not chunks:
+            return np.zeros((0, self.components.shape[1]), np.float32)
+        counts = Parallel(n_jobs=workers)(delayed(count)(self.terms, chunk) for chunk in chunks)
+        with threadpool_limits(1):
+            vectors = np.asarray(self._weigh(vstack(counts).tocsr()) @ self.components, dtype=np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def _weigh(self, counts: csr_matrix) -> csr_matrix:
+        """(1 + log count) * idf, rows of length 1."""
+        weighed = counts.astype(np.float32)
+        weighed.data = (1 + np.log(weighed.data)) * self.idf[weighed.indices]
+        norms = np.sqrt(np.asarray(weighed.multiply(weighed).sum(1)).ravel())
+        weighed.data /= np.repeat(np.maximum(norms, 1e-12), np.diff(weighed.indptr)).astype(np.float32)
+        return weighed
+
+    def save(self, folder: Path) -> None:
+        """embedder.safetensors and embedder.json."""
+        save_file({"idf": self.idf, "components": self.components}, folder / "embedder.safetensors")
+        (folder / "embedder.json").write_text(json.dumps({"word": WORD, "terms": self.terms}, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Embedder":
+        """The embedder that `save` wrote: the same numbers, so the same embeddings."""
+        tensors = load_file(folder / "embedder.safetensors")
+        return cls(json.loads((folder / "embedder.json").read_text())["terms"], tensors["idf"], tensors["components"])
+
+
+def count(terms: list[str], texts: Sequence[str]) -> csr_matrix:
+    """(N, V) number of times each of `terms` occurs in each text."""
+    return CountVectorizer(token_pattern=WORD, vocabulary=terms).transform(texts)

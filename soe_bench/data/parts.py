@@ -1,0 +1,105 @@
+"""Which document goes where: specialists by rule, four parts disjoint by document, and generic held-out text."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from soe_bench.data.documents import Document
+from soe_bench.data.passages import cut
+from soe_bench.errors import UserError
+
+GENERIC = "generic"
+PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier part stays
+
+
+def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, list[Document]]:
+    """specialist -> its documents (and "generic" -> all others), in hash order.
+
+    A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no `exclude` glob). Of those, documents
+    worth `generic_share` of the characters go to the generic text, so that a domain for them exists. UserError where a rule matches nothing.
+    """
+    groups: dict[str, list[Document]] = defaultdict(list)
+    for document in sorted(documents, key=lambda d: d.order):
+        groups[next((name for name, rule in specialists.items() if _matches(rule, document)), GENERIC)].append(document)
+    for name, rule in specialists.items():
+        if not groups[name]:
+            raise UserError(f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns")
+        left = rule.get("generic_share", 0.0) * sum(d.characters for d in groups[name])
+        kept = []
+        for document in groups[name]:
+            group = groups[GENERIC] if document.characters <= left else kept
+            group.append(document)
+            left -= document.characters if group is not kept else 0
+        groups[name] = kept
+    groups[GENERIC].sort(key=lambda d: d.order)
+    return dict(groups)
+
+
+def _matches(rule: DictConfig, document: Document) -> bool:
+    def any_of(key: str) -> bool:
+        return any(fnmatchcase(document.path, pattern) for pattern in rule.get(key, []))
+
+    return fnmatchcase(document.source, rule.source) and any_of("match") and not any_of("exclude")
+
+
+def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
+    """One row a passage: source, path, specialist, part, text; in the order in which duplicates are looked for (test first, generic training text last)."""
+    rows: list[tuple] = []
+    for name, documents in groups.items():
+        if name == GENERIC:
+            for source in sorted({d.source for d in documents}):
+                rows += _generic(source, [d for d in documents if d.source == source], data)
+        else:
+            rows += _specialist(name, documents, data)
+    table = pd.DataFrame(rows, columns=["source", "path", "specialist", "part", "text"])
+    order = table.part.map(PRIORITY.index) + len(PRIORITY) * ((table.specialist == GENERIC) & (table.part == "train"))
+    return table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def spread(items: Sequence, limit: int) -> list:
+    """At most `limit` items, evenly spaced, the first included."""
+    return list(items) if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
+
+
+def _specialist(name: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
+    """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its others are dropped."""
+    parts = data.parts
+    left = {part: (parts[part].characters, max(1, round(parts[part].share * len(documents)))) for part in ("test", "validation")}
+    left["estimate"] = (float("inf"), min(parts.estimate.documents, max(1, round(parts.estimate.share * len(documents)))))
+    for document in documents:
+        part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
+        texts = cut(document.pieces, data.passage_characters)
+        if part != "train":
+            texts = spread(texts, parts[part].passages_per_document)
+            left[part] = (left[part][0] - sum(map(len, texts)), left[part][1] - 1)
+        yield from ((document.source, document.path, name, part, text) for text in texts)
+
+
+def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
+    """Hash order: a share of the documents of each source is held out, the rest is training text up to a cap."""
+    generic = data.parts.generic
+    left = {part: (generic[part].characters_per_source, round(generic[part].share * len(documents))) for part in ("test", "validation")}
+    room = generic.train.characters_per_source
+    for document in documents:
+        part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
+        texts = cut(document.pieces, data.passage_characters)
+        if part != "train":
+            texts = spread(texts, generic[part].passages_per_document)
+            left[part] = (left[part][0] - sum(map(len, texts)), left[part][1] - 1)
+        elif room <= 0:
+            continue
+        else:
+            room -= document.characters
+        yield from ((document.source, document.path, GENERIC, part, text) for text in texts)
+
+
+def trim(table: pd.DataFrame, parts: DictConfig) -> pd.DataFrame:
+    """Drop what exceeds `parts.test.tokens` and `parts.validation.tokens` (column `tokens`) for each specialist; dropped text goes nowhere."""
+    keep = pd.Series(True, index=table.index)
+    for part in ("test", "validation"):
+        rows = table[(table.part == part) & (table.specialist != GENERIC)]
+        keep[rows.index] = rows.groupby("specialist").tokens.cumsum() <= parts[part].tokens
+    return table[keep].reset_index(drop=True)

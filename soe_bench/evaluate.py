@@ -1,0 +1,119 @@
+"""Evaluation: the loss of a model on held-out documents, and of a method on every specialist."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import nn
+
+from soe_bench.data.corpus import Corpus
+from soe_bench.errors import UserError
+from soe_bench.method import Method
+from soe_bench.specialize import CONTROLS, domain_weights
+
+IGNORED = -100  # target of padding
+WINDOWS = 64  # windows a forward pass: bounds the memory of the logits
+
+
+def windows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts each document into windows of `length` predictions: inputs and targets (N, length), document index (N,).
+
+    Context starts afresh in each window. Every token but a document's first (end of text) is predicted exactly once.
+    """
+    inputs, targets, owners = [], [], []
+    for index, tokens in enumerate(documents):
+        for start in range(0, len(tokens) - 1, length):
+            piece = tokens[start : start + length + 1].astype(np.int64)
+            padding = length + 1 - len(piece)
+            inputs.append(np.pad(piece[:-1], (0, padding)))
+            targets.append(np.pad(piece[1:], (0, padding), constant_values=IGNORED))
+            owners.append(index)
+    if not inputs:
+        raise UserError("the documents hold no token to predict: give longer documents")
+    return np.stack(inputs), np.stack(targets), np.array(owners)
+
+
+@torch.no_grad()
+def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Summed loss in nats (D,) and number of predicted tokens (D,) of each document (arrays of token ids)."""
+    device = next(model.parameters()).device
+    inputs, targets, owners = windows(documents, length)
+    nats = np.zeros(len(documents))
+    for start in range(0, len(inputs), WINDOWS):
+        batch = slice(start, start + WINDOWS)
+        target = torch.from_numpy(targets[batch]).to(device)
+        logits = model(torch.from_numpy(inputs[batch]).to(device))
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none")
+        np.add.at(nats, owners[batch], loss.view(target.shape).sum(1, dtype=torch.float64).cpu().numpy())
+    tokens = np.zeros(len(documents), dtype=np.int64)
+    np.add.at(tokens, owners, (targets != IGNORED).sum(1))
+    return nats, tokens
+
+
+def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, float | int | None]:
+    """The loss fields of a record. `size` is the text's length in bytes.
+
+    `loss_se_documents` is the standard error of the ratio nats/tokens over documents (linearised); None for one.
+    """
+    total, count, documents = float(nats.sum()), int(tokens.sum()), len(nats)
+    loss = total / count
+    error = None
+    if documents > 1:
+        error = math.sqrt(documents / (documents - 1) * np.square(nats - loss * tokens).sum()) / count
+    return {
+        "loss": loss,
+        "nats_sum": total,
+        "tokens": count,
+        "bytes": size,
+        "documents": documents,
+        "loss_se_documents": error,
+        "bits_per_byte": total / math.log(2) / size,
+        "perplexity": math.exp(loss),
+    }
+
+
+def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
+    """Mean over the specialists of the loss on the first evaluate.curve_tokens tokens of their validation parts."""
+    losses = []
+    for name in corpus.specialists:
+        model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None)
+        tokens = np.concatenate([tokens for _, tokens, _ in corpus.documents(name, "validation")])
+        nats, count = document_losses(model, [tokens[: cfg.evaluate.curve_tokens]], cfg.train.length)
+        losses.append(nats.sum() / count.sum())
+    return float(np.mean(losses))
+
+
+def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> list[dict]:
+    """The varying fields of every record of a run: specialists x parts, and the controls on the test part."""
+    records = []
+    for name in [*corpus.specialists, "generic"]:
+        own = "none" if not method.takes_h else "h_0" if name == "generic" else "estimate"
+        cells = [("validation", own), ("test", own)]
+        if method.takes_h and name != "generic":
+            cells += [("test", control) for control in CONTROLS]
+        for part, h_source in cells:
+            model = method.specialist(domain_weights(corpus, name, h_source))
+            documents = corpus.documents(name, part)
+            nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
+            estimated = h_source == "estimate"
+            records.append({
+                "specialist": name, "part": part, "budget_tokens": 0, "h_source": h_source,
+                "estimator": "nearest_centroid" if estimated else None,
+                "n_documents": len(corpus.documents(name, "estimate")) if estimated else None, "document_draw": None,
+                **summarize(nats, tokens, sum(size for _, _, size in documents)),
+            })
+    return records
+
+
+def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:
+    """Coefficients at each specialist's estimated h: specialist, expert, alpha. Empty for a method without experts."""
+    rows = []
+    for name in [*corpus.specialists, "generic"] if method.n_experts else []:
+        alpha = method.coefficients(domain_weights(corpus, name, "estimate")[None])[0]
+        rows += [(name, expert, value) for expert, value in enumerate(alpha.tolist())]
+    return pd.DataFrame(rows, columns=["specialist", "expert", "alpha"])

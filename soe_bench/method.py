@@ -1,0 +1,140 @@
+"""The method contract: what train.py, evaluate.py and records.py need of a method, and dense training.
+
+A method is one class named by `_target_` in conf/method/<name>.yaml. The one training loop (train.py) asks it at each
+step for the domain weights to train on, samples the batch from them, and hands it back for the update.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from soe_bench.flat import Flat, forward_at
+from soe_bench.optim import Bank, Optimizer
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every method is built from: the same base initialisation, budget and optimizer for all.
+
+    `base` is the model at its initialisation (from seeds.init); a step is `draws` draws of domain weights with
+    `sequences` sequences of `length` tokens in all; `h_0` (k,) are the generic weights.
+    """
+
+    base: nn.Module
+    h_0: np.ndarray
+    length: int
+    sequences: int
+    draws: int
+    optimizer: Optimizer
+    precision: str = "float32"
+    seed: int = 0
+
+
+class Method(ABC):
+    """A way to get a specialist for any domain weights h. The constructor takes the configuration only."""
+
+    n_experts = 0
+    takes_h = False  # whether the specialist depends on h
+    pi = "h_0"  # the law of its training weights, in words
+
+    def __init__(self, name: str, learning_rate: float) -> None:
+        self.label = name
+        self.learning_rate = learning_rate
+
+    @abstractmethod
+    def build(self, setup: Setup) -> None:
+        """Makes the parameters, all from the base initialisation of the seed."""
+
+    @abstractmethod
+    def domain_weights(self, rng: np.random.Generator) -> np.ndarray:
+        """(R, k) domain weights to train on at this step."""
+
+    @abstractmethod
+    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+        """One step (from 1) on tokens (R, B, T + 1) drawn from weights (R, k); returns the loss in nats/token.
+
+        `rate` is the learning rate of this step. Raises FloatingPointError, with nothing changed, if the loss or the
+        gradient is not finite.
+        """
+
+    @abstractmethod
+    def specialist(self, h: np.ndarray | None) -> nn.Module:
+        """One ordinary model for the domain weights h (k,); None stands for "without domain information"."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the training state under its checkpoint name; loading copies into them."""
+
+    @abstractmethod
+    def cost(self) -> dict[str, int]:
+        """flops_per_step, stored_parameters (trained once), deployed_parameters (one specialist), and
+        state_bytes (parameters, moments and gradients held in training)."""
+
+
+def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
+    """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1)."""
+    theta = theta.detach().requires_grad_()
+    with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = forward_at(module, flat, theta, tokens[..., :-1])
+    loss = F.cross_entropy(logits.to(theta.dtype).flatten(0, -2), tokens[..., 1:].flatten())
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()}")
+    return loss.item(), torch.autograd.grad(loss, theta)[0]
+
+
+def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
+    """A copy of `module` with the parameters theta (P,)."""
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter, value in zip(module.parameters(), flat.unflatten(theta).values(), strict=True):
+            parameter.copy_(value)
+    return module.requires_grad_(False)
+
+
+def forward_flops(module: nn.Module, length: int) -> int:
+    """Counted FLOPs (matrix products and attention) of one sequence of `length` tokens, forward."""
+    tokens = torch.zeros(1, length, dtype=torch.long, device=next(module.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(tokens)
+    return counter.get_total_flops()
+
+
+class Dense(Method):
+    """One ordinary model, trained on the mixtures that a subclass names in `domain_weights`."""
+
+    def build(self, setup: Setup) -> None:
+        self.setup = setup
+        self.flat = Flat(setup.base)
+        self.shared = Bank(self.flat.flatten(setup.base)[None], self.flat.decay_mask())
+
+    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+        optimizer = self.setup.optimizer
+        loss, grad = gradient(self.setup.base, self.flat, self.shared.value, tokens.flatten(0, 1)[None],
+                              self.setup.precision)
+        one = torch.ones_like(grad[:, :1])
+        grad *= optimizer.clip_scale(self.shared.gradient_squared_norm(one, grad))
+        self.shared.adamw_(one, grad, step, rate, optimizer)
+        return loss
+
+    def specialist(self, h: np.ndarray | None) -> nn.Module:
+        return with_parameters(self.setup.base, self.flat, self.shared.value[0])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.shared.tensors("shared")
+
+    def cost(self) -> dict[str, int]:
+        size, element = self.flat.size, self.shared.value.element_size()
+        return {
+            "flops_per_step": 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length),
+            "stored_parameters": size,
+            "deployed_parameters": size,
+            "state_bytes": 5 * size * element,  # parameters, two moments, gradient, base
+        }

@@ -1,0 +1,93 @@
+"""Domain weights h, their meta-distribution pi, and batches of mix(h) (Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from soe_bench.errors import UserError
+
+
+def check_weights(h: np.ndarray, k: int) -> np.ndarray:
+    """Returns h as float64 (k,). Raises UserError unless it is a point of the simplex of k domains."""
+    h = np.asarray(h, dtype=np.float64)
+    if h.shape != (k,):
+        raise UserError(f"domain weights have shape {h.shape}, the corpus has {k} domains: give {k} weights")
+    if not np.all(np.isfinite(h)) or h.min() < 0 or abs(h.sum() - 1) > 1e-6:
+        raise UserError(f"domain weights are off the simplex (least {h.min():.3g}, sum {h.sum():.6g}): they must be "
+                        "non-negative and sum to 1")
+    return h
+
+
+@dataclass(frozen=True)
+class MetaDistribution:
+    """The law pi of the domain weights in training. The paper's law is not confirmed; this one is ours.
+
+    A share `generic_share` of the draws is h_0. The others have a support of 1..max_support domains (its size uniform),
+    drawn without replacement by the law `domains` (`uniform` or `h_0`), with Dirichlet(concentration) weights on it.
+    """
+
+    max_support: int
+    domains: str
+    concentration: float
+    generic_share: float
+
+    def __post_init__(self) -> None:
+        if self.domains not in ("uniform", "h_0"):
+            raise UserError(f"meta-distribution: domains is {self.domains!r}; it must be 'uniform' or 'h_0'")
+        if self.max_support < 1 or self.concentration <= 0 or not 0 <= self.generic_share <= 1:
+            raise UserError("meta-distribution: max_support must be >= 1, concentration > 0, generic_share in [0, 1]")
+
+    def __str__(self) -> str:
+        return (f"support 1..{self.max_support} by {self.domains}, Dirichlet({self.concentration:g}), "
+                f"{self.generic_share:.0%} h_0")
+
+    def sample(self, rng: np.random.Generator, draws: int, h_0: np.ndarray) -> np.ndarray:
+        """(draws, k) domain weights."""
+        k = len(h_0)
+        weights = np.zeros((draws, k))
+        law = None if self.domains == "uniform" else h_0
+        for row in weights:
+            if rng.random() < self.generic_share:
+                row[:] = h_0
+                continue
+            support = rng.choice(k, size=rng.integers(1, min(self.max_support, k) + 1), replace=False, p=law)
+            row[support] = rng.dirichlet(np.full(len(support), self.concentration))
+        return weights
+
+
+class Mixture:
+    """mix(h) = sum_i h_i D_i over the corpus: each sequence comes from domain i with probability h_i (Algorithm 1).
+
+    The t-th sequence taken from domain i depends on `seed`, i and t only, so it is the same for every method. `taken`
+    (k,) counts the sequences taken so far: with the seed it is the sampler's whole state.
+    """
+
+    def __init__(self, streams: list[np.ndarray], length: int, seed: int) -> None:
+        self.streams, self.length, self.seed = streams, length, seed
+        self.sizes = np.array([(len(stream) - 1) // length for stream in streams])
+        if self.sizes.min() < 1:
+            raise UserError(f"domain {int(self.sizes.argmin())} is shorter than one sequence of {length} tokens: "
+                            "raise data.minimum_domain_tokens or lower train.length")
+        self.taken = np.zeros(len(streams), dtype=np.int64)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """(k,) passes over each domain so far."""
+        return self.taken / self.sizes
+
+    def _next(self, domain: int) -> np.ndarray:
+        epoch, place = divmod(int(self.taken[domain]), int(self.sizes[domain]))
+        self.taken[domain] += 1
+        if self._orders.get(domain, (-1, None))[0] != epoch:
+            order = np.random.default_rng([self.seed, domain, epoch]).permutation(self.sizes[domain])
+            self._orders[domain] = (epoch, order)
+        start = self._orders[domain][1][place] * self.length
+        return self.streams[domain][start : start + self.length + 1]
+
+    def batch(self, rng: np.random.Generator, weights: np.ndarray, sequences: int) -> np.ndarray:
+        """weights (R, k) -> tokens (R, sequences, length + 1), int64."""
+        domains = [rng.choice(len(h), size=sequences, p=h) for h in weights]
+        return np.stack([np.stack([self._next(i) for i in row]) for row in domains]).astype(np.int64)

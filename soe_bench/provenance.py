@@ -1,0 +1,48 @@
+"""Where a number comes from: commit, device, peak memory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+
+def reset_peak_memory() -> None:
+    """Starts a new peak, where Linux lets us: a worker process runs several jobs."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def peak_memory(device: str) -> int:
+    """Peak memory in bytes: of the accelerator, else the resident memory of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def device_name(device: str) -> str:
+    """The accelerator's name, or the processor's architecture."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu {platform.machine()}"
+
+
+def git_state() -> dict:
+    """commit and dirty of the checkout this package runs from; null outside of one."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}

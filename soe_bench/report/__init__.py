@@ -1,0 +1,1 @@
+"""Tables and figures from the committed files of a results folder alone: no torch, no network, no W&B."""

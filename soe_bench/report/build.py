@@ -1,0 +1,86 @@
+"""Collects every table and figure of a results folder, writes them or compares them with what is on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from soe_bench.report.audit import deviations_table, domains_table, specialists_table
+from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.domains import domains_charts
+from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.load import Results
+from soe_bench.report.output import Table, to_csv, write_atomic
+from soe_bench.report.style import Chart, render, style
+from soe_bench.report.tables import MEASURES, controls_table, difference_table, main_table
+from soe_bench.report.view import make_views
+
+IMAGES = ("png", "svg")
+
+
+def write(results: Results, say: Callable[[str], None] = print) -> None:
+    """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for each that was skipped."""
+    tables, charts, skipped = collect(results)
+    for path, text in _texts(results.folder, tables, charts).items():
+        write_atomic(path, text.encode())
+    with style():
+        for chart in charts:
+            for kind, image in render(chart.draw()).items():
+                write_atomic(results.folder / "figures" / f"{chart.name}.{kind}", image)
+    for line in skipped:
+        say(line)
+    say(f"{results.folder}: wrote {len(tables)} tables and {len(charts)} figures")
+
+
+def check(results: Results) -> list[str]:
+    """One line for each table or figure CSV that differs, each file that is not there, each that nothing writes."""
+    tables, charts, _ = collect(results)
+    expected = _texts(results.folder, tables, charts)
+    images = {results.folder / "figures" / f"{chart.name}.{kind}" for chart in charts for kind in IMAGES}
+    lines = [
+        f"differs: {path}" for path, text in expected.items() if path.is_file() and path.read_bytes() != text.encode()
+    ]
+    lines += [f"missing: {path}" for path in sorted({*expected, *images}) if not path.is_file()]
+    found = {
+        path
+        for kind in ("tables", "figures")
+        for path in (results.folder / kind).glob("*")
+        if path.suffix in (".csv", ".md", ".png", ".svg")
+    }
+    return lines + [f"written by nothing, remove it: {path}" for path in sorted(found - {*expected, *images})]
+
+
+def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
+    """Every table and chart that has data, and a line for each that has none."""
+    views = make_views(results)
+    found: dict[str, list] = {}
+    for view in views:
+        for measure, (name, _) in MEASURES.items():
+            found.setdefault(f"table {name}", []).append(main_table(view, measure))
+        found.setdefault("table difference", []).append(difference_table(view))
+        found.setdefault("table controls", []).append(controls_table(view))
+        found.setdefault("figure experts", []).append(experts_chart(view))
+        found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
+        found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
+        found.setdefault("figure specialists", []).append(specialists_chart(view))
+    for name, make in (
+        ("domains", domains_table),
+        ("specialists", specialists_table),
+        ("deviations", deviations_table),
+    ):
+        rows = getattr(results, name)
+        found[f"table {name}"] = [make(rows) if rows is not None else None]
+    found["figure domains"] = domains_charts(results.domains, results.specialists)
+    made = [item for items in found.values() for item in items if item is not None]
+    skipped = [f"skipped {name}: no data for it yet" for name, items in found.items() if not any(items)]
+    return (
+        [item for item in made if isinstance(item, Table)],
+        [item for item in made if isinstance(item, Chart)],
+        skipped,
+    )
+
+
+def _texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:
+    texts = {folder / "tables" / f"{table.name}.csv": table.csv() for table in tables}
+    texts |= {folder / "tables" / f"{table.name}.md": table.markdown() for table in tables}
+    return texts | {folder / "figures" / f"{chart.name}.csv": to_csv(chart.frame) for chart in charts}

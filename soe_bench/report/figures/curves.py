@@ -1,0 +1,78 @@
+"""Training curves: validation loss on the specialists, and training loss, against tokens."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from soe_bench.report.stats import mean
+from soe_bench.report.style import Chart, colours, footer, with_seeds
+from soe_bench.report.view import View
+
+SMOOTHING = 0.05  # of the logged points: the window of the running mean of the training loss
+
+
+def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
+    """None if no run of the view has a curve."""
+    if curves is None:
+        return None
+    rows = curves[curves.run_id.isin(view.labels.keys())]
+    frame = rows.assign(label=rows.run_id.map(view.labels))[
+        ["label", "seed", "tokens", "train_loss", "validation_loss"]
+    ]
+    rank = {label: i for i, label in enumerate(view.order)}
+    frame = frame.sort_values(
+        ["label", "seed", "tokens"],
+        key=lambda column: column.map(rank) if column.name == "label" else column,
+        kind="stable",
+        ignore_index=True,
+    )
+    return Chart("curves" + view.suffix, frame, lambda: _draw(view, frame)) if len(frame) else None
+
+
+def _draw(view: View, frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(11.5, 4.6))
+    left, right = figure.subplots(1, 2)
+    palette = colours(view)
+    for label, group in frame.groupby("label", sort=False):
+        _lines(left, group, "validation_loss", palette[label], with_seeds(label, group.seed.nunique()))
+        _lines(right, group, "train_loss", palette[label])
+    for axes, column in ((left, "validation_loss"), (right, "train_loss")):
+        axes.set_ylim(_limits(frame[column].dropna()))
+        axes.grid(axis="y")
+        axes.set_xlabel("training tokens (millions)")
+    left.set_ylabel("validation loss (nats/token)")
+    left.set_title("Validation text, mean over specialists")
+    right.set_ylabel("training loss (nats/token)")
+    right.set_title("Training text: a different mixture for each method")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    footer(
+        figure,
+        f"Bold: mean over seeds; thin: single seeds; training loss: running mean over {SMOOTHING:.0%} of the run. "
+        "Training losses are not comparable\nbetween methods: generic trains at h_0, the soup on draws of pi. "
+        f"{view.title}",
+    )
+    return figure
+
+
+def _lines(axes: Axes, group: pd.DataFrame, column: str, colour: object, label: str | None = None) -> None:
+    """Each seed thin, their mean bold where every seed has a value. The training loss is smoothed."""
+    seeds = {seed: _values(rows, column) for seed, rows in group.groupby("seed")}
+    table = pd.DataFrame(seeds).dropna()
+    if len(seeds) > 1:
+        for values in seeds.values():
+            axes.plot(values.index / 1e6, values, color=colour, linewidth=0.7, alpha=0.45)
+    axes.plot(table.index / 1e6, [mean(row) for row in table.to_numpy()], color=colour, linewidth=1.9, label=label)
+
+
+def _values(rows: pd.DataFrame, column: str) -> pd.Series:
+    values = rows.dropna(subset=column).drop_duplicates("tokens").set_index("tokens")[column]
+    window = max(1, round(SMOOTHING * len(values))) if column == "train_loss" else 1
+    return values.rolling(window, min_periods=1).mean()
+
+
+def _limits(values: pd.Series) -> tuple[float, float] | None:
+    """From just under the lowest loss to where most of the curve lies: the first steps would flatten the rest."""
+    if values.empty:
+        return None
+    low, high = values.min(), values.quantile(0.9)
+    return low - 0.08 * (high - low), high + 0.35 * (high - low)

@@ -1,0 +1,194 @@
+"""The tables of results: methods against specialists, controls, paired differences to generic."""
+
+import pandas as pd
+
+from soe_bench.report.output import Table, fixed
+from soe_bench.report.stats import BOOTSTRAP_SEED, RESAMPLES, Difference, Interval, mean, paired_difference, t_interval
+from soe_bench.report.view import GENERIC_TEXT, MISSING, View
+
+MOST_EPOCHS = 4
+CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
+MEASURES = {
+    "loss": ("main", "Loss on each specialist's test text (nats/token)"),
+    "bits_per_byte": ("main_bits_per_byte", "Bits per byte on each specialist's test text"),
+}
+INTERVALS = (
+    "over seeds: 95 % t-interval, paired by seed, n in `seeds`; over specialists: 95 % percentile bootstrap "
+    f"({RESAMPLES} resamples, generator seed {BOOTSTRAP_SEED}) of the differences averaged over seeds, "
+    "n in `specialists`"
+)
+VERDICT = (
+    "verdict: better or worse only if both intervals lie on that side of 0, not separated otherwise (one seed has no "
+    "interval)"
+)
+
+
+def main_table(view: View, measure: str) -> Table:
+    """Methods x specialists at budget 0: mean over seeds, macro mean with its interval over seeds, generic text."""
+    name, title = MEASURES[measure]
+    cells = view.cells()
+    rows = [_main_row(view, cells[cells.label == label], label, measure) for label in view.order]
+    frame = pd.DataFrame(rows)
+    return Table(
+        name + view.suffix,
+        f"{title}, {view.title}",
+        frame,
+        notes=_main_notes(view, cells),
+        marked=_best_by_column(frame, ["mean", *view.specialists, "generic text"]),
+        turned=True,
+    )
+
+
+def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str) -> dict[str, str]:
+    values = cells.set_index(["specialist", "seed"])[measure]
+    groups = {specialist: list(group) for specialist, group in values.groupby("specialist")}
+    counts = sorted({len(group) for group in groups.values()}) or [0]
+    means = view.seed_means(values[values.index.get_level_values("specialist") != GENERIC_TEXT])
+    interval = None if means is None else t_interval(means)
+    cell = {
+        name: fixed(mean(groups[name]), 4) if name in groups else MISSING for name in [*view.specialists, GENERIC_TEXT]
+    }
+    return {
+        "method": label,
+        "seeds": "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
+        "mean": MISSING if means is None else fixed(mean(means)),
+        "mean low": fixed(interval.low) if interval else "",
+        "mean high": fixed(interval.high) if interval else "",
+        **{name: cell[name] for name in view.specialists},
+        "generic text": cell[GENERIC_TEXT],
+        "flag": f"over {MOST_EPOCHS} epochs" if (cells.max_epochs > MOST_EPOCHS).any() else "",
+    }
+
+
+def _main_notes(view: View, cells: pd.DataFrame) -> list[str]:
+    notes = [
+        "part test, budget 0 (nothing of the specialist's own text trained on), h from its estimate part, the generic "
+        "text at h_0; mean over seeds, bold = the lowest",
+        "seeds: number of seeds a cell rests on (lowest-highest); mean: over the specialists, not the generic text; "
+        "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
+        f"{MISSING}: no record, and no mean over a row with a hole",
+        f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
+    ]
+    return [*notes, *provenance(cells)]
+
+
+def provenance(cells: pd.DataFrame) -> list[str]:
+    """What the numbers come from, out of the records themselves."""
+    commits = sorted(
+        {commit[:12] + ("+dirty" if dirty else "") for commit, dirty in zip(cells.commit, cells.dirty, strict=True)}
+    )
+    return [
+        f"data fingerprint {', '.join(sorted({value[:12] for value in cells.data_fingerprint}))}; "
+        f"commits stored in the records: {', '.join(commits)}; device: {'; '.join(sorted(set(cells.device)))}",
+        "deviations.csv lists every setting that is not confirmed by the paper",
+    ]
+
+
+def _best_by_column(frame: pd.DataFrame, columns: list[str]) -> frozenset[tuple[int, int]]:
+    best = set()
+    for column in columns:
+        values = [(float(value), i) for i, value in enumerate(frame[column]) if value != MISSING]
+        if len(values) > 1:
+            best |= {(i, frame.columns.get_loc(column)) for value, i in values if value == min(values)[0]}
+    return frozenset(best)
+
+
+def difference_table(view: View) -> Table | None:
+    """Paired difference to generic for each method; None if there is nothing to compare."""
+    rows = []
+    for label in view.order:
+        if difference := view.to_generic(label):
+            rows.append({"method": label, **difference_cells(difference, len(view.specialists))})
+    notes = [
+        "method minus generic on the same specialist and seed, mean over both; negative: the method is better",
+        INTERVALS,
+        "specialists better: with a difference below 0, averaged over seeds",
+        VERDICT,
+    ]
+    return (
+        Table(
+            "difference" + view.suffix,
+            f"Difference to generic (nats/token), {view.title}",
+            pd.DataFrame(rows),
+            [*notes, *provenance(view.cells())],
+        )
+        if rows
+        else None
+    )
+
+
+def difference_cells(difference: Difference, n_specialists: int) -> dict[str, str]:
+    """The columns of one difference: mean, both intervals, what it rests on, verdict."""
+    return {
+        "difference": fixed(difference.mean),
+        **_bounds("seeds", difference.over_seeds),
+        **_bounds("specialists", difference.over_specialists),
+        "seeds": str(len(difference.by_seed)),
+        "specialists": f"{len(difference.by_specialist)} of {n_specialists}",
+        "specialists better": str(int((difference.by_specialist < 0).sum())),
+        "verdict": difference.verdict,
+    }
+
+
+def _bounds(unit: str, interval: Interval | None) -> dict[str, str]:
+    return {
+        f"{unit} low": fixed(interval.low) if interval else "",
+        f"{unit} high": fixed(interval.high) if interval else "",
+    }
+
+
+def controls_table(view: View) -> Table | None:
+    """Loss of each method that takes h under its estimate and under the controls; None if no control is recorded."""
+    rows = []
+    for label in view.order:
+        present = set(view.records[view.records.label == label].h_source) & set(CONTROLS)
+        if present - {"estimate", "h_0"}:
+            rows += [
+                _control_row(view, label, h_source)
+                for h_source in CONTROLS
+                if h_source in present | set(CONTROLS) - {"tuned"}
+            ]
+    notes = [
+        "h: estimate = each specialist's own; tuned = on validation; uniform; shuffled = another specialist's; "
+        "h_0 = generic weights for all; zero = no expert, S alone",
+        "loss: mean over specialists and seeds; difference: to the same method's estimate, paired; positive: the "
+        "control is worse",
+        INTERVALS,
+        VERDICT,
+    ]
+    return (
+        Table(
+            "controls" + view.suffix,
+            f"Does h matter? Loss under other h (nats/token), {view.title}",
+            pd.DataFrame(rows),
+            [*notes, *provenance(view.cells())],
+        )
+        if rows
+        else None
+    )
+
+
+def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
+    losses = view.losses(label, h_source)
+    means = view.seed_means(losses)
+    difference = None if h_source == "estimate" else paired_difference(losses, view.losses(label, "estimate"))
+    blank = dict.fromkeys(
+        (
+            "difference",
+            "seeds low",
+            "seeds high",
+            "specialists low",
+            "specialists high",
+            "seeds",
+            "specialists",
+            "specialists better",
+            "verdict",
+        ),
+        "",
+    )
+    return {
+        "method": label,
+        "h": h_source,
+        "loss": MISSING if means is None else fixed(mean(means)),
+        **(difference_cells(difference, len(view.specialists)) if difference else blank),
+    }

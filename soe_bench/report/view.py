@@ -1,0 +1,130 @@
+"""A view: the records that may be compared with each other (one scale, model and data), labelled."""
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from soe_bench.errors import UserError
+from soe_bench.report.load import Results
+from soe_bench.report.stats import Difference, mean, paired_difference
+
+SETTING = ["scale", "model", "data", "data_fingerprint"]
+GENERIC_TEXT = "generic"  # the specialist that is the generic held-out text
+MISSING = "missing"
+# What tells two runs of one method apart, where it differs within a view.
+VARIANTS = {
+    "training_tokens": lambda value: f"{value / 1e6:g}M tokens",
+    "pi": lambda value: f"pi {value}",
+    "draws_per_step": lambda value: f"{value} draws",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """Records of one setting at test and budget 0, with `label` and `seed`; `suffix` goes on the names of its files."""
+
+    suffix: str
+    setting: dict[str, str]
+    records: pd.DataFrame
+    labels: dict[str, str]  # run id -> label
+
+    @property
+    def title(self) -> str:
+        """One line: scale, model, data."""
+        return "{scale}, {model}, data {data} {data_fingerprint:.12}".format(**self.setting)
+
+    @property
+    def order(self) -> list[str]:
+        """Labels in the order of every table and legend: references, other methods, then by number of experts."""
+        rows = self.records.drop_duplicates("label")
+        rank = {"generic": 0, "dense_on_pi": 1}
+        keys = {
+            row.label: (rank.get(row.method, 2 if row.n_experts == 0 else 3), row.method, row.n_experts, row.label)
+            for row in rows.itertuples()
+        }
+        return sorted(keys, key=keys.__getitem__)
+
+    @property
+    def specialists(self) -> list[str]:
+        """Specialists with a record, sorted, without the generic text."""
+        return sorted(set(self.records.specialist) - {GENERIC_TEXT})
+
+    def cells(self, h_source: str | None = None) -> pd.DataFrame:
+        """One row a (label, specialist, seed). Default: each method at what it knows of h without looking at the test
+        text, that is h_source estimate (none for methods that take no h) for specialists, h_0 for the generic text."""
+        rows, generic = self.records, self.records.specialist == GENERIC_TEXT
+        if h_source is None:
+            keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
+        else:
+            keep = (rows.h_source == h_source) & ~generic
+        rows = rows[keep]
+        double = rows[rows.duplicated(["label", "specialist", "seed"], keep=False)]
+        if len(double):
+            one, two = double[double.specialist == double.specialist.iloc[0]].iloc[:2].itertuples()
+            raise UserError(
+                f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
+                f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe, or estimator, in this folder"
+            )
+        return rows
+
+    def losses(self, label: str, h_source: str | None = None) -> pd.Series:
+        """Losses (nats/token) of one label on the specialists, indexed (specialist, seed)."""
+        rows = self.cells(h_source)
+        rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
+        return rows.set_index(["specialist", "seed"]).loss
+
+    def seed_means(self, losses: pd.Series) -> pd.Series | None:
+        """Mean over all specialists of the view for each seed; None (missing) if a (specialist, seed) has no record."""
+        table = losses.unstack("seed").reindex(self.specialists)
+        return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
+
+    def to_generic(self, label: str) -> Difference | None:
+        """Paired difference to the generic run; among several of them to the one with as many training tokens."""
+        rows = self.records
+        tokens = rows[rows.label == label].training_tokens.max()
+        generics = rows[rows.method == "generic"].groupby("label").training_tokens.max()
+        if len(generics) > 1:
+            generics = generics[generics == tokens]
+        if len(generics) != 1 or generics.index[0] == label:
+            return None
+        return paired_difference(self.losses(label), self.losses(generics.index[0]))
+
+
+def make_views(results: Results) -> list[View]:
+    """The views of a results folder, most records first; the first has no suffix on its file names."""
+    rows = results.records
+    rows = rows[(rows.part == "test") & (rows.budget_tokens == 0) & rows.document_draw.isna()].copy()
+    rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
+    groups = sorted(rows.groupby(SETTING), key=lambda group: (-len(group[1]), group[0]))
+    views = []
+    for number, (setting, group) in enumerate(groups):
+        scale, model, data, fingerprint = setting
+        suffix = (
+            "" if number == 0 else "_" + re.sub(r"[^A-Za-z0-9.]+", "-", f"{scale}-{model}-{data}-{fingerprint[:8]}")
+        )
+        labels = _labels(group)
+        views.append(
+            View(suffix, dict(zip(SETTING, setting, strict=True)), group.assign(label=group.run_id.map(labels)), labels)
+        )
+    return views
+
+
+def _seed(data: int, init: int, mix: int) -> str:
+    """One number where the three seeds of a run are equal (the rule), data/init/mix otherwise."""
+    return str(data) if data == init == mix else f"{data}/{init}/{mix}"
+
+
+def _labels(rows: pd.DataFrame) -> dict[str, str]:
+    """Run id -> label: method, number of experts, and what else tells runs of that method apart."""
+    runs = rows.drop_duplicates("run_id")
+    labels = {}
+    for (method, n), group in runs.groupby(["method", "n_experts"]):
+        differing = [field for field in VARIANTS if group[field].nunique(dropna=False) > 1]
+        for run in group.itertuples():
+            parts = [
+                method if n == 0 else f"{method} n={n}",
+                *(VARIANTS[field](getattr(run, field)) for field in differing),
+            ]
+            labels[run.run_id] = ", ".join(parts)
+    return labels

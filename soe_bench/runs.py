@@ -1,0 +1,158 @@
+"""One run: its identity, its folder, and the way from a configuration to records.
+
+A run folder lies under <home>/runs, outside the checkout: config.json, metrics.jsonl, checkpoints while it trains, then
+model.safetensors, alpha.csv, records.jsonl, and `done`, written last. Same configuration, same folder: a finished run
+is never trained again, an interrupted one goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from soe_bench import checkpoint
+from soe_bench.data import corpus as corpora
+from soe_bench.errors import UserError
+from soe_bench.evaluate import alpha_table, evaluate_all, validation_loss
+from soe_bench.files import write_text
+from soe_bench.method import Method, Setup
+from soe_bench.mixture import Mixture
+from soe_bench.optim import Optimizer
+from soe_bench.provenance import device_name, git_state, peak_memory, reset_peak_memory
+from soe_bench.records import SCHEMA, read_lines
+from soe_bench.tracking import Tracker
+from soe_bench.train import Progress, tokens_per_step, total_steps, train
+
+log = logging.getLogger("soe_bench")
+IDENTITY = ("method", "model", "train", "evaluate", "seeds")  # what makes a run; paths, logger, threads do not
+RESULTS = Path(__file__).parents[1] / "results"  # the committed results
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configuration with its identity: `hash` covers the IDENTITY groups and the data fingerprint."""
+
+    cfg: DictConfig
+    fingerprint: str
+    hash: str
+    name: str
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Run:
+        """The run of a configuration; `method` is built from its configuration, which checks it."""
+        fingerprint = corpora.fingerprint(cfg.data, cfg.seeds.kmeans)
+        groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
+        text = json.dumps(groups | {"data": fingerprint}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        method = instantiate(cfg.method)
+        experts = f"-n{method.n_experts}" if method.n_experts else ""
+        return cls(cfg, fingerprint, digest, f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.cfg.home) / "runs" / self.name
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "done").exists()
+
+    @property
+    def skippable(self) -> bool:
+        """Done here, or, with skip_published, among the committed results."""
+        published = RESULTS / "records.jsonl"
+        if self.done or not (self.cfg.skip_published and published.exists()):
+            return self.done
+        return any(record["config_hash"] == self.hash for record in read_lines(published))
+
+    def status(self) -> str:
+        """done, `failed: why`, `stopped at ...`, running, or not run."""
+        if self.done:
+            return "done"
+        path = self.folder / "status"
+        return path.read_text() if path.exists() else "not run"
+
+
+def build(run: Run, h_0: np.ndarray, device: str | None = None) -> Method:
+    """The method with its parameters at their initialisation, on the run's device unless told."""
+    cfg = run.cfg
+    total_steps(cfg)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.seeds.init)
+        with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
+            base = instantiate(cfg.model.base).to(device=device or cfg.device)
+    method = instantiate(cfg.method)
+    method.build(Setup(base, h_0, cfg.train.length, cfg.train.batch_size, cfg.train.draws,
+                       Optimizer(**cfg.train.optimizer), cfg.train.precision, cfg.seeds.init))
+    return method
+
+
+def execute(cfg: DictConfig) -> None:
+    """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request."""
+    run = Run.of(cfg)
+    if run.skippable:
+        log.info("%s is done", run.name)
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s is being run by another process", run.name)
+        return
+    with lock:
+        try:
+            write_text(run.folder / "status", "running")
+            _train_and_evaluate(run)
+            write_text(run.folder / "done", run.hash)
+        except BaseException as error:
+            state = "stopped: " if isinstance(error, KeyboardInterrupt) else "failed: "
+            write_text(run.folder / "status", state + (str(error) or type(error).__name__).splitlines()[0])
+            raise
+
+
+def _train_and_evaluate(run: Run) -> None:
+    cfg, folder = run.cfg, run.folder
+    torch.set_num_threads(cfg.threads or torch.get_num_threads())
+    corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    reset_peak_memory()
+    method = build(run, corpus.h_0)
+    mixture = Mixture([corpus.domain_tokens(i) for i in range(corpus.k)], cfg.train.length, cfg.seeds.data)
+    write_text(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))
+    with Tracker(cfg, run.name, folder) as tracker:
+        progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: validation_loss(cfg, method, corpus))
+        log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
+        facts = shared_fields(run, method, mixture, progress)
+        records = [facts | record for record in evaluate_all(cfg, method, corpus)]
+        tracker.table("records", records)
+    values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
+    checkpoint.save(folder / "model.safetensors", values, {"run": run.name, "config_hash": run.hash})
+    write_text(folder / "alpha.csv", alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
+    write_text(folder / "records.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    for path in folder.glob("checkpoint-*.safetensors"):
+        path.unlink()
+
+
+def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress) -> dict:
+    """The fields that all records of a run share."""
+    cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg)
+    return {
+        "schema": SCHEMA, "run_id": run.hash[:16], "method": method.label, "n_experts": method.n_experts,
+        "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
+        "parameters": cost["deployed_parameters"], "pi": method.pi, "draws_per_step": cfg.train.draws, "parent": None,
+        "seed_data": cfg.seeds.data, "seed_init": cfg.seeds.init, "seed_mix": cfg.seeds.mix,
+        "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,
+        "training_tokens": steps * tokens_per_step(cfg), "flops": steps * cost["flops_per_step"],
+        "seconds": round(progress.seconds, 2), "peak_memory_bytes": peak_memory(cfg.device),
+        "stored_parameters": cost["stored_parameters"], "deployed_parameters": cost["deployed_parameters"],
+        "threads": torch.get_num_threads(), "precision": cfg.train.precision, "device": device_name(cfg.device),
+        "max_epochs": round(float(mixture.epochs.max()), 3), **git_state(), "config_hash": run.hash,
+    }

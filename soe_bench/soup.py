@@ -1,0 +1,144 @@
+"""Soup-of-Experts: shared parameters, a bank of experts and a router from domain weights to coefficients.
+
+Paper: Ablin, Katharopoulos, Seto, Grangier, "Soup-of-Experts: Pretraining Specialist Models via Parameters Averaging",
+ICML 2025, arXiv 2502.01804. For any `torch.nn.Module` with P parameters:
+
+    alpha = phi_omega(h)                      router, (k,) -> (n,)
+    Theta(h) = S + sum_j alpha_j E_j          Combine: one ordinary model of P parameters
+    min over S, E, omega of  E_{h ~ pi} loss(Theta(h); mix(h))                            (Eq. 3, Algorithm 2)
+
+Only Theta needs automatic differentiation. With R draws h_r a step, g_r = dL/dTheta_r as rows of G (R, P) and the
+coefficients as rows of A (R, n), the chain rule gives
+
+    dL/dS = sum_r g_r,     dL/dA = G E^T,     dL/dE = A^T G (rank R, never formed whole: see optim.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from soe_bench.errors import UserError
+from soe_bench.flat import Flat, forward_at
+from soe_bench.method import Method, Setup, forward_flops, gradient, with_parameters
+from soe_bench.mixture import MetaDistribution, check_weights
+from soe_bench.optim import Bank
+
+
+class Router(nn.Module):
+    """phi_omega: domain weights (R, k) -> coefficients alpha (R, n), a two-layer MLP.
+
+    `law` is the output: `softmax` (coefficients on the simplex) or `linear`. The first layer is N(0, init_std): the
+    entries of h are small, so the usual 1/sqrt(k) would start with nearly the same coefficients for every h.
+    """
+
+    def __init__(self, k: int, n: int, hidden: int, law: str, init_std: float) -> None:
+        super().__init__()
+        if law not in ("softmax", "linear"):
+            raise UserError(f"router: law is {law!r}; it must be 'softmax' or 'linear'")
+        self.law = law
+        self.inner, self.outer = (nn.utils.skip_init(nn.Linear, *shape) for shape in ((k, hidden), (hidden, n)))
+        nn.init.normal_(self.inner.weight, std=init_std)
+        nn.init.normal_(self.outer.weight, std=hidden**-0.5)
+        nn.init.zeros_(self.inner.bias)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        scores = self.outer(F.relu(self.inner(h)))
+        return scores.softmax(-1) if self.law == "softmax" else scores
+
+
+def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
+    """Combine(S, E, alpha) = S + sum_j alpha_j E_j: S (P,), E (n, P), alpha (R, n) -> Theta (R, P), E read once."""
+    return torch.addmm(shared, alpha, experts)
+
+
+class SoupOfExperts(Method):
+    """The Soup-of-Experts, https://arxiv.org/abs/2502.01804. With n_experts = 0 it is `dense_on_pi`: the soup's
+    batches on one dense model.
+
+    `expert_rate` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their start.
+    """
+
+    def __init__(self, name: str, learning_rate: float, n_experts: int, expert_rate: float, expert_init: float,
+                 router: dict, meta: MetaDistribution) -> None:
+        if n_experts < 0:
+            raise UserError(f"method.n_experts is {n_experts}: it must be 0 (dense on pi) or more")
+        super().__init__(name if n_experts else "dense_on_pi", learning_rate)
+        self.n_experts, self.takes_h = n_experts, n_experts > 0
+        self.expert_rate, self.expert_init = expert_rate, expert_init
+        self.router_config, self.meta, self.pi = router, meta, str(meta)
+
+    def build(self, setup: Setup) -> None:
+        self.setup = setup
+        self.flat = Flat(setup.base)
+        shared = self.flat.flatten(setup.base)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(setup.seed)
+            self.router = Router(len(setup.h_0), self.n_experts, **self.router_config).to(shared)
+            experts = torch.zeros(self.n_experts, self.flat.size, dtype=shared.dtype)
+            if self.expert_init:
+                experts.normal_(std=self.expert_init)
+        self.router_flat = Flat(self.router)
+        self.shared = Bank(shared[None], self.flat.decay_mask())
+        self.experts = Bank(experts.to(shared.device), self.flat.decay_mask())
+        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat.decay_mask())
+
+    def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
+        """alpha = phi_omega(h): (R, k) -> (R, n)."""
+        h = torch.as_tensor(weights, dtype=self.omega.value.dtype, device=self.omega.value.device)
+        return forward_at(self.router, self.router_flat, self.omega.value, h[None])[0]
+
+    def instantiate(self, alpha: Tensor) -> Tensor:
+        """Theta (R, P) at the coefficients alpha (R, n)."""
+        return combine(self.shared.value, self.experts.value, alpha)
+
+    def domain_weights(self, rng: np.random.Generator) -> np.ndarray:
+        return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
+
+    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+        """Algorithm 2: the weights that drew the batch instantiate the model it is used on."""
+        optimizer = self.setup.optimizer
+        if not self.n_experts:  # every Theta is S: one dense model on all draws
+            tokens, weights = tokens.flatten(0, 1)[None], weights[:1]
+        self.omega.value.requires_grad_()
+        alpha = self.coefficients(weights)
+        a = alpha.detach()
+        loss, grad = gradient(self.setup.base, self.flat, self.instantiate(a), tokens, self.setup.precision)
+        alpha_grad = grad @ self.experts.value.T  # <E_j, g_r>
+        (omega_grad,) = torch.autograd.grad(alpha, self.omega.value, alpha_grad)
+        self.omega.value.requires_grad_(False)
+
+        one = torch.ones_like(grad[:, :1])
+        scale = optimizer.clip_scale(
+            self.shared.gradient_squared_norm(one, grad) + self.experts.gradient_squared_norm(a, grad)
+            + self.omega.gradient_squared_norm(one[:1], omega_grad)
+        )
+        grad *= scale
+        self.shared.adamw_(one, grad, step, rate, optimizer)
+        self.experts.adamw_(a, grad, step, rate * self.expert_rate, optimizer)
+        self.omega.adamw_(one[:1], omega_grad * scale, step, rate, optimizer)
+        return loss
+
+    def specialist(self, h: np.ndarray | None) -> nn.Module:
+        """Algorithm 3's last line: the model Theta(h). Without h: alpha = 0, the shared parameters alone."""
+        if h is None:
+            alpha = torch.zeros_like(self.experts.value[:, 0])
+        else:
+            alpha = self.coefficients(check_weights(h, len(self.setup.h_0))[None])[0]
+        return with_parameters(self.setup.base, self.flat, self.instantiate(alpha[None])[0])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.shared.tensors("shared") | self.experts.tensors("experts") | self.omega.tensors("router")
+
+    def cost(self) -> dict[str, int]:
+        n, size, draws = self.n_experts, self.flat.size, self.setup.draws
+        dense = 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length)
+        return {
+            "flops_per_step": dense + 3 * 2 * draws * n * size,  # combination, dL/dA, dL/dE
+            "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
+            "deployed_parameters": size,
+            "state_bytes": (4 + 3 * n + 2 * draws) * size * self.shared.value.element_size(),
+        }

@@ -1,0 +1,182 @@
+"""What happens around the jobs of one command line: the plan before them, the table and the results after them."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from joblib import effective_n_jobs
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from soe_bench.data import corpus as corpora
+from soe_bench.errors import UserError
+from soe_bench.collect import check_results, collect
+from soe_bench.records import read_lines
+from soe_bench.runs import Run, build
+from soe_bench.train import total_steps
+
+log = logging.getLogger("soe_bench")
+CONF = Path(__file__).parents[1] / "conf"
+TIMED_STEPS = 2
+PATH_KEYS = ("home", "results_dir")
+
+
+def quoted(argument: str) -> str:
+    """The argument with the value of a path key in quotes: Hydra's grammar refuses `results_dir=my files (1)` bare."""
+    key, _, value = argument.partition("=")
+    if key not in PATH_KEYS or value[:1] in ("'", '"'):
+        return argument
+    return key + "='" + value.replace("'", "\\'") + "'"
+
+
+def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
+    """The resolved configuration of every job that Hydra will launch for these arguments, and how many run at once.
+
+    Raises UserError for two sweep files at once (Hydra would drop both files' parameters without a word), a list of
+    values without a sweep, and whatever Hydra itself refuses.
+    """
+    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    if sum(o.startswith("+sweep") for o in overrides) > 1 or any(o.startswith("+sweep=") and "," in o for o in overrides):
+        raise UserError("one sweep at a time: run the sweeps one after the other (finished runs are not repeated)")
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        plain = [o.input_line for o in parsed if not o.is_sweep_override()]
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
+            base = compose("config", plain, return_hydra_config=True)
+            multirun = base.hydra.mode == RunMode.MULTIRUN or len(overrides) < len(arguments)
+            if not multirun:
+                if len(plain) < len(overrides):
+                    raise UserError("a list of values needs -m or a sweep file: add -m")
+                jobs = [plain]
+            else:
+                axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+                jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(axes + overrides), None)[0]
+            return [compose("config", job) for job in jobs], effective_n_jobs(base.hydra.launcher.get("n_jobs", 1))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(" ".join(str(error).split("\n")[:2]).strip()) from error
+
+
+def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
+    """Each job's configuration followed by those of its `references`: other methods, all else equal."""
+    full = []
+    for cfg in cfgs:
+        full.append(cfg)
+        for name in cfg.references:
+            path = CONF / "method" / f"{name}.yaml"
+            if not path.exists():
+                raise UserError(f"references: there is no method {name!r} (no {path.name} in conf/method)")
+            other = cfg.copy()
+            with open_dict(other):
+                other.method = OmegaConf.load(path)
+            full.append(other)
+    return full
+
+
+@dataclass
+class Plan:
+    """The jobs of one command: their runs, which of them were done before, and how many run at once."""
+
+    runs: list[Run]
+    parallel: int
+    before: set[str]
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> Plan:
+        """Checks everything that can be checked before any long work. Raises UserError."""
+        cfgs, parallel = job_configs(arguments)
+        runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        for run in runs.values():
+            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+        return cls(list(runs.values()), parallel, {run.name for run in runs.values() if run.skippable})
+
+    def prepare(self) -> None:
+        """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
+
+        The time is measured on a few steps of each kind of job. Raises UserError if the memory cannot suffice.
+        """
+        waiting = [run for run in self.runs if run.name not in self.before]
+        parallel = max(1, min(self.parallel, len(waiting)))
+        log.info("%d jobs: %d done before, %d to run, %d at once", len(self.runs), len(self.before), len(waiting), parallel)
+        if not waiting:
+            return
+        check_memory(waiting, parallel)
+        costs: dict[str, float] = {}
+        total = 0.0
+        for run in waiting:
+            kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
+            if kind not in costs:
+                costs[kind] = step_seconds(run)
+            log.info("  %-40s %d steps of %.2f s", run.name, total_steps(run.cfg), costs[kind])
+            total += costs[kind] * total_steps(run.cfg)
+        log.info("about %s of training, not counting what a run had already done before it was stopped",
+                 timedelta(seconds=round(total / parallel)))
+        for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
+            corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+
+    def finish(self) -> bool:
+        """Prints the table of all jobs, collects what is done into the results folder; True if every job is done."""
+        width = max(len(run.name) for run in self.runs)
+        for run in self.runs:
+            status = "done before" if run.name in self.before else run.status()
+            print(f"{run.name:<{width}}  {mean_loss(run):<10}  {status}")
+        done = [run for run in self.runs if run.done]
+        for folder in {run.cfg.results_dir for run in done}:
+            own = [run for run in done if run.cfg.results_dir == folder]
+            data = {run.fingerprint: run.cfg for run in own}.values()
+            count = collect([run.folder for run in own],
+                            [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data], Path(folder))
+            print(f"{count} records in {folder}; tables and figures: python -m soe_bench.report {shlex.quote(folder)}")
+        return all(run.skippable for run in self.runs)
+
+
+def check_memory(runs: list[Run], parallel: int) -> None:
+    """Raises UserError unless the largest `parallel` runs fit into the memory side by side."""
+    needs = sorted((state_bytes(run) for run in runs), reverse=True)[:parallel]
+    free = psutil.virtual_memory().available if runs[0].cfg.device == "cpu" else torch.cuda.mem_get_info()[0]
+    log.info("memory for parameters and moments: %.2f GB at most, %.1f GB free", sum(needs) / 1e9, free / 1e9)
+    if sum(needs) > free:
+        raise UserError(f"{len(needs)} jobs at once need {sum(needs) / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+                        "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)")
+
+
+def state_bytes(run: Run) -> int:
+    """Bytes of parameters, moments and gradients in training, computed without allocating them."""
+    return build(run, np.full(run.cfg.data.k, 1 / run.cfg.data.k), device="meta").cost()["state_bytes"]
+
+
+def step_seconds(run: Run) -> float:
+    """Seconds of one training step, measured on random tokens after one step of warm-up."""
+    cfg = run.cfg
+    torch.set_num_threads(cfg.threads or torch.get_num_threads())
+    method = build(run, np.full(cfg.data.k, 1 / cfg.data.k))
+    shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
+    tokens = torch.randint(cfg.data.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(cfg.device)
+    weights = method.domain_weights(np.random.default_rng(0))
+    for step in range(1 + TIMED_STEPS):
+        if step == 1:
+            start = time.perf_counter()
+        method.update(tokens, weights, step + 1, 0.0)
+    return (time.perf_counter() - start) / TIMED_STEPS
+
+
+def mean_loss(run: Run) -> str:
+    """Mean test loss over the specialists at the estimated h, in words; empty for a run without records."""
+    path = run.folder / "records.jsonl"
+    if not (run.done and path.exists()):
+        return ""
+    losses = [record["loss"] for record in read_lines(path) if record["part"] == "test"
+              and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")]
+    return f"{np.mean(losses):.3f} nats"

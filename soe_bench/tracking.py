@@ -1,0 +1,47 @@
+"""A mirror of a run on Weights & Biases. Nothing reads back from it: the run folder is the truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class Tracker:
+    """Context of one run on W&B; with wandb.mode = disabled every method does nothing.
+
+    `finish` runs inside the job: else the next job of a multirun would go on with this run.
+    """
+
+    def __init__(self, cfg: DictConfig, name: str, folder: Path) -> None:
+        self.run = None
+        if cfg.wandb.mode == "disabled":
+            return
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb  # takes a second: only where it is used
+
+        self.run = wandb.init(
+            project=cfg.wandb.project, group=cfg.sweep_name, name=name, mode=cfg.wandb.mode, dir=folder,
+            config=OmegaConf.to_container(cfg, resolve=True),
+        )
+
+    def log(self, metrics: dict, step: int) -> None:
+        """Curves: one point at a training step."""
+        if self.run:
+            self.run.log(metrics, step=step)
+
+    def table(self, name: str, rows: list[dict]) -> None:
+        """The final records as one table."""
+        if self.run and rows:
+            import wandb
+
+            columns = list(rows[0])
+            self.run.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self.run:
+            self.run.finish(exit_code=int(kind is not None))

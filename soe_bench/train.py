@@ -1,0 +1,170 @@
+"""The one training loop, for every method (Algorithm 2 for the soup).
+
+A step draws domain weights, samples a batch of their mixture, and hands both to the method. Every draw comes from a
+generator seeded by (seeds.mix, step), so that a resumed run repeats an uninterrupted one exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from soe_bench import checkpoint
+from soe_bench.errors import UserError
+from soe_bench.method import Method
+from soe_bench.mixture import Mixture
+from soe_bench.tracking import Tracker
+
+log = logging.getLogger("soe_bench")
+ROWS = 100  # rows of the learning curve
+PROGRESS_SECONDS = 10.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: the run stopped after a checkpoint, and the same command resumes it."""
+
+
+@dataclass
+class Progress:
+    """What the loop has done so far; saved in each checkpoint. `losses` are those since the last row of the curve."""
+
+    step: int = 0
+    seconds: float = 0.0
+    curve_bytes: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a step is never cut in half. A second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def request(number: int, _: object) -> None:
+        event.set()
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Curve:
+    """metrics.jsonl, one row a reporting interval, and the progress line. A resumed run cuts it back to its checkpoint."""
+
+    def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
+        self.file = open(path, "ab")
+        self.file.truncate(progress.curve_bytes)
+        self.name, self.steps, self.tracker = name, steps, tracker
+        self.first, self.begin = progress.step, time.perf_counter()
+        self.row_begin = self.shown = self.begin
+
+    def append(self, step: int, row: dict) -> None:
+        self.file.write(json.dumps(row).encode() + b"\n")
+        self.tracker.log({key: value for key, value in row.items() if value is not None}, step)
+        self.row_begin = now = time.perf_counter()
+        if now - self.shown > PROGRESS_SECONDS or step == self.steps:
+            left = (self.steps - step) * (now - self.begin) / (step - self.first)
+            log.info("%s  step %d/%d  loss %.3f  %s tokens/s  %s left", self.name, step, self.steps, row["train_loss"],
+                     f"{row['tokens_per_second']:,.0f}", timedelta(seconds=round(left)))
+            self.shown = now
+
+    def size(self) -> int:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.tell()
+
+
+def train(
+    cfg: DictConfig, name: str, method: Method, mixture: Mixture, folder: Path, tracker: Tracker,
+    validation_loss: Callable[[], float],
+) -> Progress:
+    """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
+
+    Writes metrics.jsonl and checkpoints to `folder`. `validation_loss` is called train.validations times, evenly spaced.
+    Raises UserError, naming the step, when the loss or gradient is not finite (the last checkpoint is kept), and
+    Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
+    """
+    t, optimizer, steps = cfg.train, method.setup.optimizer, total_steps(cfg)
+    every = max(1, steps // ROWS)
+    validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
+    device = next(iter(method.tensors().values())).device
+    progress = resume(method, mixture, folder)
+    before = progress.seconds
+    curve = Curve(folder / "metrics.jsonl", name, progress, steps, tracker)
+
+    def save() -> None:
+        progress.seconds, progress.curve_bytes = before + time.perf_counter() - curve.begin, curve.size()
+        state = {"progress": vars(progress), "taken": mixture.taken.tolist()}
+        checkpoint.save_step(folder, progress.step, method.tensors(), state)
+
+    with stop_requests() as stop:
+        for step in range(progress.step, steps):
+            rng = np.random.default_rng([cfg.seeds.mix, step])
+            weights = method.domain_weights(rng)
+            tokens = torch.from_numpy(mixture.batch(rng, weights, t.batch_size // t.draws)).to(device)
+            rate = method.learning_rate * optimizer.schedule(step, steps)
+            try:
+                progress.losses.append(method.update(tokens, weights, step + 1, rate))
+            except FloatingPointError as error:
+                raise UserError(f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.learning_rate "
+                                "(the last checkpoint is kept)") from error
+            progress.step = done = step + 1
+            if done % every == 0 or done in validate_at:
+                speed = len(progress.losses) * tokens_per_step(cfg) / (time.perf_counter() - curve.row_begin)
+                curve.append(done, {
+                    "step": done, "tokens": done * tokens_per_step(cfg), "train_loss": float(np.mean(progress.losses)),
+                    "validation_loss": validation_loss() if done in validate_at else None, "learning_rate": rate,
+                    "tokens_per_second": speed,
+                })
+                progress.losses = []
+            if done == steps or done % t.checkpoint_every == 0 or stop.is_set():
+                save()
+            if stop.is_set() and done < steps:
+                raise Interrupted(f"stopped at step {done} of {steps}; the same command goes on from there")
+    return progress
+
+
+def resume(method: Method, mixture: Mixture, folder: Path) -> Progress:
+    """Loads the last checkpoint of `folder` into method and mixture; a new Progress if there is none."""
+    last = checkpoint.load_last(folder)
+    if last is None:
+        return Progress()
+    tensors, state = last
+    for name, tensor in method.tensors().items():
+        tensor.copy_(tensors[name])
+    mixture.taken[:] = state["taken"]
+    progress = Progress(**state["progress"])
+    log.info("resuming at step %d (%s)", progress.step, folder.name)
+    return progress
+
+
+def tokens_per_step(cfg: DictConfig) -> int:
+    """Predicted tokens of one step."""
+    return cfg.train.batch_size * cfg.train.length
+
+
+def total_steps(cfg: DictConfig) -> int:
+    """Steps of the token budget. Raises UserError unless the batch divides into the draws."""
+    t = cfg.train
+    if t.batch_size % t.draws:
+        raise UserError(f"train.batch_size ({t.batch_size}) must be a multiple of train.draws ({t.draws})")
+    return max(1, t.tokens // tokens_per_step(cfg))
