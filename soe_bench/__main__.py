@@ -1,4 +1,4 @@
-"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them through Hydra, prints what became of them."""
+"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, prints what became of them."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ def main() -> int:
     if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
         job()
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
     try:
         plan = Plan.of(arguments)
-        plan.prepare()
         stopped = False
         try:
-            job()
+            if plan.prepare():
+                job()
         except KeyboardInterrupt:
             stopped = True
         done = plan.finish()

@@ -12,14 +12,14 @@ from filelock import FileLock
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
-from soe_bench.records import KEY, read_lines
+from soe_bench.records import KEY, read_records
 
 CURVE = ("step", "tokens", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
 
 
 def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
     """Raises UserError if the results folder is malformed or holds records of another build of the same corpus."""
-    for record in read_lines(results_dir / "records.jsonl") if (results_dir / "records.jsonl").exists() else []:
+    for record in read_records(results_dir / "records.jsonl") if (results_dir / "records.jsonl").exists() else []:
         if record["data"] == data and record["data_fingerprint"] != fingerprint:
             raise UserError(
                 f"{results_dir} holds records of the corpus {data} with fingerprint {record['data_fingerprint'][:12]}, "
@@ -35,10 +35,10 @@ def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> in
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
         path = results_dir / "records.jsonl"
-        records = {_key(record): record for record in (read_lines(path) if path.exists() else [])}
+        records = {_key(record): record for record in (read_records(path) if path.exists() else [])}
         curves, alphas, count = [], [], 0
         for folder in folders:
-            own = read_lines(folder / "records.jsonl")
+            own = read_records(folder / "records.jsonl")
             facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")} | {"seed": own[0]["seed_data"]}
             records = {key: record for key, record in records.items() if record["run_id"] != facts["run_id"]}
             records |= {_key(record): record for record in own}

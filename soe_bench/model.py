@@ -39,9 +39,8 @@ class Attention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(dim, dim, bias=False) for _ in range(4))
 
     def forward(self, x: Tensor, rotary: RotaryEmbedding) -> Tensor:
-        q, k, v = (
-            proj(x).unflatten(-1, (self.heads, -1)).transpose(-3, -2) for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (proj(x).unflatten(-1, (self.heads, -1)).transpose(-3, -2) for proj in projections)
         y = F.scaled_dot_product_attention(rotary(q), rotary(k), v, is_causal=True)
         return self.o_proj(y.transpose(-3, -2).flatten(-2))
 

@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,10 +14,8 @@ import torch
 
 def reset_peak_memory() -> None:
     """Starts a new peak, where Linux lets us: a worker process runs several jobs."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def peak_memory(device: str) -> int:

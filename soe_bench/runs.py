@@ -12,10 +12,12 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,7 +30,7 @@ from soe_bench.method import Method, Setup
 from soe_bench.mixture import Mixture
 from soe_bench.optim import Optimizer
 from soe_bench.provenance import device_name, git_state, peak_memory, reset_peak_memory
-from soe_bench.records import SCHEMA, read_lines
+from soe_bench.records import SCHEMA, read_records
 from soe_bench.tracking import Tracker
 from soe_bench.train import Progress, tokens_per_step, total_steps, train
 
@@ -39,11 +41,13 @@ RESULTS = Path(__file__).parents[1] / "results"  # the committed results
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity: `hash` covers the IDENTITY groups and the data fingerprint."""
+    """A configuration with its identity: `hash` covers the IDENTITY groups and the data fingerprint, `recipe` all of it
+    but the seeds."""
 
     cfg: DictConfig
     fingerprint: str
     hash: str
+    recipe: str
     name: str
 
     @classmethod
@@ -51,11 +55,12 @@ class Run:
         """The run of a configuration; `method` is built from its configuration, which checks it."""
         fingerprint = corpora.fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
-        text = json.dumps(groups | {"data": fingerprint}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        method = instantiate(cfg.method)
+        groups["data"] = fingerprint
+        digest = _digest(groups)
+        method = make(cfg.method)
         experts = f"-n{method.n_experts}" if method.n_experts else ""
-        return cls(cfg, fingerprint, digest, f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}")
+        recipe = _digest({group: value for group, value in groups.items() if group != "seeds"})
+        return cls(cfg, fingerprint, digest, recipe, f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}")
 
     @property
     def folder(self) -> Path:
@@ -71,7 +76,7 @@ class Run:
         published = RESULTS / "records.jsonl"
         if self.done or not (self.cfg.skip_published and published.exists()):
             return self.done
-        return any(record["config_hash"] == self.hash for record in read_lines(published))
+        return any(record["config_hash"] == self.hash for record in read_records(published))
 
     def status(self) -> str:
         """done, `failed: why`, `stopped at ...`, running, or not run."""
@@ -81,6 +86,19 @@ class Run:
         return path.read_text() if path.exists() else "not run"
 
 
+def _digest(groups: dict) -> str:
+    return hashlib.sha256(json.dumps(groups, sort_keys=True).encode()).hexdigest()
+
+
+def make(node: DictConfig) -> Any:
+    """The object a configuration node describes. Raises UserError where it is refused or lacks a setting."""
+    try:
+        return instantiate(node)
+    except InstantiationException as error:
+        cause = error.__cause__
+        raise cause if isinstance(cause, UserError) else UserError(" ".join(str(error).split())) from error
+
+
 def build(run: Run, h_0: np.ndarray, device: str | None = None) -> Method:
     """The method with its parameters at their initialisation, on the run's device unless told."""
     cfg = run.cfg
@@ -88,8 +106,8 @@ def build(run: Run, h_0: np.ndarray, device: str | None = None) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seeds.init)
         with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
-            base = instantiate(cfg.model.base).to(device=device or cfg.device)
-    method = instantiate(cfg.method)
+            base = make(cfg.model.base).to(device=device or cfg.device)
+    method = make(cfg.method)
     method.build(Setup(base, h_0, cfg.train.length, cfg.train.batch_size, cfg.train.draws,
                        Optimizer(**cfg.train.optimizer), cfg.train.precision, cfg.seeds.init))
     return method
@@ -99,7 +117,6 @@ def execute(cfg: DictConfig) -> None:
     """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request."""
     run = Run.of(cfg)
     if run.skippable:
-        log.info("%s is done", run.name)
         return
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.folder / ".lock")
@@ -146,7 +163,7 @@ def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress
     cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg)
     return {
         "schema": SCHEMA, "run_id": run.hash[:16], "method": method.label, "n_experts": method.n_experts,
-        "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
+        "recipe": run.recipe[:16], "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
         "parameters": cost["deployed_parameters"], "pi": method.pi, "draws_per_step": cfg.train.draws, "parent": None,
         "seed_data": cfg.seeds.data, "seed_init": cfg.seeds.init, "seed_mix": cfg.seeds.mix,
         "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,

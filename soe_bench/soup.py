@@ -39,14 +39,14 @@ class Router(nn.Module):
         if law not in ("softmax", "linear"):
             raise UserError(f"router: law is {law!r}; it must be 'softmax' or 'linear'")
         self.law = law
-        self.inner, self.outer = (nn.utils.skip_init(nn.Linear, *shape) for shape in ((k, hidden), (hidden, n)))
-        nn.init.normal_(self.inner.weight, std=init_std)
-        nn.init.normal_(self.outer.weight, std=hidden**-0.5)
-        nn.init.zeros_(self.inner.bias)
-        nn.init.zeros_(self.outer.bias)
+        self.inner_weight = nn.Parameter(init_std * torch.randn(hidden, k))
+        self.inner_bias = nn.Parameter(torch.zeros(hidden))
+        self.outer_weight = nn.Parameter(hidden**-0.5 * torch.randn(n, hidden))
+        self.outer_bias = nn.Parameter(torch.zeros(n))
 
     def forward(self, h: Tensor) -> Tensor:
-        scores = self.outer(F.relu(self.inner(h)))
+        hidden = F.relu(F.linear(h, self.inner_weight, self.inner_bias))
+        scores = F.linear(hidden, self.outer_weight, self.outer_bias)
         return scores.softmax(-1) if self.law == "softmax" else scores
 
 

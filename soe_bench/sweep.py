@@ -21,10 +21,10 @@ from joblib import effective_n_jobs
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from soe_bench.collect import check_results, collect
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
-from soe_bench.collect import check_results, collect
-from soe_bench.records import read_lines
+from soe_bench.records import read_records
 from soe_bench.runs import Run, build
 from soe_bench.train import total_steps
 
@@ -49,7 +49,8 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
     values without a sweep, and whatever Hydra itself refuses.
     """
     overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    if sum(o.startswith("+sweep") for o in overrides) > 1 or any(o.startswith("+sweep=") and "," in o for o in overrides):
+    sweeps = [override for override in overrides if override.startswith("+sweep=")]
+    if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run the sweeps one after the other (finished runs are not repeated)")
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
@@ -64,7 +65,8 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
             else:
                 axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
                 jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(axes + overrides), None)[0]
-            return [compose("config", job) for job in jobs], effective_n_jobs(base.hydra.launcher.get("n_jobs", 1))
+            parallel = effective_n_jobs(base.hydra.launcher.get("n_jobs", 1))
+            return [compose("config", job) for job in jobs], parallel
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(str(error).split("\n")[:2]).strip()) from error
 
@@ -102,16 +104,17 @@ class Plan:
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
         return cls(list(runs.values()), parallel, {run.name for run in runs.values() if run.skippable})
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
 
-        The time is measured on a few steps of each kind of job. Raises UserError if the memory cannot suffice.
+        The time is measured on a few steps of each kind of job. False if there is nothing to run. Raises UserError if the memory cannot suffice.
         """
         waiting = [run for run in self.runs if run.name not in self.before]
         parallel = max(1, min(self.parallel, len(waiting)))
-        log.info("%d jobs: %d done before, %d to run, %d at once", len(self.runs), len(self.before), len(waiting), parallel)
+        log.info("%d jobs: %d done before, %d to run, %d at once", len(self.runs), len(self.before), len(waiting),
+                 parallel)
         if not waiting:
-            return
+            return False
         check_memory(waiting, parallel)
         costs: dict[str, float] = {}
         total = 0.0
@@ -125,6 +128,7 @@ class Plan:
                  timedelta(seconds=round(total / parallel)))
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
             corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        return True
 
     def finish(self) -> bool:
         """Prints the table of all jobs, collects what is done into the results folder; True if every job is done."""
@@ -136,8 +140,8 @@ class Plan:
         for folder in {run.cfg.results_dir for run in done}:
             own = [run for run in done if run.cfg.results_dir == folder]
             data = {run.fingerprint: run.cfg for run in own}.values()
-            count = collect([run.folder for run in own],
-                            [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data], Path(folder))
+            opened = [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
+            count = collect([run.folder for run in own], opened, Path(folder))
             print(f"{count} records in {folder}; tables and figures: python -m soe_bench.report {shlex.quote(folder)}")
         return all(run.skippable for run in self.runs)
 
@@ -177,6 +181,6 @@ def mean_loss(run: Run) -> str:
     path = run.folder / "records.jsonl"
     if not (run.done and path.exists()):
         return ""
-    losses = [record["loss"] for record in read_lines(path) if record["part"] == "test"
+    losses = [record["loss"] for record in read_records(path) if record["part"] == "test"
               and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")]
     return f"{np.mean(losses):.3f} nats"

@@ -68,10 +68,10 @@ def stop_requests() -> Iterator[threading.Event]:
 
 
 class Curve:
-    """metrics.jsonl, one row a reporting interval, and the progress line. A resumed run cuts it back to its checkpoint."""
+    """metrics.jsonl, a row a reporting interval, and the progress line. A resumed run cuts it to its checkpoint."""
 
     def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
-        self.file = open(path, "ab")
+        self.file = open(path, "ab")  # noqa: SIM115 (open for the whole run)
         self.file.truncate(progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
         self.first, self.begin = progress.step, time.perf_counter()
@@ -99,7 +99,7 @@ def train(
 ) -> Progress:
     """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
 
-    Writes metrics.jsonl and checkpoints to `folder`. `validation_loss` is called train.validations times, evenly spaced.
+    Writes metrics.jsonl and checkpoints to `folder`. `validation_loss` is called train.validations times.
     Raises UserError, naming the step, when the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
     """

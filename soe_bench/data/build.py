@@ -75,7 +75,8 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         table = trim(table, data.parts)
     with stage("embedding", seconds):
         sample = _training_sample(table, data.embedding.sample_characters)
-        embedder = Embedder.fit(sample, data.embedding.dimensions, data.embedding.maximum_terms, data.embedding.seed)
+        settings = data.embedding
+        embedder = Embedder.fit(sample, settings.dimensions, settings.maximum_terms, settings.maximum_share, settings.seed)
         embedder.save(out)
         vectors = Embedder.load(out).embed(table.text.tolist(), workers)
     with stage("domains", seconds):

@@ -27,7 +27,7 @@ def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int
     vectors (N, d), tokens (N,): one row a passage of generic training text.
     """
     with threadpool_limits(1):  # threads would add up in another order from run to run
-        fitted = KMeans(k, n_init=2, max_iter=100, random_state=seed).fit(vectors)
+        fitted = KMeans(k, n_init=2, max_iter=100, random_state=seed).fit(vectors, sample_weight=tokens)
     centroids = fitted.cluster_centers_.astype(np.float32)
     while True:
         sizes = np.bincount(nearest(vectors, centroids)[0], weights=tokens, minlength=len(centroids))

@@ -23,9 +23,9 @@ class Embedder:
         self.terms, self.idf, self.components = terms, idf, components
 
     @classmethod
-    def fit(cls, texts: Sequence[str], dimensions: int, maximum_terms: int, seed: int) -> "Embedder":
-        """Fit on `texts`; fewer dimensions where there are fewer texts or terms. The same texts and seed give the same numbers on one machine."""
-        counter = CountVectorizer(token_pattern=WORD, max_features=maximum_terms, min_df=2 if len(texts) > 100 else 1)
+    def fit(cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_share: float, seed: int) -> "Embedder":
+        """Fit on `texts`. Words in more than `maximum_share` of them are left out: the function words of the commonest language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed give the same numbers on one machine."""
+        counter = CountVectorizer(token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1)
         present = counter.fit_transform(texts)
         terms = list(counter.get_feature_names_out())
         idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1

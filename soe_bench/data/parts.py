@@ -65,12 +65,13 @@ def spread(items: Sequence, limit: int) -> list:
 
 
 def _specialist(name: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
-    """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its others are dropped."""
+    """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its others are dropped; one too large is for training."""
     parts = data.parts
     left = {part: (parts[part].characters, max(1, round(parts[part].share * len(documents)))) for part in ("test", "validation")}
     left["estimate"] = (float("inf"), min(parts.estimate.documents, max(1, round(parts.estimate.share * len(documents)))))
+    large = parts.largest_share * sum(d.characters for d in documents)  # holding one of these out would throw much of the text away
     for document in documents:
-        part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
+        part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0 and document.characters <= large), "train")
         texts = cut(document.pieces, data.passage_characters)
         if part != "train":
             texts = spread(texts, parts[part].passages_per_document)

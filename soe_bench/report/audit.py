@@ -57,7 +57,7 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
         "Specialists: size and place among the domains",
         pd.DataFrame(rows),
         [
-            "nearest domains, effective domains (exponential of the entropy of h) and beyond q95, q99: of the estimate part",
+            "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate part",
             "beyond q95 (q99): share of passages farther from their nearest centroid than 95 % (99 %) of the generic "
             "training passages: "
             "far above 5 % (1 %), the text lies outside the pretraining corpus",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.curves import curves_chart
@@ -10,7 +11,7 @@ from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import Results
-from soe_bench.report.output import Table, to_csv, write_atomic
+from soe_bench.report.output import Table, to_csv
 from soe_bench.report.style import Chart, render, style
 from soe_bench.report.tables import MEASURES, controls_table, difference_table, main_table
 from soe_bench.report.view import make_views
@@ -22,11 +23,11 @@ def write(results: Results, say: Callable[[str], None] = print) -> None:
     """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for each that was skipped."""
     tables, charts, skipped = collect(results)
     for path, text in _texts(results.folder, tables, charts).items():
-        write_atomic(path, text.encode())
+        write_bytes(path, text.encode())
     with style():
         for chart in charts:
             for kind, image in render(chart.draw()).items():
-                write_atomic(results.folder / "figures" / f"{chart.name}.{kind}", image)
+                write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
     for line in skipped:
         say(line)
     say(f"{results.folder}: wrote {len(tables)} tables and {len(charts)} figures")
@@ -53,7 +54,7 @@ def check(results: Results) -> list[str]:
 def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
     """Every table and chart that has data, and a line for each that has none."""
     views = make_views(results)
-    found: dict[str, list] = {}
+    found: dict[str, list] = {} if views else {"tables and figures of results (no test record)": []}
     for view in views:
         for measure, (name, _) in MEASURES.items():
             found.setdefault(f"table {name}", []).append(main_table(view, measure))

@@ -1,35 +1,14 @@
 """Reads and validates the committed files of a results folder: records.jsonl and the small CSVs beside it."""
 
 import csv
-import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from soe_bench.errors import UserError
-
-SCHEMA = 1
-KEY = ("run_id", "specialist", "part", "budget_tokens", "h_source", "estimator", "n_documents", "document_draw")
-H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
-TEXT = (
-    "run_id",
-    "specialist",
-    "part",
-    "h_source",
-    "method",
-    "scale",
-    "model",
-    "data",
-    "data_fingerprint",
-    "device",
-    "commit",
-)
-WHOLE = ("budget_tokens", "n_experts", "seed_data", "seed_init", "seed_mix", "training_tokens")
-NUMBER = ("loss", "bits_per_byte", "max_epochs")
-NULLABLE = ("estimator", "n_documents", "document_draw", "pi", "draws_per_step", "commit", "dirty")
+from soe_bench.records import KEY, NULLABLE, NUMBER, TEXT, WHOLE, read_records, text_lines
 
 # The columns of each CSV that the report uses: text as it stands, numbers as float ("number?" may be empty).
 CSV_COLUMNS = {
@@ -96,15 +75,15 @@ def load_results(folder: Path) -> Results:
     """Read everything; raises UserError that names file and line for what is malformed, and for no records at all."""
     return Results(
         folder,
-        read_records(folder / "records.jsonl"),
+        record_table(folder / "records.jsonl"),
         **{name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()},
     )
 
 
-def read_records(path: Path) -> pd.DataFrame:
+def record_table(path: Path) -> pd.DataFrame:
     """The fields the report uses, one row a record, sorted by key (the order in the file does not matter); `line` is
-    its line in the file. Raises UserError as read_lines does, and for no records at all."""
-    records = read_lines(path)
+    its line in the file. Raises UserError as read_records does, and for no records at all."""
+    records = read_records(path)
     if not records:
         raise UserError(f"{path}: no records: run a sweep and collect its records first")
     rows = [{**record, "line": number} for number, record in enumerate(records, start=1)]
@@ -113,69 +92,8 @@ def read_records(path: Path) -> pd.DataFrame:
     return frame.astype({**dict.fromkeys(WHOLE, "int64"), **dict.fromkeys(NUMBER, "float64"), "line": "int64"})
 
 
-def read_lines(path: Path) -> list[dict]:
-    """Every record of a records.jsonl with all its fields, checked, in the order of the file.
-
-    Raises UserError that names file and line: not a JSON object, unknown schema, a field missing or of another type, a
-    key that an earlier line has; and for a file that is not there.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: run a sweep and collect its records first")
-    records: list[dict] = []
-    seen: dict[tuple, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        where = f"{path}:{number}"
-        record = _parse_record(line, where)
-        key = tuple(record[field] for field in KEY)
-        if key in seen:
-            raise UserError(f"{where}: same key as line {seen[key]} ({_describe(key)}): remove one of the two")
-        seen[key] = number
-        records.append(record)
-    return records
-
-
 def _columns() -> list[str]:
     return list(dict.fromkeys((*TEXT, *WHOLE, *NUMBER, *NULLABLE, "line")))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}): restore the committed file") from None
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def _parse_record(line: str, where: str) -> dict:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not a JSON object ({error}): restore or remove the line") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: not a JSON object: restore or remove the line")
-    if record.get("schema") != SCHEMA:
-        raise UserError(f"{where}: unknown schema {record.get('schema')!r}: this version reads schema {SCHEMA}")
-    _check(record, TEXT, lambda value: isinstance(value, str) and value != "", "text", where)
-    _check(record, WHOLE, lambda value: type(value) is int and value >= 0, "a whole number >= 0", where)
-    _check(record, NUMBER, lambda value: type(value) in (int, float) and math.isfinite(value), "a finite number", where)
-    _check(
-        record, NULLABLE, lambda value: value is None or isinstance(value, str | int | float), "a value or null", where
-    )
-    if record["h_source"] not in H_SOURCES:
-        raise UserError(f"{where}: unknown h_source {record['h_source']!r}: one of {', '.join(H_SOURCES)}")
-    return record
-
-
-def _check(record: dict, fields: tuple[str, ...], good: Callable[[object], bool], kind: str, where: str) -> None:
-    for field in fields:
-        if field not in record:
-            raise UserError(f"{where}: field {field!r} is missing: restore or remove the line")
-        if not good(record[field]):
-            raise UserError(f"{where}: field {field!r} is {record[field]!r}, not {kind}: restore or remove the line")
-
-
-def _describe(key: tuple) -> str:
-    return ", ".join(f"{field}={value}" for field, value in zip(KEY, key, strict=True) if value is not None)
 
 
 def _sortable(value: object) -> tuple:
@@ -187,7 +105,7 @@ def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
     """The named columns, text or float (NaN where a `number?` is empty), sorted; None if absent or without rows."""
     if not path.is_file():
         return None
-    rows = list(csv.reader(_lines(path)))
+    rows = list(csv.reader(text_lines(path)))
     header, rows = (rows[0], rows[1:]) if rows else ([], [])
     if lacking := [column for column in columns if column not in header]:
         raise UserError(f"{path}:1: column {lacking[0]!r} is missing: restore the committed file")

@@ -1,8 +1,6 @@
-"""Tables as CSV and Markdown text with fixed formats, and atomic writing: the same records give the same bytes."""
+"""Tables as CSV and Markdown text with fixed formats: the same records give the same bytes."""
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
@@ -52,17 +50,6 @@ def fixed(value: float | None, decimals: int = 4, missing: str = "") -> str:
     if value is None or value != value:
         return missing
     return f"{round(value, decimals) + 0.0:.{decimals}f}"
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename: readers never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _md_row(cells: object) -> str:

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 LEVEL = 0.95
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
-# The worst interval over so few seeds is still honest as a t-interval; a bootstrap over three would cover about 74 %.
+# Seeds get a t-interval: a bootstrap over three of them would cover about 74 %.
 
 
 @dataclass(frozen=True)

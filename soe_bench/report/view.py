@@ -15,8 +15,9 @@ MISSING = "missing"
 # What tells two runs of one method apart, where it differs within a view.
 VARIANTS = {
     "training_tokens": lambda value: f"{value / 1e6:g}M tokens",
-    "pi": lambda value: f"pi {value}",
-    "draws_per_step": lambda value: f"{value} draws",
+    "pi": lambda value: f"pi={value}",
+    "draws_per_step": lambda value: f"draws={value}",
+    "recipe": lambda value: f"recipe {value[:6]}",
 }
 
 
@@ -59,12 +60,13 @@ class View:
         else:
             keep = (rows.h_source == h_source) & ~generic
         rows = rows[keep]
-        double = rows[rows.duplicated(["label", "specialist", "seed"], keep=False)]
+        cell = ["label", "specialist", "seed"]
+        double = rows[rows.duplicated(cell, keep=False)].sort_values([*cell, "line"])
         if len(double):
-            one, two = double[double.specialist == double.specialist.iloc[0]].iloc[:2].itertuples()
+            one, two = double.iloc[:2].itertuples()
             raise UserError(
                 f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
-                f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe, or estimator, in this folder"
+                f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe in this folder"
             )
         return rows
 

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from soe_bench.errors import UserError
 from soe_bench.report.style import Chart, footer
 from soe_bench.report.view import GENERIC_TEXT, View
 
@@ -24,7 +25,7 @@ def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
     for n in sorted({rows.n_experts.max(), ALWAYS} & set(rows.n_experts)):
         runs = rows[rows.n_experts == n]
         run = min(set(runs.run_id), key=lambda run_id: (view.labels[run_id], _seed(runs, run_id), run_id))
-        table = _ordered(runs[runs.run_id == run].pivot(index="specialist", columns="expert", values="alpha"))
+        table = _ordered(_table(runs[runs.run_id == run], run))
         title = f"{view.labels[run]}, seed {_seed(runs, run)}"
         charts.append(
             Chart(
@@ -32,6 +33,14 @@ def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
             )
         )
     return charts
+
+
+def _table(rows: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """Specialists x experts; raises UserError unless each pair is there once."""
+    table = rows.pivot_table(index="specialist", columns="expert", values="alpha")
+    if len(rows) != table.size or table.isna().any(axis=None):
+        raise UserError(f"alpha.csv: run {run_id} has missing or double coefficients: collect the run again")
+    return table
 
 
 def _seed(rows: pd.DataFrame, run_id: str) -> str:

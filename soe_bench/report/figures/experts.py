@@ -1,5 +1,7 @@
 """Specialist loss against the number of experts, with the dense references as horizontal lines."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,7 +42,7 @@ def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     palette = colours(view)
     for label, group in frame[frame.n_experts == 0].groupby("label", sort=False):
         _reference(axes, label, group, palette[label])
-    for marker, (line, group) in zip(MARKERS, frame[frame.n_experts > 0].groupby("line"), strict=False):
+    for marker, (line, group) in zip(cycle(MARKERS), frame[frame.n_experts > 0].groupby("line"), strict=False):
         _line(axes, line, group, palette, marker)
     counts = sorted(set(frame.n_experts) - {0})
     axes.set_xscale("log", base=2)

@@ -1,0 +1,47 @@
+"""Shared fixtures: configurations composed in this process, on the synthetic corpus, in a home of the test session."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from soe_bench import sweep
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for the session, so that the synthetic corpus is built once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def compose(tmp_path: Path, shared_home: Path) -> Callable[..., DictConfig]:
+    """compose("method=generic", ...) -> the configuration of one run: test scale, own run and results folders."""
+
+    def composed(*overrides: str) -> DictConfig:
+        return sweep.job_configs(base_arguments(tmp_path, shared_home) + list(overrides))[0][0]
+
+    return composed
+
+
+def base_arguments(tmp_path: Path, shared_home: Path) -> list[str]:
+    """Arguments of every test run. The corpora are shared by a link; runs and results are the test's own."""
+    home = tmp_path / "home"
+    if not home.exists():
+        home.mkdir()
+        (shared_home / "data").mkdir(exist_ok=True)
+        (home / "data").symlink_to(shared_home / "data")
+    return ["scale=test", "wandb.mode=disabled", "threads=1", f"home={home}", f"results_dir={tmp_path / 'results'}"]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, shared_home: Path) -> list[str]:
+    """The same as command-line arguments."""
+    return base_arguments(tmp_path, shared_home)

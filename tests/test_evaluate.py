@@ -1,0 +1,57 @@
+"""Evaluation: hand-computed losses, each token predicted once, ratio standard error."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from soe_bench.errors import UserError
+from soe_bench.evaluate import IGNORED, document_losses, summarize, windows
+
+
+class Constant(nn.Module):
+    """Logits that do not depend on the text."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, tokens):
+        return self.logits.expand(*tokens.shape, -1)
+
+
+@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=5), length=st.integers(1, 16))
+def test_every_token_but_the_first_is_predicted_once_from_the_token_before(lengths, length):
+    documents = [np.arange(1000 * i, 1000 * i + n) for i, n in enumerate(lengths)]
+    inputs, targets, owners = windows(documents, length)
+    kept = targets != IGNORED
+    assert sorted(targets[kept]) == sorted(np.concatenate([document[1:] for document in documents]))
+    assert (targets[kept] == inputs[kept] + 1).all()
+    assert (targets[kept] // 1000 == np.repeat(owners, kept.sum(1))).all()
+
+
+def test_loss_of_a_constant_model_is_hand_computed():
+    law = np.array([0.5, 0.25, 0.125, 0.125])
+    documents = [np.array([0, 0, 1, 2]), np.array([0] + [3] * 200)]
+    nats, tokens = document_losses(Constant(np.log(law)), documents, length=3)
+    assert tokens.tolist() == [3, 200]
+    assert nats == pytest.approx([math.log(2) * 6, math.log(2) * 600])
+
+
+def test_summary_is_hand_computed():
+    record = summarize(np.array([3.0, 3.0]), np.array([1, 3]), size=12)
+    assert record["loss"] == 1.5 and record["nats_sum"] == 6 and record["tokens"] == 4 and record["documents"] == 2
+    assert record["bits_per_byte"] == pytest.approx(6 / math.log(2) / 12)
+    assert record["perplexity"] == pytest.approx(math.exp(1.5))
+    # residuals 3 - 1.5 * 1 and 3 - 1.5 * 3 are +-1.5: sqrt(2 / 1 * 4.5) / 4
+    assert record["loss_se_documents"] == pytest.approx(0.75)
+    assert summarize(np.array([3.0]), np.array([2]), 5)["loss_se_documents"] is None
+
+
+def test_documents_without_a_token_to_predict_are_refused():
+    with pytest.raises(UserError, match="no token to predict"):
+        windows([np.array([0])], 4)

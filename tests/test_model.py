@@ -1,0 +1,66 @@
+"""The decoder: Hugging Face's names, causality, rotary positions, and the batched pass at R parameter vectors."""
+
+import pytest
+import torch
+
+from soe_bench.flat import Flat, forward_at
+from soe_bench.method import with_parameters
+from soe_bench.model import Llama, RotaryEmbedding
+
+
+def llama(tied: bool = True) -> Llama:
+    torch.manual_seed(0)
+    return Llama(32, dim=16, layers=2, heads=2, hidden=24, max_length=12, tied=tied).double()
+
+
+def test_names_are_those_of_hugging_face():
+    layer = ["input_layernorm", "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "post_attention_layernorm",
+             "self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj"]
+    expected = {"model.embed_tokens.weight", "model.norm.weight"}
+    expected |= {f"model.layers.{i}.{name}.weight" for i in range(2) for name in layer}
+    assert set(llama().state_dict()) == expected
+    assert set(llama(tied=False).state_dict()) == expected | {"lm_head.weight"}
+
+
+def test_logits_do_not_see_the_future():
+    model = llama()
+    tokens = torch.randint(32, (1, 12), generator=torch.Generator().manual_seed(1))
+    changed = tokens.clone()
+    changed[0, 7:] = (changed[0, 7:] + 1) % 32
+    assert torch.equal(model(tokens)[0, :7], model(changed)[0, :7])
+    assert not torch.allclose(model(tokens)[0, 7:], model(changed)[0, 7:])
+
+
+def test_rotary_scores_depend_on_distance_only():
+    rotary = RotaryEmbedding(8, 12, 10_000.0).double()
+    q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    score = rotary(q.expand(1, 1, 12, 8))[0, 0] @ rotary(k.expand(1, 1, 12, 8))[0, 0].T
+    for offset in range(-11, 12):
+        diagonal = score.diagonal(offset)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_batched_pass_equals_each_model_alone(tied):
+    base = llama(tied)
+    flat = Flat(base)
+    generator = torch.Generator().manual_seed(2)
+    theta = flat.flatten(base) + 0.1 * torch.randn(3, flat.size, dtype=torch.float64, generator=generator)
+    tokens = torch.randint(32, (3, 4, 12), generator=generator)
+    batched = forward_at(base, flat, theta, tokens)
+    for r in range(3):
+        torch.testing.assert_close(batched[r], with_parameters(base, flat, theta[r])(tokens[r]), rtol=0, atol=1e-12)
+
+
+def test_flat_round_trip_and_decay_mask():
+    base = llama()
+    flat = Flat(base)
+    for name, value in flat.unflatten(flat.flatten(base)).items():
+        assert torch.equal(value, base.get_parameter(name))
+    norms = sum(p.numel() for p in base.parameters() if p.dim() == 1)
+    assert flat.decay_mask().sum() == flat.size - norms
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="heads"):
+        Llama(32, dim=10, layers=1, heads=4, hidden=8, max_length=4)

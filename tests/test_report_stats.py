@@ -1,0 +1,85 @@
+"""Intervals, verdicts and paired differences against values worked out by hand, and coverage by simulation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soe_bench.report.stats import Interval, bootstrap_interval, mean, paired_difference, t_interval, verdict
+
+
+def series(values: dict[tuple[str, str], float]) -> pd.Series:
+    return pd.Series(values.values(), pd.MultiIndex.from_tuples(values, names=["specialist", "seed"]), dtype=float)
+
+
+def test_t_interval_by_hand():
+    interval = t_interval([1.0, 2.0, 3.0])  # sd 1, t(0.975, 2) = 4.302653
+    assert interval.n == 3
+    assert interval.low == pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-6)
+    assert interval.high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-6)
+
+
+def test_one_value_has_no_interval():
+    assert t_interval([1.0]) is None
+    assert bootstrap_interval([1.0], np.random.default_rng(0)) is None
+
+
+def test_t_interval_covers_95_percent_with_three_seeds():
+    rng = np.random.default_rng(7)
+    trials = 2000
+    intervals = [t_interval(rng.normal(0.3, 0.1, 3)) for _ in range(trials)]
+    covered = sum(interval.low <= 0.3 <= interval.high for interval in intervals) / trials
+    assert abs(covered - 0.95) < 4 * (0.95 * 0.05 / trials) ** 0.5
+
+
+def test_bootstrap_covers_most_with_sixteen_specialists():
+    rng = np.random.default_rng(8)
+    trials = 150
+    intervals = [bootstrap_interval(rng.normal(-0.2, 0.1, 16), np.random.default_rng(0)) for _ in range(trials)]
+    covered = sum(interval.low <= -0.2 <= interval.high for interval in intervals) / trials
+    assert 0.85 < covered < 0.99
+
+
+def test_bootstrap_depends_on_the_generator_alone():
+    values = np.linspace(-1, 1, 16) ** 3
+    first, again, other = (bootstrap_interval(values, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_mean_does_not_depend_on_the_order():
+    values = np.random.default_rng(0).normal(0, 1, 1000) * 10.0 ** np.arange(-8, 12).repeat(50)
+    assert mean(values) == mean(values[::-1]) == mean(np.sort(values))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "specialists", "expected"),
+    [
+        ((-0.3, -0.1), (-0.4, -0.05), "better"),
+        ((0.1, 0.3), (0.05, 0.4), "worse"),
+        ((-0.3, -0.1), (-0.4, 0.05), "not separated"),
+        ((-0.3, 0.1), (-0.4, -0.05), "not separated"),
+        ((-0.3, -0.1), (0.05, 0.4), "not separated"),
+        ((-0.3, 0.0), (-0.4, -0.1), "not separated"),
+        (None, (-0.4, -0.05), "not separated (n = 1 seed)"),
+        ((-0.3, -0.1), None, "not separated (n = 1 specialist)"),
+    ],
+)
+def test_verdict_needs_both_intervals_on_one_side(seeds, specialists, expected):
+    assert verdict(seeds and Interval(*seeds, 3), specialists and Interval(*specialists, 16)) == expected
+
+
+def test_paired_difference_by_hand():
+    losses = series({("a", "0"): 2.0, ("a", "1"): 2.2, ("b", "0"): 3.0, ("b", "1"): 3.0})
+    reference = series({("a", "0"): 2.1, ("a", "1"): 2.4, ("b", "0"): 3.4, ("b", "1"): 3.3})
+    difference = paired_difference(losses, reference)  # a: -0.1, -0.2; b: -0.4, -0.3
+    assert difference.mean == pytest.approx(-0.25)
+    assert list(difference.by_specialist) == pytest.approx([-0.15, -0.35])
+    assert list(difference.by_seed) == pytest.approx([-0.25, -0.25])
+    assert difference.verdict == "better"
+
+
+def test_paired_difference_drops_what_is_not_in_both():
+    losses = series({("a", "0"): 2.0, ("a", "1"): 2.2, ("b", "0"): 3.0, ("a", "2"): 9.0, ("c", "0"): 9.0})
+    reference = series({("a", "0"): 2.1, ("a", "1"): 2.4, ("b", "0"): 3.4, ("b", "1"): 3.3})
+    difference = paired_difference(losses, reference)
+    assert list(difference.by_specialist.index) == ["a"] and list(difference.by_seed.index) == ["0", "1"]
+    assert paired_difference(losses, reference.drop("a").drop("b")) is None

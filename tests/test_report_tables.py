@@ -1,0 +1,129 @@
+"""Every cell of the tables against values worked out by hand from made-up records."""
+
+import csv
+
+import pytest
+from test_report_made_up import record, run, write_records
+
+from soe_bench.report.__main__ import main
+
+
+def table(folder, name: str, key: str = "method") -> dict[str, dict[str, str]]:
+    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+        return {row[key]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def records() -> list[dict]:
+    """generic and a soup, specialists a and b, three seeds; the soup is better by 0.1 on a, 0.3 on b (on average)."""
+    rows = []
+    for seed, (shift, gain) in enumerate([(0.0, 0.1), (0.03, 0.11), (-0.03, 0.09)]):
+        rows += run("generic", 0, seed, {"a": 3.0 + shift, "b": 4.0 + shift, "generic": 3.5}, "none")
+        rows += run("soup", 4, seed, {"a": 3.0 + shift - gain, "b": 4.0 + shift - 3 * gain}, "estimate")
+        rows += run("soup", 4, seed, {"generic": 3.6}, "h_0")
+        rows += run("soup", 4, seed, {"a": 4.0, "b": 5.0}, "uniform")
+    return rows
+
+
+def report(folder, rows: list[dict]):
+    assert main([str(write_records(folder, rows))]) == 0
+    return folder
+
+
+def test_main_table(records, tmp_path):
+    main_table = table(report(tmp_path, records), "main")
+    assert list(main_table) == ["generic", "soup n=4"]
+    # by seed 3.5, 3.53, 3.47: sd 0.03, half width 4.302653 * 0.03 / sqrt(3) = 0.07452
+    assert main_table["generic"] == {
+        "method": "generic", "seeds": "3", "mean": "3.5000", "mean low": "3.4255", "mean high": "3.5745",
+        "a": "3.0000", "b": "4.0000", "generic text": "3.5000", "flag": ""}  # fmt: skip
+    soup = main_table["soup n=4"]
+    assert (soup["a"], soup["b"], soup["mean"], soup["generic text"]) == ("2.9000", "3.7000", "3.3000", "3.6000")
+    bits = table(tmp_path, "main_bits_per_byte")["soup n=4"]
+    assert (bits["a"], bits["b"], bits["mean"]) == ("1.4500", "1.8500", "1.6500")
+
+
+def test_markdown_marks_the_best_and_names_the_source(records, tmp_path):
+    text = (report(tmp_path, records) / "tables" / "main.md").read_text()
+    assert "| a | 3.0000 | **2.9000** |" in text and "| generic text | **3.5000** | 3.6000 |" in text
+    assert "3fa94c1b77d2;" in text and "0123456789ab;" in text and "device: cpu" in text and "deviations.csv" in text
+
+
+def test_difference_table(records, tmp_path):
+    rows = table(report(tmp_path, records), "difference")
+    assert list(rows) == ["soup n=4"]
+    # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; two specialists: -0.3 to -0.1
+    assert rows["soup n=4"] == {
+        "method": "soup n=4", "difference": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
+        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
+        "specialists better": "2", "verdict": "better"}  # fmt: skip
+
+
+def test_controls_table(records, tmp_path):
+    rows = table(report(tmp_path, records), "controls", key="h")
+    assert list(rows) == ["estimate", "uniform", "shuffled", "h_0", "zero"]
+    assert (rows["estimate"]["loss"], rows["estimate"]["difference"]) == ("3.3000", "")
+    assert (rows["uniform"]["loss"], rows["uniform"]["difference"]) == ("4.5000", "1.2000")
+    assert rows["uniform"]["verdict"] == "worse"
+    assert (rows["zero"]["loss"], rows["zero"]["difference"], rows["zero"]["verdict"]) == ("missing", "", "")
+
+
+def test_a_missing_cell_stays_missing_and_so_does_its_mean(records, tmp_path):
+    rows = [row for row in records if not (row["specialist"] == "b" and row["n_experts"])]
+    soup = table(report(tmp_path, rows), "main")["soup n=4"]
+    assert (soup["a"], soup["b"], soup["mean"], soup["mean low"]) == ("2.9000", "missing", "missing", "")
+    assert table(tmp_path, "difference")["soup n=4"]["specialists"] == "1 of 2"
+    assert table(tmp_path, "controls", key="h")["uniform"]["loss"] == "missing"
+
+
+def test_a_hole_in_one_seed_shows_in_the_seeds_and_takes_the_mean_away(records, tmp_path):
+    rows = [row for row in records if not (row["specialist"] == "b" and row["n_experts"] and row["seed_data"] == 2)]
+    soup = table(report(tmp_path, rows), "main")["soup n=4"]
+    assert (soup["seeds"], soup["mean"], soup["b"]) == ("2-3", "missing", "3.7000")  # b: (3.7 + 3.7) / 2
+
+
+def test_one_seed_has_no_interval_and_no_verdict(records, tmp_path):
+    folder = report(tmp_path, [row for row in records if row["seed_data"] == 0])
+    assert table(folder, "main")["soup n=4"]["mean low"] == ""
+    row = table(folder, "difference")["soup n=4"]
+    assert (row["seeds low"], row["seeds"], row["verdict"]) == ("", "1", "not separated (n = 1 seed)")
+
+
+def test_only_test_records_without_fine_tuning_and_with_all_documents_count(records, tmp_path):
+    kept = report(tmp_path / "kept", records) / "tables" / "main.csv"
+    soup = dict(method="soup", n_experts=4, run_id="soup-4-0", h_source="estimate", specialist="a", loss=9.0)
+    others = [record(**soup, part="validation"), record(**soup, budget_tokens=10000),
+              record(**soup, n_documents=4, document_draw=3)]  # fmt: skip
+    assert (report(tmp_path / "more", records + others) / "tables" / "main.csv").read_bytes() == kept.read_bytes()
+
+
+def test_a_domain_seen_too_often_is_flagged(records, tmp_path):
+    rows = [{**row, "max_epochs": 4.01 if row["n_experts"] else 4.0} for row in records]
+    flags = {name: row["flag"] for name, row in table(report(tmp_path, rows), "main").items()}
+    assert flags == {"generic": "", "soup n=4": "over 4 epochs"}
+
+
+def test_settings_that_cannot_be_compared_get_their_own_tables(records, tmp_path):
+    demo = run("generic", 0, 0, {"a": 5.0}, "none", run_id="demo", scale="demo")
+    folder = report(tmp_path, records + demo)
+    assert table(folder, "main")["generic"]["a"] == "3.0000"
+    assert table(folder, "main_demo-d64l3-wheels-3fa94c1b")["generic"]["a"] == "5.0000"
+
+
+def test_variants_of_a_method_get_their_own_rows(records, tmp_path):
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="one-draw", draws_per_step=1)
+    rows = table(report(tmp_path, records + other), "main")
+    assert rows["soup n=4, draws=8"]["a"] == "2.9000" and rows["soup n=4, draws=1"]["a"] == "2.5000"
+
+
+def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
+    report(tmp_path, [row for row in records if row["method"] == "generic"])
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("table difference", "table controls", "figure experts", "figure alpha", "figure curves",
+                 "figure domains", "table specialists"):  # fmt: skip
+        assert f"skipped {name}: no data for it yet" in lines
+
+
+def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
+    report(tmp_path, [record(part="validation")])
+    assert "skipped tables and figures of results (no test record): no data for it yet" in capsys.readouterr().out

@@ -1,0 +1,190 @@
+"""The soup against hand values, against a plain autograd implementation, and its dense case against a plain loop."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from baselines.generic import Generic
+from soe_bench.errors import UserError
+from soe_bench.flat import Flat
+from soe_bench.method import Setup
+from soe_bench.mixture import MetaDistribution
+from soe_bench.model import Llama
+from soe_bench.optim import Optimizer
+from soe_bench.soup import SoupOfExperts, combine
+
+K, DRAWS, VOCAB, STEPS, RATE = 5, 3, 17, 4, 1e-2
+OPTIMIZER = Optimizer(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup=0.1, final_rate=0.1, clip=0.5)
+META = MetaDistribution(max_support=3, domains="uniform", concentration=1.0, generic_share=0.2)
+ROUTER = {"hidden": 6, "law": "softmax", "init_std": 1.0}
+
+
+def setup() -> Setup:
+    torch.manual_seed(0)
+    base = Llama(VOCAB, dim=8, layers=1, heads=2, hidden=12, max_length=9).double()
+    return Setup(base, np.full(K, 1 / K), length=9, sequences=6, draws=DRAWS, optimizer=OPTIMIZER, seed=1)
+
+
+def soup(n: int, law: str = "softmax", expert_init: float = 0.02) -> SoupOfExperts:
+    method = SoupOfExperts("soup", RATE, n, 0.3, expert_init, ROUTER | {"law": law}, META)
+    method.build(setup())
+    return method
+
+
+def batches() -> list[tuple[torch.Tensor, np.ndarray]]:
+    generator = torch.Generator().manual_seed(3)
+    rng = np.random.default_rng(3)
+    return [(torch.randint(VOCAB, (DRAWS, 2, 10), generator=generator), META.sample(rng, DRAWS, np.full(K, 1 / K)))
+            for _ in range(STEPS)]
+
+
+def test_combine_hand_values():
+    experts = torch.tensor([[1.0, 0.0], [10.0, -1.0]])
+    theta = combine(torch.tensor([[1.0, 2.0]]), experts, torch.tensor([[0.5, 2.0], [0, 0]]))
+    assert theta.tolist() == [[21.5, 0.0], [1.0, 2.0]]
+
+
+def test_one_hot_coefficients_give_shared_plus_that_expert():
+    method = soup(4)
+    theta = method.instantiate(torch.eye(4, dtype=torch.float64))
+    torch.testing.assert_close(theta, method.shared.value + method.experts.value)
+
+
+def test_no_domain_information_gives_the_shared_parameters():
+    method = soup(4)
+    flat = method.flat.flatten(method.specialist(None))
+    assert torch.equal(flat, method.shared.value[0])
+
+
+@pytest.mark.parametrize("law", ["softmax", "linear"])
+def test_specialist_is_the_model_used_in_training(law):
+    method = soup(4, law)
+    h = np.array([0.5, 0.5, 0, 0, 0])
+    alpha = method.coefficients(h[None])
+    expected = method.shared.value[0] + (alpha[0][:, None] * method.experts.value).sum(0)
+    torch.testing.assert_close(method.flat.flatten(method.specialist(h)), expected)
+    assert (law == "softmax") == bool(torch.isclose(alpha.sum(), torch.tensor(1.0, dtype=torch.float64), atol=1e-9))
+
+
+class PlainSoup:
+    """The soup as the paper writes it: autograd through S + sum_j alpha_j E_j, a loop over the draws, torch's AdamW."""
+
+    def __init__(self, method: SoupOfExperts) -> None:
+        self.method, self.flat = method, method.flat
+        self.shared = nn.Parameter(method.shared.value.clone())
+        self.experts = nn.Parameter(method.experts.value.clone())
+        self.omega = nn.Parameter(method.omega.value.clone())
+        self.names = {"shared": self.shared, "experts": self.experts, "omega": self.omega}
+
+    def loss(self, tokens: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+        losses = []
+        for draw, h in zip(tokens, torch.tensor(weights), strict=True):
+            parameters = self.method.router_flat.unflatten(self.omega[0])
+            alpha = functional_call(self.method.router, parameters, (h[None],))[0]
+            theta = self.shared[0] + sum(a * e for a, e in zip(alpha, self.experts, strict=True))
+            logits = functional_call(self.method.setup.base, self.flat.unflatten(theta), (draw[:, :-1],))
+            losses.append(F.cross_entropy(logits.flatten(0, 1), draw[:, 1:].flatten()))
+        return torch.stack(losses).mean()
+
+
+def torch_adamw(pieces: list[tuple[nn.Parameter, float]]) -> torch.optim.AdamW:
+    o = OPTIMIZER
+    return torch.optim.AdamW([{"params": [p], "lr": lr, "weight_decay": 0.0} for p, lr in pieces],
+                             betas=(o.beta1, o.beta2), eps=o.eps)
+
+
+@pytest.mark.parametrize("law", ["softmax", "linear"])
+def test_training_equals_plain_autograd(law):
+    """Rank-R gradients, clipping by R x R matrices and the one-pass AdamW equal the plain version in float64."""
+    method = soup(4, law)
+    plain = PlainSoup(method)
+    adamw = torch_adamw([(plain.shared, RATE), (plain.experts, 0.3 * RATE), (plain.omega, RATE)])
+    masks = {name: getattr(method, name).decay for name in plain.names}
+    for step, (tokens, weights) in enumerate(batches(), start=1):
+        loss = plain.loss(tokens, weights)
+        adamw.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(list(plain.names.values()), OPTIMIZER.clip)
+        with torch.no_grad():  # decoupled weight decay on matrices only
+            for (name, parameter), group in zip(plain.names.items(), adamw.param_groups, strict=True):
+                parameter *= 1 - group["lr"] * OPTIMIZER.weight_decay * masks[name]
+        adamw.step()
+        assert method.update(tokens, weights, step, RATE) == pytest.approx(loss.item(), abs=1e-12)
+    for name, parameter in plain.names.items():
+        torch.testing.assert_close(getattr(method, name).value, parameter.data, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", [soup(0), Generic("generic", RATE)], ids=["soup n=0", "generic"])
+def test_dense_equals_a_plain_loop(method):
+    """float64, 1e-10: the dense case is ordinary training with torch's own AdamW on the module itself."""
+    method.build(setup())
+    model, o = setup().base, OPTIMIZER
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=RATE, betas=(o.beta1, o.beta2), eps=o.eps)
+    for step, (tokens, weights) in enumerate(batches(), start=1):
+        adamw.zero_grad()
+        logits = model(tokens[..., :-1].flatten(0, 1))
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[..., 1:].flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), o.clip)
+        adamw.step()
+        assert method.update(tokens, weights, step, RATE) == pytest.approx(loss.item(), abs=1e-12)
+    torch.testing.assert_close(method.shared.value[0], Flat(model).flatten(model), rtol=0, atol=1e-10)
+    assert method.cost()["stored_parameters"] == sum(p.numel() for p in model.parameters())
+
+
+def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
+    whole, blocks = soup(4), soup(4)
+    for tokens, weights in batches():
+        whole.update(tokens, weights, 1, RATE)
+    monkeypatch.setattr("soe_bench.optim.BLOCK_NUMBERS", 100)
+    for tokens, weights in batches():
+        blocks.update(tokens, weights, 1, RATE)
+    torch.testing.assert_close(whole.experts.value, blocks.experts.value, rtol=0, atol=1e-14)
+
+
+def test_bad_input():
+    with pytest.raises(UserError, match="n_experts is -1"):
+        SoupOfExperts("soup", RATE, -1, 0.3, 0.0, ROUTER, META)
+    with pytest.raises(UserError, match="law is 'tanh'"):
+        soup(2, "tanh")
+    with pytest.raises(UserError, match="off the simplex"):
+        soup(2).specialist(np.full(K, 0.5))
+
+
+class Unigram(nn.Module):
+    """The smallest base model: one logit a token. Its best loss on mix(h) is the entropy of the mixed law."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(VOCAB))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(*tokens.shape, VOCAB)
+
+
+def test_the_soup_finds_the_best_model_of_every_mixture():
+    """Known unigram domains: the trained soup comes within 0.05 nats of the entropy of new mixtures."""
+    rng = np.random.default_rng(0)
+    law = rng.dirichlet(np.full(VOCAB, 0.3), size=K)
+    method = SoupOfExperts("soup", 0.03, 16, 1.0, 0.0, ROUTER | {"hidden": 64}, META)
+    optimizer = Optimizer(0.9, 0.95, 1e-8, 0.0, 0.02, 0.01, 10.0)
+    method.build(Setup(Unigram(), np.full(K, 1 / K), 64, 64, 8, optimizer))
+    steps = 600
+    for step in range(steps):
+        weights = method.domain_weights(rng)
+        tokens = np.stack([[rng.choice(VOCAB, 65, p=law[rng.choice(K, p=h)]) for _ in range(8)] for h in weights])
+        method.update(torch.from_numpy(tokens), weights, step + 1, 0.03 * optimizer.schedule(step, steps))
+    one_law = np.log(law.mean(0))
+    for h in META.sample(rng, 20, np.full(K, 1 / K)):
+        mixed = h @ law
+        entropy = -(mixed * np.log(mixed)).sum()
+        model = F.log_softmax(method.specialist(h).logits, -1).numpy()
+        loss = -(mixed * model).sum()
+        assert entropy <= loss < entropy + 0.05
+        assert np.allclose(h, 1 / K) or loss < -(mixed * one_law).sum()  # better than one model for all

@@ -1,0 +1,183 @@
+"""The training loop: exact resume, stop requests, divergence, damaged checkpoints, a full disk."""
+
+import errno
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from soe_bench import checkpoint, runs
+from soe_bench.errors import UserError
+from soe_bench.soup import SoupOfExperts
+from soe_bench.train import Interrupted
+
+STEPS = 25
+TOKENS = f"train.tokens={STEPS * 16 * 64}"
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing of the program runs after it."""
+
+
+def break_at(monkeypatch, step, action):
+    """Makes the update of one step call `action` first."""
+    update = SoupOfExperts.update
+
+    def broken(self, tokens, weights, number, rate):
+        if number == step:
+            action()
+        return update(self, tokens, weights, number, rate)
+
+    monkeypatch.setattr(SoupOfExperts, "update", broken)
+
+
+def final(cfg):
+    """The trained values and the validation losses of a finished run."""
+    folder = runs.Run.of(cfg).folder
+    rows = [line for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line.split('"learning_rate"')[0] for line in rows]  # without the speed
+    return load_file(folder / "model.safetensors"), losses
+
+
+def assert_same(a, b):
+    assert a[1] == b[1]
+    assert a[0].keys() == b[0].keys()
+    for name, value in a[0].items():
+        assert torch.equal(value, b[0][name]), name
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, shared_home):
+    """An uninterrupted run."""
+    from soe_bench.sweep import job_configs
+    from tests.conftest import base_arguments
+
+    folder = tmp_path_factory.mktemp("reference")
+    cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4"])[0][0]
+    runs.execute(cfg)
+    return final(cfg)
+
+
+@pytest.mark.parametrize("step", [5, 11, 25])
+def test_a_killed_run_resumes_bit_for_bit(compose, monkeypatch, reference, step):
+    """Killed before the first checkpoint, right after one, and at the last step."""
+    cfg = compose(TOKENS, "method.n_experts=4")
+
+    def kill():
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        break_at(patch, step, kill)
+        with pytest.raises(Killed):
+            runs.execute(cfg)
+    assert runs.Run.of(cfg).status() == "failed: Killed"
+    runs.execute(cfg)
+    assert_same(final(cfg), reference)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose, monkeypatch, reference, number):
+    cfg = compose(TOKENS, "method.n_experts=4")
+    with monkeypatch.context() as patch:
+        break_at(patch, 14, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted, match="stopped at step 14 of 25"):
+            runs.execute(cfg)
+    assert runs.Run.of(cfg).status().startswith("stopped: stopped at step 14")
+    runs.execute(cfg)
+    assert_same(final(cfg), reference)
+
+
+def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkeypatch, reference):
+    cfg = compose(TOKENS, "method.n_experts=4")
+    folder = runs.Run.of(cfg).folder
+    update = SoupOfExperts.update
+
+    def poisoned(self, tokens, weights, number, rate):
+        if number == 17:
+            self.shared.value[0, 0] = torch.nan
+        return update(self, tokens, weights, number, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SoupOfExperts, "update", poisoned)
+        with pytest.raises(UserError, match=r"diverged at step 17 of 25.*lower method.learning_rate"):
+            runs.execute(cfg)
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-000000010.safetensors"]
+    runs.execute(cfg)
+    assert_same(final(cfg), reference)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose, monkeypatch, reference):
+    cfg = compose(TOKENS, "method.n_experts=4")
+    folder = runs.Run.of(cfg).folder
+    with monkeypatch.context() as patch:
+        break_at(patch, 23, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            runs.execute(cfg)
+    last = folder / "checkpoint-000000023.safetensors"
+    damaged = bytearray(last.read_bytes())
+    damaged[-5] ^= 1  # one flipped bit in the numbers: only the checksum can tell
+    last.write_bytes(damaged)
+    runs.execute(cfg)
+    assert_same(final(cfg), reference)
+
+
+def test_when_every_checkpoint_is_damaged_it_says_what_to_do(compose, monkeypatch):
+    cfg = compose(TOKENS, "method.n_experts=4")
+    with monkeypatch.context() as patch:
+        break_at(patch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            runs.execute(cfg)
+    for path in runs.Run.of(cfg).folder.glob("checkpoint-*"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="every checkpoint in .* is damaged: delete them"):
+        runs.execute(cfg)
+
+
+def test_a_full_disk_loses_nothing(compose, monkeypatch, reference):
+    cfg = compose(TOKENS, "method.n_experts=4")
+    folder = runs.Run.of(cfg).folder
+    replace = os.replace
+
+    def full(source, target):
+        if "checkpoint-000000020" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(UserError, match="No space left on device; free some disk space"):
+            runs.execute(cfg)
+    assert [path.name for path in folder.glob("*checkpoint*")] == ["checkpoint-000000010.safetensors"]
+    runs.execute(cfg)
+    assert_same(final(cfg), reference)
+
+
+def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save_step(tmp_path, step, {"a": torch.full((3,), float(step)), "b": torch.zeros(0, 4)}, {"step": step})
+    assert len(list(tmp_path.iterdir())) == 2
+    tensors, state = checkpoint.load_last(tmp_path)
+    assert state == {"step": 3} and tensors["a"].tolist() == [3, 3, 3] and tensors["b"].shape == (0, 4)
+
+
+def test_every_method_trains_on_the_same_sequences_of_a_domain(compose, monkeypatch):
+    """Paired by seed: the t-th sequence of each domain is the same for generic and for a soup."""
+    from soe_bench.mixture import Mixture
+
+    seen = {}
+    take = Mixture._next
+
+    def recorded(self, domain):
+        sequence = take(self, domain)
+        seen.setdefault(current, {}).setdefault(domain, []).append(np.array(sequence))
+        return sequence
+
+    monkeypatch.setattr(Mixture, "_next", recorded)
+    for current in ("generic", "soup"):
+        runs.execute(compose(f"method={current}"))
+    for domain in range(4):
+        for a, b in zip(seen["generic"][domain], seen["soup"][domain], strict=False):
+            assert np.array_equal(a, b)
