@@ -11,13 +11,13 @@ from omegaconf import DictConfig
 
 from soe_bench import runs
 from soe_bench.errors import UserError
-from soe_bench.sweep import Plan, quoted, with_references
+from soe_bench.sweep import CONF, Plan, quoted, with_references
 
 log = logging.getLogger("soe_bench")
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> None:
     """One job and its references. A failure is written to the run's folder and does not stop the other jobs."""
     for each in with_references([cfg]):

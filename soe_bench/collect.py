@@ -22,8 +22,9 @@ def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
     for record in read_records(results_dir / "records.jsonl") if (results_dir / "records.jsonl").exists() else []:
         if record["data"] == data and record["data_fingerprint"] != fingerprint:
             raise UserError(
-                f"{results_dir} holds records of the corpus {data} with fingerprint {record['data_fingerprint'][:12]}, "
-                f"this configuration gives {fingerprint[:12]}: choose another results_dir, or undo the change to the data"
+                f"{results_dir} holds records of another build of the corpus {data} "
+                f"({record['data_fingerprint'][:12]}, this configuration gives {fingerprint[:12]}): "
+                "choose another results_dir, or undo the change to the data"
             )
 
 
@@ -39,7 +40,8 @@ def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> in
         curves, alphas, count = [], [], 0
         for folder in folders:
             own = read_records(folder / "records.jsonl")
-            facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")} | {"seed": own[0]["seed_data"]}
+            facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
+            facts["seed"] = own[0]["seed_data"]
             records = {key: record for key, record in records.items() if record["run_id"] != facts["run_id"]}
             records |= {_key(record): record for record in own}
             count += len(own)

@@ -23,5 +23,5 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free some disk space and run the same command again") from error
+        what = f"cannot write {path}: {error.strerror or error}"
+        raise UserError(f"{what}; free some disk space and run the same command again") from error

@@ -29,9 +29,9 @@ class Flat:
         parts = theta.split(self.sizes, dim=-1)
         return {name: part.unflatten(-1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
-    def decay_mask(self) -> Tensor:
+    def decay_mask(self, like: Tensor) -> Tensor:
         """(P,) ones for the matrices, which weight decay shrinks; zeros for vectors (norms and biases)."""
-        return torch.cat([torch.full((shape.numel(),), float(len(shape) > 1)) for shape in self.shapes.values()])
+        return torch.cat([like.new_full((shape.numel(),), float(len(shape) > 1)) for shape in self.shapes.values()])
 
 
 def forward_at(module: nn.Module, flat: Flat, theta: Tensor, inputs: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class Dense(Method):
     def build(self, setup: Setup) -> None:
         self.setup = setup
         self.flat = Flat(setup.base)
-        self.shared = Bank(self.flat.flatten(setup.base)[None], self.flat.decay_mask())
+        self.shared = Bank(self.flat.flatten(setup.base)[None], self.flat)
 
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
         optimizer = self.setup.optimizer

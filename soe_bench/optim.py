@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from soe_bench.flat import Flat
+
 BLOCK_NUMBERS = 2**20  # numbers of the bank updated at once: the block and its moments stay in the processor's cache
 
 
@@ -52,11 +54,11 @@ class Optimizer:
 class Bank:
     """n rows of P parameters with their AdamW moments, updated in one pass from the rank-R gradient A^T G."""
 
-    def __init__(self, value: Tensor, decay: Tensor) -> None:
+    def __init__(self, value: Tensor, flat: Flat) -> None:
         self.value = value
         self.exp_avg = torch.zeros_like(value)
         self.exp_avg_sq = torch.zeros_like(value)
-        self.decay = decay.to(value)
+        self.decay = flat.decay_mask(value)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The parameters and moments under their names in a checkpoint."""

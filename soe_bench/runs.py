@@ -60,7 +60,8 @@ class Run:
         method = make(cfg.method)
         experts = f"-n{method.n_experts}" if method.n_experts else ""
         recipe = _digest({group: value for group, value in groups.items() if group != "seeds"})
-        return cls(cfg, fingerprint, digest, recipe, f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}")
+        name = f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}"
+        return cls(cfg, fingerprint, digest, recipe, name)
 
     @property
     def folder(self) -> Path:

@@ -75,16 +75,16 @@ class SoupOfExperts(Method):
         self.setup = setup
         self.flat = Flat(setup.base)
         shared = self.flat.flatten(setup.base)
-        with torch.random.fork_rng(devices=[]):
+        experts = shared.new_zeros(self.n_experts, self.flat.size)
+        with torch.random.fork_rng(), torch.device("meta" if shared.is_meta else "cpu"):
             torch.manual_seed(setup.seed)
             self.router = Router(len(setup.h_0), self.n_experts, **self.router_config).to(shared)
-            experts = torch.zeros(self.n_experts, self.flat.size, dtype=shared.dtype)
             if self.expert_init:
                 experts.normal_(std=self.expert_init)
         self.router_flat = Flat(self.router)
-        self.shared = Bank(shared[None], self.flat.decay_mask())
-        self.experts = Bank(experts.to(shared.device), self.flat.decay_mask())
-        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat.decay_mask())
+        self.shared = Bank(shared[None], self.flat)
+        self.experts = Bank(experts, self.flat)
+        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi_omega(h): (R, k) -> (R, n)."""

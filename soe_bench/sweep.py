@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import time
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ def quoted(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key not in PATH_KEYS or value[:1] in ("'", '"'):
         return argument
-    return key + "='" + value.replace("'", "\\'") + "'"
+    escaped = re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + run[2].replace("'", "\\'"), value)
+    return f"{key}='{escaped}'"
 
 
 def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
@@ -107,7 +109,8 @@ class Plan:
     def prepare(self) -> bool:
         """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
 
-        The time is measured on a few steps of each kind of job. False if there is nothing to run. Raises UserError if the memory cannot suffice.
+        The time is measured on a few steps of each kind of job. False if there is nothing to run. Raises UserError if
+        the memory cannot suffice.
         """
         waiting = [run for run in self.runs if run.name not in self.before]
         parallel = max(1, min(self.parallel, len(waiting)))

@@ -7,11 +7,14 @@ import signal
 import numpy as np
 import pytest
 import torch
+from conftest import base_arguments
 from safetensors.torch import load_file
 
 from soe_bench import checkpoint, runs
 from soe_bench.errors import UserError
+from soe_bench.mixture import Mixture
 from soe_bench.soup import SoupOfExperts
+from soe_bench.sweep import job_configs
 from soe_bench.train import Interrupted
 
 STEPS = 25
@@ -52,8 +55,6 @@ def assert_same(a, b):
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory, shared_home):
     """An uninterrupted run."""
-    from soe_bench.sweep import job_configs
-    from tests.conftest import base_arguments
 
     folder = tmp_path_factory.mktemp("reference")
     cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4"])[0][0]
@@ -157,7 +158,8 @@ def test_a_full_disk_loses_nothing(compose, monkeypatch, reference):
 
 def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
     for step in (1, 2, 3):
-        checkpoint.save_step(tmp_path, step, {"a": torch.full((3,), float(step)), "b": torch.zeros(0, 4)}, {"step": step})
+        tensors = {"a": torch.full((3,), float(step)), "b": torch.zeros(0, 4)}
+        checkpoint.save_step(tmp_path, step, tensors, {"step": step})
     assert len(list(tmp_path.iterdir())) == 2
     tensors, state = checkpoint.load_last(tmp_path)
     assert state == {"step": 3} and tensors["a"].tolist() == [3, 3, 3] and tensors["b"].shape == (0, 4)
@@ -165,8 +167,6 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
 
 def test_every_method_trains_on_the_same_sequences_of_a_domain(compose, monkeypatch):
     """Paired by seed: the t-th sequence of each domain is the same for generic and for a soup."""
-    from soe_bench.mixture import Mixture
-
     seen = {}
     take = Mixture._next
 

@@ -1,0 +1,223 @@
+"""The command line: which jobs it makes, what it refuses, relaunching, the table of all jobs, collecting."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from soe_bench import __main__ as cli
+from soe_bench import runs, sweep
+from soe_bench.collect import collect
+from soe_bench.errors import UserError
+from soe_bench.records import KEY, read_records
+from soe_bench.train import Interrupted
+
+CONF = sweep.CONF
+SERIAL = ["launcher=single", "hydra/launcher=basic"]
+
+
+@pytest.fixture
+def command(arguments, monkeypatch, capsys):
+    """command("+sweep=...") -> (exit status, standard output, error line): the command line in this process."""
+
+    def call(*extra):
+        monkeypatch.setattr(sys, "argv", ["soe_bench", *arguments, *extra])
+        handlers, level = logging.root.handlers[:], logging.root.level
+        try:
+            status = cli.main()
+        finally:
+            logging.root.handlers[:], logging.root.level = handlers, level
+        out, err = capsys.readouterr()
+        return status, out, err.strip().splitlines()[-1] if err.strip() else ""
+
+    return call
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_expands_to_distinct_runs(path, arguments):
+    plan = sweep.Plan.of([*[a for a in arguments if not a.startswith("scale=")], f"+sweep={path.stem}"])
+    assert len({run.hash for run in plan.runs}) == len({run.name for run in plan.runs}) == len(plan.runs) > 1
+    assert plan.runs[0].cfg.sweep_name == path.stem
+    assert f"python -m soe_bench +sweep={path.stem}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "method").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_method_is_named_as_its_file(path, compose):
+    assert runs.make(compose(f"method={path.stem}").method).label == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "scale").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_scale_is_planned_without_allocating_it(path, arguments):
+    (cfg,), _ = sweep.job_configs([*arguments, f"scale={path.stem}"])
+    assert sweep.state_bytes(runs.Run.of(cfg)) > 0
+
+
+def test_the_experts_sweep_crosses_experts_and_seeds_and_adds_generic_once_a_seed(arguments):
+    plan = sweep.Plan.of([*arguments, "+sweep=experts", "method.n_experts=0,4", "seed=0,1"])
+    names = sorted(run.name.rsplit("-", 1)[0] for run in plan.runs)
+    methods = ("dense_on_pi", "generic", "soup-n4")
+    assert names == sorted(f"{method}-test-s{seed}" for method in methods for seed in (0, 1))
+
+
+def test_dense_on_pi_is_the_soup_with_no_experts(compose):
+    assert runs.Run.of(compose("method=dense_on_pi")).hash == runs.Run.of(compose("method.n_experts=0")).hash
+
+
+def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
+    base = runs.Run.of(compose())
+    for same in ("threads=2", "wandb.mode=offline", f"results_dir={tmp_path / 'other'}", "sweep_name=x"):
+        assert runs.Run.of(compose(same)).hash == base.hash
+    for other in ("seed=1", "method.n_experts=4", "train.tokens=8192", "model=d64", "data.k=3", "seeds.kmeans=1"):
+        assert runs.Run.of(compose(other)).hash != base.hash
+    assert runs.Run.of(compose("seed=1")).recipe == base.recipe != runs.Run.of(compose("train.tokens=8192")).recipe
+
+
+@pytest.mark.parametrize("extra, message", [
+    (["+sweep=experts,demo", "-m"], "one sweep at a time"),
+    (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
+    (["seed=0,1"], "add -m"),
+    (["nonsense=3"], "Could not override 'nonsense'"),
+    (["method=nope"], "method/nope"),
+    (["method.n_experts=-1"], "method.n_experts is -1"),
+    (["method.meta.domains=sizes"], "it must be 'uniform' or 'h_0'"),
+    (["train.draws=3"], "must be a multiple of train.draws (3)"),
+    (["references=[nope]"], "no method 'nope'"),
+    (["+sweep=experts", "method=generic"], "method.n_experts"),
+    (["method.n_experts=100000000"], "lower method.n_experts"),
+    (["data.k=100000"], "k"),
+    (["threads=x)"], "threads=x)"),
+])
+def test_bad_input_is_one_line_and_exit_2(command, extra, message):
+    status, _, line = command(*extra)
+    assert status == 2
+    assert line.startswith("error: ") and message in line
+
+
+def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monkeypatch):
+    sweep_of_two = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=4096"]
+    trained = []
+    train = runs.train
+    monkeypatch.setattr(runs, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
+
+    status, out, _ = command(*sweep_of_two)
+    assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
+
+    status, out, _ = command(*sweep_of_two)
+    assert status == 0 and len(trained) == 3 and out.count("  done before\n") == 3
+
+    soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
+    (soup / "done").unlink()
+    status, out, _ = command(*sweep_of_two)
+    assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
+
+    records = read_records(tmp_path / "results" / "records.jsonl")
+    assert {record["method"] for record in records} == {"generic", "dense_on_pi", "soup"}
+    assert len({record["run_id"] for record in records}) == 3
+
+
+def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, monkeypatch):
+    validate = runs.validation_loss
+
+    def failing(cfg, method, corpus):
+        if method.n_experts == 4:
+            raise RuntimeError("out of luck")
+        return validate(cfg, method, corpus)
+
+    monkeypatch.setattr(runs, "validation_loss", failing)
+    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=4096")
+    assert status == 1
+    assert "failed: out of luck" in out and out.count("  done\n") == 2
+
+
+def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
+    def interrupted(*_):
+        raise Interrupted("stopped at step 1 of 10")
+
+    monkeypatch.setattr(runs, "train", interrupted)
+    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0")
+    assert status == 130
+    assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 2
+
+
+def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
+    small = ["method=generic", "train.tokens=4096"]
+    assert command(*small)[0] == 0
+    before = (tmp_path / "results" / "records.jsonl").read_text()
+    status, _, line = command(*small, "data.source.seed=1")
+    assert status == 2 and "another build of the corpus synthetic" in line and "results_dir" in line
+    assert (tmp_path / "results" / "records.jsonl").read_text() == before
+
+
+def test_a_damaged_record_line_is_named_and_nothing_is_lost(command, tmp_path):
+    small = ["method=generic", "train.tokens=4096"]
+    assert command(*small)[0] == 0
+    path = tmp_path / "results" / "records.jsonl"
+    path.write_text(path.read_text() + '{"schema": 1, "loss"\n')
+    before = path.read_text()
+    status, _, line = command(*small)
+    assert status == 2 and f"records.jsonl:{before.count(chr(10))}: not a JSON object" in line
+    assert path.read_text() == before
+
+
+def test_collect_upserts_by_key(compose, tmp_path):
+    cfg = compose("method.n_experts=4", "train.tokens=4096")
+    runs.execute(cfg)
+    run = runs.Run.of(cfg)
+    corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    folder = tmp_path / "results"
+    count = collect([run.folder], [corpus], folder)
+    first = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"}
+    assert set(first) == {"records.jsonl", "curves.csv", "alpha.csv", "domains.csv", "specialists.csv"}
+    assert collect([run.folder], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
+    alpha = pd.read_csv(folder / "alpha.csv").groupby("specialist").alpha.sum()
+    assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
+    records = read_records(folder / "records.jsonl")
+    assert len({tuple(record[field] for field in KEY) for record in records}) == count
+    assert {r["h_source"] for r in records if r["part"] == "test"} == {"estimate", "uniform", "shuffled", "h_0", "zero"}
+
+
+def test_skip_published(command, monkeypatch, tmp_path):
+    small = ["method=generic", "train.tokens=4096"]
+    assert command(*small)[0] == 0
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    assert "done before" in command(*small, f"home={tmp_path / 'new home'}", "skip_published=true")[1]
+
+
+def test_memory_that_cannot_suffice_is_refused_before_anything_is_allocated(arguments):
+    plan = sweep.Plan.of([*arguments, "method.n_experts=100000000"])
+    with pytest.raises(UserError, match="GB are free: lower method.n_experts"):
+        plan.prepare()
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
+def test_any_path_survives_quoting(value):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if value[0] in "'\"":
+        return  # quoted by the user
+    parsed = OverridesParser.create().parse_overrides([sweep.quoted(f"results_dir={value}")])[0]
+    assert parsed.value() == value
+
+
+def test_a_home_with_spaces_parentheses_and_japanese(command, tmp_path, shared_home):
+    home = tmp_path / "my files (1) 日本語"
+    home.mkdir()
+    (home / "data").symlink_to(shared_home / "data")
+    status, out, _ = command("method=generic", "train.tokens=4096", f"home={home}", f"results_dir={home / 'r (2)'}")
+    assert status == 0 and (home / "r (2)" / "records.jsonl").exists()
+
+
+def test_resolved_configuration_is_kept(compose):
+    cfg = compose("method=generic", "train.tokens=4096")
+    runs.execute(cfg)
+    kept = json.loads((runs.Run.of(cfg).folder / "config.json").read_text())
+    assert kept == OmegaConf.to_container(cfg, resolve=True)
+    assert os.path.exists(runs.Run.of(cfg).folder / "done")
