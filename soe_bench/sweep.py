@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,7 +25,10 @@ from soe_bench.collect import check_results, collect
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.records import read_records
+from soe_bench.report import build as report
+from soe_bench.report.load import load_results
 from soe_bench.runs import Run, build
+from soe_bench.tracking import mirror_figures
 from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
@@ -134,7 +136,7 @@ class Plan:
         return True
 
     def finish(self) -> bool:
-        """Prints the table of all jobs, collects what is done into the results folder; True if every job is done."""
+        """Prints the table of all jobs, and brings records, tables and figures up to date; True if every job is done."""
         width = max(len(run.name) for run in self.runs)
         for run in self.runs:
             status = "done before" if run.name in self.before else run.status()
@@ -144,8 +146,10 @@ class Plan:
             own = [run for run in done if run.cfg.results_dir == folder]
             data = {run.fingerprint: run.cfg for run in own}.values()
             opened = [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
-            count = collect([run.folder for run in own], opened, Path(folder))
-            print(f"{count} records in {folder}; tables and figures: python -m soe_bench.report {shlex.quote(folder)}")
+            print(f"{collect([run.folder for run in own], opened, Path(folder))} records in {folder}")
+            report.write(load_results(Path(folder)))
+            if any(run.name not in self.before for run in own):
+                mirror_figures(own[0].cfg, Path(folder))
         return all(run.skippable for run in self.runs)
 
 

@@ -21,6 +21,7 @@ class Tracker:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb  # takes a second: only where it is used
 
+        folder.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
             project=cfg.wandb.project, group=cfg.sweep_name, name=name, mode=cfg.wandb.mode, dir=folder,
             config=OmegaConf.to_container(cfg, resolve=True),
@@ -39,9 +40,22 @@ class Tracker:
             columns = list(rows[0])
             self.run.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
 
+    def images(self, paths: list[Path]) -> None:
+        """Pictures, each under its file's name."""
+        if self.run:
+            import wandb
+
+            self.run.log({path.stem: wandb.Image(str(path)) for path in paths})
+
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if self.run:
             self.run.finish(exit_code=int(kind is not None))
+
+
+def mirror_figures(cfg: DictConfig, results_dir: Path) -> None:
+    """The figures of a results folder as one more run of the sweep's group."""
+    with Tracker(cfg, "figures", Path(cfg.home) / "wandb") as tracker:
+        tracker.images(sorted((results_dir / "figures").glob("*.png")))

@@ -90,6 +90,7 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     (["train.draws=3"], "must be a multiple of train.draws (3)"),
     (["references=[nope]"], "no method 'nope'"),
     (["+sweep=experts", "method=generic"], "method.n_experts"),
+    (["scale=paper", "method.n_experts=128"], "lower method.n_experts"),
     (["method.n_experts=100000000"], "lower method.n_experts"),
     (["data.k=100000"], "k"),
     (["threads=x)"], "threads=x)"),

@@ -1,0 +1,31 @@
+# make help lists the targets. PYTHON, VENV and RESULTS can be set: make plots RESULTS=my_results
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+RESULTS ?= results
+RUN = $(VENV)/bin/python
+
+.PHONY: help setup demo test plots check-plots
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/ready ## a virtual environment with everything pinned
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup ## corpus -> generic and soup -> records -> figures, small, on real text; figures in demo/figures
+	$(RUN) -m soe_bench +sweep=demo
+
+test: setup ## lint and tests
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest
+
+plots: setup ## every table and figure from the committed results alone
+	$(RUN) -m soe_bench.report $(RESULTS)
+
+check-plots: setup ## fails if the committed tables are not what make plots writes
+	$(RUN) -m soe_bench.report --check $(RESULTS)
