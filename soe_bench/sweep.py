@@ -35,6 +35,7 @@ log = logging.getLogger("soe_bench")
 CONF = Path(__file__).parents[1] / "conf"
 TIMED_STEPS = 2
 PATH_KEYS = ("home", "results_dir")
+NO_SETTING = "there is no setting {}: python -m soe_bench --cfg job lists what there is"
 
 
 def quoted(argument: str) -> str:
@@ -50,12 +51,15 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
     """The resolved configuration of every job that Hydra will launch for these arguments, and how many run at once.
 
     Raises UserError for two sweep files at once (Hydra would drop both files' parameters without a word), a list of
-    values without a sweep, and whatever Hydra itself refuses.
+    values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), and whatever Hydra itself
+    refuses.
     """
     overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
     if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run the sweeps one after the other (finished runs are not repeated)")
+    if added := [o for o in overrides if o.startswith("+") and o not in sweeps]:
+        raise UserError(NO_SETTING.format(added[0].lstrip("+").partition("=")[0]))
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         plain = [o.input_line for o in parsed if not o.is_sweep_override()]
@@ -72,7 +76,8 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
             parallel = effective_n_jobs(base.hydra.launcher.get("n_jobs", 1))
             return [compose("config", job) for job in jobs], parallel
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split("\n")[:2]).strip()) from error
+        unknown = re.match(r"Could not override '(.+?)'", str(error))
+        raise UserError(NO_SETTING.format(unknown[1]) if unknown else " ".join(str(error).split())) from error
 
 
 def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:

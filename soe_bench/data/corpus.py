@@ -1,4 +1,6 @@
-"""The frozen artefact that every run reads: token streams by domain, h_0, specialists and their parts, tokenizer, embedder, centroids."""
+"""The frozen artefact that every run reads: token streams by domain, h_0, specialists and their parts, tokenizer,
+embedder, centroids.
+"""
 
 import hashlib
 import json
@@ -21,9 +23,13 @@ from soe_bench.data.parts import GENERIC, spread
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-BUILDER_VERSION = 1  # raise it whenever the same configuration would give another artefact
+BUILDER_VERSION = 2  # raise it whenever the same configuration would give another artefact
 ESTIMATE_PASSAGES = 8  # a document gives at most this many passages to a histogram
-WHERE_NOT_WHAT = {"manifest", "folder", "path"}  # keys of data.source that say where text lies; its content enters through Source.identity
+WHERE_NOT_WHAT = {
+    "manifest",
+    "folder",
+    "path",
+}  # keys of data.source that say where text lies; its content enters through Source.identity
 
 
 class Corpus:
@@ -45,7 +51,9 @@ class Corpus:
 
     @cached_property
     def passages(self) -> pd.DataFrame:
-        """One row a passage in the order of tokens.npy: source, path, specialist, part, domain, distance, start, tokens (with its EOS), bytes."""
+        """One row a passage in the order of tokens.npy: source, path, specialist, part, domain, distance, start, tokens
+        (with its EOS), bytes.
+        """
         return pd.read_parquet(self.path / "passages.parquet")
 
     @cached_property
@@ -68,27 +76,39 @@ class Corpus:
     @cached_property
     def _domain_bounds(self) -> np.ndarray:
         rows = self.passages[(self.passages.specialist == GENERIC) & (self.passages.part == "train")]
-        return np.concatenate([[0], np.bincount(rows.domain, weights=rows.tokens, minlength=self.k).astype(np.int64).cumsum()])
+        return np.concatenate(
+            [[0], np.bincount(rows.domain, weights=rows.tokens, minlength=self.k).astype(np.int64).cumsum()]
+        )
 
     def domain_tokens(self, i: int) -> np.ndarray:
         """The uint16 token stream of generic training domain i (memory-mapped), each passage preceded by EOS (id 0)."""
-        return self._tokens[self._domain_bounds[i]:self._domain_bounds[i + 1]]
+        return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
     def rows(self, specialist: str, part: str) -> pd.DataFrame:
         """The passages of one part; UserError for a specialist or part that the corpus does not have."""
         found = self.passages[(self.passages.specialist == specialist) & (self.passages.part == part)]
         if found.empty:
-            raise UserError(f"corpus {self.name} has no text for specialist {specialist!r}, part {part!r}; there are {', '.join([*self.specialists, GENERIC])}")
+            raise UserError(
+                f"corpus {self.name} has no text for specialist {specialist!r}, part {part!r}; there are "
+                f"{', '.join([*self.specialists, GENERIC])}"
+            )
         return found
 
     def documents(self, specialist: str, part: str) -> list[tuple[str, np.ndarray, int]]:
-        """(path, uint16 tokens, UTF-8 bytes of the text) for each document: its passages joined, each preceded by EOS."""
+        """(path, uint16 tokens, UTF-8 bytes of the text) for each document: its passages joined, each preceded by EOS.
+        """
         grouped = self.rows(specialist, part).groupby(["source", "path"], sort=False)
         spans = grouped.agg(start=("start", "first"), tokens=("tokens", "sum"), bytes=("bytes", "sum"))
-        return [(row.Index[1], self._tokens[row.start:row.start + row.tokens], int(row.bytes)) for row in spans.itertuples()]
+        return [
+            (row.Index[1], self._tokens[row.start : row.start + row.tokens], int(row.bytes))
+            for row in spans.itertuples()
+        ]
 
-    def histogram(self, specialist: str, part: str = "estimate", n_documents: int | None = None, seed: int = 0) -> np.ndarray:
-        """(k,) float64 domain weights h, sums to 1: tokens by nearest centroid over at most 8 passages a document (Algorithm 3).
+    def histogram(
+        self, specialist: str, part: str = "estimate", n_documents: int | None = None, seed: int = 0
+    ) -> np.ndarray:
+        """(k,) float64 domain weights h, sums to 1: tokens by nearest centroid over at most 8 passages a document
+        (Algorithm 3).
 
         n_documents: a random subset of the documents, drawn from `seed`; UserError when there are fewer.
         """
@@ -104,11 +124,18 @@ class Corpus:
 
 
 def document_histogram(rows: pd.DataFrame, k: int, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
-    """(k,) token-weighted domain weights of passages `rows` (source, path, domain, tokens), at most 8 passages a document."""
-    indices = [spread(list(index), ESTIMATE_PASSAGES) for index in rows.groupby(["source", "path"], sort=False).indices.values()]
+    """(k,) token-weighted domain weights of passages `rows` (source, path, domain, tokens), at most 8 passages a
+    document.
+    """
+    indices = [
+        spread(list(index), ESTIMATE_PASSAGES)
+        for index in rows.groupby(["source", "path"], sort=False).indices.values()
+    ]
     if n_documents is not None:
         if not 1 <= n_documents <= len(indices):
-            raise UserError(f"n_documents = {n_documents} is outside 1..{len(indices)}, the documents there are: ask for fewer")
+            raise UserError(
+                f"n_documents = {n_documents} is outside 1..{len(indices)}, the documents there are: ask for fewer"
+            )
         drawn = np.random.default_rng(seed).choice(len(indices), n_documents, replace=False)
         indices = [indices[i] for i in drawn]
     chosen = rows.iloc[sorted(i for index in indices for i in index)]
@@ -116,7 +143,9 @@ def document_histogram(rows: pd.DataFrame, k: int, n_documents: int | None = Non
 
 
 def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
-    """sha256 hex of what decides the artefact: source content, configuration without paths, k-means seed, builder version. Milliseconds."""
+    """sha256 hex of what decides the artefact: source content, configuration without paths, k-means seed, builder
+    version. Milliseconds.
+    """
     resolved = OmegaConf.to_container(data_cfg, resolve=True)
     resolved["source"] = {key: value for key, value in resolved["source"].items() if key not in WHERE_NOT_WHAT}
     content = [resolved, instantiate(data_cfg.source).identity(), kmeans_seed, BUILDER_VERSION]
@@ -136,17 +165,27 @@ def load(path: Path) -> Corpus:
         done = json.loads((path / "done").read_text())
         version, sizes = done["builder_version"], done["files"].items()
     except (ValueError, KeyError, AttributeError):
-        raise UserError(f"the corpus in {path} is damaged (done): delete that folder and run again to rebuild it") from None
+        raise UserError(
+            f"the corpus in {path} is damaged (done): delete that folder and run again to rebuild it"
+        ) from None
     if version != BUILDER_VERSION:
-        raise UserError(f"the corpus in {path} is of builder version {version}, this is {BUILDER_VERSION}: delete that folder and run again")
+        raise UserError(
+            f"the corpus in {path} is of builder version {version}, this is {BUILDER_VERSION}: delete that "
+            "folder and run again"
+        )
     for name, size in sizes:
         if not (path / name).is_file() or (path / name).stat().st_size != size:
-            raise UserError(f"the corpus in {path} is damaged ({name} is missing or truncated): delete that folder and run again to rebuild it")
+            raise UserError(
+                f"the corpus in {path} is damaged ({name} is missing or truncated): delete that folder and run "
+                "again to rebuild it"
+            )
     return Corpus(path)
 
 
 def build_or_load(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
-    """The corpus of this configuration, built under `home` where absent: one process builds, others wait; an unfinished build is started anew."""
+    """The corpus of this configuration, built under `home` where absent: one process builds, others wait; an unfinished
+    build is started anew.
+    """
     path = folder(data_cfg, Path(home), kmeans_seed)
     if (path / "done").is_file():
         return load(path)

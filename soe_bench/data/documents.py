@@ -11,7 +11,8 @@ from typing import Protocol
 class Document:
     """One source unit (a service, an API, a component in one language, a file).
 
-    `source` and `path` together name it; `pieces` are its strings in order (lines of a file, or separate prose strings): a passage never cuts a piece that fits into it.
+    `source` and `path` together name it; `pieces` are its strings in order (lines of a file, or separate prose
+    strings): a passage never cuts a piece that fits into it.
     """
 
     source: str

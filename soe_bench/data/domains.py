@@ -14,7 +14,9 @@ log = logging.getLogger("soe_bench")
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of and Euclidean distance to the nearest centroid, (N,) int64 and (N,) float32, for vectors (N, d) and centroids (k, d)."""
+    """Index of and Euclidean distance to the nearest centroid, (N,) int64 and (N,) float32, for vectors (N, d) and
+    centroids (k, d).
+    """
     with threadpool_limits(1):
         squared = (vectors**2).sum(1)[:, None] - 2 * vectors @ centroids.T + (centroids**2).sum(1)
     domains = squared.argmin(1)
@@ -22,7 +24,8 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int, seed: int) -> np.ndarray:
-    """(k', d) float32 centroids, k' <= k: the smallest cluster is dissolved into its neighbours until every one holds `minimum_tokens` tokens.
+    """(k', d) float32 centroids, k' <= k: the smallest cluster is dissolved into its neighbours until every one holds
+    `minimum_tokens` tokens.
 
     vectors (N, d), tokens (N,): one row a passage of generic training text.
     """
@@ -35,7 +38,13 @@ def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int
             break
         centroids = np.delete(centroids, sizes.argmin(), axis=0)
     if len(centroids) < k:
-        log.info("%d of %d clusters were below %d tokens and were merged: k = %d", k - len(centroids), k, minimum_tokens, len(centroids))
+        log.info(
+            "%d of %d clusters were below %d tokens and were merged: k = %d",
+            k - len(centroids),
+            k,
+            minimum_tokens,
+            len(centroids),
+        )
     return centroids
 
 
@@ -46,22 +55,30 @@ def weights(domains: np.ndarray, tokens: np.ndarray, k: int) -> np.ndarray:
 
 
 def summary(table: pd.DataFrame, texts: Sequence[str], embedder: Embedder, k: int) -> pd.DataFrame:
-    """One row a domain: domain, tokens, passages, share (h_0), top_sources by tokens, top_terms (most over-represented words of a sample).
+    """One row a domain: domain, tokens, passages, share (h_0), top_sources by tokens, top_terms (most over-represented
+    words of a sample).
 
     table: the generic training passages (source, domain, tokens) in the order of `texts`.
     """
     positions = table.groupby("domain").indices
     sample = [positions[i][:: max(1, len(positions[i]) // 100)][:100] for i in range(k)]
-    found = np.stack([np.asarray((count(embedder.terms, [texts[j] for j in rows]) > 0).sum(0)).ravel() for rows in sample])
+    found = np.stack(
+        [np.asarray((count(embedder.terms, [texts[j] for j in rows]) > 0).sum(0)).ravel() for rows in sample]
+    )
     frequency = found / np.array([len(rows) for rows in sample])[:, None]
     score = frequency * np.log((frequency + 0.01) / (frequency.mean(0) + 0.01))
     rows = []
     for i in range(k):
         rows_i = table.iloc[positions[i]]
         sources = rows_i.groupby("source").tokens.sum().sort_values(ascending=False) / rows_i.tokens.sum()
-        rows.append({
-            "domain": i, "tokens": rows_i.tokens.sum(), "passages": len(rows_i), "share": rows_i.tokens.sum() / table.tokens.sum(),
-            "top_sources": "; ".join(f"{name} {share:.0%}" for name, share in sources.head(3).items()),
-            "top_terms": " ".join(embedder.terms[j] for j in score[i].argsort()[::-1][:10]),
-        })
+        rows.append(
+            {
+                "domain": i,
+                "tokens": rows_i.tokens.sum(),
+                "passages": len(rows_i),
+                "share": rows_i.tokens.sum() / table.tokens.sum(),
+                "top_sources": "; ".join(f"{name} {share:.0%}" for name, share in sources.head(3).items()),
+                "top_terms": " ".join(embedder.terms[j] for j in score[i].argsort()[::-1][:10]),
+            }
+        )
     return pd.DataFrame(rows)

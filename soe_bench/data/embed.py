@@ -1,4 +1,6 @@
-"""The embedder: TF-IDF over words, reduced by truncated SVD to unit vectors. Fitted on generic training text only, saved without pickles."""
+"""The embedder: TF-IDF over words, reduced by truncated SVD to unit vectors. Fitted on generic training text only,
+saved without pickles.
+"""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +14,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
-# Words of two letters or more; each Japanese, Chinese or Korean character is a word of its own, because those scripts write no spaces.
+# Words of two letters or more; each Japanese, Chinese or Korean character is a word of its own, because those scripts
+# write no spaces.
 WORD = r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2,}"
 
 
@@ -23,9 +26,16 @@ class Embedder:
         self.terms, self.idf, self.components = terms, idf, components
 
     @classmethod
-    def fit(cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_share: float, seed: int) -> "Embedder":
-        """Fit on `texts`. Words in more than `maximum_share` of them are left out: the function words of the commonest language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed give the same numbers on one machine."""
-        counter = CountVectorizer(token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1)
+    def fit(
+        cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_share: float, seed: int
+    ) -> "Embedder":
+        """Fit on `texts`. Words in more than `maximum_share` of them are left out: the function words of the commonest
+        language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed give the
+        same numbers on one machine.
+        """
+        counter = CountVectorizer(
+            token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1
+        )
         present = counter.fit_transform(texts)
         terms = list(counter.get_feature_names_out())
         idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1
@@ -37,7 +47,7 @@ class Embedder:
 
     def embed(self, texts: Sequence[str], workers: int = 1) -> np.ndarray:
         """(N, d) float32 vectors of length 1 (zero for a text without known words)."""
-        chunks = [texts[i:i + 2000] for i in range(0, len(texts), 2000)]
+        chunks = [texts[i : i + 2000] for i in range(0, len(texts), 2000)]
         if not chunks:
             return np.zeros((0, self.components.shape[1]), np.float32)
         counts = Parallel(n_jobs=workers)(delayed(count)(self.terms, chunk) for chunk in chunks)

@@ -18,15 +18,18 @@ PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the 
 def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, list[Document]]:
     """specialist -> its documents (and "generic" -> all others), in hash order.
 
-    A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no `exclude` glob). Of those, documents
-    worth `generic_share` of the characters go to the generic text, so that a domain for them exists. UserError where a rule matches nothing.
+    A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no
+    `exclude` glob). Of those, documents worth `generic_share` of the characters go to the generic text, so that a
+    domain for them exists. UserError where a rule matches nothing.
     """
     groups: dict[str, list[Document]] = defaultdict(list)
     for document in sorted(documents, key=lambda d: d.order):
         groups[next((name for name, rule in specialists.items() if _matches(rule, document)), GENERIC)].append(document)
     for name, rule in specialists.items():
         if not groups[name]:
-            raise UserError(f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns")
+            raise UserError(
+                f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns"
+            )
         left = rule.get("generic_share", 0.0) * sum(d.characters for d in groups[name])
         kept = []
         for document in groups[name]:
@@ -46,7 +49,9 @@ def _matches(rule: DictConfig, document: Document) -> bool:
 
 
 def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
-    """One row a passage: source, path, specialist, part, text; in the order in which duplicates are looked for (test first, generic training text last)."""
+    """One row a passage: source, path, specialist, part, text; in the order in which duplicates are looked for (test
+    first, generic training text last).
+    """
     rows: list[tuple] = []
     for name, documents in groups.items():
         if name == GENERIC:
@@ -65,13 +70,23 @@ def spread(items: Sequence, limit: int) -> list:
 
 
 def _specialist(name: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
-    """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its others are dropped; one too large is for training."""
+    """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its
+    others are dropped; one too large is for training.
+    """
     parts = data.parts
-    left = {part: (parts[part].characters, max(1, round(parts[part].share * len(documents)))) for part in ("test", "validation")}
-    left["estimate"] = (float("inf"), min(parts.estimate.documents, max(1, round(parts.estimate.share * len(documents)))))
-    large = parts.largest_share * sum(d.characters for d in documents)  # holding one of these out would throw much of the text away
+    left = {
+        part: (parts[part].characters, max(1, round(parts[part].share * len(documents))))
+        for part in ("test", "validation")
+    }
+    left["estimate"] = (
+        float("inf"),
+        min(parts.estimate.documents, max(1, round(parts.estimate.share * len(documents)))),
+    )
+    # Holding one of the largest out would throw much of the text away: they are for training.
+    large = parts.largest_share * sum(d.characters for d in documents)
     for document in documents:
-        part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0 and document.characters <= large), "train")
+        room = [part for part, (characters, count) in left.items() if characters > 0 and count > 0]
+        part = room[0] if room and document.characters <= large else "train"
         texts = cut(document.pieces, data.passage_characters)
         if part != "train":
             texts = spread(texts, parts[part].passages_per_document)
@@ -82,7 +97,10 @@ def _specialist(name: str, documents: list[Document], data: DictConfig) -> Itera
 def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
     """Hash order: a share of the documents of each source is held out, the rest is training text up to a cap."""
     generic = data.parts.generic
-    left = {part: (generic[part].characters_per_source, round(generic[part].share * len(documents))) for part in ("test", "validation")}
+    left = {
+        part: (generic[part].characters_per_source, round(generic[part].share * len(documents)))
+        for part in ("test", "validation")
+    }
     room = generic.train.characters_per_source
     for document in documents:
         part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
@@ -98,7 +116,9 @@ def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterab
 
 
 def trim(table: pd.DataFrame, parts: DictConfig) -> pd.DataFrame:
-    """Drop what exceeds `parts.test.tokens` and `parts.validation.tokens` (column `tokens`) for each specialist; dropped text goes nowhere."""
+    """Drop what exceeds `parts.test.tokens` and `parts.validation.tokens` (column `tokens`) for each specialist;
+    dropped text goes nowhere.
+    """
     keep = pd.Series(True, index=table.index)
     for part in ("test", "validation"):
         rows = table[(table.part == part) & (table.specialist != GENERIC)]

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from joblib import Parallel, delayed
 
-BANDS, ROWS = 16, 4  # 64 minima: a pair at Jaccard 0.8 shares a band with probability 0.9998, one at 0.4 with 0.34 (then rejected exactly)
+# 64 minima: a pair at Jaccard 0.8 shares a band with probability 0.9998, one at 0.4 with 0.34 (then rejected exactly).
+BANDS, ROWS = 16, 4
 PRIME = np.uint64((1 << 61) - 1)
 
 
 def cut(pieces: Sequence[str], size: int) -> list[str]:
-    """Passages of at most about `size` characters, cut between pieces (lines); a longer piece is cut at sentence ends, else at `size`.
+    """Passages of at most about `size` characters, cut between pieces (lines); a longer piece is cut at sentence ends,
+    else at `size`.
 
     A last passage below a quarter of `size` joins the one before it.
     """
@@ -33,7 +35,9 @@ def cut(pieces: Sequence[str], size: int) -> list[str]:
 
 
 def split_long(piece: str, size: int) -> list[str]:
-    """`piece` in parts of at most `size` characters, each ended at the last sentence end or space of its second half, if any."""
+    """`piece` in parts of at most `size` characters, each ended at the last sentence end or space of its second half,
+    if any.
+    """
     parts = []
     while len(piece) > size:
         ends = [piece.rfind(mark, size // 2, size) for mark in (". ", "\u3002", " ")]
@@ -44,20 +48,22 @@ def split_long(piece: str, size: int) -> list[str]:
 
 
 def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.ndarray:
-    """For each text the index of the earlier kept text it repeats, or -1: (N,) int64. Earlier texts win, so put the test part first.
+    """For each text the index of the earlier kept text it repeats, or -1: (N,) int64. Earlier texts win, so put the
+    test part first.
 
-    Exact: equal up to white space. Near: Jaccard similarity of the sets of 5-word shingles >= threshold; candidates by MinHash and banding (Broder 1997).
+    Exact: equal up to white space. Near: Jaccard similarity of the sets of 5-word shingles >= threshold; candidates by
+    MinHash and banding (Broder 1997).
     """
     original = np.full(len(texts), -1, dtype=np.int64)
-    chunks = [texts[i:i + 2000] for i in range(0, len(texts), 2000)]
+    chunks = [texts[i : i + 2000] for i in range(0, len(texts), 2000)]
     made = Parallel(n_jobs=workers)(delayed(_sketch)(chunk) for chunk in chunks)
     sketches = [sketch for chunk in made for sketch in chunk]
     exact: dict[bytes, int] = {}
     buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
-    for i, (digest, shingles, signature) in enumerate(sketches):
+    for i, (digest, _, signature) in enumerate(sketches):
         original[i] = exact.get(digest, -1)
         if original[i] < 0:
-            bands = [signature[j * ROWS:(j + 1) * ROWS].tobytes() for j in range(BANDS)]
+            bands = [signature[j * ROWS : (j + 1) * ROWS].tobytes() for j in range(BANDS)]
             original[i] = _nearest(i, bands, buckets, sketches, threshold)
         if original[i] < 0:
             exact[digest] = i
@@ -66,9 +72,13 @@ def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.n
     return original
 
 
-def _nearest(i: int, bands: list[bytes], buckets: list[dict[bytes, list[int]]], sketches: list, threshold: float) -> int:
+def _nearest(
+    i: int, bands: list[bytes], buckets: list[dict[bytes, list[int]]], sketches: list, threshold: float
+) -> int:
     """The first kept text that shares a band with text i and reaches the threshold, or -1."""
-    candidates = sorted({c for bucket, band in zip(buckets, bands, strict=True) if band in bucket for c in bucket[band]})
+    candidates = sorted(
+        {c for bucket, band in zip(buckets, bands, strict=True) if band in bucket for c in bucket[band]}
+    )
     if candidates:
         agree = (np.stack([sketches[c][2] for c in candidates]) == sketches[i][2]).mean(1)
         for c in np.asarray(candidates)[agree >= threshold - 0.2]:  # 0.2 is four standard errors of 64 minima at 0.8
@@ -84,9 +94,12 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _sketch(texts: Sequence[str]) -> list[tuple[bytes, np.ndarray, np.ndarray]]:
-    """For each text: digest of its words, its distinct shingle hashes (sorted uint32), its MinHash signature (64,) uint32."""
+    """For each text: digest of its words, its distinct shingle hashes (sorted uint32), its MinHash signature (64,)
+    uint32.
+    """
     rng = np.random.default_rng(0)
-    a, b = (rng.integers(1, 1 << 32, BANDS * ROWS, dtype=np.uint64)[:, None] for _ in range(2))
+    # Products must overflow: with small factors every hash keeps the order, and all minima fall on one shingle.
+    a, b = (rng.integers(0, 1 << 64, BANDS * ROWS, dtype=np.uint64)[:, None] | np.uint64(1) for _ in range(2))
     sketches = []
     for text in texts:
         words = text.split()
@@ -103,5 +116,5 @@ def _shingles(words: list[str], width: int = 5) -> np.ndarray:
     width = min(width, len(hashes))
     mixed = np.zeros(len(hashes) - width + 1, dtype=np.uint64)
     for j in range(width):
-        mixed = (mixed * np.uint64(1_000_003) + hashes[j:len(hashes) - width + 1 + j]) % PRIME
+        mixed = (mixed * np.uint64(1_000_003) + hashes[j : len(hashes) - width + 1 + j]) % PRIME
     return np.unique((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))

