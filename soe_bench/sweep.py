@@ -27,9 +27,9 @@ from soe_bench.errors import UserError
 from soe_bench.records import read_records
 from soe_bench.report import build as report
 from soe_bench.report.load import load_results
-from soe_bench.runs import Run, build
+from soe_bench.runs import Run, build, execute
 from soe_bench.tracking import mirror_figures
-from soe_bench.train import total_steps
+from soe_bench.train import STOP, Interrupted, total_steps
 
 log = logging.getLogger("soe_bench")
 CONF = Path(__file__).parents[1] / "conf"
@@ -94,6 +94,19 @@ def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
                 other.method = OmegaConf.load(path)
             full.append(other)
     return full
+
+
+def run_job(cfg: DictConfig) -> None:
+    """One job and its references. A failure is kept in the run's folder and does not stop the other jobs."""
+    for each in with_references([cfg]):
+        if STOP.is_set():
+            return
+        try:
+            execute(each)
+        except (UserError, Interrupted) as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("this job failed; the others go on")
 
 
 @dataclass

@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from omegaconf import DictConfig
 
@@ -31,6 +32,7 @@ from soe_bench.tracking import Tracker
 log = logging.getLogger("soe_bench")
 ROWS = 100  # rows of the learning curve
 PROGRESS_SECONDS = 10.0
+STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, no other begins
 
 
 class Interrupted(KeyboardInterrupt):
@@ -48,20 +50,27 @@ class Progress:
 
 
 @contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a step is never cut in half. A second Ctrl-C stops at once."""
-    event = threading.Event()
+def stop_requests() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM set STOP, so that a step is never cut in half; a second Ctrl-C stops at once.
+
+    SIGTERM reaches this process only, Ctrl-C the whole group: so SIGTERM is handed on to the worker processes.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield
         return
 
     def request(number: int, _: object) -> None:
-        event.set()
-        signal.signal(number, previous[number])
+        if number == signal.SIGINT and STOP.is_set():
+            raise KeyboardInterrupt
+        STOP.set()
+        if number == signal.SIGTERM:
+            for child in psutil.Process().children():
+                if any("loky.backend.popen" in argument for argument in child.cmdline()):
+                    child.terminate()
 
     previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -116,7 +125,7 @@ def train(
         state = {"progress": vars(progress), "taken": mixture.taken.tolist()}
         checkpoint.save_step(folder, progress.step, method.tensors(), state)
 
-    with stop_requests() as stop:
+    with stop_requests():
         for step in range(progress.step, steps):
             rng = np.random.default_rng([cfg.seeds.mix, step])
             weights = method.domain_weights(rng)
@@ -136,9 +145,9 @@ def train(
                     "tokens_per_second": speed,
                 })
                 progress.losses = []
-            if done == steps or done % t.checkpoint_every == 0 or stop.is_set():
+            if done == steps or done % t.checkpoint_every == 0 or STOP.is_set():
                 save()
-            if stop.is_set() and done < steps:
+            if STOP.is_set() and done < steps:
                 raise Interrupted(f"stopped at step {done} of {steps}; the same command goes on from there")
     return progress
 

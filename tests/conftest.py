@@ -7,12 +7,13 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from soe_bench import sweep
+from soe_bench import sweep, train
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _fresh_process_state() -> None:
     torch.set_num_threads(1)
+    train.STOP.clear()
 
 
 @pytest.fixture(scope="session")

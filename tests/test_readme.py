@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,18 @@ def test_an_unknown_key_is_one_line(arguments):
     assert done.stderr.splitlines() == [
         "error: there is no setting train.stepz: python -m soe_bench --cfg job lists what there is"
     ]
+
+
+def test_sigterm_stops_both_jobs_at_a_checkpoint(arguments, tmp_path):
+    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "method.n_experts=4,0",
+               "train.tokens=40_000_000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        deadline = time.monotonic() + 120
+        while len(list((tmp_path / "home").glob("runs/*/metrics.jsonl"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.count("stopped: stopped at step") == 2 and out.count("not run") == 1
+    assert len(list((tmp_path / "home").glob("runs/*/checkpoint-*.safetensors"))) >= 2

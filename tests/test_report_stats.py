@@ -31,12 +31,13 @@ def test_t_interval_covers_95_percent_with_three_seeds():
     assert abs(covered - 0.95) < 4 * (0.95 * 0.05 / trials) ** 0.5
 
 
-def test_bootstrap_covers_most_with_sixteen_specialists():
+def test_bootstrap_covers_92_percent_with_sixteen_specialists():
+    # a percentile bootstrap reaches 1.96 s / sqrt(n) with s over n, not n - 1: P(|t_15| < 1.96 sqrt(15 / 16)) = 0.923
     rng = np.random.default_rng(8)
-    trials = 150
+    trials = 400
     intervals = [bootstrap_interval(rng.normal(-0.2, 0.1, 16), np.random.default_rng(0)) for _ in range(trials)]
     covered = sum(interval.low <= -0.2 <= interval.high for interval in intervals) / trials
-    assert 0.85 < covered < 0.99
+    assert abs(covered - 0.923) < 3 * (0.923 * 0.077 / trials) ** 0.5
 
 
 def test_bootstrap_depends_on_the_generator_alone():

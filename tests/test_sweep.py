@@ -17,7 +17,7 @@ from soe_bench import runs, sweep
 from soe_bench.collect import collect
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_records
-from soe_bench.train import Interrupted
+from soe_bench.train import STOP, Interrupted
 
 CONF = sweep.CONF
 SERIAL = ["launcher=single", "hydra/launcher=basic"]
@@ -140,6 +140,7 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
 
 def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
     def interrupted(*_):
+        STOP.set()
         raise Interrupted("stopped at step 1 of 10")
 
     monkeypatch.setattr(runs, "train", interrupted)

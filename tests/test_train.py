@@ -15,7 +15,7 @@ from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
 from soe_bench.soup import SoupOfExperts
 from soe_bench.sweep import job_configs
-from soe_bench.train import Interrupted
+from soe_bench.train import STOP, Interrupted
 
 STEPS = 25
 TOKENS = f"train.tokens={STEPS * 16 * 64}"
@@ -87,6 +87,7 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
         with pytest.raises(Interrupted, match="stopped at step 14 of 25"):
             runs.execute(cfg)
     assert runs.Run.of(cfg).status().startswith("stopped: stopped at step 14")
+    STOP.clear()
     runs.execute(cfg)
     assert_same(final(cfg), reference)
 
@@ -117,6 +118,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose, monkeypatch,
         break_at(patch, 23, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
             runs.execute(cfg)
+    STOP.clear()
     last = folder / "checkpoint-000000023.safetensors"
     damaged = bytearray(last.read_bytes())
     damaged[-5] ^= 1  # one flipped bit in the numbers: only the checksum can tell
@@ -131,6 +133,7 @@ def test_when_every_checkpoint_is_damaged_it_says_what_to_do(compose, monkeypatc
         break_at(patch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
             runs.execute(cfg)
+    STOP.clear()
     for path in runs.Run.of(cfg).folder.glob("checkpoint-*"):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="every checkpoint in .* is damaged: delete them"):

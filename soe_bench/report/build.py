@@ -5,6 +5,7 @@ from pathlib import Path
 
 from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
+from soe_bench.report.claims import claims_table
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.domains import domains_charts
@@ -64,6 +65,8 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
         found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
         found.setdefault("figure specialists", []).append(specialists_chart(view))
+    if views:
+        found["table claims"] = [claims_table(views[0])]
     for name, make in (
         ("domains", domains_table),
         ("specialists", specialists_table),

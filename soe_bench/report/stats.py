@@ -80,7 +80,12 @@ def paired_difference(losses: pd.Series, reference: pd.Series) -> Difference | N
     Uses the seeds that both have, and of the specialists those with all of these seeds in both: a difference is taken
     between values of the same specialist and seed only. None if nothing is left.
     """
-    table = (losses - reference).dropna().unstack("seed")
+    return summarize(losses - reference)
+
+
+def summarize(values: pd.Series) -> Difference | None:
+    """Paired values indexed (specialist, seed), averaged, with intervals; drops cells as paired_difference does."""
+    table = values.dropna().unstack("seed")
     table = table.sort_index(axis=0).sort_index(axis=1).dropna(axis=0)
     if table.empty:
         return None

@@ -74,14 +74,17 @@ def _main_notes(view: View, cells: pd.DataFrame) -> list[str]:
 
 def provenance(cells: pd.DataFrame) -> list[str]:
     """What the numbers come from, out of the records themselves."""
-    commits = sorted(
-        {commit[:12] + ("+dirty" if dirty else "") for commit, dirty in zip(cells.commit, cells.dirty, strict=True)}
-    )
     return [
         f"data fingerprint {', '.join(sorted({value[:12] for value in cells.data_fingerprint}))}; "
-        f"commits stored in the records: {', '.join(commits)}; device: {'; '.join(sorted(set(cells.device)))}",
+        f"commits stored in the records: {commits(cells)}; device: {'; '.join(sorted(set(cells.device)))}",
         "deviations.csv lists every setting that is not confirmed by the paper",
     ]
+
+
+def commits(cells: pd.DataFrame) -> str:
+    """The commits stored in the records, `+dirty` where there were uncommitted changes."""
+    pairs = zip(cells.commit, cells.dirty, strict=True)
+    return ", ".join(sorted({(commit or "unknown")[:12] + ("+dirty" if dirty else "") for commit, dirty in pairs}))
 
 
 def _best_by_column(frame: pd.DataFrame, columns: list[str]) -> frozenset[tuple[int, int]]:
@@ -121,8 +124,8 @@ def difference_cells(difference: Difference, n_specialists: int) -> dict[str, st
     """The columns of one difference: mean, both intervals, what it rests on, verdict."""
     return {
         "difference": fixed(difference.mean),
-        **_bounds("seeds", difference.over_seeds),
-        **_bounds("specialists", difference.over_specialists),
+        **bounds("seeds", difference.over_seeds),
+        **bounds("specialists", difference.over_specialists),
         "seeds": str(len(difference.by_seed)),
         "specialists": f"{len(difference.by_specialist)} of {n_specialists}",
         "specialists better": str(int((difference.by_specialist < 0).sum())),
@@ -130,7 +133,8 @@ def difference_cells(difference: Difference, n_specialists: int) -> dict[str, st
     }
 
 
-def _bounds(unit: str, interval: Interval | None) -> dict[str, str]:
+def bounds(unit: str, interval: Interval | None) -> dict[str, str]:
+    """The two columns of an interval, empty if there is none."""
     return {
         f"{unit} low": fixed(interval.low) if interval else "",
         f"{unit} high": fixed(interval.high) if interval else "",

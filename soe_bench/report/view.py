@@ -81,16 +81,32 @@ class View:
         table = losses.unstack("seed").reindex(self.specialists)
         return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
+    def generic_text_losses(self, label: str) -> pd.Series:
+        """Losses (nats/token) of one label on the generic text, h_0 for a method that takes h, indexed as `losses`."""
+        rows = self.cells()
+        rows = rows[(rows.label == label) & (rows.specialist == GENERIC_TEXT)]
+        return rows.set_index(["specialist", "seed"]).loss
+
+    def training_tokens(self, label: str) -> int:
+        """The training tokens of a label's runs."""
+        return self.records[self.records.label == label].training_tokens.max()
+
+    def generic_for(self, label: str) -> str | None:
+        """The generic run to compare with: among several the one with as many training tokens, then with as many draws
+        a step; None if there is none, or no single one."""
+        rows = self.records.drop_duplicates("label").set_index("label")
+        generics = rows[rows.method == "generic"]
+        for field in ("training_tokens", "draws_per_step"):
+            if len(generics) > 1:
+                generics = generics[generics[field] == rows.loc[label, field]]
+        return generics.index[0] if len(generics) == 1 else None
+
     def to_generic(self, label: str) -> Difference | None:
-        """Paired difference to the generic run; among several of them to the one with as many training tokens."""
-        rows = self.records
-        tokens = rows[rows.label == label].training_tokens.max()
-        generics = rows[rows.method == "generic"].groupby("label").training_tokens.max()
-        if len(generics) > 1:
-            generics = generics[generics == tokens]
-        if len(generics) != 1 or generics.index[0] == label:
+        """Paired difference to the generic run of `generic_for`; None if there is none, or for that run itself."""
+        generic = self.generic_for(label)
+        if generic is None or generic == label:
             return None
-        return paired_difference(self.losses(label), self.losses(generics.index[0]))
+        return paired_difference(self.losses(label), self.losses(generic))
 
 
 def make_views(results: Results) -> list[View]:

@@ -1,0 +1,252 @@
+"""Effects, intervals and verdicts of the claims against values worked out by hand from made-up records."""
+
+import csv
+import io
+
+import pytest
+from test_report_made_up import run, write_realistic, write_records
+
+from soe_bench.errors import UserError
+from soe_bench.report.claims import claims_table, load_claims
+from soe_bench.report.effects import NotRun, Soups, slope
+from soe_bench.report.load import load_results
+from soe_bench.report.view import make_views
+
+SPREAD = (0.1, 0.11, 0.09)  # by seed; a t-interval over such values has half width 4.302653 * 0.01 / sqrt(3) = 0.02484
+
+
+def generic(seed: int, **changes) -> list[dict]:
+    """Generic pretraining: 3 on a, 4 on b, 3.5 on generic text."""
+    return run("generic", 0, seed, {"a": 3.0, "b": 4.0, "generic": 3.5}, "none", **changes)
+
+
+def soup(n: int, seed: int, gain: float, text: float = 0.0, **changes) -> list[dict]:
+    """A soup better than generic by `gain` on a and 3 * `gain` on b, worse by `text` on generic text."""
+    rows = run("soup", n, seed, {"a": 3.0 - gain, "b": 4.0 - 3 * gain}, "estimate", **changes)
+    return rows + run("soup", n, seed, {"generic": 3.5 + text}, "h_0", **changes)
+
+
+def claims(folder, rows: list[dict]) -> dict[str, dict[str, dict[str, str]]]:
+    """The claims table of these records: claim -> test -> row."""
+    frame = claims_table(make_views(load_results(write_records(folder, rows)))[0]).frame
+    return {name: group.set_index("test").to_dict("index") for name, group in frame.groupby("claim")}
+
+
+def overall(tests: dict[str, dict[str, str]]) -> str:
+    """A claim's verdict."""
+    return "".join(row["claim's verdict"] for row in tests.values())
+
+
+def test_a_replicated_claim_by_hand(tmp_path):
+    rows = [row for seed in range(3) for row in generic(seed) + soup(4, seed, SPREAD[seed])]
+    tests = claims(tmp_path, rows)["C1"]
+    # by seed -0.2, -0.22, -0.18: half width 0.04968; by specialist -0.1, -0.3: the bootstrap of two ends at them
+    assert tests == {"soup n=4 minus generic": {
+        "claim": "C1", "claim's verdict": "replicated", "decides": "yes", "rule": "< 0",
+        "statement": load_claims()[0].statement, "effect": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
+        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
+        "verdict": "replicated", "note": "", "commit": "0123456789ab"}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gains", "effect", "verdict", "note"),
+    [
+        ((-0.1, -0.11, -0.09), "0.2000", "contradicted", ""),
+        ((0.1, -0.05, 0.1), "-0.1000", "not separated", ""),  # by seed -0.2, 0.1, -0.2
+        ((0.1,), "-0.2000", "not separated", "n = 1 seed"),
+    ],
+)
+def test_the_other_verdicts(tmp_path, gains, effect, verdict, note):
+    rows = [row for seed, gain in enumerate(gains) for row in generic(seed) + soup(4, seed, gain)]
+    row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
+    assert (row["effect"], row["verdict"], row["note"]) == (effect, verdict, note)
+
+
+def test_the_interval_over_specialists_can_withhold_a_verdict(tmp_path):
+    rows = []
+    for seed, gain in enumerate(SPREAD):
+        rows += generic(seed) + run("soup", 4, seed, {"a": 3.0 + 0.01, "b": 4.0 - 3 * gain}, "estimate")
+    row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
+    assert float(row["seeds high"]) < 0 < float(row["specialists high"])
+    assert row["verdict"] == "not separated"
+
+
+def test_the_largest_number_of_experts_decides_and_the_others_are_shown(tmp_path):
+    rows = []
+    for seed, gain in enumerate(SPREAD):
+        rows += generic(seed) + soup(4, seed, gain) + soup(16, seed, -gain)
+    tests = claims(tmp_path, rows)["C1"]
+    assert {name: (row["decides"], row["verdict"]) for name, row in tests.items()} == {
+        "soup n=16 minus generic": ("yes", "contradicted"),
+        "soup n=4 minus generic": ("", "replicated"),
+    }
+    assert overall(tests) == "contradicted"
+
+
+def test_without_what_it_needs_a_claim_is_not_run(tmp_path):
+    tests = claims(tmp_path / "generic", generic(0))
+    assert tests["C1"]["soup n=largest minus generic"]["note"] == "missing: no record of a soup"
+    assert {overall(rows) for rows in tests.values()} == {"not run"}
+    tests = claims(tmp_path / "soup", soup(4, 0, 0.1))
+    assert overall(tests["C1"]) == overall(tests["C10"]) == "not run"
+    tests = claims(tmp_path / "tokens", soup(4, 0, 0.1) + generic(0, training_tokens=8_000_000))
+    assert tests["C1"]["soup n=4 minus generic"]["note"].endswith("one generic run with as many training tokens")
+    other_seed = claims(tmp_path / "seed", soup(4, 0, 0.1) + generic(1))["C1"]["soup n=4 minus generic"]
+    assert (other_seed["verdict"], other_seed["effect"]) == ("not run", "")
+
+
+def test_more_experts_by_hand(tmp_path):
+    rows = [
+        row
+        for seed, gain in enumerate(SPREAD)
+        for n, share in ((4, 1), (16, 2.5), (64, 3))
+        for row in soup(n, seed, share * gain)
+    ]
+    tests = claims(tmp_path, rows)["C4"]
+    # 64 minus 4: -2 gain on a, -6 gain on b; the slope over 2, 4, 6 = log2 n is a quarter of it
+    expected = {
+        "soup n=64 minus n=4": ("-0.4000", "-0.4994", "-0.3006", "-0.6000", "-0.2000"),
+        "slope on log2 n over n=4, 16, 64": ("-0.1000", "-0.1248", "-0.0752", "-0.1500", "-0.0500"),
+        "soup n=16 minus n=4": ("-0.3000", "-0.3745", "-0.2255", "-0.4500", "-0.1500"),
+        "soup n=64 minus n=16": ("-0.1000", "-0.1248", "-0.0752", "-0.1500", "-0.0500"),
+    }
+    columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high")
+    assert {name: tuple(row[column] for column in columns) for name, row in tests.items()} == expected
+    assert overall(tests) == "replicated"
+
+
+def test_more_experts_needs_both_tests(tmp_path):
+    rows = [row for seed, gain in enumerate(SPREAD) for n in (4, 64) for row in soup(n, seed, n * gain / 100)]
+    tests = claims(tmp_path, rows)["C4"]
+    assert tests["soup n=64 minus n=4"]["verdict"] == "replicated"
+    assert tests["slope on log2 n over n=4, 16, 64"]["note"] == "missing: no record of a soup with n = 16"
+    assert overall(tests) == "not run"
+
+
+def test_slope_by_hand_over_unequal_steps(tmp_path):
+    losses = {1: 1.0, 2: 3.0, 8: 2.0}  # log2: 0, 1, 3; slope (-4 * 1 - 3 + 5 * 2) / 14 = 3 / 14
+    rows = [row for n, loss in losses.items() for row in run("soup", n, 0, {"a": loss}, "estimate")]
+    soups = Soups(make_views(load_results(write_records(tmp_path, rows)))[0])
+    values, labels = slope(soups, [1, 2, 8])
+    assert values.to_dict() == {("a", "0"): pytest.approx(3 / 14)}
+    assert labels == ["soup n=1", "soup n=2", "soup n=8"]
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict", "high"),
+    [
+        ((0.010, 0.011, 0.009), "replicated", "0.0125"),  # half width 4.302653 * 0.001 / sqrt(3) = 0.00248
+        ((0.017, 0.018, 0.016), "replicated", "0.0195"),  # worse than generic, but within the margin
+        ((0.018, 0.019, 0.017), "not separated", "0.0205"),
+        ((0.022, 0.023, 0.021), "not separated", "0.0245"),
+        ((0.023, 0.024, 0.022), "contradicted", "0.0255"),
+        ((0.010,), "not separated", ""),
+    ],
+)
+def test_no_worse_on_generic_text_within_a_margin(tmp_path, differences, verdict, high):
+    rows = [row for seed, text in enumerate(differences) for row in generic(seed) + soup(4, seed, 0.1, text)]
+    row = claims(tmp_path, rows)["C10"]["generic text: soup n=4 minus generic"]
+    assert (row["verdict"], row["seeds high"], row["rule"]) == (verdict, high, "< 0.02")
+    assert (row["specialists"], row["specialists low"]) == ("generic text", "")
+    assert row["note"] == ("n = 1 seed" if len(differences) == 1 else "")
+
+
+def test_h_matters_if_the_controls_are_worse(tmp_path):
+    rows = []
+    for seed, gain in enumerate(SPREAD):
+        rows += soup(4, seed, gain) + run("dense_on_pi", 0, seed, {"a": 3.0, "b": 4.0}, "none")
+        rows += run("soup", 4, seed, {"a": 3.1 - gain, "b": 4.2 - 3 * gain}, "uniform")
+        rows += run("soup", 4, seed, {"a": 2.9 - gain, "b": 3.8 - 3 * gain}, "shuffled")
+        rows += run("soup", 4, seed, {"a": 3.0, "b": 4.0}, "h_0")
+    tests = claims(tmp_path, rows)["controls"]
+    assert {name: (row["effect"], row["verdict"]) for name, row in tests.items()} == {
+        "h uniform minus estimate, n=4": ("0.1500", "replicated"),
+        "h shuffled minus estimate, n=4": ("-0.1500", "contradicted"),
+        "h_0 minus estimate, n=4": ("0.2000", "replicated"),
+        "S alone minus estimate, n=4": ("", "not run"),
+        "soup n=4 minus dense_on_pi": ("-0.2000", "replicated"),
+    }
+    assert overall(tests) == "contradicted"
+
+
+def test_an_ablation_does_not_take_the_place_of_the_main_soups(tmp_path):
+    rows = [row for seed, gain in enumerate(SPREAD) for n in (4, 16) for row in soup(n, seed, n * gain)]
+    rows += [row for seed in range(3) for row in generic(seed)]
+    main_soups = claims(tmp_path / "main", rows)
+    other_pi = soup(64, 0, -1.0, run_id="other-pi", pi="uniform") + generic(0, run_id="one-draw", draws_per_step=1)
+    other_recipe = soup(4, 0, -1.0, run_id="other-recipe", recipe="r2")
+    tests = claims(tmp_path / "more", rows + other_pi + other_recipe)
+    effects = [[row["effect"] for row in table["C1"].values()] for table in (main_soups, tests)]
+    assert effects[0] == effects[1] == ["-3.2000", "-0.8000"]
+
+
+def test_two_recipes_with_as_many_seeds_are_not_chosen_between(tmp_path):
+    rows = soup(4, 0, 0.1) + soup(4, 0, 0.2, run_id="other-recipe", recipe="r2") + generic(0)
+    tests = claims(tmp_path, rows)["C1"]
+    assert "several recipes with n = 4" in tests["soup n=4 minus generic"]["note"] and overall(tests) == "not run"
+
+
+def test_fields_that_may_be_null(tmp_path):
+    null = dict(pi=None, draws_per_step=None, commit=None, dirty=None)
+    row = claims(tmp_path, generic(0, **null) + soup(4, 0, 0.1, **null))["C1"]["soup n=4 minus generic"]
+    assert (row["effect"], row["commit"]) == ("-0.2000", "unknown")
+
+
+def test_missing_specialists_epochs_and_uncommitted_code_are_said(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1, max_epochs=4.5, dirty=True)
+    rows = [row for row in rows if not (row["specialist"] == "b" and row["method"] == "soup")]
+    row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
+    assert (row["specialists"], row["note"]) == ("1 of 2", "n = 1 seed; over 4 epochs")
+    assert row["commit"] == "0123456789ab, 0123456789ab+dirty"
+
+
+def test_every_claim_of_the_file_is_in_the_table(tmp_path):
+    """With records of all that is run today, a claim is not run exactly where the file says what is missing."""
+    table = claims_table(make_views(load_results(write_realistic(tmp_path)))[0])
+    rows = list(csv.DictReader(io.StringIO(table.csv())))
+    assert list(dict.fromkeys(row["claim"] for row in rows)) == [*(f"C{i}" for i in range(1, 11)), "controls"]
+    missing = {claim.name: claim.missing for claim in load_claims()}
+    assert {row["claim"] for row in rows if row["verdict"] == "not run"} == {name for name in missing if missing[name]}
+    assert all(row["note"] == f"missing: {missing[row['claim']]}" for row in rows if row["verdict"] == "not run")
+    text = table.markdown()
+    assert "C10: loss of the soup at h_0 minus" in text and "soups: 16M training tokens, pi: dirichlet, 8 draws" in text
+
+
+CLAIM = """
+C1: {{statement: s, measure: m, rule: r, tests: [{test}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ("{row: x, effect: guess, experts: 4, below: 0}", "C1: x: no effect 'guess'"),
+        ("{row: x, effect: slope, experts: [4]}", "C1: x: needs one threshold"),
+        ("{row: x, effect: slope, experts: [4], below: 0, above: 0}", "C1: x: needs one threshold"),
+        ("{row: x, effect: slope, experts: [4], below: 0, intervals: [documents]}", "intervals out of seeds"),
+        ("{row: x, effect: control, experts: 4, above: 0}", r"control takes \['h'\] beside experts, not \[\]"),
+        ("{row: x, experts: 4, above: 0}", "C1: x: needs row and effect; 'effect' is missing"),
+        ("{row: x, effect: control, h: h_0, experts: smaller, above: 0}", "C1: needs a deciding test"),
+        ("", "C1: needs a deciding test"),
+        ("{", "claims.yaml: while parsing"),
+    ],
+)
+def test_a_malformed_claim_is_named(tmp_path, test, message):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIM.format(test=test))
+    with pytest.raises(UserError, match=message):
+        load_claims(path)
+
+
+def test_a_claim_without_its_rule_is_named(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text("C1: {statement: s, measure: m, tests: []}")
+    with pytest.raises(UserError, match="C1: needs statement, measure, rule, tests.* 'rule'"):
+        load_claims(path)
+
+
+def test_no_soup_is_said(tmp_path):
+    soups = Soups(make_views(load_results(write_records(tmp_path, generic(0))))[0])
+    assert (soups.counts, soups.family) == ([], "none")
+    with pytest.raises(NotRun, match="no record of a soup with n = 4"):
+        soups.label(4)
