@@ -12,18 +12,15 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import checkpoint
+from soe_bench.config import make
 from soe_bench.data import corpus as corpora
-from soe_bench.errors import UserError
 from soe_bench.evaluate import alpha_table, evaluate_all, validation_loss
 from soe_bench.files import write_text
 from soe_bench.method import Method, Setup
@@ -89,15 +86,6 @@ class Run:
 
 def _digest(groups: dict) -> str:
     return hashlib.sha256(json.dumps(groups, sort_keys=True).encode()).hexdigest()
-
-
-def make(node: DictConfig) -> Any:
-    """The object a configuration node describes. Raises UserError where it is refused or lacks a setting."""
-    try:
-        return instantiate(node)
-    except InstantiationException as error:
-        cause = error.__cause__
-        raise cause if isinstance(cause, UserError) else UserError(" ".join(str(error).split())) from error
 
 
 def build(run: Run, h_0: np.ndarray, device: str | None = None) -> Method:

@@ -154,7 +154,7 @@ class Plan:
         return True
 
     def finish(self) -> bool:
-        """Prints the table of all jobs, and brings records, tables and figures up to date; True if every job is done."""
+        """Prints the table of all jobs, brings records, tables and figures up to date; True if every job is done."""
         width = max(len(run.name) for run in self.runs)
         for run in self.runs:
             status = "done before" if run.name in self.before else run.status()

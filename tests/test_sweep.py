@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from soe_bench import __main__ as cli
 from soe_bench import runs, sweep
 from soe_bench.collect import collect
+from soe_bench.config import make
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_records
 from soe_bench.train import STOP, Interrupted
@@ -50,7 +51,7 @@ def test_every_sweep_expands_to_distinct_runs(path, arguments):
 
 @pytest.mark.parametrize("path", sorted((CONF / "method").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_method_is_named_as_its_file(path, compose):
-    assert runs.make(compose(f"method={path.stem}").method).label == path.stem
+    assert make(compose(f"method={path.stem}").method).label == path.stem
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "scale").glob("*.yaml")), ids=lambda path: path.stem)
@@ -95,6 +96,7 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     (["method.n_experts=100000000"], "lower method.n_experts"),
     (["data.k=100000"], "k"),
     (["threads=x)"], "threads=x)"),
+    (["data=wheels_demo", "data.source.wheels.nltk=[poems]"], "unknown kind poems"),
 ])
 def test_bad_input_is_one_line_and_exit_2(command, extra, message):
     status, _, line = command(*extra)

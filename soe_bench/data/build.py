@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from soe_bench.config import make
 from soe_bench.data import domains
 from soe_bench.data.corpus import BUILDER_VERSION, document_histogram, fingerprint
 from soe_bench.data.embed import Embedder
@@ -64,7 +64,7 @@ def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     workers, seconds = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, {}
     with stage("documents and passages", seconds):
-        documents = list(instantiate(data.source).documents(home))
+        documents = list(make(data.source).documents(home))
         table = passages(claim(documents, data.specialists), data)
         table = table[table.text.str.len() >= data.minimum_characters].reset_index(drop=True)
         _check(table, data)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
+from soe_bench.config import make
 from soe_bench.data import domains
 from soe_bench.data.embed import Embedder
 from soe_bench.data.parts import GENERIC, spread
@@ -148,7 +148,7 @@ def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
     """
     resolved = OmegaConf.to_container(data_cfg, resolve=True)
     resolved["source"] = {key: value for key, value in resolved["source"].items() if key not in WHERE_NOT_WHAT}
-    content = [resolved, instantiate(data_cfg.source).identity(), kmeans_seed, BUILDER_VERSION]
+    content = [resolved, make(data_cfg.source).identity(), kmeans_seed, BUILDER_VERSION]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
