@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RESULTS ?= results
+EXTRAS ?= dev
 RUN = $(VENV)/bin/python
 
 .PHONY: help setup demo test plots check-plots
@@ -14,7 +15,7 @@ setup: $(VENV)/ready ## a virtual environment with everything pinned
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: setup ## corpus -> generic and soup -> records -> figures, small, on real text; figures in demo/figures

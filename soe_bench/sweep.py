@@ -34,7 +34,7 @@ from soe_bench.train import STOP, Interrupted, total_steps
 log = logging.getLogger("soe_bench")
 CONF = Path(__file__).parents[1] / "conf"
 TIMED_STEPS = 2
-PATH_KEYS = ("home", "results_dir", "data.source.folder")
+PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder")
 NO_SETTING = "there is no setting {}: python -m soe_bench --cfg job lists what there is"
 
 

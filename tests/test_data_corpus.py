@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import adjusted_rand_score
 
+from soe_bench import sweep
 from soe_bench.data import build as builder
 from soe_bench.data import corpus as corpora
 from soe_bench.data.corpus import Corpus, build_or_load, fingerprint, load
@@ -134,6 +135,20 @@ def test_the_fingerprint_knows_content_and_no_paths(monkeypatch: pytest.MonkeyPa
     before = fingerprint(wheels, 0)
     monkeypatch.setattr(corpora, "BUILDER_VERSION", 99)
     assert before != fingerprint(wheels, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("wheels", "52cc7fc105cfa91230aa1213dc482124111b488198cd7440dd87f9524b6d9f0a"),
+        ("wheels_demo", "8b461a5bc489720877d8150f202ab0d971466093cd6cc56a256985d0a6458fbd"),
+        ("synthetic", "72d1b2de9d433cd0e26779d6ec9b2b04f0f1e2a860efe7371de24edfe7600618"),
+    ],
+)
+def test_published_fingerprints_stay(name: str, known: str) -> None:
+    """Committed results name them: a change of the data is a new BUILDER_VERSION, and new results."""
+    cfg = sweep.job_configs([f"data={name}"])[0][0]
+    assert fingerprint(cfg.data, 0) == fingerprint(OmegaConf.load(CONF / f"{name}.yaml"), 0) == known
 
 
 def test_a_finished_corpus_is_not_built_again(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,12 @@ last.
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,11 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from soe_bench.config import make
-from soe_bench.data import domains
-from soe_bench.data.corpus import BUILDER_VERSION, document_histogram, fingerprint
-from soe_bench.data.embed import Embedder
-from soe_bench.data.parts import GENERIC, PRIORITY, claim, passages, trim
+from soe_bench.data import domains, embed
+from soe_bench.data.corpus import BUILDER_VERSION, fingerprint
+from soe_bench.data.documents import Source
+from soe_bench.data.files import sha256
+from soe_bench.data.parts import GENERIC, PRIORITY, claim, generic_training, passages, trim
 from soe_bench.data.passages import duplicates
+from soe_bench.data.summaries import summaries
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
@@ -63,16 +64,19 @@ def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     workers, seconds = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, {}
+    embed.check(data.embedding)
     with stage("documents and passages", seconds):
-        documents = list(make(data.source).documents(home))
-        table = passages(claim(documents, data.specialists), data)
+        source = make(data.source)
+        rules = specialist_rules(source, data)
+        documents = list(source.documents(home))
+        table = passages(claim(documents, rules), data)
         table = table[table.text.str.len() >= data.minimum_characters].reset_index(drop=True)
-        _check(table, data)
+        _check(table, rules, data)
     with stage("duplicates", seconds):
         original = duplicates(table.text.tolist(), data.duplicate_jaccard, workers)
         removed = _removed(table, original)
         table = table[original < 0].reset_index(drop=True)
-        _check(table, data)
+        _check(table, rules, data)
     with stage("tokenizer", seconds):
         tokenizer = fit_tokenizer(_training_sample(table, data.tokenizer_sample_characters), data.vocab_size)
         tokenizer.save(str(out / "tokenizer.json"))
@@ -82,24 +86,18 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         table = trim(table, data.parts)
     with stage("embedding", seconds):
         sample = _training_sample(table, data.embedding.sample_characters)
-        settings = data.embedding
-        embedder = Embedder.fit(
-            sample, settings.dimensions, settings.maximum_terms, settings.maximum_share, settings.seed
-        )
+        embedder = embed.fit(data.embedding, sample)
         embedder.save(out)
-        vectors = Embedder.load(out).embed(table.text.tolist(), workers)
+        vectors = embed.load(out).embed(table.text.tolist(), workers)
     with stage("domains", seconds):
-        train = generic_training(table)
-        centroids = domains.cluster(
-            vectors[train], table.tokens[train].to_numpy(), data.k, data.minimum_domain_tokens, kmeans_seed
-        )
+        centroids = _cluster(table, vectors, data, kmeans_seed)
         np.save(out / "centroids.npy", centroids)
         table["domain"], table["distance"] = domains.nearest(vectors, centroids)
     with stage("files", seconds):
         table = _in_file_order(table)
         np.save(out / "tokens.npy", np.concatenate(table.ids.tolist()))
         table[COLUMNS].to_parquet(out / "passages.parquet", index=False)
-        audit = _summaries(table, embedder, len(centroids), out)
+        audit = summaries(table, embedder, len(centroids), out)
     audit |= {
         "name": data.name,
         "fingerprint": fingerprint(data, kmeans_seed),
@@ -110,17 +108,15 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         "k_requested": data.k,
         "documents_read": len(documents),
         "duplicates_removed": removed,
-        "embedder_sha256": _sha256(out / "embedder.safetensors"),
-        "tokens_sha256": _sha256(out / "tokens.npy"),
+        "embedder_sha256": sha256(out / embedder.saved),
+        "tokens_sha256": sha256(out / "tokens.npy"),
         "seconds": seconds,
     }
-    (out / "audit.json").write_text(json.dumps(audit, indent=1))
-    (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True))
-    done = {
-        "builder_version": BUILDER_VERSION,
-        "files": {file.name: file.stat().st_size for file in sorted(out.iterdir())},
-    }
-    (out / "done").write_text(json.dumps(done))
+    if "model" in data.embedding:
+        audit["embedder"] = data.embedding.model
+    if notes := getattr(source, "notes", None):
+        audit["notes"] = notes
+    _finish(audit, data, out)
     log.info(
         "corpus %s: %d passages, %.1f M tokens, k = %d (%.0f s)",
         data.name,
@@ -131,12 +127,35 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     )
 
 
-def generic_training(table: pd.DataFrame) -> np.ndarray:
-    """(N,) bool: the rows of generic training text, the only text that anything is fitted on."""
-    return ((table.specialist == GENERIC) & (table.part == "train")).to_numpy()
+def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_seed: int) -> np.ndarray:
+    """(k', d) centroids of the generic training text. UserError where all text falls into one domain."""
+    train = generic_training(table)
+    tokens = table.tokens[train].to_numpy()
+    centroids = domains.cluster(vectors[train], tokens, data.k, data.minimum_domain_tokens, kmeans_seed)
+    if len(centroids) < min(2, data.k):
+        raise UserError(
+            f"the generic training text ({tokens.sum()} tokens) does not fill two domains of "
+            f"data.minimum_domain_tokens = {data.minimum_domain_tokens}: lower it, or add text"
+        )
+    return centroids
 
 
-def _check(table: pd.DataFrame, data: DictConfig) -> None:
+def _finish(audit: dict, data: DictConfig, out: Path) -> None:
+    """Write audit.json, config.yaml and, last, `done` with the size of every file."""
+    (out / "audit.json").write_text(json.dumps(audit, indent=1))
+    (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True))
+    files = {f.relative_to(out).as_posix(): f.stat().st_size for f in sorted(out.rglob("*")) if f.is_file()}
+    (out / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": files}))
+
+
+def specialist_rules(source: Source, data: DictConfig) -> DictConfig:
+    """data.specialists, and those that the source itself names where it can: folders, or values of a field."""
+    named = source.specialists() if hasattr(source, "specialists") else {}
+    return OmegaConf.merge(named, data.specialists or {})
+
+
+def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) -> None:
+    """Refuse before the long stages what would fail after them."""
     count = int(generic_training(table).sum())
     if data.k > count:
         raise UserError(
@@ -148,6 +167,15 @@ def _check(table: pd.DataFrame, data: DictConfig) -> None:
             f"data.vocab_size = {data.vocab_size} is outside 257..65536 (256 bytes and {EOS}; ids are stored "
             "in 16 bits)"
         )
+    present = set(zip(table.specialist, table.part, strict=True))
+    for name in [GENERIC, *specialists]:
+        for part in PRIORITY[:2] if name == GENERIC else PRIORITY[:3]:
+            if (name, part) not in present:
+                raise UserError(
+                    f"{name} has no text for the part {part}: give it more documents (a specialist needs at least "
+                    f"three of {data.minimum_characters} characters that repeat no other), or raise data.parts"
+                    f"{'.generic' if name == GENERIC else ''}.{part}.share or data.parts.largest_share"
+                )
 
 
 def _removed(table: pd.DataFrame, original: np.ndarray) -> dict[str, int]:
@@ -202,50 +230,3 @@ def _in_file_order(table: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat([generic, others.loc[order]], ignore_index=True)
     table["start"] = table.tokens.cumsum() - table.tokens
     return table
-
-
-def _summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dict:
-    """Write domains.csv and specialists.csv; return the audit's figures."""
-    train = table[generic_training(table)]
-    domains.summary(train, train.text.tolist(), embedder, k).to_csv(out / "domains.csv", index=False)
-    quantiles = {f"q{q}": float(np.quantile(train.distance, q / 100)) for q in (50, 95, 99)}
-    rows = [
-        _part_row(*name, rows, k, quantiles)
-        for name, rows in table.groupby(["specialist", "part"])
-        if name != (GENERIC, "train")
-    ]
-    pd.DataFrame(rows).to_csv(out / "specialists.csv", index=False)
-    sizes = table.groupby("source").agg(passages=("tokens", "size"), tokens=("tokens", "sum"), bytes=("bytes", "sum"))
-    generic = train.groupby("source").tokens.sum()
-    return {
-        "k": k,
-        "h_0": domains.weights(train.domain.to_numpy(), train.tokens.to_numpy(), k).tolist(),
-        "distance_quantiles": quantiles,
-        "documents": int(table.groupby(["source", "path"]).ngroups),
-        "passages": len(table),
-        "tokens": int(table.tokens.sum()),
-        "sources": sizes.to_dict("index"),
-        "generic_training_tokens": {name: int(count) for name, count in generic.items()},
-    }
-
-
-def _part_row(specialist: str, part: str, rows: pd.DataFrame, k: int, quantiles: dict[str, float]) -> dict:
-    h = document_histogram(rows, k)
-    positive = h[h > 0]
-    return {
-        "specialist": specialist,
-        "part": part,
-        "documents": rows.groupby(["source", "path"]).ngroups,
-        "passages": len(rows),
-        "tokens": rows.tokens.sum(),
-        "bytes": rows.bytes.sum(),
-        "nearest_domains": "; ".join(f"{i}:{h[i]:.2f}" for i in h.argsort()[::-1][:4] if h[i] > 0),
-        "effective_domains": float(np.exp(-(positive * np.log(positive)).sum())),
-        "share_beyond_q95": float((rows.distance > quantiles["q95"]).mean()),
-        "share_beyond_q99": float((rows.distance > quantiles["q99"]).mean()),
-    }
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,8 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
 from soe_bench.config import make
-from soe_bench.data import domains
-from soe_bench.data.embed import Embedder
+from soe_bench.data import domains, embed
 from soe_bench.data.parts import GENERIC, spread
 from soe_bench.errors import UserError
 
@@ -29,7 +28,9 @@ WHERE_NOT_WHAT = {
     "manifest",
     "folder",
     "path",
-}  # keys of data.source that say where text lies; its content enters through Source.identity
+    "sets",
+}  # keys of data.source and data.embedding that say where text or weights lie; their content enters through
+# Source.identity and embedding.sha256
 
 
 class Corpus:
@@ -64,9 +65,9 @@ class Corpus:
         return tokenizer
 
     @cached_property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> "embed.Embedder | embed.MiniLM":
         """What clustered the corpus."""
-        return Embedder.load(self.path)
+        return embed.load(self.path)
 
     @cached_property
     def specialists(self) -> list[str]:
@@ -103,6 +104,12 @@ class Corpus:
             (row.Index[1], self._tokens[row.start : row.start + row.tokens], int(row.bytes))
             for row in spans.itertuples()
         ]
+
+    def texts(self, rows: pd.DataFrame) -> list[str]:
+        """The text of each of these rows of `passages`, decoded from the stored tokens."""
+        spans = list(zip(rows.start.tolist(), rows.tokens.tolist(), strict=True))
+        ids = [self._tokens[start + 1 : start + count].tolist() for start, count in spans]
+        return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
 
     def histogram(
         self, specialist: str, part: str = "estimate", n_documents: int | None = None, seed: int = 0
@@ -147,7 +154,8 @@ def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
     version. Milliseconds.
     """
     resolved = OmegaConf.to_container(data_cfg, resolve=True)
-    resolved["source"] = {key: value for key, value in resolved["source"].items() if key not in WHERE_NOT_WHAT}
+    for group in ("source", "embedding"):
+        resolved[group] = {key: value for key, value in resolved[group].items() if key not in WHERE_NOT_WHAT}
     content = [resolved, make(data_cfg.source).identity(), kmeans_seed, BUILDER_VERSION]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -5,14 +5,21 @@ saved without pickles.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import Parallel, delayed
+from omegaconf import DictConfig
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, vstack
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
+
+from soe_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from soe_bench.data.minilm import MiniLM
 
 # Words of two letters or more; each Japanese, Chinese or Korean character is a word of its own, because those scripts
 # write no spaces.
@@ -21,6 +28,8 @@ WORD = r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u4e00-\u
 
 class Embedder:
     """`terms`: V words; `idf` (V,) and `components` (V, d) float32."""
+
+    saved = "embedder.safetensors"
 
     def __init__(self, terms: list[str], idf: np.ndarray, components: np.ndarray) -> None:
         self.terms, self.idf, self.components = terms, idf, components
@@ -31,13 +40,9 @@ class Embedder:
     ) -> "Embedder":
         """Fit on `texts`. Words in more than `maximum_share` of them are left out: the function words of the commonest
         language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed give the
-        same numbers on one machine.
+        same numbers on one machine. UserError where no words are left.
         """
-        counter = CountVectorizer(
-            token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1
-        )
-        present = counter.fit_transform(texts)
-        terms = list(counter.get_feature_names_out())
+        terms, present = count_words(texts, maximum_terms, maximum_share)
         idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1
         embedder = cls(terms, idf.astype(np.float32), np.zeros((len(terms), 0), np.float32))
         with threadpool_limits(1):  # the order of summation, hence the result, must not depend on the cores
@@ -65,16 +70,62 @@ class Embedder:
 
     def save(self, folder: Path) -> None:
         """embedder.safetensors and embedder.json."""
-        save_file({"idf": self.idf, "components": self.components}, folder / "embedder.safetensors")
+        save_file({"idf": self.idf, "components": self.components}, folder / self.saved)
         (folder / "embedder.json").write_text(json.dumps({"word": WORD, "terms": self.terms}, ensure_ascii=False))
 
     @classmethod
     def load(cls, folder: Path) -> "Embedder":
         """The embedder that `save` wrote: the same numbers, so the same embeddings."""
-        tensors = load_file(folder / "embedder.safetensors")
+        tensors = load_file(folder / cls.saved)
         return cls(json.loads((folder / "embedder.json").read_text())["terms"], tensors["idf"], tensors["components"])
 
 
 def count(terms: list[str], texts: Sequence[str]) -> csr_matrix:
     """(N, V) number of times each of `terms` occurs in each text."""
     return CountVectorizer(token_pattern=WORD, vocabulary=terms).transform(texts)
+
+
+def count_words(texts: Sequence[str], maximum_terms: int, maximum_share: float) -> tuple[list[str], csr_matrix]:
+    """The V commonest words that at most `maximum_share` of the texts hold, and how often each text does: (N, V).
+    UserError where fewer than two are left.
+    """
+    counter = CountVectorizer(
+        token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1
+    )
+    try:
+        present = counter.fit_transform(texts)
+    except ValueError:  # no word is left
+        present = csr_matrix((len(texts), 0))
+    if min(present.shape) < 2:
+        raise UserError(
+            f"the generic training text ({len(texts)} passages) has too few different words to tell domains apart: "
+            "add text, or raise data.embedding.maximum_share"
+        )
+    return list(counter.get_feature_names_out()), present
+
+
+def check(settings: DictConfig) -> None:
+    """UserError where the embedder of `data.embedding` cannot be had."""
+    if "model" in settings:
+        from soe_bench.data.minilm import locate
+
+        locate(settings)
+
+
+def fit(settings: DictConfig, texts: Sequence[str]) -> "Embedder | MiniLM":
+    """The embedder that `data.embedding` names, fitted on `texts`."""
+    if "model" in settings:
+        from soe_bench.data.minilm import MiniLM
+
+        return MiniLM.fit(settings, texts)
+    return Embedder.fit(texts, settings.dimensions, settings.maximum_terms, settings.maximum_share, settings.seed)
+
+
+def load(folder: Path) -> "Embedder | MiniLM":
+    """The embedder that was saved in `folder`, of whichever kind."""
+    said = json.loads((folder / "embedder.json").read_text())
+    if "model" in said:
+        from soe_bench.data.minilm import MiniLM
+
+        return MiniLM.load(folder, said)
+    return Embedder.load(folder)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -28,7 +29,8 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     for name, rule in specialists.items():
         if not groups[name]:
             raise UserError(
-                f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns"
+                f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns; "
+                f"the sources are {', '.join(sorted({d.source for d in documents}))}"
             )
         left = rule.get("generic_share", 0.0) * sum(d.characters for d in groups[name])
         kept = []
@@ -124,3 +126,8 @@ def trim(table: pd.DataFrame, parts: DictConfig) -> pd.DataFrame:
         rows = table[(table.part == part) & (table.specialist != GENERIC)]
         keep[rows.index] = rows.groupby("specialist").tokens.cumsum() <= parts[part].tokens
     return table[keep].reset_index(drop=True)
+
+
+def generic_training(table: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: the rows of generic training text, the only text that anything is fitted on."""
+    return ((table.specialist == GENERIC) & (table.part == "train")).to_numpy()

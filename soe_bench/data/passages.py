@@ -104,13 +104,13 @@ def _sketch(texts: Sequence[str]) -> list[tuple[bytes, np.ndarray, np.ndarray]]:
     for text in texts:
         words = text.split()
         digest = hashlib.sha256(" ".join(words).encode()).digest()
-        shingles = _shingles(words).astype(np.uint64)
-        signature = ((a * shingles[None, :] + b) >> np.uint64(32)).min(1)
-        sketches.append((digest, shingles.astype(np.uint32), signature.astype(np.uint32)))
+        hashes = shingles(words).astype(np.uint64)
+        signature = ((a * hashes[None, :] + b) >> np.uint64(32)).min(1)
+        sketches.append((digest, hashes.astype(np.uint32), signature.astype(np.uint32)))
     return sketches
 
 
-def _shingles(words: list[str], width: int = 5) -> np.ndarray:
+def shingles(words: list[str], width: int = 5) -> np.ndarray:
     """Distinct 32-bit hashes of the runs of `width` words (of the whole text where it is shorter), sorted."""
     hashes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
     width = min(width, len(hashes))

@@ -1,0 +1,112 @@
+"""What a built corpus holds, and whether any text of one part stands in another, recomputed from the stored tokens."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+from scipy.sparse import csr_matrix
+
+from soe_bench.data.corpus import Corpus, fingerprint
+from soe_bench.data.parts import generic_training
+from soe_bench.data.passages import jaccard, shingles
+from soe_bench.errors import UserError
+from soe_bench.mixture import Mixture
+from soe_bench.runs import Run, build
+from soe_bench.train import total_steps
+
+ROWS = 2000  # passages compared with all others at once
+
+
+def audit(corpus: Corpus) -> bool:
+    """Print sizes, duplicates removed, domains, specialists and leakage; True where nothing leaks."""
+    table, facts = corpus.passages, json.loads((corpus.path / "audit.json").read_text())
+    threshold = OmegaConf.load(corpus.path / "config.yaml").duplicate_jaccard
+    print(f"{corpus.name} {corpus.fingerprint[:12]}: {facts['documents']} documents, {len(table)} passages, "
+          f"{table.tokens.sum():,} tokens, {table.bytes.sum():,} bytes, k = {corpus.k}\n")  # fmt: skip
+    sizes = table.assign(generic_training=table.tokens * generic_training(table)).groupby("source")
+    columns = sizes[["tokens", "bytes", "generic_training"]].sum()
+    print(columns.assign(documents=sizes.path.nunique()).sort_values("tokens", ascending=False).to_string(), "\n")
+    for name in ("domains", "specialists"):
+        print(pd.read_csv(corpus.path / f"{name}.csv").to_string(index=False), "\n")
+    said = {"duplicates removed when it was built": facts["duplicates_removed"], "notes": facts.get("notes", {})}
+    for title, counts in said.items():
+        print(f"{title}: {', '.join(f'{count} x {kind}' for kind, count in counts.items()) or 'none'}")
+    groups = (table.specialist + "/" + table.part).to_numpy()
+    split = int((table.assign(group=groups).groupby(["source", "path"]).group.nunique() > 1).sum())
+    pairs = leaks(corpus.texts(table), groups, threshold)
+    exact = int(pairs.exact.sum())
+    print(f"leakage between parts: {split} documents in two parts, {exact} exact and {len(pairs) - exact} near "
+          f"duplicates (Jaccard >= {threshold} over runs of 5 words, every pair compared exactly)")  # fmt: skip
+    for pair in pairs.head(20).itertuples():
+        print(f"  {pair.jaccard:.3f}  {_place(table, pair.first)}  {_place(table, pair.second)}")
+    print("PASS" if split + len(pairs) == 0 else "FAIL")
+    return split + len(pairs) == 0
+
+
+def leaks(passages: Sequence[str], groups: np.ndarray, threshold: float) -> pd.DataFrame:
+    """first, second, jaccard, exact: the pairs of passages of different `groups` (N,) at Jaccard >= threshold.
+
+    No pair is missed by chance, unlike in the banding that built the corpus: two sets that similar share one of their
+    rarest shingles, the first n - ceil(threshold * n) + 1 in one common order (Chaudhuri et al. 2006). The candidates
+    are then compared in full.
+    """
+    sets = [shingles(text.split()).astype(np.uint32) for text in passages]
+    first, second = _candidates(sets, groups, threshold)
+    rows = []
+    for i, j in zip(first.tolist(), second.tolist(), strict=True):
+        value = jaccard(sets[i], sets[j])
+        if value >= threshold:
+            rows.append((i, j, value, passages[i].split() == passages[j].split()))
+    return pd.DataFrame(rows, columns=["first", "second", "jaccard", "exact"]).sort_values("jaccard", ascending=False)
+
+
+def mixture(corpus: Corpus, run: Path) -> pd.DataFrame:
+    """domain, h_0, asked, realised, epochs of a finished run, its draws repeated with its seeds by the same sampler.
+
+    asked: the mean of the domain weights drawn; realised: the share of the sequences taken. UserError for a folder
+    that is no run, or a run on another corpus.
+    """
+    if not (run / "config.json").is_file():
+        raise UserError(f"{run} is no run folder (no config.json in it): give one of <home>/runs/")
+    cfg = OmegaConf.load(run / "config.json")
+    if fingerprint(cfg.data, cfg.seeds.kmeans) != corpus.fingerprint:
+        raise UserError(f"the run in {run} was made on another corpus than {corpus.path}: give that one")
+    method = build(Run.of(cfg), corpus.h_0, device="meta")
+    drawn = Mixture([corpus.domain_tokens(i) for i in range(corpus.k)], cfg.train.length, cfg.seeds.data)
+    asked, steps = np.zeros(corpus.k), total_steps(cfg)
+    for step in range(steps):
+        rng = np.random.default_rng([cfg.seeds.mix, step])
+        weights = method.domain_weights(rng)
+        asked += weights.mean(0) / steps
+        drawn.batch(rng, weights, cfg.train.batch_size // cfg.train.draws)
+    realised = drawn.taken / drawn.taken.sum()
+    columns = {"h_0": corpus.h_0, "asked": asked, "realised": realised, "epochs": drawn.epochs}
+    return pd.DataFrame({"domain": range(corpus.k), **columns})
+
+
+def _candidates(sets: list[np.ndarray], groups: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (P,) and (P,) of the pairs of different groups that share a shingle of both prefixes, first < second."""
+    lengths = np.array([len(s) for s in sets])
+    owner = np.repeat(np.arange(len(sets)), lengths)
+    _, shingle, count = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
+    order = np.lexsort((shingle, count[shingle], owner))  # within each passage the rarest first
+    place = np.arange(len(order)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    kept = order[(place < (lengths - np.ceil(threshold * lengths) + 1)[owner]) & (count[shingle[order]] > 1)]
+    prefix = csr_matrix((np.ones(len(kept), np.float32), (owner[kept], shingle[kept])), (len(sets), len(count)))
+    labels, other = np.unique(groups, return_inverse=True)[1], prefix.T.tocsr()
+    found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, int), np.zeros(0, int))]
+    for start in range(0, len(sets), ROWS):
+        shared = (prefix[start : start + ROWS] @ other).tocoo()
+        i, j = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
+        ratio = np.minimum(lengths[i], lengths[j]) >= threshold * np.maximum(lengths[i], lengths[j])
+        keep = (i < j) & (labels[i] != labels[j]) & ratio
+        found.append((i[keep], j[keep]))
+    return np.concatenate([f for f, _ in found]), np.concatenate([s for _, s in found])
+
+
+def _place(table: pd.DataFrame, i: int) -> str:
+    row = table.iloc[i]
+    return f"{row.specialist}/{row.part} {row.source}:{row.path}"

@@ -1,0 +1,49 @@
+"""How far the domains depend on the k-means seed and on the embedder: adjusted Rand indices between clusterings."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import pandas as pd
+from sklearn.metrics import adjusted_rand_score
+
+from soe_bench.data.corpus import Corpus
+from soe_bench.data.domains import cluster, nearest
+from soe_bench.data.parts import GENERIC, spread
+from soe_bench.errors import UserError
+
+COLUMNS = ["first", "second", "passages", "domains", "adjusted_rand_index"]
+
+
+def between_seeds(corpus: Corpus, seeds: Sequence[int], passages: int) -> pd.DataFrame:
+    """One row a pair of k-means seeds: the same sample of generic training passages clustered anew with each into as
+    many domains as the corpus has. 1: the same domains; 0: as alike as chance.
+    """
+    rows = corpus.rows(GENERIC, "train")
+    rows = rows.iloc[spread(range(len(rows)), passages)]
+    if len(rows) < corpus.k:
+        raise UserError(f"{len(rows)} passages cannot form {corpus.k} domains: raise --passages")
+    vectors, tokens = corpus.embed(corpus.texts(rows)), rows.tokens.to_numpy()
+    labels = {seed: nearest(vectors, cluster(vectors, tokens, corpus.k, 0, seed))[0] for seed in seeds}
+    found = [
+        (f"seed {a}", f"seed {b}", len(rows), f"{corpus.k}, {corpus.k}", adjusted_rand_score(labels[a], labels[b]))
+        for a, b in combinations(seeds, 2)
+    ]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def between_corpora(corpora: Sequence[Corpus]) -> pd.DataFrame:
+    """One row a pair of corpora, such as the same text under two embedders: the stored domains of the generic training
+    passages that both hold. UserError where two share none.
+    """
+    labels = {}
+    for corpus in corpora:
+        rows = corpus.rows(GENERIC, "train")
+        labels[corpus.path.name] = pd.Series(rows.domain.to_numpy(), index=corpus.texts(rows))
+    found = []
+    for (a, first), (b, second) in combinations(zip(labels, corpora, strict=True), 2):
+        both = pd.concat([labels[a], labels[b]], axis=1, join="inner")
+        if both.empty:
+            raise UserError(f"{a} and {b} share no generic training text: give corpora of the same data")
+        value = adjusted_rand_score(both[0], both[1])
+        found.append((a, b, len(both), f"{first.k}, {second.k}", value))
+    return pd.DataFrame(found, columns=COLUMNS)

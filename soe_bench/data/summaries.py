@@ -1,0 +1,53 @@
+"""What is said about a built corpus: domains.csv, specialists.csv and the figures of audit.json."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from soe_bench.data import domains
+from soe_bench.data.corpus import document_histogram
+from soe_bench.data.embed import Embedder
+from soe_bench.data.parts import GENERIC, generic_training
+
+
+def summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dict:
+    """Write domains.csv and specialists.csv; return the audit's figures."""
+    train = table[generic_training(table)]
+    domains.summary(train, train.text.tolist(), embedder, k).to_csv(out / "domains.csv", index=False)
+    quantiles = {f"q{q}": float(np.quantile(train.distance, q / 100)) for q in (50, 95, 99)}
+    rows = [
+        _part_row(*name, rows, k, quantiles)
+        for name, rows in table.groupby(["specialist", "part"])
+        if name != (GENERIC, "train")
+    ]
+    pd.DataFrame(rows).to_csv(out / "specialists.csv", index=False)
+    sizes = table.groupby("source").agg(passages=("tokens", "size"), tokens=("tokens", "sum"), bytes=("bytes", "sum"))
+    generic = train.groupby("source").tokens.sum()
+    return {
+        "k": k,
+        "h_0": domains.weights(train.domain.to_numpy(), train.tokens.to_numpy(), k).tolist(),
+        "distance_quantiles": quantiles,
+        "documents": int(table.groupby(["source", "path"]).ngroups),
+        "passages": len(table),
+        "tokens": int(table.tokens.sum()),
+        "sources": sizes.to_dict("index"),
+        "generic_training_tokens": {name: int(count) for name, count in generic.items()},
+    }
+
+
+def _part_row(specialist: str, part: str, rows: pd.DataFrame, k: int, quantiles: dict[str, float]) -> dict:
+    h = document_histogram(rows, k)
+    positive = h[h > 0]
+    return {
+        "specialist": specialist,
+        "part": part,
+        "documents": rows.groupby(["source", "path"]).ngroups,
+        "passages": len(rows),
+        "tokens": rows.tokens.sum(),
+        "bytes": rows.bytes.sum(),
+        "nearest_domains": "; ".join(f"{i}:{h[i]:.2f}" for i in h.argsort()[::-1][:4] if h[i] > 0),
+        "effective_domains": float(np.exp(-(positive * np.log(positive)).sum())),
+        "share_beyond_q95": float((rows.distance > quantiles["q95"]).mean()),
+        "share_beyond_q99": float((rows.distance > quantiles["q99"]).mean()),
+    }
