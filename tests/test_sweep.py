@@ -182,9 +182,16 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert set(first) == {"records.jsonl", "curves.csv", "alpha.csv", "domains.csv", "specialists.csv"}
     assert collect([run.folder], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
+    others = dict(read_records(folder / "records.jsonl")[0], run_id="another run")
+    stale = dict(read_records(folder / "records.jsonl")[0], h_source="tuned")
+    with open(folder / "records.jsonl", "a") as file:
+        file.write(json.dumps(others) + "\n" + json.dumps(stale) + "\n")
+    collect([run.folder], [corpus], folder)  # replaces what this run had, keeps what others have
+    kept = read_records(folder / "records.jsonl")
+    assert len(kept) == count + 1 and others in kept and stale not in kept
     alpha = pd.read_csv(folder / "alpha.csv").groupby("specialist").alpha.sum()
     assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
-    records = read_records(folder / "records.jsonl")
+    records = [record for record in kept if record != others]
     assert len({tuple(record[field] for field in KEY) for record in records}) == count
     assert {r["h_source"] for r in records if r["part"] == "test"} == {"estimate", "uniform", "shuffled", "h_0", "zero"}
 
