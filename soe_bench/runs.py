@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from soe_bench import checkpoint
 from soe_bench.config import make
 from soe_bench.data import corpus as corpora
+from soe_bench.errors import UserError
 from soe_bench.evaluate import alpha_table, evaluate_all, validation_loss
 from soe_bench.files import write_text
 from soe_bench.method import Method, Setup
@@ -33,6 +34,7 @@ from soe_bench.train import Progress, tokens_per_step, total_steps, train
 
 log = logging.getLogger("soe_bench")
 IDENTITY = ("method", "model", "train", "evaluate", "seeds")  # what makes a run; paths, logger, threads do not
+PRECISIONS = ("float32", "bfloat16")
 RESULTS = Path(__file__).parents[1] / "results"  # the committed results
 
 
@@ -92,6 +94,8 @@ def build(run: Run, h_0: np.ndarray, device: str | None = None) -> Method:
     """The method with its parameters at their initialisation, on the run's device unless told."""
     cfg = run.cfg
     total_steps(cfg)
+    if cfg.train.precision not in PRECISIONS:
+        raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seeds.init)
         with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device

@@ -91,6 +91,7 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     (["method.meta.domains=sizes"], "it must be 'uniform' or 'h_0'"),
     (["train.draws=3"], "must be a multiple of train.draws (3)"),
     (["references=[nope]"], "no method 'nope'"),
+    (["train.precision=float16"], "one of float32, bfloat16"),
     (["+sweep=experts", "method=generic"], "method.n_experts"),
     (["scale=paper", "method.n_experts=128"], "lower method.n_experts"),
     (["method.n_experts=100000000"], "lower method.n_experts"),

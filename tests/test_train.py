@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from soe_bench import checkpoint, runs
 from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
+from soe_bench.records import read_records
 from soe_bench.soup import SoupOfExperts
 from soe_bench.sweep import job_configs
 from soe_bench.train import STOP, Interrupted
@@ -166,6 +167,16 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     tensors, state = checkpoint.load_last(tmp_path)
     assert state == {"step": 3} and tensors["a"].tolist() == [3, 3, 3] and tensors["b"].shape == (0, 4)
+
+
+def test_bfloat16_trains_to_nearly_the_same_loss(compose):
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        cfg = compose(TOKENS, "method.n_experts=4", f"train.precision={precision}")
+        runs.execute(cfg)
+        records = read_records(runs.Run.of(cfg).folder / "records.jsonl")
+        losses.append(np.mean([record["loss"] for record in records if record["h_source"] == "estimate"]))
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
 def test_every_method_trains_on_the_same_sequences_of_a_domain(compose, monkeypatch):
