@@ -119,6 +119,8 @@ def execute(cfg: DictConfig) -> None:
         log.info("%s is being run by another process", run.name)
         return
     with lock:
+        if run.done:  # by another process, between the look above and the lock
+            return
         try:
             write_text(run.folder / "status", "running")
             _train_and_evaluate(run)

@@ -234,3 +234,17 @@ def test_resolved_configuration_is_kept(compose):
     kept = json.loads((runs.Run.of(cfg).folder / "config.json").read_text())
     assert kept == OmegaConf.to_container(cfg, resolve=True)
     assert os.path.exists(runs.Run.of(cfg).folder / "done")
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(compose, monkeypatch):
+    cfg = compose("method=generic", "train.tokens=4096")
+    folder = runs.Run.of(cfg).folder
+    acquire = runs.FileLock.acquire
+
+    def finished_meanwhile(self, *arguments, **options):
+        (folder / "done").touch()
+        return acquire(self, *arguments, **options)
+
+    monkeypatch.setattr(runs.FileLock, "acquire", finished_meanwhile)
+    monkeypatch.setattr(runs, "_train_and_evaluate", lambda run: pytest.fail("trained again"))
+    runs.execute(cfg)
