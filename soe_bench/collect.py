@@ -58,6 +58,27 @@ def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> in
     return count
 
 
+def collect_trials(folders: list[Path], results_dir: Path) -> int:
+    """Upserts one row of tuning.csv for each finished trial, a run with evaluate.parts=[validation]: its settings and its
+    validation losses. Returns the number of rows written."""
+    rows = []
+    for folder in folders:
+        records = pd.DataFrame(read_records(folder / "records.jsonl"))
+        cfg = json.loads((folder / "config.json").read_text())
+        own = records[records.specialist != "generic"].loss
+        rows.append(pd.json_normalize(
+            {field: records[field][0] for field in ("run_id", "method", "n_experts", "training_tokens", "scale", "data")}
+            | {"seed": cfg["seed"], "validation_mean": own.mean(), "validation_median": own.median(),
+               "validation_generic": records[records.specialist == "generic"].loss.item(), "commit": records.commit[0]}
+            | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
+            | {"draws": cfg["train"]["draws"], **cfg["train"]["optimizer"]}
+        ).drop(columns="meta._target_", errors="ignore"))
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(results_dir / ".lock"):
+        _upsert(results_dir / "tuning.csv", rows, "run_id", ["method", "training_tokens", "validation_mean"])
+    return len(rows)
+
+
 def _key(record: dict) -> tuple[str, ...]:
     return tuple(json.dumps(record[field]) for field in KEY)
 

@@ -89,12 +89,13 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> list[dict]:
-    """The varying fields of every record of a run: specialists x parts, and the controls on the test part."""
+    """The varying fields of every record of a run: specialists x evaluate.parts, and the controls on the
+    test part."""
     records = []
     for name in [*corpus.specialists, "generic"]:
         own = "none" if not method.takes_h else "h_0" if name == "generic" else "estimate"
-        cells = [("validation", own), ("test", own)]
-        if method.takes_h and name != "generic":
+        cells = [(part, own) for part in cfg.evaluate.parts]
+        if method.takes_h and name != "generic" and "test" in cfg.evaluate.parts:
             cells += [("test", control) for control in CONTROLS]
         for part, h_source in cells:
             model = method.specialist(domain_weights(corpus, name, h_source))

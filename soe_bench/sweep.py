@@ -21,13 +21,13 @@ from joblib import effective_n_jobs
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from soe_bench.collect import check_results, collect
+from soe_bench.collect import check_results, collect, collect_trials
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.records import read_records
 from soe_bench.report import build as report
 from soe_bench.report.load import load_results
-from soe_bench.runs import Run, build, execute
+from soe_bench.runs import Run, build, execute, prepare_process
 from soe_bench.tracking import mirror_figures
 from soe_bench.train import STOP, Interrupted, total_steps
 
@@ -161,7 +161,12 @@ class Plan:
             print(f"{run.name:<{width}}  {mean_loss(run):<10}  {status}")
         done = [run for run in self.runs if run.done]
         for folder in {run.cfg.results_dir for run in done}:
-            own = [run for run in done if run.cfg.results_dir == folder]
+            trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
+            if trials:
+                print(f"{collect_trials([run.folder for run in trials], Path(folder))} trials in {folder}/tuning.csv")
+            own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
+            if not own:
+                continue
             data = {run.fingerprint: run.cfg for run in own}.values()
             opened = [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
             print(f"{collect([run.folder for run in own], opened, Path(folder))} records in {folder}")
@@ -189,7 +194,7 @@ def state_bytes(run: Run) -> int:
 def step_seconds(run: Run) -> float:
     """Seconds of one training step, measured on random tokens after one step of warm-up."""
     cfg = run.cfg
-    torch.set_num_threads(cfg.threads or torch.get_num_threads())
+    prepare_process(cfg)
     method = build(run, np.full(cfg.data.k, 1 / cfg.data.k))
     shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
     tokens = torch.randint(cfg.data.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(cfg.device)
@@ -202,10 +207,12 @@ def step_seconds(run: Run) -> float:
 
 
 def mean_loss(run: Run) -> str:
-    """Mean test loss over the specialists at the estimated h, in words; empty for a run without records."""
+    """Mean test loss (a trial: validation loss) over the specialists at the estimated h, in words; empty for a run
+    without records."""
     path = run.folder / "records.jsonl"
     if not (run.done and path.exists()):
         return ""
-    losses = [record["loss"] for record in read_records(path) if record["part"] == "test"
+    part = "validation" if run.is_trial else "test"
+    losses = [record["loss"] for record in read_records(path) if record["part"] == part
               and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")]
     return f"{np.mean(losses):.3f} nats"
