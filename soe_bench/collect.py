@@ -59,15 +59,16 @@ def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> in
 
 
 def collect_trials(folders: list[Path], results_dir: Path) -> int:
-    """Upserts one row of tuning.csv for each finished trial, a run with evaluate.parts=[validation]: its settings and its
-    validation losses. Returns the number of rows written."""
+    """Upserts the row of tuning.csv of each finished trial (a run with evaluate.parts=[validation]): its settings and
+    its validation losses. Returns the number of rows written."""
     rows = []
     for folder in folders:
         records = pd.DataFrame(read_records(folder / "records.jsonl"))
         cfg = json.loads((folder / "config.json").read_text())
         own = records[records.specialist != "generic"].loss
+        facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
         rows.append(pd.json_normalize(
-            {field: records[field][0] for field in ("run_id", "method", "n_experts", "training_tokens", "scale", "data")}
+            {field: records[field][0] for field in facts}
             | {"seed": cfg["seed"], "validation_mean": own.mean(), "validation_median": own.median(),
                "validation_generic": records[records.specialist == "generic"].loss.item(), "commit": records.commit[0]}
             | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}

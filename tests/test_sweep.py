@@ -16,6 +16,7 @@ from soe_bench import __main__ as cli
 from soe_bench import runs, sweep
 from soe_bench.collect import collect
 from soe_bench.config import make
+from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_records
 from soe_bench.train import STOP, Interrupted
@@ -38,6 +39,7 @@ def command(arguments, monkeypatch, capsys):
         out, err = capsys.readouterr()
         return status, out, err.strip().splitlines()[-1] if err.strip() else ""
 
+    call.arguments = arguments
     return call
 
 
@@ -195,6 +197,32 @@ def test_collect_upserts_by_key(compose, tmp_path):
     records = [record for record in kept if record != others]
     assert len({tuple(record[field] for field in KEY) for record in records}) == count
     assert {r["h_source"] for r in records if r["part"] == "test"} == {"estimate", "uniform", "shuffled", "h_0", "zero"}
+
+
+def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
+    documents = Corpus.documents
+    monkeypatch.setattr(Corpus, "documents", lambda self, name, part: (
+        pytest.fail("opened a test part") if part == "test" else documents(self, name, part)))
+    trial = ["evaluate.parts=[validation]", "train.tokens=4096"]
+    assert command(*trial, "method=soup,generic", "method.learning_rate=1e-3,2e-3", "-m")[0] == 0
+    status, out, _ = command(*trial, "method=generic", "method.learning_rate=2e-3")
+    assert status == 0 and "1 trials" in out
+    table = pd.read_csv(tmp_path / "results" / "tuning.csv")
+    assert table.groupby("method").learning_rate.apply(sorted).to_dict() == {"generic": [1e-3, 2e-3],
+                                                                            "soup": [1e-3, 2e-3]}
+    assert table.run_id.is_unique and not (tmp_path / "results" / "records.jsonl").exists()
+    home = Path(sweep.job_configs(command.arguments)[0][0].home)
+    for row in table.itertuples():
+        (folder,) = [path.parent for path in home.glob("runs/*/done") if path.read_text().startswith(row.run_id)]
+        losses = {record["specialist"]: record["loss"] for record in read_records(folder / "records.jsonl")}
+        assert row.validation_generic == pytest.approx(losses.pop("generic"), rel=1e-5)
+        assert row.validation_mean == pytest.approx(sum(losses.values()) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("parts", ["[]", "[train]", "[validation,tests]"])
+def test_unknown_parts_are_refused_before_training(command, parts):
+    status, _, line = command(f"evaluate.parts={parts}")
+    assert status == 2 and "one or more of validation, test" in line
 
 
 def test_skip_published(command, monkeypatch, tmp_path):
