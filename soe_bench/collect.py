@@ -28,21 +28,18 @@ def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
             )
 
 
-def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
-    """Upserts the records, curves and coefficients of finished runs, and the audits of their corpora.
-
-    Returns the number of records written. A run's rows replace its earlier ones; nothing else changes.
-    """
+def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
+    """Upserts the records, curves and coefficients of finished runs (their records' paths), and the audits of their
+    corpora. Returns the number of records written."""
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
         path = results_dir / "records.jsonl"
         records = {_key(record): record for record in (read_records(path) if path.exists() else [])}
         curves, alphas, count = [], [], 0
-        for folder in folders:
-            own = read_records(folder / "records.jsonl")
+        for evaluation in evaluations:
+            folder, own = evaluation.parent, read_records(evaluation)
             facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
             facts["seed"] = own[0]["seed_data"]
-            records = {key: record for key, record in records.items() if record["run_id"] != facts["run_id"]}
             records |= {_key(record): record for record in own}
             count += len(own)
             rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -58,13 +55,13 @@ def collect(folders: list[Path], corpora: list[Corpus], results_dir: Path) -> in
     return count
 
 
-def collect_trials(folders: list[Path], results_dir: Path) -> int:
+def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
     """Upserts the row of tuning.csv of each finished trial (a run with evaluate.parts=[validation]): its settings and
     its validation losses. Returns the number of rows written."""
     rows = []
-    for folder in folders:
-        records = pd.DataFrame(read_records(folder / "records.jsonl"))
-        cfg = json.loads((folder / "config.json").read_text())
+    for evaluation in evaluations:
+        records = pd.DataFrame(read_records(evaluation))
+        cfg = json.loads((evaluation.parent / "config.json").read_text())
         own = records[records.specialist != "generic"].loss
         facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
         rows.append(pd.json_normalize(

@@ -78,12 +78,12 @@ def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, floa
 
 
 def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
-    """Mean over the specialists of the loss on the first evaluate.curve_tokens tokens of their validation parts."""
+    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation parts."""
     losses = []
     for name in corpus.specialists:
         model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None)
         tokens = np.concatenate([tokens for _, tokens, _ in corpus.documents(name, "validation")])
-        nats, count = document_losses(model, [tokens[: cfg.evaluate.curve_tokens]], cfg.train.length)
+        nats, count = document_losses(model, [tokens[: cfg.train.curve_tokens]], cfg.train.length)
         losses.append(nats.sum() / count.sum())
     return float(np.mean(losses))
 

@@ -1,8 +1,9 @@
 """One run: its identity, its folder, and the way from a configuration to records.
 
 A run folder lies under <home>/runs, outside the checkout: config.json, metrics.jsonl, checkpoints while it trains, then
-model.safetensors, alpha.csv, records.jsonl, and `done`, written last. Same configuration, same folder: a finished run
-is never trained again, an interrupted one goes on from its last checkpoint.
+model.safetensors, alpha.csv and training.json, written last; and records-<digest>.jsonl for each way it was evaluated.
+Same configuration, same folder: what is trained is never trained again, however it is evaluated, and what was
+interrupted goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from soe_bench.tracking import Tracker
 from soe_bench.train import Progress, tokens_per_step, total_steps, train
 
 log = logging.getLogger("soe_bench")
-IDENTITY = ("method", "model", "train", "evaluate", "seeds")  # what makes a run; paths, logger, threads do not
+IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
 PRECISIONS = ("float32", "bfloat16")
 PARTS = ("validation", "test")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -71,8 +72,18 @@ class Run:
         return Path(self.cfg.home) / "runs" / self.name
 
     @property
+    def trained(self) -> bool:
+        return (self.folder / "training.json").exists()
+
+    @property
+    def records(self) -> Path:
+        """Where the records of this evaluation lie once it is done."""
+        evaluate = OmegaConf.to_container(self.cfg.evaluate, resolve=True)
+        return self.folder / f"records-{_digest(evaluate)[:8]}.jsonl"
+
+    @property
     def done(self) -> bool:
-        return (self.folder / "done").exists()
+        return self.trained and self.records.exists()
 
     @property
     def is_trial(self) -> bool:
@@ -144,7 +155,7 @@ def execute(cfg: DictConfig) -> None:
         try:
             write_text(run.folder / "status", "running")
             _train_and_evaluate(run)
-            write_text(run.folder / "done", run.hash)
+            (run.folder / "status").unlink()
         except BaseException as error:
             state = "stopped: " if isinstance(error, KeyboardInterrupt) else "failed: "
             write_text(run.folder / "status", state + (str(error) or type(error).__name__).splitlines()[0])
@@ -157,20 +168,37 @@ def _train_and_evaluate(run: Run) -> None:
     corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     reset_peak_memory()
     method = build(run, corpus.h_0)
-    mixture = Mixture([corpus.domain_tokens(i) for i in range(corpus.k)], cfg.train.length, cfg.seeds.data)
     write_text(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))
     with Tracker(cfg, run.name, folder) as tracker:
-        progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: validation_loss(cfg, method, corpus))
+        if run.trained:
+            load_parameters(method, folder)
+        else:
+            _train(run, method, corpus, tracker)
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
-        facts = shared_fields(run, method, mixture, progress)
+        facts = json.loads((folder / "training.json").read_text()) | {"sweep": cfg.sweep_name}
         records = [facts | record for record in evaluate_all(cfg, method, corpus)]
         tracker.table("records", records)
+    write_text(run.records, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -> None:
+    cfg, folder = run.cfg, run.folder
+    mixture = Mixture([corpus.domain_tokens(i) for i in range(corpus.k)], cfg.train.length, cfg.seeds.data)
+    progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: validation_loss(cfg, method, corpus))
     values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
     checkpoint.save(folder / "model.safetensors", values, {"run": run.name, "config_hash": run.hash})
     write_text(folder / "alpha.csv", alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
-    write_text(folder / "records.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
     for path in folder.glob("checkpoint-*.safetensors"):
         path.unlink()
+
+
+def load_parameters(method: Method, folder: Path) -> None:
+    """Copies the parameters of a trained run into its method, built anew. Raises UserError if the file is damaged."""
+    values, _ = checkpoint.load(folder / "model.safetensors")
+    for name, tensor in method.tensors().items():
+        if name.endswith(".value"):
+            tensor.copy_(values[name])
 
 
 def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress) -> dict:

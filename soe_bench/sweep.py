@@ -142,6 +142,9 @@ class Plan:
         costs: dict[str, float] = {}
         total = 0.0
         for run in waiting:
+            if run.trained:
+                log.info("  %-40s trained before, to be evaluated", run.name)
+                continue
             kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
             if kind not in costs:
                 costs[kind] = step_seconds(run)
@@ -163,13 +166,13 @@ class Plan:
         for folder in {run.cfg.results_dir for run in done}:
             trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
             if trials:
-                print(f"{collect_trials([run.folder for run in trials], Path(folder))} trials in {folder}/tuning.csv")
+                print(f"{collect_trials([run.records for run in trials], Path(folder))} trials in {folder}/tuning.csv")
             own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
             if not own:
                 continue
             data = {run.fingerprint: run.cfg for run in own}.values()
             opened = [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
-            print(f"{collect([run.folder for run in own], opened, Path(folder))} records in {folder}")
+            print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
             report.write(load_results(Path(folder)))
             if any(run.name not in self.before for run in own):
                 mirror_figures(own[0].cfg, Path(folder))
@@ -209,10 +212,9 @@ def step_seconds(run: Run) -> float:
 def mean_loss(run: Run) -> str:
     """Mean test loss (a trial: validation loss) over the specialists at the estimated h, in words; empty for a run
     without records."""
-    path = run.folder / "records.jsonl"
-    if not (run.done and path.exists()):
+    if not run.done:
         return ""
     part = "validation" if run.is_trial else "test"
-    losses = [record["loss"] for record in read_records(path) if record["part"] == part
+    losses = [record["loss"] for record in read_records(run.records) if record["part"] == part
               and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")]
     return f"{np.mean(losses):.3f} nats"

@@ -96,7 +96,7 @@ def test_the_mixture_of_a_run(compose: Callable[..., DictConfig], tmp_path: Path
     table = audit.mixture(used, run.folder)
     assert table.asked.sum() == pytest.approx(1) and table.realised.sum() == pytest.approx(1)
     assert np.abs(table.asked - table.realised).max() < 0.1
-    records = pd.read_json(run.folder / "records.jsonl", lines=True)
+    records = pd.read_json(run.records, lines=True)
     assert table.epochs.max() == pytest.approx(records.max_epochs.iloc[0], abs=1e-3)
     with pytest.raises(UserError, match="is no run folder"):
         audit.mixture(used, tmp_path)

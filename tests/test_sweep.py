@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -120,9 +119,12 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
     assert status == 0 and len(trained) == 3 and out.count("  done before\n") == 3
 
     soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
-    (soup / "done").unlink()
+    (soup / "training.json").unlink()
     status, out, _ = command(*sweep_of_two)
     assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
+
+    status, out, _ = command(*sweep_of_two, "evaluate.parts=[test]")  # evaluated anew, not trained
+    assert status == 0 and len(trained) == 4 and out.count("  done\n") == 3
 
     records = read_records(tmp_path / "results" / "records.jsonl")
     assert {record["method"] for record in records} == {"generic", "dense_on_pi", "soup"}
@@ -180,18 +182,18 @@ def test_collect_upserts_by_key(compose, tmp_path):
     run = runs.Run.of(cfg)
     corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
     folder = tmp_path / "results"
-    count = collect([run.folder], [corpus], folder)
+    count = collect([run.records], [corpus], folder)
     first = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"}
     assert set(first) == {"records.jsonl", "curves.csv", "alpha.csv", "domains.csv", "specialists.csv"}
-    assert collect([run.folder], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
+    assert collect([run.records], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
     others = dict(read_records(folder / "records.jsonl")[0], run_id="another run")
-    stale = dict(read_records(folder / "records.jsonl")[0], h_source="tuned")
-    with open(folder / "records.jsonl", "a") as file:
-        file.write(json.dumps(others) + "\n" + json.dumps(stale) + "\n")
-    collect([run.folder], [corpus], folder)  # replaces what this run had, keeps what others have
+    rows = read_records(folder / "records.jsonl")
+    rows[0]["loss"] += 1
+    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, others]))
+    collect([run.records], [corpus], folder)  # replaces the record of the same key, keeps what others have
     kept = read_records(folder / "records.jsonl")
-    assert len(kept) == count + 1 and others in kept and stale not in kept
+    assert len(kept) == count + 1 and others in kept and rows[0] not in kept
     alpha = pd.read_csv(folder / "alpha.csv").groupby("specialist").alpha.sum()
     assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
     records = [record for record in kept if record != others]
@@ -213,8 +215,9 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
     assert table.run_id.is_unique and not (tmp_path / "results" / "records.jsonl").exists()
     home = Path(sweep.job_configs(command.arguments)[0][0].home)
     for row in table.itertuples():
-        (folder,) = [path.parent for path in home.glob("runs/*/done") if path.read_text().startswith(row.run_id)]
-        losses = {record["specialist"]: record["loss"] for record in read_records(folder / "records.jsonl")}
+        (records,) = [path for path in map(read_records, home.glob("runs/*/records-*.jsonl"))
+                      if path[0]["run_id"] == row.run_id]
+        losses = {record["specialist"]: record["loss"] for record in records}
         assert row.validation_generic == pytest.approx(losses.pop("generic"), rel=1e-5)
         assert row.validation_mean == pytest.approx(sum(losses.values()) / len(losses), rel=1e-5)
 
@@ -261,16 +264,17 @@ def test_resolved_configuration_is_kept(compose):
     runs.execute(cfg)
     kept = json.loads((runs.Run.of(cfg).folder / "config.json").read_text())
     assert kept == OmegaConf.to_container(cfg, resolve=True)
-    assert os.path.exists(runs.Run.of(cfg).folder / "done")
+    assert runs.Run.of(cfg).done
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(compose, monkeypatch):
     cfg = compose("method=generic", "train.tokens=4096")
-    folder = runs.Run.of(cfg).folder
+    run = runs.Run.of(cfg)
     acquire = runs.FileLock.acquire
 
     def finished_meanwhile(self, *arguments, **options):
-        (folder / "done").touch()
+        (run.folder / "training.json").touch()
+        run.records.touch()
         return acquire(self, *arguments, **options)
 
     monkeypatch.setattr(runs.FileLock, "acquire", finished_meanwhile)

@@ -174,7 +174,7 @@ def test_bfloat16_trains_to_nearly_the_same_loss(compose):
     for precision in ("float32", "bfloat16"):
         cfg = compose(TOKENS, "method.n_experts=4", f"train.precision={precision}")
         runs.execute(cfg)
-        records = read_records(runs.Run.of(cfg).folder / "records.jsonl")
+        records = read_records(runs.Run.of(cfg).records)
         losses.append(np.mean([record["loss"] for record in records if record["h_source"] == "estimate"]))
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], abs=0.05)
 
