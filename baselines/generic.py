@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from soe_bench.method import Dense
+from soe_bench.method import Dense, Setup
 
 
 class Generic(Dense):
     """The baseline of the paper (arXiv 2502.01804): pretraining on the generic corpus, that is on mix(h_0)."""
 
-    def domain_weights(self, rng: np.random.Generator) -> np.ndarray:
-        return np.tile(self.setup.h_0, (self.setup.draws, 1))
+    def mixtures(self, setup: Setup) -> np.ndarray:
+        return setup.h_0[None]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from soe_bench.errors import UserError
+
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def make(node: DictConfig) -> Any:
@@ -18,3 +21,14 @@ def make(node: DictConfig) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         raise cause if isinstance(cause, UserError) else UserError(" ".join(str(error).split())) from error
+
+
+def with_method(cfg: DictConfig, name: str) -> DictConfig:
+    """A copy of a run's configuration with another method, as conf/method has it, all else equal."""
+    path = CONF / "method" / f"{name}.yaml"
+    if not path.exists():
+        raise UserError(f"there is no method {name!r} (no {path.name} in conf/method)")
+    other = cfg.copy()
+    with open_dict(other):
+        other.method = OmegaConf.load(path)
+    return other

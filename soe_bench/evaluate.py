@@ -81,8 +81,9 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
     """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation parts."""
     losses = []
     for name in corpus.specialists:
-        model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None)
-        tokens = np.concatenate([tokens for _, tokens, _ in corpus.documents(name, "validation")])
+        documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
+        model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None, documents)
+        tokens = np.concatenate(documents)
         nats, count = document_losses(model, [tokens[: cfg.train.curve_tokens]], cfg.train.length)
         losses.append(nats.sum() / count.sum())
     return float(np.mean(losses))
@@ -92,13 +93,14 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> list[dict]:
     """The varying fields of every record of a run: specialists x evaluate.parts, and the controls on the
     test part."""
     records = []
-    for name in [*corpus.specialists, "generic"]:
+    for name in [*corpus.specialists, "generic"][: None if method.serves_generic else -1]:
+        validation = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
         own = "none" if not method.takes_h else "h_0" if name == "generic" else "estimate"
         cells = [(part, own) for part in cfg.evaluate.parts]
         if method.takes_h and name != "generic" and "test" in cfg.evaluate.parts:
             cells += [("test", control) for control in CONTROLS]
         for part, h_source in cells:
-            model = method.specialist(domain_weights(corpus, name, h_source))
+            model = method.specialist(domain_weights(corpus, name, h_source), validation)
             documents = corpus.documents(name, part)
             nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
             estimated = h_source == "estimate"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,8 +25,10 @@ from soe_bench.optim import Bank, Optimizer
 class Setup:
     """What every method is built from: the same base initialisation, budget and optimizer for all.
 
-    `base` is the model at its initialisation (from seeds.init); a step is `draws` draws of domain weights with
-    `sequences` sequences of `length` tokens in all; `h_0` (k,) are the generic weights.
+    `base` is the model at its initialisation (from seeds.init), `initial(seed)` one at another; a step is `draws` draws
+    of domain weights with `sequences` sequences of `length` tokens in all. Of the corpus: `h_0` (k,), the generic
+    weights; `centroids` (k, d); the weights (k,) of each specialist by name. `parent` holds the tensors of the run that
+    the method starts from, by name; None without one.
     """
 
     base: nn.Module
@@ -36,26 +39,38 @@ class Setup:
     optimizer: Optimizer
     precision: str = "float32"
     seed: int = 0
+    centroids: np.ndarray | None = None
+    specialists: Mapping[str, np.ndarray] = field(default_factory=dict)
+    initial: Callable[[int], nn.Module] | None = None
+    parent: Mapping[str, Tensor] | None = None
 
 
 class Method(ABC):
-    """A way to get a specialist for any domain weights h. The constructor takes the configuration only."""
+    """A way to get a specialist for any domain weights h. The constructor takes the configuration only.
+
+    `parent` ({method, share}) names the method whose run it starts from: the run of the same configuration on `share`
+    of the training tokens, which leaves the rest to this method. It is trained first, once for all that start from it.
+    """
 
     n_experts = 0
     takes_h = False  # whether the specialist depends on h
     pi = "h_0"  # the law of its training weights, in words
+    deployable = True  # whether a specialist is one ordinary model of about P parameters
+    serves_generic = True  # whether it has a model for generic text
+    streams = 1  # models trained side by side, each on sequences of its own
 
-    def __init__(self, name: str, learning_rate: float) -> None:
+    def __init__(self, name: str, learning_rate: float, parent: Mapping | None = None) -> None:
         self.label = name
         self.learning_rate = learning_rate
+        self.parent = parent
 
     @abstractmethod
     def build(self, setup: Setup) -> None:
         """Makes the parameters, all from the base initialisation of the seed."""
 
     @abstractmethod
-    def domain_weights(self, rng: np.random.Generator) -> np.ndarray:
-        """(R, k) domain weights to train on at this step."""
+    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
+        """(R, k) domain weights to train on at this step (from 1); the batch comes from stream (step - 1) % streams."""
 
     @abstractmethod
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
@@ -66,8 +81,11 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def specialist(self, h: np.ndarray | None) -> nn.Module:
-        """One ordinary model for the domain weights h (k,); None stands for "without domain information"."""
+    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
+        """A model for the domain weights h (k,); None stands for "without domain information".
+
+        `documents` are the specialist's validation documents (token ids), for methods that choose or tune on them.
+        """
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -108,33 +126,46 @@ def forward_flops(module: nn.Module, length: int) -> int:
 
 
 class Dense(Method):
-    """One ordinary model, trained on the mixtures that a subclass names in `domain_weights`."""
+    """Ordinary models, one for each row of `mixtures` (m, k), trained side by side: step s trains row (s - 1) % m."""
+
+    @abstractmethod
+    def mixtures(self, setup: Setup) -> np.ndarray:
+        """(m, k) domain weights, one row a model."""
+
+    def start(self, setup: Setup) -> Tensor:
+        """(m, P) or (1, P) parameters at the start."""
+        return self.flat.flatten(setup.base)[None]
 
     def build(self, setup: Setup) -> None:
         self.setup = setup
         self.flat = Flat(setup.base)
-        self.shared = Bank(self.flat.flatten(setup.base)[None], self.flat)
+        self.weights = self.mixtures(setup)
+        self.streams = len(self.weights)
+        self.models = Bank(self.start(setup).expand(self.streams, -1).clone(), self.flat)
+
+    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
+        return np.tile(self.weights[(step - 1) % self.streams], (self.setup.draws, 1))
 
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
-        optimizer = self.setup.optimizer
-        loss, grad = gradient(self.setup.base, self.flat, self.shared.value, tokens.flatten(0, 1)[None],
-                              self.setup.precision)
+        optimizer, (turn, row) = self.setup.optimizer, divmod(step - 1, self.streams)
+        model = self.models.row(row)
+        loss, grad = gradient(self.setup.base, self.flat, model.value, tokens.flatten(0, 1)[None], self.setup.precision)
         one = torch.ones_like(grad[:, :1])
-        grad *= optimizer.clip_scale(self.shared.gradient_squared_norm(one, grad))
-        self.shared.adamw_(one, grad, step, rate, optimizer)
+        grad *= optimizer.clip_scale(model.gradient_squared_norm(one, grad))
+        model.adamw_(one, grad, turn + 1, rate, optimizer)
         return loss
 
-    def specialist(self, h: np.ndarray | None) -> nn.Module:
-        return with_parameters(self.setup.base, self.flat, self.shared.value[0])
+    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
+        return with_parameters(self.setup.base, self.flat, self.models.value[0])
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.shared.tensors("shared")
+        return self.models.tensors("models")
 
     def cost(self) -> dict[str, int]:
-        size, element = self.flat.size, self.shared.value.element_size()
+        size, element = self.flat.size, self.models.value.element_size()
         return {
             "flops_per_step": 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length),
-            "stored_parameters": size,
+            "stored_parameters": self.streams * size,
             "deployed_parameters": size,
-            "state_bytes": 5 * size * element,  # parameters, two moments, gradient, base
+            "state_bytes": (3 * self.streams + 2) * size * element,  # parameters and moments; gradient and base
         }

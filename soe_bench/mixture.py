@@ -60,34 +60,34 @@ class MetaDistribution:
 class Mixture:
     """mix(h) = sum_i h_i D_i over the corpus: each sequence comes from domain i with probability h_i (Algorithm 1).
 
-    The t-th sequence taken from domain i depends on `seed`, i and t only, so it is the same for every method. `taken`
-    (k,) counts the sequences taken so far: with the seed it is the sampler's whole state.
+    The t-th sequence that a model takes from domain i depends on `seed`, i and t only, so it is the same for every
+    method. `taken` (models, k) counts the sequences taken so far: with the seed it is the sampler's whole state.
     """
 
-    def __init__(self, streams: list[np.ndarray], length: int, seed: int) -> None:
+    def __init__(self, streams: list[np.ndarray], length: int, seed: int, models: int = 1) -> None:
         self.streams, self.length, self.seed = streams, length, seed
         self.sizes = np.array([(len(stream) - 1) // length for stream in streams])
         if self.sizes.min() < 1:
             raise UserError(f"domain {int(self.sizes.argmin())} is shorter than one sequence of {length} tokens: "
                             "raise data.minimum_domain_tokens or lower train.length")
-        self.taken = np.zeros(len(streams), dtype=np.int64)
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        self.taken = np.zeros((models, len(streams)), dtype=np.int64)
+        self._orders: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
 
     @property
     def epochs(self) -> np.ndarray:
-        """(k,) passes over each domain so far."""
+        """(models, k) passes of each model over each domain so far."""
         return self.taken / self.sizes
 
-    def _next(self, domain: int) -> np.ndarray:
-        epoch, place = divmod(int(self.taken[domain]), int(self.sizes[domain]))
-        self.taken[domain] += 1
-        if self._orders.get(domain, (-1, None))[0] != epoch:
+    def _next(self, model: int, domain: int) -> np.ndarray:
+        epoch, place = divmod(int(self.taken[model, domain]), int(self.sizes[domain]))
+        self.taken[model, domain] += 1
+        if self._orders.get((model, domain), (-1, None))[0] != epoch:
             order = np.random.default_rng([self.seed, domain, epoch]).permutation(self.sizes[domain])
-            self._orders[domain] = (epoch, order)
-        start = self._orders[domain][1][place] * self.length
+            self._orders[model, domain] = (epoch, order)
+        start = self._orders[model, domain][1][place] * self.length
         return self.streams[domain][start : start + self.length + 1]
 
-    def batch(self, rng: np.random.Generator, weights: np.ndarray, sequences: int) -> np.ndarray:
-        """weights (R, k) -> tokens (R, sequences, length + 1), int64."""
+    def batch(self, rng: np.random.Generator, weights: np.ndarray, sequences: int, model: int = 0) -> np.ndarray:
+        """weights (R, k) -> tokens (R, sequences, length + 1), int64, the next ones of a model."""
         domains = [rng.choice(len(h), size=sequences, p=h) for h in weights]
-        return np.stack([np.stack([self._next(i) for i in row]) for row in domains]).astype(np.int64)
+        return np.stack([np.stack([self._next(model, i) for i in row]) for row in domains]).astype(np.int64)

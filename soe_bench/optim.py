@@ -8,6 +8,7 @@ AdamW: Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -59,6 +60,12 @@ class Bank:
         self.exp_avg = torch.zeros_like(value)
         self.exp_avg_sq = torch.zeros_like(value)
         self.decay = flat.decay_mask(value)
+
+    def row(self, i: int) -> Bank:
+        """Row i as a bank that shares its memory."""
+        row = copy.copy(self)
+        row.value, row.exp_avg, row.exp_avg_sq = (x[i : i + 1] for x in (self.value, self.exp_avg, self.exp_avg_sq))
+        return row
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The parameters and moments under their names in a checkpoint."""

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import checkpoint
-from soe_bench.config import make
+from soe_bench.config import make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.evaluate import alpha_table, evaluate_all, validation_loss
@@ -32,8 +32,9 @@ from soe_bench.mixture import Mixture
 from soe_bench.optim import Optimizer
 from soe_bench.provenance import device_name, git_state, peak_memory, reset_peak_memory
 from soe_bench.records import SCHEMA, read_records
+from soe_bench.specialize import domain_weights
 from soe_bench.tracking import Tracker
-from soe_bench.train import Progress, tokens_per_step, total_steps, train
+from soe_bench.train import STOP, Interrupted, Progress, tokens_per_step, total_steps, train
 
 log = logging.getLogger("soe_bench")
 IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
@@ -46,13 +47,14 @@ RESULTS = Path(__file__).parents[1] / "results"  # the committed results
 @dataclass(frozen=True)
 class Run:
     """A configuration with its identity: `hash` covers the IDENTITY groups and the data fingerprint, `recipe` all of it
-    but the seeds."""
+    but the seeds. `parent` is the run that it starts from."""
 
     cfg: DictConfig
     fingerprint: str
     hash: str
     recipe: str
     name: str
+    parent: Run | None
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Run:
@@ -60,12 +62,17 @@ class Run:
         fingerprint = corpora.fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
         groups["data"] = fingerprint
+        parent = parent_of(cfg)
+        if parent is not None:
+            parent = cls.of(parent)
+            groups["parent"] = parent.hash
         digest = _digest(groups)
         method = make(cfg.method)
         experts = f"-n{method.n_experts}" if method.n_experts else ""
-        recipe = _digest({group: value for group, value in groups.items() if group != "seeds"})
+        recipe = _digest({group: value for group, value in groups.items() if group != "seeds"}
+                         | ({"parent": parent.recipe} if parent else {}))
         name = f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}"
-        return cls(cfg, fingerprint, digest, recipe, name)
+        return cls(cfg, fingerprint, digest, recipe, name, parent)
 
     @property
     def folder(self) -> Path:
@@ -106,26 +113,67 @@ class Run:
         return path.read_text() if path.exists() else "not run"
 
 
+def parent_of(cfg: DictConfig) -> DictConfig | None:
+    """The configuration of the run that a method starts from: method.parent.method on its share of the tokens."""
+    parent = cfg.method.get("parent")
+    if not parent:
+        return None
+    if not 0 < parent.share <= 1:
+        raise UserError(f"method.parent.share is {parent.share}: it must be in (0, 1]")
+    other = with_method(cfg, parent.method)
+    other.train.tokens = round(parent.share * cfg.train.tokens)
+    return other
+
+
 def _digest(groups: dict) -> str:
     return hashlib.sha256(json.dumps(groups, sort_keys=True).encode()).hexdigest()
 
 
-def build(run: Run, h_0: np.ndarray, device: str | None = None) -> Method:
-    """The method with its parameters at their initialisation, on the run's device unless told."""
+def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) -> Method:
+    """The method with its parameters at their initialisation, on the run's device unless told.
+
+    Without a corpus, for planning: uniform weights, and no parent's tensors.
+    """
     cfg = run.cfg
     total_steps(cfg)
     if cfg.train.precision not in PRECISIONS:
         raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
     if not cfg.evaluate.parts or set(cfg.evaluate.parts) - set(PARTS):
         raise UserError(f"evaluate.parts is {cfg.evaluate.parts}: it must list one or more of {', '.join(PARTS)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(cfg.seeds.init)
-        with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
-            base = make(cfg.model.base).to(device=device or cfg.device)
+
+    def initial(seed: int) -> torch.nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
+                return make(cfg.model.base).to(device=device or cfg.device)
+
+    parent = None
+    if corpus is None:
+        uniform = np.full(cfg.data.k, 1 / cfg.data.k)
+        facts = {"h_0": uniform, "centroids": np.eye(cfg.data.k), "specialists": {str(i): uniform for i in range(16)}}
+    else:
+        weights = {name: domain_weights(corpus, name, "estimate") for name in corpus.specialists}
+        facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
+        if run.parent:
+            parent = {name: tensor.to(device or cfg.device)
+                      for name, tensor in checkpoint.load(run.parent.folder / "model.safetensors")[0].items()}
     method = make(cfg.method)
-    method.build(Setup(base, h_0, cfg.train.length, cfg.train.batch_size, cfg.train.draws,
-                       Optimizer(**cfg.train.optimizer), cfg.train.precision, cfg.seeds.init))
+    method.build(Setup(
+        initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
+        optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
+        initial=initial, parent=parent, **facts,
+    ))
     return method
+
+
+def sampler(run: Run, corpus: corpora.Corpus, method: Method) -> Mixture:
+    """The source of the run's batches: a method with a parent goes on where the parent's stopped."""
+    streams = [corpus.domain_tokens(i) for i in range(corpus.k)]
+    mixture = Mixture(streams, run.cfg.train.length, run.cfg.seeds.data, method.streams)
+    if run.parent:
+        taken = checkpoint.load(run.parent.folder / "model.safetensors")[1]["taken"]
+        mixture.taken[:] = np.max(taken, axis=0)  # of a parent that is several models, the farthest
+    return mixture
 
 
 def prepare_process(cfg: DictConfig) -> None:
@@ -140,15 +188,25 @@ def prepare_process(cfg: DictConfig) -> None:
 def execute(cfg: DictConfig) -> None:
     """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request."""
     run = Run.of(cfg)
-    if run.skippable:
-        return
+    if not run.skippable:
+        _execute(run, wait=False)
+
+
+def _execute(run: Run, wait: bool) -> None:
+    """`wait` for another process that has the run in hand, or leave it to that process."""
+    if run.parent and not run.parent.trained:
+        _execute(run.parent, wait=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s is being run by another process", run.name)
-        return
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=1 if wait else 0)
+        except Timeout:
+            if not wait:
+                log.info("%s is being run by another process", run.name)
+                return
+            if STOP.is_set():
+                raise Interrupted(f"stopped while waiting for {run.name}; the same command goes on") from None
     with lock:
         if run.done:  # by another process, between the look above and the lock
             return
@@ -167,7 +225,7 @@ def _train_and_evaluate(run: Run) -> None:
     prepare_process(cfg)
     corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     reset_peak_memory()
-    method = build(run, corpus.h_0)
+    method = build(run, corpus)
     write_text(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))
     with Tracker(cfg, run.name, folder) as tracker:
         if run.trained:
@@ -183,10 +241,11 @@ def _train_and_evaluate(run: Run) -> None:
 
 def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
-    mixture = Mixture([corpus.domain_tokens(i) for i in range(corpus.k)], cfg.train.length, cfg.seeds.data)
+    mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: validation_loss(cfg, method, corpus))
     values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
-    checkpoint.save(folder / "model.safetensors", values, {"run": run.name, "config_hash": run.hash})
+    state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
+    checkpoint.save(folder / "model.safetensors", values, state)
     write_text(folder / "alpha.csv", alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
     write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
     for path in folder.glob("checkpoint-*.safetensors"):
@@ -204,14 +263,19 @@ def load_parameters(method: Method, folder: Path) -> None:
 def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress) -> dict:
     """The fields that all records of a run share."""
     cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg)
+    before = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
+    if run.parent:
+        before = json.loads((run.parent.folder / "training.json").read_text())
     return {
         "schema": SCHEMA, "run_id": run.hash[:16], "method": method.label, "n_experts": method.n_experts,
         "recipe": run.recipe[:16], "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
-        "parameters": cost["deployed_parameters"], "pi": method.pi, "draws_per_step": cfg.train.draws, "parent": None,
+        "parameters": cost["deployed_parameters"], "pi": method.pi, "draws_per_step": cfg.train.draws,
+        "parent": run.parent.hash[:16] if run.parent else None,
         "seed_data": cfg.seeds.data, "seed_init": cfg.seeds.init, "seed_mix": cfg.seeds.mix,
         "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,
-        "training_tokens": steps * tokens_per_step(cfg), "flops": steps * cost["flops_per_step"],
-        "seconds": round(progress.seconds, 2), "peak_memory_bytes": peak_memory(cfg.device),
+        "training_tokens": before["training_tokens"] + steps * tokens_per_step(cfg),
+        "flops": before["flops"] + steps * cost["flops_per_step"],
+        "seconds": round(before["seconds"] + progress.seconds, 2), "peak_memory_bytes": peak_memory(cfg.device),
         "stored_parameters": cost["stored_parameters"], "deployed_parameters": cost["deployed_parameters"],
         "threads": torch.get_num_threads(), "precision": cfg.train.precision, "device": device_name(cfg.device),
         "max_epochs": round(float(mixture.epochs.max()), 3), **git_state(), "config_hash": run.hash,

@@ -15,6 +15,8 @@ coefficients as rows of A (R, n), the chain rule gives
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -59,14 +61,15 @@ class SoupOfExperts(Method):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804. With n_experts = 0 it is `dense_on_pi`: the soup's
     batches on one dense model.
 
-    `expert_rate` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their start.
+    `expert_rate` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their start. A
+    `parent` of one dense model is a warm start of S.
     """
 
     def __init__(self, name: str, learning_rate: float, n_experts: int, expert_rate: float, expert_init: float,
-                 router: dict, meta: MetaDistribution) -> None:
+                 router: dict, meta: MetaDistribution, parent: Mapping | None = None) -> None:
         if n_experts < 0:
             raise UserError(f"method.n_experts is {n_experts}: it must be 0 (dense on pi) or more")
-        super().__init__(name if n_experts else "dense_on_pi", learning_rate)
+        super().__init__(name if n_experts else "dense_on_pi", learning_rate, parent)
         self.n_experts, self.takes_h = n_experts, n_experts > 0
         self.expert_rate, self.expert_init = expert_rate, expert_init
         self.router_config, self.meta, self.pi = router, meta, str(meta)
@@ -74,7 +77,7 @@ class SoupOfExperts(Method):
     def build(self, setup: Setup) -> None:
         self.setup = setup
         self.flat = Flat(setup.base)
-        shared = self.flat.flatten(setup.base)
+        shared = setup.parent["models.value"][0].clone() if setup.parent else self.flat.flatten(setup.base)
         experts = shared.new_zeros(self.n_experts, self.flat.size)
         with torch.random.fork_rng(), torch.device("meta" if shared.is_meta else "cpu"):
             torch.manual_seed(setup.seed)
@@ -95,7 +98,7 @@ class SoupOfExperts(Method):
         """Theta (R, P) at the coefficients alpha (R, n)."""
         return combine(self.shared.value, self.experts.value, alpha)
 
-    def domain_weights(self, rng: np.random.Generator) -> np.ndarray:
+    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
 
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
@@ -122,7 +125,7 @@ class SoupOfExperts(Method):
         self.omega.adamw_(one[:1], omega_grad * scale, step, rate, optimizer)
         return loss
 
-    def specialist(self, h: np.ndarray | None) -> nn.Module:
+    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
         """Algorithm 3's last line: the model Theta(h). Without h: alpha = 0, the shared parameters alone."""
         if h is None:
             alpha = torch.zeros_like(self.experts.value[:, 0])

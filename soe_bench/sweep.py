@@ -18,21 +18,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from joblib import effective_n_jobs
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from soe_bench.collect import check_results, collect, collect_trials
+from soe_bench.config import CONF, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.records import read_records
 from soe_bench.report import build as report
 from soe_bench.report.load import load_results
-from soe_bench.runs import Run, build, execute, prepare_process
+from soe_bench.runs import Run, build, execute, parent_of, prepare_process
 from soe_bench.tracking import mirror_figures
 from soe_bench.train import STOP, Interrupted, total_steps
 
 log = logging.getLogger("soe_bench")
-CONF = Path(__file__).parents[1] / "conf"
 TIMED_STEPS = 2
 PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder")
 NO_SETTING = "there is no setting {}: python -m soe_bench --cfg job lists what there is"
@@ -80,25 +80,21 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
         raise UserError(NO_SETTING.format(unknown[1]) if unknown else " ".join(str(error).split())) from error
 
 
-def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
-    """Each job's configuration followed by those of its `references`: other methods, all else equal."""
+def with_needed(cfgs: list[DictConfig]) -> list[DictConfig]:
+    """Each job's configuration after that of its parents, and then its `references`: other methods, all else equal."""
     full = []
     for cfg in cfgs:
-        full.append(cfg)
-        for name in cfg.references:
-            path = CONF / "method" / f"{name}.yaml"
-            if not path.exists():
-                raise UserError(f"references: there is no method {name!r} (no {path.name} in conf/method)")
-            other = cfg.copy()
-            with open_dict(other):
-                other.method = OmegaConf.load(path)
-            full.append(other)
+        for each in [cfg, *(with_method(cfg, name) for name in cfg.references)]:
+            chain = [each]
+            while (parent := parent_of(chain[0])) is not None:
+                chain.insert(0, parent)
+            full += chain
     return full
 
 
 def run_job(cfg: DictConfig) -> None:
     """One job and its references. A failure is kept in the run's folder and does not stop the other jobs."""
-    for each in with_references([cfg]):
+    for each in with_needed([cfg]):
         if STOP.is_set():
             return
         try:
@@ -121,7 +117,7 @@ class Plan:
     def of(cls, arguments: list[str]) -> Plan:
         """Checks everything that can be checked before any long work. Raises UserError."""
         cfgs, parallel = job_configs(arguments)
-        runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        runs = {run.name: run for run in map(Run.of, with_needed(cfgs))}
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
         return cls(list(runs.values()), parallel, {run.name for run in runs.values() if run.skippable})
@@ -147,7 +143,7 @@ class Plan:
                 continue
             kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
             if kind not in costs:
-                costs[kind] = step_seconds(run)
+                costs[kind] = step_seconds(run) if total_steps(run.cfg) else 0.0
             log.info("  %-40s %d steps of %.2f s", run.name, total_steps(run.cfg), costs[kind])
             total += costs[kind] * total_steps(run.cfg)
         log.info("about %s of training, not counting what a run had already done before it was stopped",
@@ -191,17 +187,17 @@ def check_memory(runs: list[Run], parallel: int) -> None:
 
 def state_bytes(run: Run) -> int:
     """Bytes of parameters, moments and gradients in training, computed without allocating them."""
-    return build(run, np.full(run.cfg.data.k, 1 / run.cfg.data.k), device="meta").cost()["state_bytes"]
+    return build(run, None, device="meta").cost()["state_bytes"]
 
 
 def step_seconds(run: Run) -> float:
     """Seconds of one training step, measured on random tokens after one step of warm-up."""
     cfg = run.cfg
     prepare_process(cfg)
-    method = build(run, np.full(cfg.data.k, 1 / cfg.data.k))
+    method = build(run, None)
     shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
     tokens = torch.randint(cfg.data.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(cfg.device)
-    weights = method.domain_weights(np.random.default_rng(0))
+    weights = method.domain_weights(np.random.default_rng(0), 1)
     for step in range(1 + TIMED_STEPS):
         if step == 1:
             start = time.perf_counter()

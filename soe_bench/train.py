@@ -128,8 +128,9 @@ def train(
     with stop_requests():
         for step in range(progress.step, steps):
             rng = np.random.default_rng([cfg.seeds.mix, step])
-            weights = method.domain_weights(rng)
-            tokens = torch.from_numpy(mixture.batch(rng, weights, t.batch_size // t.draws)).to(device)
+            weights = method.domain_weights(rng, step + 1)
+            batch = mixture.batch(rng, weights, t.batch_size // t.draws, step % method.streams)
+            tokens = torch.from_numpy(batch).to(device)
             rate = method.learning_rate * optimizer.schedule(step, steps)
             try:
                 progress.losses.append(method.update(tokens, weights, step + 1, rate))
@@ -172,8 +173,10 @@ def tokens_per_step(cfg: DictConfig) -> int:
 
 
 def total_steps(cfg: DictConfig) -> int:
-    """Steps of the token budget. Raises UserError unless the batch divides into the draws."""
+    """Steps of the token budget, less the share that the method's parent had. Raises UserError unless the batch divides
+    into the draws."""
     t = cfg.train
     if t.batch_size % t.draws:
         raise UserError(f"train.batch_size ({t.batch_size}) must be a multiple of train.draws ({t.draws})")
-    return max(1, t.tokens // tokens_per_step(cfg))
+    share = cfg.method.parent.share if cfg.method.get("parent") else 0
+    return max(int(share < 1), round((1 - share) * t.tokens) // tokens_per_step(cfg))

@@ -39,7 +39,7 @@ def test_each_specialist_comes_near_the_best_model_of_its_mixture(compose):
     mixture = Mixture(streams, LENGTH, 0)
     for step in range(STEPS):
         rng = np.random.default_rng([0, step])
-        weights = method.domain_weights(rng)
+        weights = method.domain_weights(rng, 1)
         tokens = torch.from_numpy(mixture.batch(rng, weights, 8))
         method.update(tokens, weights, step + 1, RATE * optimizer.schedule(step, STEPS))
 

@@ -57,7 +57,7 @@ def test_sequences_are_windows_of_the_stream_that_overlap_by_one_token():
     assert batch.shape == (2, 10, 5)
     assert sorted(batch[0, :, 0]) == list(range(100, 140, 4))  # one epoch: every window exactly once
     assert (batch[1] == [300, 301, 302, 303, 304]).all()
-    assert mixture.epochs.tolist() == [1.0, 0.0, 10.0]
+    assert mixture.epochs.tolist() == [[1.0, 0.0, 10.0]]
 
 
 def test_the_next_sequence_of_a_domain_depends_on_seed_domain_and_count_only():
@@ -74,7 +74,7 @@ def test_realised_shares_follow_the_weights():
     mixture = Mixture(STREAMS, 4, seed=0)
     h = np.array([0.2, 0.5, 0.3])
     mixture.batch(np.random.default_rng(0), h[None], 20_000)
-    assert mixture.taken / 20_000 == pytest.approx(h, abs=0.01)
+    assert mixture.taken[0] / 20_000 == pytest.approx(h, abs=0.01)
 
 
 def test_a_domain_shorter_than_a_sequence_is_refused():

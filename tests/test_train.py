@@ -184,8 +184,8 @@ def test_every_method_trains_on_the_same_sequences_of_a_domain(compose, monkeypa
     seen = {}
     take = Mixture._next
 
-    def recorded(self, domain):
-        sequence = take(self, domain)
+    def recorded(self, model, domain):
+        sequence = take(self, model, domain)
         seen.setdefault(current, {}).setdefault(domain, []).append(np.array(sequence))
         return sequence
 
