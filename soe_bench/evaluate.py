@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from soe_bench.data.corpus import Corpus
+from soe_bench.data.parts import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.method import Method
 from soe_bench.specialize import CONTROLS, domain_weights
@@ -89,34 +92,53 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
     return float(np.mean(losses))
 
 
-def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> list[dict]:
-    """The varying fields of every record of a run: specialists x evaluate.parts, and the controls on the
-    test part."""
-    records = []
-    for name in [*corpus.specialists, "generic"][: None if method.serves_generic else -1]:
-        validation = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
-        own = "none" if not method.takes_h else "h_0" if name == "generic" else "estimate"
-        cells = [(part, own) for part in cfg.evaluate.parts]
-        if method.takes_h and name != "generic" and "test" in cfg.evaluate.parts:
-            cells += [("test", control) for control in CONTROLS]
-        for part, h_source in cells:
-            model = method.specialist(domain_weights(corpus, name, h_source), validation)
-            documents = corpus.documents(name, part)
-            nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
-            estimated = h_source == "estimate"
-            records.append({
-                "specialist": name, "part": part, "budget_tokens": 0, "h_source": h_source,
-                "estimator": "nearest_centroid" if estimated else None,
-                "n_documents": len(corpus.documents(name, "estimate")) if estimated else None, "document_draw": None,
-                **summarize(nats, tokens, sum(size for _, _, size in documents)),
-            })
-    return records
+@dataclass(frozen=True)
+class Cell:
+    """What one record rests on, under the names of the record's fields (results/README.md)."""
+
+    specialist: str
+    part: str
+    h_source: str
+    estimator: str | None = None
+    n_documents: int | None = None
+    document_draw: int | None = None
+    budget_tokens: int = 0
+
+
+def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
+    """Every cell that the configuration asks for: the specialists and generic text on evaluate.parts at what the method
+    knows of h, and the controls on the test part."""
+    for name in [*corpus.specialists, GENERIC][: None if method.serves_generic else -1]:
+        own = {"h_source": "none" if not method.takes_h else "h_0"}
+        if method.takes_h and name != GENERIC:
+            own = {"h_source": "estimate", "estimator": "nearest_centroid",
+                   "n_documents": len(corpus.documents(name, "estimate"))}
+        for part in cfg.evaluate.parts:
+            yield Cell(name, part, **own)
+        if method.takes_h and name != GENERIC and "test" in cfg.evaluate.parts:
+            for control in CONTROLS:
+                yield Cell(name, "test", control)
+
+
+def specialist(method: Method, corpus: Corpus, cell: Cell) -> nn.Module:
+    """The model that a cell is about."""
+    validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
+    return method.specialist(domain_weights(corpus, cell.specialist, cell.h_source), validation)
+
+
+def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[dict]:
+    """The varying fields of every record of a run."""
+    for cell in cells(cfg, method, corpus):
+        documents = corpus.documents(cell.specialist, cell.part)
+        model = specialist(method, corpus, cell)
+        nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
+        yield asdict(cell) | summarize(nats, tokens, sum(size for _, _, size in documents))
 
 
 def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:
     """Coefficients at each specialist's estimated h: specialist, expert, alpha. Empty for a method without experts."""
     rows = []
-    for name in [*corpus.specialists, "generic"] if method.n_experts else []:
+    for name in [*corpus.specialists, GENERIC] if method.n_experts else []:
         alpha = method.coefficients(domain_weights(corpus, name, "estimate")[None])[0]
         rows += [(name, expert, value) for expert, value in enumerate(alpha.tolist())]
     return pd.DataFrame(rows, columns=["specialist", "expert", "alpha"])
