@@ -150,7 +150,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     parent = None
     if corpus is None:
         uniform = np.full(cfg.data.k, 1 / cfg.data.k)
-        facts = {"h_0": uniform, "centroids": np.eye(cfg.data.k), "specialists": {str(i): uniform for i in range(16)}}
+        facts = {"h_0": uniform, "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),
+                 "specialists": {str(i): uniform for i in range(16)}}
     else:
         weights = {name: domain_weights(corpus, name, "estimate") for name in corpus.specialists}
         facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
@@ -189,30 +190,30 @@ def execute(cfg: DictConfig) -> None:
     """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request."""
     run = Run.of(cfg)
     if not run.skippable:
-        _execute(run, wait=False)
+        _execute(run)
 
 
-def _execute(run: Run, wait: bool) -> None:
-    """`wait` for another process that has the run in hand, or leave it to that process."""
-    if run.parent and not run.parent.trained:
-        _execute(run.parent, wait=True)
+def _execute(run: Run, as_parent: bool = False) -> None:
+    """Of a parent the training alone is needed, and another process that has it in hand is waited for."""
+    if run.parent and not run.trained:
+        _execute(run.parent, as_parent=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.folder / ".lock")
     while not lock.is_locked:
         try:
-            lock.acquire(timeout=1 if wait else 0)
+            lock.acquire(timeout=1 if as_parent else 0)
         except Timeout:
-            if not wait:
+            if not as_parent:
                 log.info("%s is being run by another process", run.name)
                 return
             if STOP.is_set():
                 raise Interrupted(f"stopped while waiting for {run.name}; the same command goes on") from None
     with lock:
-        if run.done:  # by another process, between the look above and the lock
+        if run.trained if as_parent else run.done:  # before, or by another process
             return
         try:
             write_text(run.folder / "status", "running")
-            _train_and_evaluate(run)
+            _train_and_evaluate(run, not as_parent)
             (run.folder / "status").unlink()
         except BaseException as error:
             state = "stopped: " if isinstance(error, KeyboardInterrupt) else "failed: "
@@ -220,7 +221,7 @@ def _execute(run: Run, wait: bool) -> None:
             raise
 
 
-def _train_and_evaluate(run: Run) -> None:
+def _train_and_evaluate(run: Run, evaluate: bool) -> None:
     cfg, folder = run.cfg, run.folder
     prepare_process(cfg)
     corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
@@ -232,6 +233,8 @@ def _train_and_evaluate(run: Run) -> None:
             load_parameters(method, folder)
         else:
             _train(run, method, corpus, tracker)
+        if not evaluate:
+            return
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
         facts = json.loads((folder / "training.json").read_text()) | {"sweep": cfg.sweep_name}
         records = [facts | record for record in evaluate_all(cfg, method, corpus)]

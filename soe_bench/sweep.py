@@ -28,7 +28,7 @@ from soe_bench.errors import UserError
 from soe_bench.records import read_records
 from soe_bench.report import build as report
 from soe_bench.report.load import load_results
-from soe_bench.runs import Run, build, execute, parent_of, prepare_process
+from soe_bench.runs import Run, build, execute, prepare_process
 from soe_bench.tracking import mirror_figures
 from soe_bench.train import STOP, Interrupted, total_steps
 
@@ -80,21 +80,14 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
         raise UserError(NO_SETTING.format(unknown[1]) if unknown else " ".join(str(error).split())) from error
 
 
-def with_needed(cfgs: list[DictConfig]) -> list[DictConfig]:
-    """Each job's configuration after that of its parents, and then its `references`: other methods, all else equal."""
-    full = []
-    for cfg in cfgs:
-        for each in [cfg, *(with_method(cfg, name) for name in cfg.references)]:
-            chain = [each]
-            while (parent := parent_of(chain[0])) is not None:
-                chain.insert(0, parent)
-            full += chain
-    return full
+def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
+    """Each job's configuration followed by those of its `references`: other methods, all else equal."""
+    return [each for cfg in cfgs for each in (cfg, *(with_method(cfg, name) for name in cfg.references))]
 
 
 def run_job(cfg: DictConfig) -> None:
     """One job and its references. A failure is kept in the run's folder and does not stop the other jobs."""
-    for each in with_needed([cfg]):
+    for each in with_references([cfg]):
         if STOP.is_set():
             return
         try:
@@ -107,9 +100,11 @@ def run_job(cfg: DictConfig) -> None:
 
 @dataclass
 class Plan:
-    """The jobs of one command: their runs, which of them were done before, and how many run at once."""
+    """The jobs of one command: their runs, the runs that these start from (trained, not evaluated), how many run at
+    once, and which of them all were done before."""
 
     runs: list[Run]
+    parents: list[Run]
     parallel: int
     before: set[str]
 
@@ -117,10 +112,16 @@ class Plan:
     def of(cls, arguments: list[str]) -> Plan:
         """Checks everything that can be checked before any long work. Raises UserError."""
         cfgs, parallel = job_configs(arguments)
-        runs = {run.name: run for run in map(Run.of, with_needed(cfgs))}
+        runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
-        return cls(list(runs.values()), parallel, {run.name for run in runs.values() if run.skippable})
+        before = {run.name for run in runs.values() if run.skippable}
+        parents: dict[str, Run] = {}
+        for run in [run for run in runs.values() if run.name not in before]:
+            while (run := run.parent) is not None:
+                parents[run.name] = run
+        own = [run for run in parents.values() if run.name not in runs]
+        return cls(list(runs.values()), own, parallel, before | {run.name for run in own if run.trained})
 
     def prepare(self) -> bool:
         """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
@@ -128,10 +129,10 @@ class Plan:
         The time is measured on a few steps of each kind of job. False if there is nothing to run. Raises UserError if
         the memory cannot suffice.
         """
-        waiting = [run for run in self.runs if run.name not in self.before]
+        jobs = [*self.parents, *self.runs]
+        waiting = [run for run in jobs if run.name not in self.before]
         parallel = max(1, min(self.parallel, len(waiting)))
-        log.info("%d jobs: %d done before, %d to run, %d at once", len(self.runs), len(self.before), len(waiting),
-                 parallel)
+        log.info("%d jobs: %d done before, %d to run, %d at once", len(jobs), len(self.before), len(waiting), parallel)
         if not waiting:
             return False
         check_memory(waiting, parallel)
@@ -154,7 +155,9 @@ class Plan:
 
     def finish(self) -> bool:
         """Prints the table of all jobs, brings records, tables and figures up to date; True if every job is done."""
-        width = max(len(run.name) for run in self.runs)
+        width = max(len(run.name) for run in [*self.parents, *self.runs])
+        for run in self.parents:
+            print(f"{run.name:<{width}}  {'':<10}  {'trained' if run.trained else run.status()}")
         for run in self.runs:
             status = "done before" if run.name in self.before else run.status()
             print(f"{run.name:<{width}}  {mean_loss(run):<10}  {status}")

@@ -5,14 +5,16 @@ import logging
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from soe_bench import __main__ as cli
-from soe_bench import runs, sweep
+from soe_bench import checkpoint, runs, sweep
 from soe_bench.collect import collect
 from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
@@ -199,6 +201,42 @@ def test_collect_upserts_by_key(compose, tmp_path):
     records = [record for record in kept if record != others]
     assert len({tuple(record[field] for field in KEY) for record in records}) == count
     assert {r["h_source"] for r in records if r["part"] == "test"} == {"estimate", "uniform", "shuffled", "h_0", "zero"}
+
+
+def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp_path):
+    trained = []
+    train = runs.train
+    monkeypatch.setattr(runs, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
+    warm = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=8192", "seed=0",
+            "method.parent={method:generic,share:0.5}"]
+    status, out, err = command(*warm)
+    assert status == 0 and "  trained\n" in out
+    assert sorted(name.split("-test")[0] for name in trained) == ["dense_on_pi", "generic", "generic", "soup-n4"]
+    records = pd.DataFrame(read_records(tmp_path / "results" / "records.jsonl"))
+    assert set(records.training_tokens) == {8192} and records.run_id.nunique() == 3  # the parent has no records
+    assert records[records.method != "generic"].parent.nunique() == 1
+    assert records[records.method == "generic"].parent.isna().all()
+    soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
+    parent = next(path for path in (tmp_path / "home" / "runs").glob("generic-*")
+                  if json.loads((path / "training.json").read_text())["training_tokens"] == 4096)
+    taken = [np.array(checkpoint.load(folder / "model.safetensors")[1]["taken"]) for folder in (parent, soup)]
+    assert (taken[1] >= taken[0]).all() and taken[1].sum() == 2 * taken[0].sum()  # no text twice before its turn
+    assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_a_warm_start_begins_with_the_parents_parameters(compose):
+    cfg = compose("method.n_experts=4", "train.tokens=8192", "method.parent={method:generic,share:0.5}")
+    runs.execute(cfg)
+    run = runs.Run.of(cfg)
+    corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    parent = checkpoint.load(run.parent.folder / "model.safetensors")[0]["models.value"]
+    assert torch.equal(runs.build(run, corpus).shared.value, parent)
+    assert not torch.equal(runs.build(runs.Run.of(compose("method.n_experts=4")), corpus).shared.value, parent)
+
+
+def test_a_bad_share_and_an_unknown_parent_are_refused(command):
+    assert "must be in (0, 1]" in command("method.parent={method:generic,share:0}")[2]
+    assert "no method 'genric'" in command("method.parent={method:genric,share:0.5}")[2]
 
 
 def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
