@@ -89,7 +89,7 @@ def test_no_pair_is_missed() -> None:
 
 
 def test_the_mixture_of_a_run(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
-    cfg = compose("method=soup", "method.n_experts=2")
+    cfg = compose("method=soup", "method.n_experts=2", "method.parent=null")
     execute(cfg)
     run = Run.of(cfg)
     used = build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)

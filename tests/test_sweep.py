@@ -109,7 +109,7 @@ def test_bad_input_is_one_line_and_exit_2(command, extra, message):
 
 
 def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monkeypatch):
-    sweep_of_two = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=4096"]
+    sweep_of_two = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "method.parent=null", "train.tokens=4096"]
     trained = []
     train = runs.train
     monkeypatch.setattr(runs, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
@@ -142,7 +142,8 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
         return validate(cfg, method, corpus)
 
     monkeypatch.setattr(runs, "validation_loss", failing)
-    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=4096")
+    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0", "method.parent=null",
+                             "train.tokens=4096")
     assert status == 1
     assert "failed: out of luck" in out and out.count("  done\n") == 2
 
@@ -153,7 +154,7 @@ def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
         raise Interrupted("stopped at step 1 of 10")
 
     monkeypatch.setattr(runs, "train", interrupted)
-    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0")
+    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0", "method.parent=null")
     assert status == 130
     assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 2
 
@@ -179,7 +180,7 @@ def test_a_damaged_record_line_is_named_and_nothing_is_lost(command, tmp_path):
 
 
 def test_collect_upserts_by_key(compose, tmp_path):
-    cfg = compose("method.n_experts=4", "train.tokens=4096")
+    cfg = compose("method.n_experts=4", "method.parent=null", "train.tokens=4096")
     runs.execute(cfg)
     run = runs.Run.of(cfg)
     corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
@@ -231,7 +232,8 @@ def test_a_warm_start_begins_with_the_parents_parameters(compose):
     corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
     parent = checkpoint.load(run.parent.folder / "model.safetensors")[0]["models.value"]
     assert torch.equal(runs.build(run, corpus).shared.value, parent)
-    assert not torch.equal(runs.build(runs.Run.of(compose("method.n_experts=4")), corpus).shared.value, parent)
+    cold = runs.Run.of(compose("method.n_experts=4", "method.parent=null"))
+    assert not torch.equal(runs.build(cold, corpus).shared.value, parent)
 
 
 def test_a_bad_share_and_an_unknown_parent_are_refused(command):

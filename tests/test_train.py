@@ -58,7 +58,8 @@ def reference(tmp_path_factory, shared_home):
     """An uninterrupted run."""
 
     folder = tmp_path_factory.mktemp("reference")
-    cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4"])[0][0]
+    cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4",
+                       "method.parent=null"])[0][0]
     runs.execute(cfg)
     return final(cfg)
 
@@ -66,7 +67,7 @@ def reference(tmp_path_factory, shared_home):
 @pytest.mark.parametrize("step", [5, 11, 25])
 def test_a_killed_run_resumes_bit_for_bit(compose, monkeypatch, reference, step):
     """Killed before the first checkpoint, right after one, and at the last step."""
-    cfg = compose(TOKENS, "method.n_experts=4")
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
 
     def kill():
         raise Killed
@@ -82,7 +83,7 @@ def test_a_killed_run_resumes_bit_for_bit(compose, monkeypatch, reference, step)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose, monkeypatch, reference, number):
-    cfg = compose(TOKENS, "method.n_experts=4")
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     with monkeypatch.context() as patch:
         break_at(patch, 14, lambda: os.kill(os.getpid(), number))
         with pytest.raises(Interrupted, match="stopped at step 14 of 25"):
@@ -94,7 +95,7 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
 
 
 def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkeypatch, reference):
-    cfg = compose(TOKENS, "method.n_experts=4")
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     folder = runs.Run.of(cfg).folder
     update = SoupOfExperts.update
 
@@ -113,7 +114,7 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkey
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose, monkeypatch, reference):
-    cfg = compose(TOKENS, "method.n_experts=4")
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     folder = runs.Run.of(cfg).folder
     with monkeypatch.context() as patch:
         break_at(patch, 23, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -129,7 +130,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose, monkeypatch,
 
 
 def test_when_every_checkpoint_is_damaged_it_says_what_to_do(compose, monkeypatch):
-    cfg = compose(TOKENS, "method.n_experts=4")
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     with monkeypatch.context() as patch:
         break_at(patch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
@@ -142,7 +143,7 @@ def test_when_every_checkpoint_is_damaged_it_says_what_to_do(compose, monkeypatc
 
 
 def test_a_full_disk_loses_nothing(compose, monkeypatch, reference):
-    cfg = compose(TOKENS, "method.n_experts=4")
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     folder = runs.Run.of(cfg).folder
     replace = os.replace
 
@@ -172,7 +173,7 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
 def test_bfloat16_trains_to_nearly_the_same_loss(compose):
     losses = []
     for precision in ("float32", "bfloat16"):
-        cfg = compose(TOKENS, "method.n_experts=4", f"train.precision={precision}")
+        cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null", f"train.precision={precision}")
         runs.execute(cfg)
         records = read_records(runs.Run.of(cfg).records)
         losses.append(np.mean([record["loss"] for record in records if record["h_source"] == "estimate"]))
