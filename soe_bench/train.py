@@ -179,4 +179,5 @@ def total_steps(cfg: DictConfig) -> int:
     if t.batch_size % t.draws:
         raise UserError(f"train.batch_size ({t.batch_size}) must be a multiple of train.draws ({t.draws})")
     share = cfg.method.parent.share if cfg.method.get("parent") else 0
-    return max(int(share < 1), round((1 - share) * t.tokens) // tokens_per_step(cfg))
+    before = round(share * t.tokens) // tokens_per_step(cfg)  # so that both together take as many steps as one run
+    return max(int(share < 1), t.tokens // tokens_per_step(cfg) - before)

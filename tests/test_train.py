@@ -16,7 +16,7 @@ from soe_bench.mixture import Mixture
 from soe_bench.records import read_records
 from soe_bench.soup import SoupOfExperts
 from soe_bench.sweep import job_configs
-from soe_bench.train import STOP, Interrupted
+from soe_bench.train import STOP, Interrupted, total_steps
 
 STEPS = 25
 TOKENS = f"train.tokens={STEPS * 16 * 64}"
@@ -168,6 +168,14 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     tensors, state = checkpoint.load_last(tmp_path)
     assert state == {"step": 3} and tensors["a"].tolist() == [3, 3, 3] and tensors["b"].shape == (0, 4)
+
+
+@pytest.mark.parametrize(("tokens", "share"), [(8_000_000, 0.25), (1_000_000, 0.3), (40_960, 0.5), (999, 0.999)])
+def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(compose, tokens, share):
+    whole = compose("method.parent=null", f"train.tokens={tokens}")
+    run = compose(f"method.parent.share={share}", f"train.tokens={tokens}")
+    parts = total_steps(run) + total_steps(runs.parent_of(run))
+    assert parts == total_steps(whole) or total_steps(whole) == 1  # the least is a step for each
 
 
 def test_bfloat16_trains_to_nearly_the_same_loss(compose):
