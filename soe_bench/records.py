@@ -27,8 +27,8 @@ TEXT = (
     "recipe",
     "device",
 )
-WHOLE = ("budget_tokens", "n_experts", "seed_data", "seed_init", "seed_mix", "training_tokens")
-NUMBER = ("loss", "bits_per_byte", "max_epochs")
+WHOLE = ("budget_tokens", "n_experts", "seed_data", "seed_init", "seed_mix", "training_tokens", "parameters")
+NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops")
 NULLABLE = ("estimator", "n_documents", "document_draw", "pi", "draws_per_step", "commit", "dirty")
 
 

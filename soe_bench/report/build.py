@@ -66,7 +66,7 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
         found.setdefault("figure specialists", []).append(specialists_chart(view))
     if views:
-        found["table claims"] = [claims_table(views[0])]
+        found["table claims"] = [claims_table(views)]
     for name, make in (
         ("domains", domains_table),
         ("specialists", specialists_table),

@@ -108,12 +108,13 @@ def _criterion(test: dict, where: str, runs: bool) -> Criterion:
     return criterion
 
 
-def claims_table(view: View, claims: list[Claim] | None = None) -> Table:
-    """A row for each test of each claim; the first row of a claim has its statement and its verdict."""
-    claims, soups = load_claims() if claims is None else claims, Soups(view)
+def claims_table(views: list[View]) -> Table:
+    """A row for each test of each claim, on the first view (effects across models look at the others); the first row of
+    a claim has its statement and its verdict."""
+    view, claims, soups = views[0], load_claims(), Soups(views[0], views)
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
-        "effect, its intervals: nats/token; rule: what effect and intervals must be for the claim",
+        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim",
         INTERVALS,
         "verdict: replicated if both intervals lie wholly on the rule's side of the threshold, contradicted if both "
         "lie wholly on the other, not separated otherwise (one seed has no interval); on the generic text the interval "

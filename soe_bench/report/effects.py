@@ -4,8 +4,11 @@ Each takes the soups of a view and its arguments in claims.yaml, and gives one v
 nats/token, with the labels of the runs it rests on. It raises NotRun where the records lack something.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 
 import pandas as pd
 
@@ -22,12 +25,15 @@ class NotRun(Exception):
 
 class Soups:
     """The soups of a view that are compared: one training budget, one pi, one number of draws a step; where a view has
-    several such families, the one with most runs. `dense_on_pi` is the soup with n = 0."""
+    several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
+    for effects across models. With `tokens_per_parameter`, only the runs of that training budget (to 5 %)."""
 
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, view: View, views: Sequence[View] = (), tokens_per_parameter: float | None = None) -> None:
+        self.view, self.views = view, views
         runs = view.records.drop_duplicates("run_id")
         soups = runs[runs.method.isin(["soup", "dense_on_pi"])]
+        if tokens_per_parameter:
+            soups = soups[(soups.training_tokens / soups.parameters / tokens_per_parameter - 1).abs() < 0.05]
         families = soups.groupby(FAMILY, dropna=False).ngroup()
         most = families[soups.n_experts > 0].mode()
         self.runs = soups[families == most[0]] if len(most) else soups[:0]
@@ -54,6 +60,37 @@ class Soups:
         if len(most) > 1:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]
+
+
+    def at(self, model: str) -> Soups:
+        """The soups of another base model on the same data, trained on as many tokens a parameter."""
+        same = {**self.view.setting, "model": model}
+        found = [view for view in self.views if view.setting == same]
+        if not found or not len(self.runs):
+            raise NotRun(f"no record of a soup on the base model {model}")
+        first = self.runs.iloc[0]
+        return Soups(found[0], self.views, first.training_tokens / first.parameters)
+
+    def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
+        """The labels of the methods that match a pattern (`merge_*`), with as many training tokens if told."""
+        runs = self.view.records.drop_duplicates("run_id")
+        runs = runs[[fnmatch(method, methods) for method in runs.method]]
+        if training_tokens is not None:
+            runs = runs[runs.training_tokens == training_tokens]
+        if not len(runs):
+            raise NotRun(f"no record of {methods}" + (" at equal training tokens" if training_tokens else ""))
+        return sorted(set(runs.label))
+
+    def rival(self, method: str) -> str:
+        """The label of the only runs of a method."""
+        labels = self.labels_of(method)
+        if len(labels) > 1:
+            raise NotRun(f"records of several kinds of {method}: {'; '.join(labels)}")
+        return labels[0]
+
+    def flops(self, label: str) -> pd.Series:
+        """Training FLOPs of a label's runs, by seed."""
+        return self.view.records[self.view.records.label == label].groupby("seed").flops.max()
 
 
 def against_generic(soups: Soups, experts: int, text: str) -> Effect:
@@ -88,6 +125,58 @@ def control(soups: Soups, experts: int, h: str) -> Effect:
     return soups.view.losses(label, h) - soups.view.losses(label, "estimate"), [label]
 
 
+def against_best(soups: Soups, experts: int, methods: str) -> Effect:
+    """Soup minus the method that is best on the validation text of that specialist and seed, among those that match
+    `methods` and have as many training tokens; both on the test text."""
+    view, label = soups.view, soups.label(experts)
+    labels = soups.labels_of(methods, view.training_tokens(label))
+    validation = pd.DataFrame({each: view.losses(each, part="validation") for each in labels}).dropna()
+    test = pd.DataFrame({each: view.losses(each) for each in labels}).reindex(validation.index)
+    chosen = validation.idxmin(axis=1)
+    best = pd.Series([test.loc[cell, name] for cell, name in chosen.items()], index=chosen.index, dtype=float)
+    return view.losses(label) - best, [label, *labels]
+
+
+def against_generic_at(soups: Soups, experts: int, model: str) -> Effect:
+    """Soup minus generic on the specialists for another base model, at as many training tokens a parameter."""
+    return against_generic(soups.at(model), experts, "specialists")
+
+
+def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
+    """Least-squares slope of soup minus generic on log2 of the base model's parameters: nats/token a doubling."""
+    effects = [against_generic_at(soups, experts, model) for model in models]
+    x = pd.Series([math.log2(soups.at(model).runs.parameters.iloc[0]) for model in models])
+    x -= mean(x)
+    weights = x / (x**2).sum()
+    return sum(w * values for w, (values, _) in zip(weights, effects, strict=True)), effects[0][1]
+
+
+def gap_to_crisp(soups: Soups, experts: int) -> Effect:
+    """The generic run with as many training tokens as the soup minus CRISP, on the specialists."""
+    _, (_, generic) = against_generic(soups, experts, "specialists")
+    crisp = soups.rival("crisp")
+    return soups.view.losses(generic) - soups.view.losses(crisp), [generic, crisp]
+
+
+def share_of_the_way(soups: Soups, experts: int, share: float) -> Effect:
+    """Generic minus soup, less `share` times generic minus CRISP: above 0 where the soup closes more than that share of
+    the gap, as a ratio of sums."""
+    loss, labels = against_generic(soups, experts, "specialists")
+    gap, others = gap_to_crisp(soups, experts)
+    return -loss - share * gap, sorted({*labels, *others})
+
+
+def break_even_with_crisp(soups: Soups, experts: int) -> Effect:
+    """Number of specialists from which one soup costs fewer training FLOPs than a CRISP run for each."""
+    label, crisp = soups.label(experts), soups.rival("crisp")
+    losses = soups.view.losses(crisp)
+    one = soups.flops(crisp) / losses.groupby("seed").size()
+    numbers = soups.flops(label) / one
+    return pd.Series(losses.index.get_level_values("seed").map(numbers), index=losses.index), [label, crisp]
+
+
 EFFECTS: dict[str, Callable[..., Effect]] = {
-    function.__name__: function for function in (against_generic, between_experts, slope, control)
+    function.__name__: function
+    for function in (against_generic, between_experts, slope, control, against_best, against_generic_at, slope_by_size,
+                     gap_to_crisp, share_of_the_way, break_even_with_crisp)
 }

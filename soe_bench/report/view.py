@@ -23,11 +23,13 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class View:
-    """Records of one setting at test and budget 0, with `label` and `seed`; `suffix` goes on the names of its files."""
+    """The records of one setting, with `label` and `seed`: `all` of them, and those at test and budget 0 with every
+    document (`records`); `suffix` goes on the names of its files."""
 
     suffix: str
     setting: dict[str, str]
     records: pd.DataFrame
+    all: pd.DataFrame
     labels: dict[str, str]  # run id -> label
 
     @property
@@ -51,10 +53,11 @@ class View:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
-    def cells(self, h_source: str | None = None) -> pd.DataFrame:
-        """One row a (label, specialist, seed). Default: each method at what it knows of h without looking at the test
-        text, that is h_source estimate (none for methods that take no h) for specialists, h_0 for the generic text."""
-        rows, generic = self.records, self.records.specialist == GENERIC_TEXT
+    def cells(self, h_source: str | None = None, part: str = "test") -> pd.DataFrame:
+        """One row a (label, specialist, seed), at budget 0. Default: each method at what it knows of h without looking
+        at the test text: h_source estimate (none for methods that take no h) for specialists, h_0 for the generic text."""
+        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == 0) & self.all.document_draw.isna()]
+        generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
             keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
         else:
@@ -70,9 +73,9 @@ class View:
             )
         return rows
 
-    def losses(self, label: str, h_source: str | None = None) -> pd.Series:
+    def losses(self, label: str, h_source: str | None = None, part: str = "test") -> pd.Series:
         """Losses (nats/token) of one label on the specialists, indexed (specialist, seed)."""
-        rows = self.cells(h_source)
+        rows = self.cells(h_source, part)
         rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
         return rows.set_index(["specialist", "seed"]).loss
 
@@ -111,20 +114,19 @@ class View:
 
 def make_views(results: Results) -> list[View]:
     """The views of a results folder, most records first; the first has no suffix on its file names."""
-    rows = results.records
-    rows = rows[(rows.part == "test") & (rows.budget_tokens == 0) & rows.document_draw.isna()].copy()
+    rows = results.records.copy()
     rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
-    groups = sorted(rows.groupby(SETTING), key=lambda group: (-len(group[1]), group[0]))
+    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & rows.document_draw.isna()
+    groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
     views = []
-    for number, (setting, group) in enumerate(groups):
+    for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
         scale, model, data, fingerprint = setting
         suffix = (
             "" if number == 0 else "_" + re.sub(r"[^A-Za-z0-9.]+", "-", f"{scale}-{model}-{data}-{fingerprint[:8]}")
         )
-        labels = _labels(group)
-        views.append(
-            View(suffix, dict(zip(SETTING, setting, strict=True)), group.assign(label=group.run_id.map(labels)), labels)
-        )
+        labels = _labels(group[group.main])
+        group = group.assign(label=group.run_id.map(labels))
+        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), group[group.main], group, labels))
     return views
 
 

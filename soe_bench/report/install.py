@@ -1,0 +1,107 @@
+"""`python -m soe_bench.report.install [DEMO_DIR]`: does the demo give here what it gave elsewhere?
+
+Each run's mean test loss over the specialists, and its difference from generic pretraining, must lie in the interval
+where one more seed of the expected values (results/demo.csv) falls with probability LEVEL. `make check-install` runs
+the demo first. `--write` makes a demo of several seeds the expected values.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from soe_bench.errors import UserError
+from soe_bench.files import write_text
+from soe_bench.report.load import load_results, read_csv
+from soe_bench.report.output import to_csv
+from soe_bench.report.stats import mean
+from soe_bench.report.view import make_views
+
+EXPECTED = Path(__file__).parents[2] / "results" / "demo.csv"
+COLUMNS = dict(data_fingerprint="text", method="text", seed="text", loss="number")
+REFERENCE = "generic"
+LEVEL = 0.99
+LEAST_SEEDS = 3
+
+
+def demo_losses(folder: Path) -> pd.DataFrame:
+    """Mean test loss over the specialists, one row a (method, seed), of the results folder of a demo. Raises UserError
+    where a record is missing."""
+    views = make_views(load_results(folder))
+    if len(views) != 1 or REFERENCE not in views[0].order:
+        raise UserError(f"{folder} does not hold the records of one demo: run make demo in a folder without it")
+    view, rows = views[0], []
+    for label in view.order:
+        losses = view.seed_means(view.losses(label))
+        if losses is None:
+            raise UserError(f"{folder}: {label} lacks records: run make demo again, it goes on from where it stopped")
+        rows += [(view.setting["data_fingerprint"], label, seed, loss) for seed, loss in losses.items()]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def quantities(losses: pd.DataFrame) -> pd.DataFrame:
+    """What is compared: seeds x (each method's loss, each other method minus generic)."""
+    table = losses.pivot(index="seed", columns="method", values="loss")
+    others = table.drop(columns=REFERENCE)
+    return table.join(others.sub(table[REFERENCE], axis=0).add_suffix(f" minus {REFERENCE}"))
+
+
+def prediction_interval(values: pd.Series) -> tuple[float, float]:
+    """Where one more value of the same normal law falls with probability LEVEL."""
+    n, centre = len(values), mean(values)
+    spread = math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (n - 1) * (1 + 1 / n))
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * spread
+    return centre - half, centre + half
+
+
+def compare(found: pd.DataFrame, expected: pd.DataFrame) -> list[tuple[str, bool]]:
+    """A line for each quantity and seed found, and whether it passes. Raises UserError if nothing can be compared."""
+    if set(found.data_fingerprint) != set(expected.data_fingerprint):
+        raise UserError("the demo's corpus is not the one of the expected values (results/demo.csv): "
+                        "undo the change to conf/data/wheels_demo.yaml, or write new expected values with --write")
+    mine, theirs = quantities(found), quantities(expected)
+    if lacking := [name for name in theirs if name not in mine]:
+        raise UserError(f"the demo lacks {lacking[0]!r}: run make demo again, it goes on from where it stopped")
+    lines = []
+    for name in theirs:
+        low, high = prediction_interval(theirs[name])
+        for seed, value in mine[name].items():
+            inside = low <= value <= high
+            lines.append((f"{name:<28} seed {seed}  {value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  "
+                          f"{'pass' if inside else 'FAIL'}", inside))
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: everything passes, or written; 1: something fails; 2: bad input."""
+    parser = argparse.ArgumentParser(prog="python -m soe_bench.report.install", description=__doc__)
+    parser.add_argument("folder", metavar="DEMO_DIR", nargs="?", type=Path, default=Path("demo"))
+    parser.add_argument("--write", action="store_true", help="make DEMO_DIR (several seeds) the expected values")
+    options = parser.parse_args(arguments)
+    try:
+        found = demo_losses(options.folder)
+        if options.write:
+            if found.seed.nunique() < LEAST_SEEDS:
+                raise UserError(f"{options.folder} has {found.seed.nunique()} seeds: {LEAST_SEEDS} or more are needed "
+                                "(python -m soe_bench +sweep=demo seed=0,1,2)")
+            write_text(EXPECTED, to_csv(found))
+            return 0
+        expected = read_csv(EXPECTED, COLUMNS)
+        if expected is None:
+            raise UserError(f"{EXPECTED} is missing: restore the committed file")
+        lines = compare(found, expected)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for line, _ in lines:
+        print(line)
+    passed = all(inside for _, inside in lines)
+    print(f"check-install: {'PASS' if passed else 'FAIL: this installation does not compute what it should'}")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
