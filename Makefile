@@ -5,7 +5,7 @@ RESULTS ?= results
 EXTRAS ?= dev
 RUN = $(VENV)/bin/python
 
-.PHONY: help setup demo test plots check-plots
+.PHONY: help setup demo check-install test plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +20,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 demo: setup ## corpus -> generic and soup -> records -> figures, small, on real text; figures in demo/figures
 	$(RUN) -m soe_bench +sweep=demo
+
+check-install: demo ## the demo against its expected values: says pass or fail
+	$(RUN) -m soe_bench.report.install demo
 
 test: setup ## lint and tests
 	$(RUN) -m ruff check .

@@ -55,7 +55,7 @@ class View:
 
     def cells(self, h_source: str | None = None, part: str = "test") -> pd.DataFrame:
         """One row a (label, specialist, seed), at budget 0. Default: each method at what it knows of h without looking
-        at the test text: h_source estimate (none for methods that take no h) for specialists, h_0 for the generic text."""
+        at the test text: h_source estimate (none for methods that take no h) for specialists, h_0 for generic text."""
         rows = self.all[(self.all.part == part) & (self.all.budget_tokens == 0) & self.all.document_draw.isna()]
         generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
