@@ -107,7 +107,7 @@ def test_settings_that_cannot_be_compared_get_their_own_tables(records, tmp_path
     demo = run("generic", 0, 0, {"a": 5.0}, "none", run_id="demo", scale="demo")
     folder = report(tmp_path, records + demo)
     assert table(folder, "main")["generic"]["a"] == "3.0000"
-    assert table(folder, "main_demo-d64l3-wheels-3fa94c1b")["generic"]["a"] == "5.0000"
+    assert table(folder, "main_demo-d64-wheels-3fa94c1b")["generic"]["a"] == "5.0000"
 
 
 def test_variants_of_a_method_get_their_own_rows(records, tmp_path):
