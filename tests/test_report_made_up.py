@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_up_sweeps
 import numpy as np
 import pytest
 
@@ -135,8 +136,17 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 METHODS = {("generic", 0): 0.0, ("dense_on_pi", 0): 0.05, ("soup", 4): -0.08, ("soup", 16): -0.2, ("soup", 64): -0.25}
 
 
+# Number of experts -> what a soup of so many takes.
+COSTS = {
+    n: dict(flops=1e13 * (1 + n / 40), stored_parameters=290000 * (n + 1), specialist_flops=2.0 * n * 290000,
+            specialist_seconds=1e-4 * n)
+    for n in (4, 16, 64)
+}  # fmt: skip
+
+
 def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 16, k: int = 64) -> Path:
-    """Five methods, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a ledger."""
+    """Five methods, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a ledger; with
+    the sweeps over budgets, sizes and laws of pi, and distances."""
     rng = np.random.default_rng(1)
     names = SPECIALISTS[:n_specialists]
     level = dict(zip(names, rng.normal(3.4, 0.4, len(names)), strict=True))
@@ -147,15 +157,18 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
             shift = rng.normal(0, 0.01)
             losses = {name: level[name] + effect * gain[name] + shift + rng.normal(0, 0.02) for name in names}
             source = "estimate" if n else "none"
-            records += run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5)
-            records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none")
+            facts = dict(COSTS.get(n, {}), pi="h_0" if method == "generic" else made_up_sweeps.PI.format(4, "h_0"))
+            own = run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5, **facts)
+            records += own + (made_up_sweeps.fine_tuned(own) if method in ("generic", "soup") else [])
+            records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none", **facts)
             for control, cost in {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}.items() if n else ():
-                records += run(
-                    method, n, seed, {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}, control
-                )
+                shifted = {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}
+                records += run(method, n, seed, shifted, control, **facts)
             curves += _curve(rng, method, n, seed, np.mean(list(losses.values())))
             alpha += _alphas(rng, n, seed, names) if n else []
+    records += made_up_sweeps.sizes(run, names, seeds) + made_up_sweeps.support(run, names, seeds)
     write_records(folder, records)
+    write_csv(folder / "distances.csv", made_up_sweeps.distances(names, seeds))
     write_csv(folder / "curves.csv", curves)
     write_csv(folder / "alpha.csv", alpha)
     _write_corpus(folder, rng, names, k)

@@ -18,7 +18,7 @@ def experts_chart(view: View) -> Chart | None:
     """None unless some method with experts has a record for every specialist and seed."""
     rows = view.records.drop_duplicates("label").set_index("label")
     table, missing = [], []
-    for label in view.order:
+    for label in view.shown:
         n, method = int(rows.n_experts[label]), rows.method[label]
         if n == 0 and method not in REFERENCES:
             continue
