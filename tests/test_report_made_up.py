@@ -314,8 +314,13 @@ def realistic(said) -> Path:
 
 
 def test_every_table_and_figure_is_written(realistic):
-    tables = {"main", "main_bits_per_byte", "controls", "difference", "claims", "domains", "specialists", "deviations"}
-    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists"}
+    tables = {"main", "main_bits_per_byte", "controls", "difference", "costs", "claims", "domains", "specialists",
+              "closeness", "deviations"}  # fmt: skip
+    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "sizes", "support", "closeness"}
+    for size in ("d32", "d128"):
+        suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
+        tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
+        figures |= {name + suffix for name in ("experts", "specialists")}
     expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
     assert set(tree(realistic)) == expected
@@ -357,4 +362,4 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    assert said[1].splitlines() == [f"{said[0]}: wrote 8 tables and 6 figures", "imported:"]
+    assert said[1].splitlines() == [f"{said[0]}: wrote 18 tables and 13 figures", "imported:"]

@@ -76,7 +76,7 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     left.legend()
     seeds = " Dashes: single seeds." if frame.seed.nunique() > 1 else ""
     data = "{scale}, data {data} {data_fingerprint:.12}".format(**view.setting)
-    footer(figure, f"Mean over {len(view.specialists)} specialists' test text, no fine-tuning; equal to the budget on "
+    footer(figure, f"Mean over {len(view.specialists)} specialists' test text, no fine-tuning; equal: to the tokens of "
                    f"{view.setting['model']}.{seeds}\n{data}")  # fmt: skip
     return figure
 
