@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_up_sweeps
 import numpy as np
 import pytest
 
@@ -60,7 +61,7 @@ def record(**changes) -> dict:
         "sweep": "experts",
         "recipe": "r1",
         "scale": "small",
-        "model": "d64l3",
+        "model": "d64",
         "parameters": 290000,
         "pi": "dirichlet",
         "draws_per_step": 8,
@@ -85,6 +86,10 @@ def record(**changes) -> dict:
         "peak_memory_bytes": 10**9,
         "stored_parameters": 290000,
         "deployed_parameters": 290000,
+        "specialist_tokens": 0,
+        "specialist_flops": 0.0,
+        "specialist_seconds": 0.0,
+        "trained_for": None,
         "threads": 1,
         "precision": "float32",
         "device": "cpu",
@@ -131,8 +136,17 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 METHODS = {("generic", 0): 0.0, ("dense_on_pi", 0): 0.05, ("soup", 4): -0.08, ("soup", 16): -0.2, ("soup", 64): -0.25}
 
 
+# Number of experts -> what a soup of so many takes.
+COSTS = {
+    n: dict(flops=1e13 * (1 + n / 40), stored_parameters=290000 * (n + 1), specialist_flops=2.0 * n * 290000,
+            specialist_seconds=1e-4 * n)
+    for n in (4, 16, 64)
+}  # fmt: skip
+
+
 def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 16, k: int = 64) -> Path:
-    """Five methods, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a ledger."""
+    """Five methods, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a ledger; with
+    the sweeps over budgets, sizes and laws of pi, and distances."""
     rng = np.random.default_rng(1)
     names = SPECIALISTS[:n_specialists]
     level = dict(zip(names, rng.normal(3.4, 0.4, len(names)), strict=True))
@@ -143,15 +157,18 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
             shift = rng.normal(0, 0.01)
             losses = {name: level[name] + effect * gain[name] + shift + rng.normal(0, 0.02) for name in names}
             source = "estimate" if n else "none"
-            records += run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5)
-            records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none")
+            facts = dict(COSTS.get(n, {}), pi="h_0" if method == "generic" else made_up_sweeps.PI.format(4, "h_0"))
+            own = run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5, **facts)
+            records += own + (made_up_sweeps.fine_tuned(own) if method in ("generic", "soup") else [])
+            records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none", **facts)
             for control, cost in {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}.items() if n else ():
-                records += run(
-                    method, n, seed, {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}, control
-                )
+                shifted = {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}
+                records += run(method, n, seed, shifted, control, **facts)
             curves += _curve(rng, method, n, seed, np.mean(list(losses.values())))
             alpha += _alphas(rng, n, seed, names) if n else []
+    records += made_up_sweeps.sizes(run, names, seeds) + made_up_sweeps.support(run, names, seeds)
     write_records(folder, records)
+    write_csv(folder / "distances.csv", made_up_sweeps.distances(names, seeds))
     write_csv(folder / "curves.csv", curves)
     write_csv(folder / "alpha.csv", alpha)
     _write_corpus(folder, rng, names, k)
@@ -297,8 +314,13 @@ def realistic(said) -> Path:
 
 
 def test_every_table_and_figure_is_written(realistic):
-    tables = {"main", "main_bits_per_byte", "controls", "difference", "claims", "domains", "specialists", "deviations"}
-    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists"}
+    tables = {"main", "main_bits_per_byte", "controls", "difference", "costs", "claims", "domains", "specialists",
+              "closeness", "deviations"}  # fmt: skip
+    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "sizes", "support", "closeness"}
+    for size in ("d32", "d128"):
+        suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
+        tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
+        figures |= {name + suffix for name in ("experts", "specialists")}
     expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
     assert set(tree(realistic)) == expected
@@ -340,4 +362,4 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    assert said[1].splitlines() == [f"{said[0]}: wrote 8 tables and 6 figures", "imported:"]
+    assert said[1].splitlines() == [f"{said[0]}: wrote 18 tables and 13 figures", "imported:"]

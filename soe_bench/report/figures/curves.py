@@ -15,11 +15,9 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     """None if no run of the view has a curve."""
     if curves is None:
         return None
-    rows = curves[curves.run_id.isin(view.labels.keys())]
-    frame = rows.assign(label=rows.run_id.map(view.labels))[
-        ["label", "seed", "tokens", "train_loss", "validation_loss"]
-    ]
-    rank = {label: i for i, label in enumerate(view.order)}
+    rank = {label: i for i, label in enumerate(view.shown)}
+    frame = curves.assign(label=curves.run_id.map(view.labels))
+    frame = frame.loc[frame.label.isin(rank.keys()), ["label", "seed", "tokens", "train_loss", "validation_loss"]]
     frame = frame.sort_values(
         ["label", "seed", "tokens"],
         key=lambda column: column.map(rank) if column.name == "label" else column,

@@ -1,5 +1,6 @@
 """Specialist loss against the number of experts, with the dense references as horizontal lines."""
 
+from collections import Counter
 from itertools import cycle
 
 import pandas as pd
@@ -12,13 +13,14 @@ from soe_bench.report.style import MARKERS, Chart, colours, footer, with_seeds
 from soe_bench.report.view import View
 
 REFERENCES = ("generic", "dense_on_pi")
+STYLES = ("--", ":", "-.")  # of several references of one method
 
 
 def experts_chart(view: View) -> Chart | None:
     """None unless some method with experts has a record for every specialist and seed."""
     rows = view.records.drop_duplicates("label").set_index("label")
     table, missing = [], []
-    for label in view.order:
+    for label in view.shown:
         n, method = int(rows.n_experts[label]), rows.method[label]
         if n == 0 and method not in REFERENCES:
             continue
@@ -39,9 +41,10 @@ def experts_chart(view: View) -> Chart | None:
 def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     figure = Figure(figsize=(7.4, 4.4))
     axes = figure.subplots()
-    palette = colours(view)
+    palette, drawn = colours(view), Counter()
     for label, group in frame[frame.n_experts == 0].groupby("label", sort=False):
-        _reference(axes, label, group, palette[label])
+        _reference(axes, label, group, palette[label], STYLES[drawn[palette[label]] % len(STYLES)])
+        drawn[palette[label]] += 1
     for marker, (line, group) in zip(cycle(MARKERS), frame[frame.n_experts > 0].groupby("line"), strict=False):
         _line(axes, line, group, palette, marker)
     counts = sorted(set(frame.n_experts) - {0})
@@ -63,9 +66,9 @@ def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     return figure
 
 
-def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object) -> None:
+def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object, style: str) -> None:
     axes.axhspan(group.loss.min(), group.loss.max(), color=colour, alpha=0.12, linewidth=0)
-    axes.axhline(mean(group.loss), color=colour, linestyle="--", linewidth=1.6, label=with_seeds(label, len(group)))
+    axes.axhline(mean(group.loss), color=colour, linestyle=style, linewidth=1.6, label=with_seeds(label, len(group)))
 
 
 def _line(axes: Axes, line: str, group: pd.DataFrame, palette: dict[str, object], marker: str) -> None:

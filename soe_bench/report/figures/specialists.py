@@ -12,7 +12,7 @@ from soe_bench.report.view import View
 
 def specialists_chart(view: View) -> Chart | None:
     """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup)."""
-    tables = {label: _table(view, label) for label in view.order if view.to_generic(label)}
+    tables = {label: _table(view, label) for label in view.shown if view.to_generic(label)}
     if not tables:
         return None
     order = next(reversed(tables.values())).sort_values(["difference", "specialist"]).specialist
