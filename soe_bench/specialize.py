@@ -21,6 +21,7 @@ from soe_bench.method import Method
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
 TUNING_WINDOWS = 8  # windows of text a step of gradient
+TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a share of 0
 TUNED_H = {"steps": 100, "rate": 0.1}
 TUNED_COEFFICIENTS = {"steps": 50, "rate": 0.02}
 
@@ -77,8 +78,10 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
 
 
 def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
-    """(k,) weights tuned by gradient on the text of `documents` (token ids), from h: a softmax of k free numbers."""
-    scores = method.weights_tensor(h).clamp_min(1e-3 / len(h)).log().requires_grad_()
+    """(k,) weights tuned by gradient on the text of `documents` (token ids), from near h: a softmax of k free numbers.
+    """
+    start = (1 - TUNING_START) * h + TUNING_START * method.setup.h_0
+    scores = method.weights_tensor(start).log().requires_grad_()
     _minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
     return scores.detach().double().softmax(0).cpu().numpy()
 
