@@ -26,6 +26,7 @@ from soe_bench.config import make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
+from soe_bench.flat import Flat
 from soe_bench.method import Method, Setup
 from soe_bench.mixture import Mixture
 from soe_bench.optim import Optimizer
@@ -273,7 +274,7 @@ def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress
     return {
         "schema": SCHEMA, "run_id": run.hash[:16], "method": method.label, "n_experts": method.n_experts,
         "recipe": run.recipe[:16], "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
-        "parameters": cost["deployed_parameters"], "pi": method.pi, "draws_per_step": cfg.train.draws,
+        "parameters": Flat(method.setup.base).size, "pi": method.pi, "draws_per_step": cfg.train.draws,
         "parent": run.parent.hash[:16] if run.parent else None,
         "seed_data": cfg.seeds.data, "seed_init": cfg.seeds.init, "seed_mix": cfg.seeds.mix,
         "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,
