@@ -27,9 +27,18 @@ TEXT = (
     "recipe",
     "device",
 )
-WHOLE = ("budget_tokens", "n_experts", "seed_data", "seed_init", "seed_mix", "training_tokens", "parameters")
-NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops")
-NULLABLE = ("estimator", "n_documents", "document_draw", "pi", "draws_per_step", "commit", "dirty")
+WHOLE = (
+    "budget_tokens",
+    "n_experts",
+    "seed_data",
+    "seed_init",
+    "seed_mix",
+    "training_tokens",
+    "parameters",
+    "specialist_tokens",
+)
+NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops", "specialist_flops", "specialist_seconds")
+NULLABLE = ("estimator", "n_documents", "document_draw", "pi", "draws_per_step", "commit", "dirty", "trained_for")
 
 
 def read_records(path: Path) -> list[dict]:
