@@ -12,6 +12,7 @@ from soe_bench.report.stats import Difference, mean, paired_difference
 SETTING = ["scale", "model", "data", "data_fingerprint"]
 GENERIC_TEXT = "generic"  # the specialist that is the generic held-out text
 MISSING = "missing"
+CENTROIDS = "nearest_centroid"  # the estimator of Algorithm 3
 # What tells two runs of one method apart, where it differs within a view.
 VARIANTS = {
     "training_tokens": lambda value: f"{value / 1e6:g}M tokens",
@@ -23,8 +24,8 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class View:
-    """The records of one setting, with `label` and `seed`: `all` of them, and those at test and budget 0 with every
-    document (`records`); `suffix` goes on the names of its files."""
+    """The records of one setting, with `label` and `seed`: `all` of them, and those at test and budget 0 with h from
+    every document by Algorithm 3, or without h (`records`); `suffix` goes on the names of its files."""
 
     suffix: str
     setting: dict[str, str]
@@ -39,9 +40,10 @@ class View:
 
     @property
     def order(self) -> list[str]:
-        """Labels in the order of every table and legend: references, other methods, then by number of experts."""
+        """Labels in the order of every table and legend: references, other methods, then by number of experts, the
+        soups last."""
         rows = self.records.drop_duplicates("label")
-        rank = {"generic": 0, "dense_on_pi": 1}
+        rank = {"generic": 0, "dense_on_pi": 1, "soup": 4}
         keys = {
             row.label: (rank.get(row.method, 2 if row.n_experts == 0 else 3), row.method, row.n_experts, row.label)
             for row in rows.itertuples()
@@ -53,29 +55,28 @@ class View:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
-    def cells(self, h_source: str | None = None, part: str = "test") -> pd.DataFrame:
-        """One row a (label, specialist, seed), at budget 0. Default: each method at what it knows of h without looking
-        at the test text: h_source estimate (none for methods that take no h) for specialists, h_0 for generic text."""
-        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == 0) & self.all.document_draw.isna()]
+    def cells(self, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.DataFrame:
+        """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text, without drawn
+        documents. Default: each method at what it knows of h without looking at the test text: h_source estimate (none
+        for methods that take no h) for specialists, h_0 for generic text."""
+        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == budget) & _all_documents(self.all)]
         generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
             keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
         else:
             keep = (rows.h_source == h_source) & ~generic
-        rows = rows[keep]
-        cell = ["label", "specialist", "seed"]
-        double = rows[rows.duplicated(cell, keep=False)].sort_values([*cell, "line"])
-        if len(double):
-            one, two = double.iloc[:2].itertuples()
-            raise UserError(
-                f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
-                f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe in this folder"
-            )
-        return rows
+        return _one_each(rows[keep], ["label", "specialist", "seed"])
 
-    def losses(self, label: str, h_source: str | None = None, part: str = "test") -> pd.Series:
+    def drawn(self) -> pd.DataFrame:
+        """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
+        documents of the specialist; test text, budget 0."""
+        rows = self.all[(self.all.part == "test") & (self.all.budget_tokens == 0) & self.all.document_draw.notna()]
+        rows = rows[(rows.h_source == "estimate") & rows.label.notna() & (rows.specialist != GENERIC_TEXT)]
+        return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
+
+    def losses(self, label: str, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.Series:
         """Losses (nats/token) of one label on the specialists, indexed (specialist, seed)."""
-        rows = self.cells(h_source, part)
+        rows = self.cells(h_source, part, budget)
         rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
         return rows.set_index(["specialist", "seed"]).loss
 
@@ -116,7 +117,7 @@ def make_views(results: Results) -> list[View]:
     """The views of a results folder, most records first; the first has no suffix on its file names."""
     rows = results.records.copy()
     rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
-    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & rows.document_draw.isna()
+    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & _all_documents(rows)
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
     views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
@@ -128,6 +129,24 @@ def make_views(results: Results) -> list[View]:
         group = group.assign(label=group.run_id.map(labels))
         views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), group[group.main], group, labels))
     return views
+
+
+def _all_documents(rows: pd.DataFrame) -> pd.Series:
+    """Whether h rests on every document of the estimate part, by Algorithm 3, or on none."""
+    other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
+    return rows.document_draw.isna() & ~other
+
+
+def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """The rows, if no two agree in `cell`. Raises UserError that names the lines of two that do."""
+    double = rows[rows.duplicated(cell, keep=False) & rows.label.notna()].sort_values([*cell, "line"])
+    if len(double):
+        one, two = double.iloc[:2].itertuples()
+        raise UserError(
+            f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
+            f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe in this folder"
+        )
+    return rows
 
 
 def _seed(data: int, init: int, mix: int) -> str:
