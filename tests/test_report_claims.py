@@ -225,6 +225,12 @@ def test_merges_of_another_budget_are_not_compared(tmp_path):
     assert note == "missing: no record of merge_* at equal training tokens"
 
 
+def test_merges_without_validation_records_cannot_be_chosen(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1) + run("merge_linear", 0, 0, {"a": 2.0}, "estimate")
+    note = claims(tmp_path, rows)["C2"]["soup n=4 minus the best merge"]["note"]
+    assert note == "missing: no specialist and seed with a validation record of each of merge_linear"
+
+
 def crisp(seed: int, gain: float) -> list[dict]:
     """CRISP: better than generic by `gain` on a and on b, for ten times the FLOPs of the other runs in all."""
     return run("crisp", 0, seed, {"a": 3.0 - gain, "b": 4.0 - gain}, "estimate", training_tokens=32_000_000, flops=1e14)

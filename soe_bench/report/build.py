@@ -5,7 +5,9 @@ from pathlib import Path
 
 from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
+from soe_bench.report.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.claims import claims_table
+from soe_bench.report.documents import documents_table
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.domains import domains_charts
@@ -61,6 +63,9 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
             found.setdefault(f"table {name}", []).append(main_table(view, measure))
         found.setdefault("table difference", []).append(difference_table(view))
         found.setdefault("table controls", []).append(controls_table(view))
+        found.setdefault("table budgets", []).append(budgets_table(view))
+        found.setdefault("table budgets_difference", []).append(budgets_difference_table(view))
+        found.setdefault("table documents", []).append(documents_table(view))
         found.setdefault("figure experts", []).append(experts_chart(view))
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
         found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
