@@ -132,56 +132,69 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
+# Method and number of experts -> effect on the loss, times the specialist's own gain.
 METHODS = {("generic", 0): 0.0, ("dense_on_pi", 0): 0.05, ("soup", 4): -0.08, ("soup", 16): -0.2, ("soup", 64): -0.25}
+METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
+METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
+METHODS |= {(f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
+            for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
+            for j, how in enumerate(("", "_uniform", "_tuned"))} | {("merge_gradient", 0): -0.04}  # fmt: skip
+TRAINED = ("generic", "dense_on_pi", "soup", "dense_conditioned", "crisp", "hypernetwork", "low_rank_soup")
+CONTROLS = {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}
+FINE_TUNED = {10_000: 0.1, 100_000: 0.3, 1_000_000: 0.6}  # tokens -> gain
+ESTIMATORS = {"nearest_centroid": 1.0, "smoothed": 0.7, "soft": 0.8, "tuned_coefficients": 1.2}
 
 
 def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 16, k: int = 64) -> Path:
-    """Five methods, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a ledger."""
+    """Every method of the suite, seeds, sixteen specialists and the generic text, small data, curves, alpha, corpus
+    tables and a ledger."""
     rng = np.random.default_rng(1)
     names = SPECIALISTS[:n_specialists]
     level = dict(zip(names, rng.normal(3.4, 0.4, len(names)), strict=True))
     gain = dict(zip(names, rng.gamma(4, 0.25, len(names)), strict=True))
     records, curves, alpha = [], [], []
     for (method, n), effect in METHODS.items():
+        source = "none" if method in ("generic", "dense_on_pi") else "estimate"
         for seed in seeds:
             shift = rng.normal(0, 0.01)
             losses = {name: level[name] + effect * gain[name] + shift + rng.normal(0, 0.02) for name in names}
-            source = "estimate" if n else "none"
             records += run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5)
+            records += run(method, n, seed, losses, source, part="validation")
             records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none")
-            for control, cost in {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}.items() if n else ():
-                records += run(
-                    method, n, seed, {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}, control
-                )
-            curves += _curve(rng, method, n, seed, np.mean(list(losses.values())))
-            alpha += _alphas(rng, n, seed, names) if n else []
+            for control, cost in CONTROLS.items() if method == "soup" else ():
+                records += run(method, n, seed, {name: losses[name] + cost + rng.normal(0, 0.02) for name in names},
+                               control)  # fmt: skip
+            records += _small_data(rng, method, n, seed, losses, source)
+            curves += _curve(rng, method, n, seed, np.mean(list(losses.values()))) if method in TRAINED else []
+            alpha += _alphas(rng, method, n, seed, names) if n else []
     write_records(folder, records)
     write_csv(folder / "curves.csv", curves)
     write_csv(folder / "alpha.csv", alpha)
     _write_corpus(folder, rng, names, k)
-    write_csv(
-        folder / "deviations.csv",
-        [
-            dict(
-                setting="router width",
-                ours="128",
-                paper="not stated",
-                status="ours",
-                where="method.router.hidden",
-                note="",
-            ),
-            dict(
-                setting="optimizer",
-                ours="AdamW",
-                paper="Adam",
-                status="ours",
-                where="optim.name",
-                note="decoupled decay | same otherwise",
-            ),
-            dict(setting="algorithm", ours="1-3", paper="1-3", status="paper", where="method", note=""),
-        ],
-    )
+    rows = [
+        ("router width", "128", "not stated", "ours", "method.router.hidden", ""),
+        ("optimizer", "AdamW", "Adam", "ours", "optim.name", "decoupled decay | same otherwise"),
+        ("algorithm", "1-3", "1-3", "paper", "method", ""),
+    ]
+    columns = ("setting", "ours", "paper", "status", "where", "note")
+    write_csv(folder / "deviations.csv", [dict(zip(columns, row, strict=True)) for row in rows])
     return folder
+
+
+def _small_data(rng, method, n, seed, losses, source):
+    """Fine-tuned models, the largest budget for nine specialists alone; for two soups, one of them with one estimator, h
+    from drawn documents, of which few specialists have many."""
+    rows = []
+    for budget, lead in FINE_TUNED.items() if method != "ensemble" else ():
+        names = list(losses)[: 9 if budget == 1_000_000 else None]
+        own = {name: losses[name] * (1 - lead / 3) + rng.normal(0, 0.01) for name in names}
+        rows += run(method, n, seed, own, source, budget_tokens=budget)
+    for estimator, cost in list(ESTIMATORS.items())[: {"soup": 4, "low_rank_soup": 1}.get(method, 0)] if n == 64 else ():
+        for count, names in {1: 16, 4: 16, 16: 16, 32: 14, 64: 12, 256: 5}.items():
+            for draw in range(10):
+                own = {name: losses[name] + cost * rng.gamma(2, 0.15 / count**0.7) for name in list(losses)[:names]}
+                rows += run(method, n, seed, own, source, estimator=estimator, n_documents=count, document_draw=draw)
+    return rows
 
 
 def _curve(rng, method, n, seed, final):
@@ -206,15 +219,15 @@ def _curve(rng, method, n, seed, final):
     return rows
 
 
-def _alphas(rng, n, seed, names):
+def _alphas(rng, method, n, seed, names):
     rows = []
     for i, name in enumerate([*names, "generic"]):
         logits = rng.normal(0, 1, n) + (4 * (np.arange(n) % len(names) == i // 2 * 2) if name != "generic" else 0)
         for expert, value in enumerate(np.exp(logits) / np.exp(logits).sum()):
             rows.append(
                 dict(
-                    run_id=f"soup-{n}-{seed}",
-                    method="soup",
+                    run_id=f"{method}-{n}-{seed}",
+                    method=method,
                     n_experts=n,
                     seed=seed,
                     specialist=name,
@@ -302,7 +315,8 @@ def realistic(said) -> Path:
 
 def test_every_table_and_figure_is_written(realistic):
     tables = {"main", "main_bits_per_byte", "controls", "difference", "claims", "domains", "specialists", "deviations"}
-    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists"}
+    tables |= {"budgets", "budgets_difference", "documents"}
+    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "budgets", "documents"}
     expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
     assert set(tree(realistic)) == expected
@@ -344,4 +358,4 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    assert said[1].splitlines() == [f"{said[0]}: wrote 8 tables and 6 figures", "imported:"]
+    assert said[1].splitlines() == [f"{said[0]}: wrote 11 tables and 8 figures", "imported:"]

@@ -9,7 +9,9 @@ from soe_bench.report.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.claims import claims_table
 from soe_bench.report.documents import documents_table
 from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.budgets import budgets_chart
 from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.documents import documents_chart
 from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
@@ -70,6 +72,8 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
         found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
         found.setdefault("figure specialists", []).append(specialists_chart(view))
+        found.setdefault("figure budgets", []).append(budgets_chart(view))
+        found.setdefault("figure documents", []).append(documents_chart(view))
     if views:
         found["table claims"] = [claims_table(views)]
     for name, make in (

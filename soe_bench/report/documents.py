@@ -36,7 +36,7 @@ class Documents:
 
 def drawn_documents(view: View) -> Documents | None:
     """None if no record of drawn documents has one of all documents (nearest_centroid, same run) beside it."""
-    rows = view.drawn()
+    rows = view.draws()
     rows = rows.assign(difference=_minus_all_documents(view, rows)).dropna(subset="difference")
     if rows.empty:
         return None
@@ -80,7 +80,7 @@ def documents_table(view: View) -> Table | None:
         VERDICT,
     ]
     title = f"Loss against the number of documents that h is estimated from (nats/token), {view.title}"
-    return Table("documents" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.drawn())])
+    return Table("documents" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.draws())])
 
 
 def _minus_all_documents(view: View, rows: pd.DataFrame) -> list[float]:

@@ -170,7 +170,7 @@ def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
 def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Effect:
     """The soup at h from `few` documents minus at h from `many` (nearest_centroid), each a mean over draws of them, on
     the specialists that have both; raises NotRun if one of these has fewer than `draws` of either."""
-    label, rows = soups.label(experts), soups.view.drawn()
+    label, rows = soups.label(experts), soups.view.draws()
     rows = rows[(rows.label == label) & (rows.estimator == CENTROIDS)]
     if not {few, many} <= set(rows.n_documents):
         raise NotRun(f"no record of {few} and of {many} drawn documents")

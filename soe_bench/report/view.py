@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -24,13 +25,15 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class View:
-    """The records of one setting, with `label` and `seed`: `all` of them, and those at test and budget 0 with h from
-    every document by Algorithm 3, or without h (`records`); `suffix` goes on the names of its files."""
+    """The records of one setting, with `label` and `seed`: `all` with h from every document by Algorithm 3, under a
+    control or without h, `records` those of them at test and budget 0, `drawn` those with h from drawn documents.
+    `suffix` goes on the names of its files."""
 
     suffix: str
     setting: dict[str, str]
     records: pd.DataFrame
     all: pd.DataFrame
+    drawn: pd.DataFrame
     labels: dict[str, str]  # run id -> label
 
     @property
@@ -55,11 +58,15 @@ class View:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
+    @cached_property
+    def _by_part_and_budget(self) -> dict[tuple[str, int], pd.DataFrame]:
+        return dict(list(self.all.groupby(["part", "budget_tokens"])))
+
     def cells(self, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.DataFrame:
-        """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text, without drawn
-        documents. Default: each method at what it knows of h without looking at the test text: h_source estimate (none
-        for methods that take no h) for specialists, h_0 for generic text."""
-        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == budget) & _all_documents(self.all)]
+        """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
+        method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
+        h) for specialists, h_0 for generic text."""
+        rows = self._by_part_and_budget.get((part, budget), self.all[:0])
         generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
             keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
@@ -67,11 +74,11 @@ class View:
             keep = (rows.h_source == h_source) & ~generic
         return _one_each(rows[keep], ["label", "specialist", "seed"])
 
-    def drawn(self) -> pd.DataFrame:
+    def draws(self) -> pd.DataFrame:
         """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
         documents of the specialist; test text, budget 0."""
-        rows = self.all[(self.all.part == "test") & (self.all.budget_tokens == 0) & self.all.document_draw.notna()]
-        rows = rows[(rows.h_source == "estimate") & rows.label.notna() & (rows.specialist != GENERIC_TEXT)]
+        rows = self.drawn[(self.drawn.part == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
+        rows = rows[(rows.h_source == "estimate") & (rows.specialist != GENERIC_TEXT)]
         return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
 
     def losses(self, label: str, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.Series:
@@ -117,7 +124,10 @@ def make_views(results: Results) -> list[View]:
     """The views of a results folder, most records first; the first has no suffix on its file names."""
     rows = results.records.copy()
     rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
-    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & _all_documents(rows)
+    drawn = rows.document_draw.notna()
+    # From all documents by another estimator: of no use but beside drawn ones, of which the differences are taken.
+    other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
+    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
     views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
@@ -127,14 +137,9 @@ def make_views(results: Results) -> list[View]:
         )
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
-        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), group[group.main], group, labels))
+        parts = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
+        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *parts, labels))
     return views
-
-
-def _all_documents(rows: pd.DataFrame) -> pd.Series:
-    """Whether h rests on every document of the estimate part, by Algorithm 3, or on none."""
-    other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
-    return rows.document_draw.isna() & ~other
 
 
 def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from soe_bench.report.figures.handful import handful, left_out
 from soe_bench.report.stats import mean
 from soe_bench.report.style import Chart, colours, footer, with_seeds
 from soe_bench.report.view import View
@@ -12,10 +13,11 @@ SMOOTHING = 0.05  # of the logged points: the window of the running mean of the 
 
 
 def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
-    """None if no run of the view has a curve."""
+    """None if no run of the view has a curve. Of many methods a handful."""
     if curves is None:
         return None
-    rows = curves[curves.run_id.isin(view.labels.keys())]
+    shown = handful(view)
+    rows = curves[[view.labels.get(run_id) in shown for run_id in curves.run_id]]
     frame = rows.assign(label=rows.run_id.map(view.labels))[
         ["label", "seed", "tokens", "train_loss", "validation_loss"]
     ]
@@ -26,10 +28,11 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
         kind="stable",
         ignore_index=True,
     )
-    return Chart("curves" + view.suffix, frame, lambda: _draw(view, frame)) if len(frame) else None
+    note = left_out(view, shown)
+    return Chart("curves" + view.suffix, frame, lambda: _draw(view, frame, note)) if len(frame) else None
 
 
-def _draw(view: View, frame: pd.DataFrame) -> Figure:
+def _draw(view: View, frame: pd.DataFrame, note: str) -> Figure:
     figure = Figure(figsize=(11.5, 4.6))
     left, right = figure.subplots(1, 2)
     palette = colours(view)
@@ -48,8 +51,8 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     footer(
         figure,
         f"Bold: mean over seeds; thin: single seeds; training loss: running mean over {SMOOTHING:.0%} of the run. "
-        "Training losses are not comparable\nbetween methods: generic trains at h_0, the soup on draws of pi. "
-        f"{view.title}",
+        "Training losses are not comparable\nbetween methods: generic trains at h_0, the soup on draws of pi.\n"
+        f"{note}{view.title}",
     )
     return figure
 
