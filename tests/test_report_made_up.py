@@ -182,14 +182,15 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
 
 
 def _small_data(rng, method, n, seed, losses, source):
-    """Fine-tuned models, the largest budget for nine specialists alone; for two soups, one of them with one estimator, h
-    from drawn documents, of which few specialists have many."""
+    """Fine-tuned models, the largest budget for nine specialists alone; h from drawn documents, of which few
+    specialists have many, for two soups, one of them with a single estimator."""
     rows = []
     for budget, lead in FINE_TUNED.items() if method != "ensemble" else ():
         names = list(losses)[: 9 if budget == 1_000_000 else None]
         own = {name: losses[name] * (1 - lead / 3) + rng.normal(0, 0.01) for name in names}
         rows += run(method, n, seed, own, source, budget_tokens=budget)
-    for estimator, cost in list(ESTIMATORS.items())[: {"soup": 4, "low_rank_soup": 1}.get(method, 0)] if n == 64 else ():
+    estimators = {"soup": 4, "low_rank_soup": 1}.get(method, 0) if n == 64 else 0
+    for estimator, cost in list(ESTIMATORS.items())[:estimators]:
         for count, names in {1: 16, 4: 16, 16: 16, 32: 14, 64: 12, 256: 5}.items():
             for draw in range(10):
                 own = {name: losses[name] + cost * rng.gamma(2, 0.15 / count**0.7) for name in list(losses)[:names]}

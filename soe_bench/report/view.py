@@ -78,7 +78,7 @@ class View:
         """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
         documents of the specialist; test text, budget 0."""
         rows = self.drawn[(self.drawn.part == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
-        rows = rows[(rows.h_source == "estimate") & (rows.specialist != GENERIC_TEXT)]
+        rows = rows[(rows.h_source == "estimate") & rows.estimator.notna() & (rows.specialist != GENERIC_TEXT)]
         return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
 
     def losses(self, label: str, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.Series:
