@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.flat import Flat, forward_at
+from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer
 
 
@@ -54,10 +55,13 @@ class Method(ABC):
 
     n_experts = 0
     takes_h = False  # whether the specialist depends on h
+    controls = ("uniform", "shuffled", "h_0", "tuned")  # other h that it is evaluated at, if it takes h
     pi = "h_0"  # the law of its training weights, in words
     deployable = True  # whether a specialist is one ordinary model of about P parameters
     serves_generic = True  # whether it has a model for generic text
     streams = 1  # models trained side by side, each on sequences of its own
+    tokens_each: float | None = None  # share of the token budget for each of these models; None: they share the budget
+    trained_for: int | None = None  # specialists that a model each was trained for; None: one training for all
 
     def __init__(self, name: str, learning_rate: float, parent: Mapping | None = None) -> None:
         self.label = name
@@ -80,12 +84,30 @@ class Method(ABC):
         gradient is not finite.
         """
 
-    @abstractmethod
+    def theta(self, h: Tensor | None) -> Tensor:
+        """Theta(h) (P,), differentiable in the domain weights h (k,); None stands for "without domain information".
+
+        A method whose specialists are not the base model at other parameters gives `specialist` and `logits` instead.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must give theta, or specialist and logits")
+
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
         """A model for the domain weights h (k,); None stands for "without domain information".
 
         `documents` are the specialist's validation documents (token ids), for methods that choose or tune on them.
         """
+        with torch.no_grad():
+            theta = self.theta(None if h is None else self.weights_tensor(h))
+        return with_parameters(self.setup.base, self.flat, theta)
+
+    def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
+        """The specialist's logits (B, T, V) on tokens (B, T), differentiable in h (k,): what tunes h on text."""
+        return forward_at(self.setup.base, self.flat, self.theta(h)[None], tokens[None])[0]
+
+    def weights_tensor(self, h: np.ndarray) -> Tensor:
+        """h (k,) checked, in the type and on the device of the parameters. Raises UserError off the simplex."""
+        parameter = next(self.setup.base.parameters())
+        return torch.as_tensor(check_weights(h, len(self.setup.h_0))).to(parameter)
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -94,7 +116,8 @@ class Method(ABC):
     @abstractmethod
     def cost(self) -> dict[str, int]:
         """flops_per_step, stored_parameters (trained once), deployed_parameters (one specialist), and
-        state_bytes (parameters, moments and gradients held in training)."""
+        state_bytes (parameters, moments and gradients held in training). What a specialist costs is counted when one
+        is made (evaluate.py)."""
 
 
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
@@ -155,8 +178,8 @@ class Dense(Method):
         model.adamw_(one, grad, turn + 1, rate, optimizer)
         return loss
 
-    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
-        return with_parameters(self.setup.base, self.flat, self.models.value[0])
+    def theta(self, h: Tensor | None) -> Tensor:
+        return self.models.value[0]
 
     def tensors(self) -> dict[str, Tensor]:
         return self.models.tensors("models")

@@ -84,15 +84,17 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(dim, eps=eps)
         self.rotary = RotaryEmbedding(dim // heads, max_length, theta)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, shift: Tensor | None = None) -> Tensor:
         x = self.embed_tokens(tokens)
+        if shift is not None:
+            x = x + shift
         for layer in self.layers:
             x = layer(x, self.rotary)
         return self.norm(x)
 
 
 class Llama(nn.Module):
-    """Decoder language model: tokens (B, T) -> logits (B, T, vocab_size).
+    """Decoder language model: tokens (B, T) -> logits (B, T, vocab_size); `shift` (dim,) is added to every embedding.
 
     `hidden` is the SwiGLU width; `max_length` the longest T. Initialisation: N(0, 0.02), and 0.02 / sqrt(2 layers) for
     the two projections that write to the residual stream (GPT-2).
@@ -110,6 +112,6 @@ class Llama(nn.Module):
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * layers) ** 0.5 if residual else 0.02)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, shift: Tensor | None = None) -> Tensor:
         head = self.model.embed_tokens if self.lm_head is None else self.lm_head
-        return F.linear(self.model(tokens), head.weight)
+        return F.linear(self.model(tokens, shift), head.weight)

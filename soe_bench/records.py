@@ -36,8 +36,11 @@ WHOLE = (
     "training_tokens",
     "parameters",
     "specialist_tokens",
+    "stored_parameters",
+    "deployed_parameters",
+    "peak_memory_bytes",
 )
-NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops", "specialist_flops", "specialist_seconds")
+NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops", "specialist_flops", "specialist_seconds", "seconds")
 NULLABLE = ("estimator", "n_documents", "document_draw", "pi", "draws_per_step", "commit", "dirty", "trained_for")
 
 

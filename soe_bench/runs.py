@@ -21,11 +21,10 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from soe_bench import checkpoint
+from soe_bench import cells, checkpoint
 from soe_bench.config import make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
-from soe_bench.evaluate import alpha_table, evaluate_all, validation_loss
 from soe_bench.files import write_text
 from soe_bench.method import Method, Setup
 from soe_bench.mixture import Mixture
@@ -39,7 +38,7 @@ from soe_bench.train import STOP, Interrupted, Progress, tokens_per_step, total_
 log = logging.getLogger("soe_bench")
 IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
 PRECISIONS = ("float32", "bfloat16")
-PARTS = ("validation", "test")
+SPECIALISTS = 16  # assumed in the plan where the configuration does not name them
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 RESULTS = Path(__file__).parents[1] / "results"  # the committed results
 
@@ -135,11 +134,9 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     Without a corpus, for planning: uniform weights, and no parent's tensors.
     """
     cfg = run.cfg
-    total_steps(cfg)
     if cfg.train.precision not in PRECISIONS:
         raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
-    if not cfg.evaluate.parts or set(cfg.evaluate.parts) - set(PARTS):
-        raise UserError(f"evaluate.parts is {cfg.evaluate.parts}: it must list one or more of {', '.join(PARTS)}")
+    cells.check(cfg)
 
     def initial(seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -150,8 +147,9 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     parent = None
     if corpus is None:
         uniform = np.full(cfg.data.k, 1 / cfg.data.k)
+        names = cfg.data.get("specialists") or range(SPECIALISTS)
         facts = {"h_0": uniform, "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),
-                 "specialists": {str(i): uniform for i in range(16)}}
+                 "specialists": {str(name): uniform for name in names}}
     else:
         weights = {name: domain_weights(corpus, name, "estimate") for name in corpus.specialists}
         facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
@@ -164,6 +162,7 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
         optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
         initial=initial, parent=parent, **facts,
     ))
+    total_steps(cfg, method)
     return method
 
 
@@ -237,7 +236,8 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
             return
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
         facts = json.loads((folder / "training.json").read_text()) | {"sweep": cfg.sweep_name}
-        records = [facts | record for record in evaluate_all(cfg, method, corpus)]
+        facts["trained_for"] = method.trained_for
+        records = [facts | record for record in cells.evaluate_all(cfg, method, corpus)]
         tracker.table("records", records)
     write_text(run.records, "".join(json.dumps(record) + "\n" for record in records))
 
@@ -245,11 +245,12 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
 def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
     mixture = sampler(run, corpus, method)
-    progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: validation_loss(cfg, method, corpus))
+    progress = train(cfg, run.name, method, mixture, folder, tracker,
+                     lambda: cells.validation_loss(cfg, method, corpus))
     values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     checkpoint.save(folder / "model.safetensors", values, state)
-    write_text(folder / "alpha.csv", alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
+    write_text(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
     write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
     for path in folder.glob("checkpoint-*.safetensors"):
         path.unlink()
@@ -265,7 +266,7 @@ def load_parameters(method: Method, folder: Path) -> None:
 
 def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress) -> dict:
     """The fields that all records of a run share."""
-    cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg)
+    cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg, method)
     before = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
     if run.parent:
         before = json.loads((run.parent.folder / "training.json").read_text())

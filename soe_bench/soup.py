@@ -15,7 +15,7 @@ coefficients as rows of A (R, n), the chain rule gives
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
-from soe_bench.method import Method, Setup, forward_flops, gradient, with_parameters
-from soe_bench.mixture import MetaDistribution, check_weights
+from soe_bench.method import Method, Setup, forward_flops, gradient
+from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank
 
 
@@ -64,6 +64,8 @@ class SoupOfExperts(Method):
     `expert_rate` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their start. A
     `parent` of one dense model is a warm start of S.
     """
+
+    controls = (*Method.controls, "zero")
 
     def __init__(self, name: str, learning_rate: float, n_experts: int, expert_rate: float, expert_init: float,
                  router: dict, meta: MetaDistribution, parent: Mapping | None = None) -> None:
@@ -125,13 +127,10 @@ class SoupOfExperts(Method):
         self.omega.adamw_(one[:1], omega_grad * scale, step, rate, optimizer)
         return loss
 
-    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
-        """Algorithm 3's last line: the model Theta(h). Without h: alpha = 0, the shared parameters alone."""
-        if h is None:
-            alpha = torch.zeros_like(self.experts.value[:, 0])
-        else:
-            alpha = self.coefficients(check_weights(h, len(self.setup.h_0))[None])[0]
-        return with_parameters(self.setup.base, self.flat, self.instantiate(alpha[None])[0])
+    def theta(self, h: Tensor | None) -> Tensor:
+        """Algorithm 3's last line: Theta(h). Without h: alpha = 0, the shared parameters alone."""
+        alpha = self.experts.value.new_zeros(1, self.n_experts) if h is None else self.coefficients(h[None])
+        return self.instantiate(alpha)[0]
 
     def tensors(self) -> dict[str, Tensor]:
         return self.shared.tensors("shared") | self.experts.tensors("experts") | self.omega.tensors("router")

@@ -1,28 +1,112 @@
-"""The domain weights each specialist is evaluated at: Algorithm 3's estimate, and the controls that show h matters."""
+"""The domain weights of a specialist: Algorithm 3's estimate and its variants, and the controls that show h matters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
 import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from soe_bench.data import domains
 from soe_bench.data.corpus import Corpus
+from soe_bench.data.parts import GENERIC
+from soe_bench.evaluate import IGNORED, windows
+from soe_bench.flat import forward_at
+from soe_bench.method import Method
 
-CONTROLS = ("uniform", "shuffled", "h_0", "zero")
+ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
+PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
+TUNING_WINDOWS = 8  # windows of text a step of gradient
+TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a share of 0
+TUNED_H = {"steps": 100, "rate": 0.1}
+TUNED_COEFFICIENTS = {"steps": 50, "rate": 0.02}
 
 
 def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray | None:
     """(k,) weights for a specialist, by source; None stands for no domain information.
 
-    `estimate`: normalised counts of the nearest centroids of its estimate documents (Algorithm 3; generic text: h_0).
-    `uniform`: 1/k. `shuffled`: the estimate of the next specialist in the alphabet. `h_0`: the generic weights.
-    `zero` (alpha = 0, the shared parameters alone) and `none` (the method takes no h): None.
+    `estimate`: Algorithm 3 on all its estimate documents (generic text: h_0). `uniform`: 1/k. `shuffled`: the estimate
+    of the next specialist in the alphabet. `h_0`: the generic weights. `zero` (alpha = 0, the shared parameters alone)
+    and `none` (the method takes no h): None. (`tuned` needs the method: tuned_weights.)
     """
     if h_source in ("zero", "none"):
         return None
     if h_source == "uniform":
         return np.full(corpus.k, 1 / corpus.k)
-    if h_source == "h_0" or specialist == "generic":
+    if h_source == "h_0" or specialist == GENERIC:
         return corpus.h_0
     if h_source == "shuffled":
         names = corpus.specialists
         specialist = names[(names.index(specialist) + 1) % len(names)]
-    return corpus.histogram(specialist)
+    return estimate(corpus, specialist)
+
+
+def estimate(corpus: Corpus, specialist: str, estimator: str = "nearest_centroid", n_documents: int | None = None,
+             draw: int = 0) -> np.ndarray:
+    """(k,) weights from the specialist's estimate documents, or from `n_documents` of them (the draw'th random draw).
+
+    `nearest_centroid` (and the start of `tuned_coefficients`): tokens by nearest centroid, Algorithm 3. `smoothed`: the
+    same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage shared among the domains by its probability under
+    spherical Gaussians around the centroids, of the variance that the generic training passages have about theirs.
+    """
+    if estimator == "soft":
+        rows = corpus.estimate_rows(specialist, n_documents, draw)
+        responsibilities = _responsibilities(corpus, specialist).loc[rows.index]
+        return np.average(responsibilities, axis=0, weights=rows.tokens)
+    h = corpus.histogram(specialist, n_documents, draw)
+    if estimator == "smoothed":
+        tokens = corpus.estimate_rows(specialist, n_documents, draw).tokens.sum()
+        return (tokens * h + PRIOR_TOKENS * corpus.h_0) / (tokens + PRIOR_TOKENS)
+    return h
+
+
+@lru_cache(maxsize=1)  # the specialists come one after the other, each with many draws
+def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
+    """Rows of probabilities of the k domains, a row an estimate passage, indexed as corpus.passages."""
+    rows = corpus.estimate_rows(specialist)
+    vectors = corpus.embed(corpus.texts(rows))
+    squared = domains.squared_distances(vectors, corpus.centroids)
+    generic = corpus.rows(GENERIC, "train").distance.to_numpy(np.float64)
+    variance = np.square(generic).mean() / vectors.shape[1]
+    logits = -squared / (2 * variance)
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    return pd.DataFrame(weights / weights.sum(1, keepdims=True), index=rows.index)
+
+
+def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
+    """(k,) weights tuned by gradient on the text of `documents` (token ids), from near h: a softmax of k free numbers.
+    """
+    start = (1 - TUNING_START) * h + TUNING_START * method.setup.h_0
+    scores = method.weights_tensor(start).log().requires_grad_()
+    _minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
+    return scores.detach().double().softmax(0).cpu().numpy()
+
+
+def tuned_coefficients(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> Tensor:
+    """alpha (n,) tuned by gradient on the text of `documents` (token ids), from the router's alpha at h."""
+    with torch.no_grad():
+        alpha = method.coefficients(h[None])[0].clone()
+    alpha.requires_grad_()
+
+    def logits(tokens: Tensor) -> Tensor:
+        return forward_at(method.setup.base, method.flat, method.instantiate(alpha[None]), tokens[None])[0]
+
+    _minimise(alpha, logits, method, documents, **TUNED_COEFFICIENTS)
+    return alpha.detach()
+
+
+def _minimise(parameter: Tensor, logits: Callable[[Tensor], Tensor], method: Method, documents: Sequence[np.ndarray],
+              steps: int, rate: float) -> None:
+    """Adam on the mean loss of the documents' windows, some at a time in an order drawn once."""
+    inputs, targets, _ = (torch.from_numpy(x).to(parameter.device) for x in windows(documents, method.setup.length))
+    rng, adam = np.random.default_rng(0), torch.optim.Adam([parameter], lr=rate)
+    order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])
+    for step in range(steps):
+        rows = order[step * TUNING_WINDOWS : (step + 1) * TUNING_WINDOWS]
+        loss = F.cross_entropy(logits(inputs[rows]).flatten(0, 1), targets[rows].flatten(), ignore_index=IGNORED)
+        (parameter.grad,) = torch.autograd.grad(loss, parameter)
+        adam.step()

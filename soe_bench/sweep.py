@@ -143,10 +143,11 @@ class Plan:
                 log.info("  %-40s trained before, to be evaluated", run.name)
                 continue
             kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
+            steps = total_steps(run.cfg, build(run, None, device="meta"))
             if kind not in costs:
-                costs[kind] = step_seconds(run) if total_steps(run.cfg) else 0.0
-            log.info("  %-40s %d steps of %.2f s", run.name, total_steps(run.cfg), costs[kind])
-            total += costs[kind] * total_steps(run.cfg)
+                costs[kind] = step_seconds(run) if steps else 0.0
+            log.info("  %-40s %d steps of %.2f s", run.name, steps, costs[kind])
+            total += costs[kind] * steps
         log.info("about %s of training, not counting what a run had already done before it was stopped",
                  timedelta(seconds=round(total / parallel)))
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():

@@ -112,7 +112,7 @@ def train(
     Raises UserError, naming the step, when the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
     """
-    t, optimizer, steps = cfg.train, method.setup.optimizer, total_steps(cfg)
+    t, optimizer, steps = cfg.train, method.setup.optimizer, total_steps(cfg, method)
     every = max(1, steps // ROWS)
     validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
     device = next(iter(method.tensors().values())).device
@@ -172,12 +172,13 @@ def tokens_per_step(cfg: DictConfig) -> int:
     return cfg.train.batch_size * cfg.train.length
 
 
-def total_steps(cfg: DictConfig) -> int:
-    """Steps of the token budget, less the share that the method's parent had. Raises UserError unless the batch divides
-    into the draws."""
+def total_steps(cfg: DictConfig, method: Method) -> int:
+    """Steps of the token budget (of each model's where they do not share one), less the share that the method's parent
+    had. Raises UserError unless the batch divides into the draws."""
     t = cfg.train
     if t.batch_size % t.draws:
         raise UserError(f"train.batch_size ({t.batch_size}) must be a multiple of train.draws ({t.draws})")
-    share = cfg.method.parent.share if cfg.method.get("parent") else 0
+    share = method.parent["share"] if method.parent else 0
     before = round(share * t.tokens) // tokens_per_step(cfg)  # so that both together take as many steps as one run
-    return max(int(share < 1), t.tokens // tokens_per_step(cfg) - before)
+    tokens, models = (t.tokens, 1) if method.tokens_each is None else (method.tokens_each * t.tokens, method.streams)
+    return models * max(int(share < 1), int(tokens) // tokens_per_step(cfg) - before)

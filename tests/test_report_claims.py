@@ -233,7 +233,8 @@ def test_merges_without_validation_records_cannot_be_chosen(tmp_path):
 
 def crisp(seed: int, gain: float) -> list[dict]:
     """CRISP: better than generic by `gain` on a and on b, for ten times the FLOPs of the other runs in all."""
-    return run("crisp", 0, seed, {"a": 3.0 - gain, "b": 4.0 - gain}, "estimate", training_tokens=32_000_000, flops=1e14)
+    return run("crisp", 0, seed, {"a": 3.0 - gain, "b": 4.0 - gain}, "estimate", training_tokens=32_000_000, flops=1e14,
+               trained_for=2)  # fmt: skip
 
 
 def beside_crisp(gain: float) -> list[dict]:
@@ -253,10 +254,42 @@ def test_a_share_of_no_gap_is_not_replicated(tmp_path):
     assert overall(claims(tmp_path, beside_crisp(0.0))["C9"]) == "not separated"
 
 
+def soups_of(folder, rows: list[dict]) -> Soups:
+    return Soups(make_views(load_results(write_records(folder, rows)))[0])
+
+
 def test_break_even_with_crisp_by_hand(tmp_path):
-    """The soup costs 1e13 FLOPs, CRISP 1e14 for two specialists."""
-    values, _ = break_even_with_crisp(Soups(make_views(load_results(write_records(tmp_path, beside_crisp(0.3))))[0]), 4)
-    assert len(values) == 6 and values.tolist() == pytest.approx([1e13 / (1e14 / 2)] * 6)
+    """The soup costs 1e13 FLOPs once and 1e12 a specialist, CRISP 1e14 for two and 4e12 more for each."""
+    each = {"soup": 1e12, "crisp": 4e12, "generic": 0.0}
+    rows = [row | {"specialist_flops": each[row["method"]]} for row in beside_crisp(0.3)]
+    values, _ = break_even_with_crisp(soups_of(tmp_path, rows), 4)
+    assert len(values) == 6 and values.tolist() == pytest.approx([1e13 / (1e14 / 2 + 4e12 - 1e12)] * 6)
+
+
+def tuned_generic(seed: int, flops: dict[str, float]) -> list[dict]:
+    """Generic pretraining and its fine-tuning on 100k tokens, which takes `flops` by specialist."""
+    rows = generic(seed, flops=1e13)
+    return rows + [row | {"budget_tokens": 100_000, "specialist_flops": flops[row["specialist"]]}
+                   for row in rows if row["specialist"] in flops]  # fmt: skip
+
+
+def test_break_even_with_fine_tuning_by_hand(tmp_path):
+    """(5e13 - 1e13) FLOPs more once; 3e12 and 7e12 a specialist against 1e12: 4e13 / (5e12 - 1e12) = 10."""
+    rows = [row for seed, gain in enumerate(SPREAD)
+            for row in (*tuned_generic(seed, {"a": 3e12, "b": 7e12}),
+                        *soup(4, seed, gain, flops=5e13, specialist_flops=1e12))]  # fmt: skip
+    row = claims(tmp_path, rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]
+    columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high", "verdict")
+    assert [row[column] for column in columns] == ["10.0000"] * 5 + ["replicated"]
+
+
+def test_without_fine_tuned_records_or_with_cheaper_ones_there_is_no_break_even(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1, specialist_flops=1e12)
+    note = claims(tmp_path / "none", rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]["note"]
+    assert note == "missing: no record of generic fine-tuned on 100000 tokens"
+    rows = tuned_generic(0, {"a": 1e12, "b": 1e12}) + soup(4, 0, 0.1, flops=5e13, specialist_flops=1e12)
+    note = claims(tmp_path / "cheaper", rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]["note"]
+    assert note == "missing: no break-even: a specialist of generic costs no more FLOPs than one of soup n=4"
 
 
 def test_gain_by_size_by_hand(tmp_path):
@@ -281,16 +314,16 @@ def test_gain_by_size_by_hand(tmp_path):
 
 
 def test_every_claim_of_the_file_is_in_the_table(tmp_path):
-    """With records of one model size, the claims are not run that need others or that the file says lack something."""
-    table = claims_table(make_views(load_results(write_realistic(tmp_path))))
+    results = load_results(write_realistic(tmp_path))
+    table = claims_table(make_views(results), results.distances)
     rows = list(csv.DictReader(io.StringIO(table.csv())))
     assert list(dict.fromkeys(row["claim"] for row in rows)) == [*(f"C{i}" for i in range(1, 11)), "controls"]
-    missing = {claim.name: claim.missing for claim in load_claims()}
-    lacking = {name for name in missing if missing[name]}
-    assert {row["claim"] for row in rows if row["verdict"] == "not run"} == lacking | {"C5"}
-    assert all(row["note"] == f"missing: {missing[row['claim']]}" for row in rows if row["claim"] in lacking)
+    missing = {claim.name: claim.missing for claim in load_claims() if claim.missing}
+    assert {row["claim"] for row in rows if row["verdict"] == "not run"} == set(missing)
+    assert all(row["note"] == f"missing: {missing[row['claim']]}" for row in rows if row["claim"] in missing)
     text = table.markdown()
-    assert "C10: loss of the soup at h_0 minus" in text and "soups: 16M training tokens, pi: dirichlet, 8 draws" in text
+    assert "C10: loss of the soup at h_0 minus" in text
+    assert "soups: 16M training tokens, pi: support 1..4 by h_0, Dirichlet(1), 15% h_0, 8 draws" in text
 
 
 CLAIM = """

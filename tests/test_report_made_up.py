@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_up_sweeps
 import numpy as np
 import pytest
 
@@ -60,7 +61,7 @@ def record(**changes) -> dict:
         "sweep": "experts",
         "recipe": "r1",
         "scale": "small",
-        "model": "d64l3",
+        "model": "d64",
         "parameters": 290000,
         "pi": "dirichlet",
         "draws_per_step": 8,
@@ -82,13 +83,13 @@ def record(**changes) -> dict:
         "training_tokens": 16000000,
         "flops": 1e13,
         "seconds": 60.0,
-        "specialist_tokens": 0,
-        "specialist_flops": 1e6,
-        "specialist_seconds": 0.1,
-        "trained_for": None,
         "peak_memory_bytes": 10**9,
         "stored_parameters": 290000,
         "deployed_parameters": 290000,
+        "specialist_tokens": 0,
+        "specialist_flops": 0.0,
+        "specialist_seconds": 0.0,
+        "trained_for": None,
         "threads": 1,
         "precision": "float32",
         "device": "cpu",
@@ -141,13 +142,20 @@ METHODS |= {(f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
             for j, how in enumerate(("", "_uniform", "_tuned"))} | {("merge_gradient", 0): -0.04}  # fmt: skip
 TRAINED = ("generic", "dense_on_pi", "soup", "dense_conditioned", "crisp", "hypernetwork", "low_rank_soup")
 CONTROLS = {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}
-FINE_TUNED = {10_000: 0.1, 100_000: 0.3, 1_000_000: 0.6}  # tokens -> gain
-ESTIMATORS = {"nearest_centroid": 1.0, "smoothed": 0.7, "soft": 0.8, "tuned_coefficients": 1.2}
+# Method and number of experts -> the estimators of h from drawn documents.
+ESTIMATORS = {("soup", 64): ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")}
+ESTIMATORS |= {("low_rank_soup", 64): ("nearest_centroid",)}
+# Method and number of experts -> what its training and a specialist take.
+COSTS = {
+    ("soup", n): dict(flops=1e13 * (1 + n / 40), stored_parameters=290000 * (n + 1), specialist_flops=2.0 * n * 290000,
+                      specialist_seconds=1e-4 * n)
+    for n in (4, 16, 64)
+} | {("crisp", 0): dict(flops=1.6e14, training_tokens=256_000_000, trained_for=16)}  # fmt: skip
 
 
 def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 16, k: int = 64) -> Path:
-    """Every method of the suite, seeds, sixteen specialists and the generic text, small data, curves, alpha, corpus
-    tables and a ledger."""
+    """Every method of the suite, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a
+    ledger; with the sweeps over budgets, drawn documents, sizes and laws of pi, and distances."""
     rng = np.random.default_rng(1)
     names = SPECIALISTS[:n_specialists]
     level = dict(zip(names, rng.normal(3.4, 0.4, len(names)), strict=True))
@@ -158,16 +166,21 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
         for seed in seeds:
             shift = rng.normal(0, 0.01)
             losses = {name: level[name] + effect * gain[name] + shift + rng.normal(0, 0.02) for name in names}
-            records += run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5)
-            records += run(method, n, seed, losses, source, part="validation")
-            records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none")
+            pi = "h_0" if method == "generic" else made_up_sweeps.PI.format(4, "h_0")
+            facts = {"pi": pi, **COSTS.get((method, n), {})}
+            own = run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5, **facts)
+            records += own + run(method, n, seed, losses, source, part="validation", **facts)
+            records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none", **facts)
             for control, cost in CONTROLS.items() if method == "soup" else ():
-                records += run(method, n, seed, {name: losses[name] + cost + rng.normal(0, 0.02) for name in names},
-                               control)  # fmt: skip
-            records += _small_data(rng, method, n, seed, losses, source)
+                shifted = {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}
+                records += run(method, n, seed, shifted, control, **facts)
+            records += made_up_sweeps.fine_tuned(rng, own) if method != "ensemble" else []
+            records += made_up_sweeps.documents(rng, own, ESTIMATORS.get((method, n), ()))
             curves += _curve(rng, method, n, seed, np.mean(list(losses.values()))) if method in TRAINED else []
             alpha += _alphas(rng, method, n, seed, names) if n else []
+    records += made_up_sweeps.sizes(run, names, seeds) + made_up_sweeps.support(run, names, seeds)
     write_records(folder, records)
+    write_csv(folder / "distances.csv", made_up_sweeps.distances(names, seeds))
     write_csv(folder / "curves.csv", curves)
     write_csv(folder / "alpha.csv", alpha)
     _write_corpus(folder, rng, names, k)
@@ -179,23 +192,6 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
     columns = ("setting", "ours", "paper", "status", "where", "note")
     write_csv(folder / "deviations.csv", [dict(zip(columns, row, strict=True)) for row in rows])
     return folder
-
-
-def _small_data(rng, method, n, seed, losses, source):
-    """Fine-tuned models, the largest budget for nine specialists alone; h from drawn documents, of which few
-    specialists have many, for two soups, one of them with a single estimator."""
-    rows = []
-    for budget, lead in FINE_TUNED.items() if method != "ensemble" else ():
-        names = list(losses)[: 9 if budget == 1_000_000 else None]
-        own = {name: losses[name] * (1 - lead / 3) + rng.normal(0, 0.01) for name in names}
-        rows += run(method, n, seed, own, source, budget_tokens=budget)
-    estimators = {"soup": 4, "low_rank_soup": 1}.get(method, 0) if n == 64 else 0
-    for estimator, cost in list(ESTIMATORS.items())[:estimators]:
-        for count, names in {1: 16, 4: 16, 16: 16, 32: 14, 64: 12, 256: 5}.items():
-            for draw in range(10):
-                own = {name: losses[name] + cost * rng.gamma(2, 0.15 / count**0.7) for name in list(losses)[:names]}
-                rows += run(method, n, seed, own, source, estimator=estimator, n_documents=count, document_draw=draw)
-    return rows
 
 
 def _curve(rng, method, n, seed, final):
@@ -273,7 +269,7 @@ def _write_corpus(folder, rng, names, k):
                 "nearest_domains": nearest,
                 "effective_domains": f"{np.exp(-(h * np.log(h)).sum()):.2f}",
                 "share_beyond_q95": f"{rng.beta(0.6, 4):.4f}",
-                "share_beyond_q99": "0.0100",
+                "share_beyond_q99": "0.3000" if name == "cmudict" else "0.0100",
             }
             for part, tokens in (("train", 1200000), ("estimate", 60000), ("validation", 60000), ("test", 90000))
         ]
@@ -315,9 +311,14 @@ def realistic(said) -> Path:
 
 
 def test_every_table_and_figure_is_written(realistic):
-    tables = {"main", "main_bits_per_byte", "controls", "difference", "claims", "domains", "specialists", "deviations"}
-    tables |= {"budgets", "budgets_difference", "documents"}
-    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "budgets", "documents"}
+    tables = {"main", "main_bits_per_byte", "controls", "difference", "budgets", "budgets_difference", "documents",
+              "costs", "claims", "domains", "specialists", "closeness", "deviations"}  # fmt: skip
+    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "budgets", "documents", "sizes",
+               "support", "closeness"}  # fmt: skip
+    for size in ("d32", "d128"):
+        suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
+        tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
+        figures |= {name + suffix for name in ("experts", "specialists")}
     expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
     assert set(tree(realistic)) == expected
@@ -359,4 +360,4 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    assert said[1].splitlines() == [f"{said[0]}: wrote 11 tables and 8 figures", "imported:"]
+    assert said[1].splitlines() == [f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]

@@ -107,20 +107,40 @@ def test_settings_that_cannot_be_compared_get_their_own_tables(records, tmp_path
     demo = run("generic", 0, 0, {"a": 5.0}, "none", run_id="demo", scale="demo")
     folder = report(tmp_path, records + demo)
     assert table(folder, "main")["generic"]["a"] == "3.0000"
-    assert table(folder, "main_demo-d64l3-wheels-3fa94c1b")["generic"]["a"] == "5.0000"
+    assert table(folder, "main_demo-d64-wheels-3fa94c1b")["generic"]["a"] == "5.0000"
 
 
 def test_variants_of_a_method_get_their_own_rows(records, tmp_path):
-    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="one-draw", draws_per_step=1)
-    rows = table(report(tmp_path, records + other), "main")
-    assert rows["soup n=4, draws=8"]["a"] == "2.9000" and rows["soup n=4, draws=1"]["a"] == "2.5000"
+    """A label names what most runs of the method do not have; both values where none is that of most."""
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="one-draw", draws_per_step=1, recipe="r2")
+    rows = table(report(tmp_path / "most", records + other), "main")
+    assert rows["soup n=4"]["a"] == "2.9000" and rows["soup n=4, draws=1"]["a"] == "2.5000"
+    one_seed = [row for row in records if row["seed_data"] == 0]
+    assert set(table(report(tmp_path / "equal", one_seed + other), "main")) == {
+        "generic", "soup n=4, draws=8", "soup n=4, draws=1"}  # fmt: skip
+
+
+def test_two_recipes_alike_in_all_else_are_told_apart_by_the_recipe(records, tmp_path):
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="other", recipe="r2")
+    assert set(table(report(tmp_path, records + other), "main")) == {
+        "generic", "soup n=4, recipe r1", "soup n=4, recipe r2"}  # fmt: skip
+
+
+def test_figures_of_all_methods_leave_other_laws_to_the_figure_support(records, tmp_path):
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="law", pi="uniform")
+    folder = report(tmp_path, records + other)
+    assert "soup n=4, pi=uniform" in table(folder, "main")
+    for name in ("experts", "specialists"):
+        with (folder / "figures" / f"{name}.csv").open(encoding="utf-8") as file:
+            assert {row["label"] for row in csv.DictReader(file)} - {"generic"} == {"soup n=4"}
 
 
 def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
     report(tmp_path, [row for row in records if row["method"] == "generic"])
     lines = capsys.readouterr().out.splitlines()
     for name in ("table difference", "table controls", "figure experts", "figure alpha", "figure curves",
-                 "figure domains", "table specialists"):  # fmt: skip
+                 "figure domains", "figure sizes", "figure support", "table closeness", "figure closeness",
+                 "table specialists"):  # fmt: skip
         assert f"skipped {name}: no data for it yet" in lines
 
 

@@ -76,7 +76,7 @@ def mixture(corpus: Corpus, folder: Path) -> pd.DataFrame:
     run = Run.of(cfg)
     method = build(run, corpus)
     drawn = sampler(run, corpus, method)
-    asked, steps = np.zeros(corpus.k), total_steps(cfg)
+    asked, steps = np.zeros(corpus.k), total_steps(cfg, method)
     for step in range(steps):
         rng = np.random.default_rng([cfg.seeds.mix, step])
         weights = method.domain_weights(rng, step + 1)

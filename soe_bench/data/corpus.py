@@ -111,15 +111,33 @@ class Corpus:
         ids = [self._tokens[start + 1 : start + count].tolist() for start, count in spans]
         return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
 
-    def histogram(
-        self, specialist: str, part: str = "estimate", n_documents: int | None = None, seed: int = 0
-    ) -> np.ndarray:
-        """(k,) float64 domain weights h, sums to 1: tokens by nearest centroid over at most 8 passages a document
-        (Algorithm 3).
+    def training_tokens(self, specialist: str, budget: int) -> np.ndarray | None:
+        """The first `budget` tokens of the specialist's own training text (so that budgets are nested), uint16; None
+        where there are fewer."""
+        rows = self.passages[(self.passages.specialist == specialist) & (self.passages.part == "train")]
+        if specialist == GENERIC or rows.tokens.sum() < budget:
+            return None
+        pieces = [self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()]
+        return np.concatenate(pieces)[:budget]
+
+    def estimate_rows(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
+        """The passages that domain weights are estimated from: of the estimate part, at most 8 of a document.
 
         n_documents: a random subset of the documents, drawn from `seed`; UserError when there are fewer.
         """
-        return document_histogram(self.rows(specialist, part), self.k, n_documents, seed)
+        return estimate_rows(self.rows(specialist, "estimate"), n_documents, seed)
+
+    def estimate_documents(self, specialist: str, n_documents: int, seed: int) -> list[np.ndarray]:
+        """The uint16 tokens of those passages, each preceded by EOS, joined by document."""
+        groups = self.estimate_rows(specialist, n_documents, seed).groupby(["source", "path"], sort=False)
+        return [
+            np.concatenate([self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()])
+            for _, rows in groups
+        ]
+
+    def histogram(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
+        """(k,) float64 domain weights h, sums to 1: tokens of `estimate_rows` by nearest centroid (Algorithm 3)."""
+        return document_histogram(self.rows(specialist, "estimate"), self.k, n_documents, seed)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(N, d) float32 unit vectors."""
@@ -130,10 +148,8 @@ class Corpus:
         return domains.nearest(self.embed(texts), self.centroids)
 
 
-def document_histogram(rows: pd.DataFrame, k: int, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
-    """(k,) token-weighted domain weights of passages `rows` (source, path, domain, tokens), at most 8 passages a
-    document.
-    """
+def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Of passages `rows` (source, path, ...), at most 8 a document; of `n_documents` documents drawn from `seed`."""
     indices = [
         spread(list(index), ESTIMATE_PASSAGES)
         for index in rows.groupby(["source", "path"], sort=False).indices.values()
@@ -145,7 +161,12 @@ def document_histogram(rows: pd.DataFrame, k: int, n_documents: int | None = Non
             )
         drawn = np.random.default_rng(seed).choice(len(indices), n_documents, replace=False)
         indices = [indices[i] for i in drawn]
-    chosen = rows.iloc[sorted(i for index in indices for i in index)]
+    return rows.iloc[sorted(i for index in indices for i in index)]
+
+
+def document_histogram(rows: pd.DataFrame, k: int, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
+    """(k,) token-weighted domain weights of the `estimate_rows` of passages `rows` (source, path, domain, tokens)."""
+    chosen = estimate_rows(rows, n_documents, seed)
     return domains.weights(chosen.domain.to_numpy(), chosen.tokens.to_numpy(), k)
 
 

@@ -13,12 +13,17 @@ from soe_bench.data.embed import Embedder, count
 log = logging.getLogger("soe_bench")
 
 
+def squared_distances(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """(N, k) squared Euclidean distances of vectors (N, d) to centroids (k, d); rounding may give less than 0."""
+    with threadpool_limits(1):
+        return (vectors**2).sum(1)[:, None] - 2 * vectors @ centroids.T + (centroids**2).sum(1)
+
+
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of and Euclidean distance to the nearest centroid, (N,) int64 and (N,) float32, for vectors (N, d) and
     centroids (k, d).
     """
-    with threadpool_limits(1):
-        squared = (vectors**2).sum(1)[:, None] - 2 * vectors @ centroids.T + (centroids**2).sum(1)
+    squared = squared_distances(vectors, centroids)
     domains = squared.argmin(1)
     return domains, np.sqrt(np.maximum(squared[np.arange(len(vectors)), domains], 0)).astype(np.float32)
 

@@ -7,14 +7,19 @@ from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
 from soe_bench.report.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.claims import claims_table
+from soe_bench.report.closeness import closeness_table
+from soe_bench.report.costs import costs_table
 from soe_bench.report.documents import documents_table
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.budgets import budgets_chart
+from soe_bench.report.figures.closeness import closeness_chart
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.documents import documents_chart
 from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.figures.support import support_chart
 from soe_bench.report.load import Results
 from soe_bench.report.output import Table, to_csv
 from soe_bench.report.style import Chart, render, style
@@ -68,21 +73,25 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("table budgets", []).append(budgets_table(view))
         found.setdefault("table budgets_difference", []).append(budgets_difference_table(view))
         found.setdefault("table documents", []).append(documents_table(view))
+        found.setdefault("table costs", []).append(costs_table(view))
         found.setdefault("figure experts", []).append(experts_chart(view))
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
         found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
         found.setdefault("figure specialists", []).append(specialists_chart(view))
         found.setdefault("figure budgets", []).append(budgets_chart(view))
         found.setdefault("figure documents", []).append(documents_chart(view))
+        found.setdefault("figure support", []).append(support_chart(view))
     if views:
-        found["table claims"] = [claims_table(views)]
-    for name, make in (
-        ("domains", domains_table),
-        ("specialists", specialists_table),
-        ("deviations", deviations_table),
+        found["table claims"] = [claims_table(views, results.distances)]
+        found["figure sizes"] = [sizes_chart(views)]
+    for name, make, rows in (
+        ("domains", domains_table, results.domains),
+        ("specialists", specialists_table, results.specialists),
+        ("closeness", closeness_table, results.distances),
+        ("deviations", deviations_table, results.deviations),
     ):
-        rows = getattr(results, name)
         found[f"table {name}"] = [make(rows) if rows is not None else None]
+    found["figure closeness"] = [closeness_chart(results.distances)]
     found["figure domains"] = domains_charts(results.domains, results.specialists)
     made = [item for items in found.values() for item in items if item is not None]
     skipped = [f"skipped {name}: no data for it yet" for name, items in found.items() if not any(items)]

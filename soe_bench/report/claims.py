@@ -108,10 +108,10 @@ def _criterion(test: dict, where: str, runs: bool) -> Criterion:
     return criterion
 
 
-def claims_table(views: list[View]) -> Table:
-    """A row for each test of each claim, on the first view (effects across models look at the others); the first row of
-    a claim has its statement and its verdict."""
-    view, claims, soups = views[0], load_claims(), Soups(views[0], views)
+def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Table:
+    """A row for each test of each claim, on the first view (effects across models look at the others, those between
+    models at the distances); the first row of a claim has its statement and its verdict."""
+    view, claims, soups = views[0], load_claims(), Soups(views[0], views, distances)
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
         "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim",
@@ -165,13 +165,16 @@ def _cells(difference: Difference | None, view: View) -> dict[str, str]:
     if difference is None:
         return {**dict.fromkeys(["effect"], ""), **bounds("seeds", None), **bounds("specialists", None),
                 "seeds": "", "specialists": ""}  # fmt: skip
-    specialists = difference.by_specialist.index
+    units = difference.by_specialist.index
+    of = f"{len(units)} of {len(view.specialists)}"
+    if units.name == "pair":
+        of = f"{len(units)} pairs"
+    elif list(units) == [GENERIC_TEXT]:
+        of = "generic text"
     return {
         "effect": fixed(difference.mean),
         **bounds("seeds", difference.over_seeds),
         **bounds("specialists", difference.over_specialists),
         "seeds": str(len(difference.by_seed)),
-        "specialists": "generic text"
-        if list(specialists) == [GENERIC_TEXT]
-        else f"{len(specialists)} of {len(view.specialists)}",
+        "specialists": of,
     }

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 
 import pandas as pd
 
+from soe_bench.report.spending import spending
 from soe_bench.report.stats import mean
 from soe_bench.report.view import CENTROIDS, View
 
@@ -27,14 +28,21 @@ class NotRun(Exception):
 class Soups:
     """The soups of a view that are compared: one training budget, one pi, one number of draws a step; where a view has
     several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
-    for effects across models. With `tokens_per_parameter`, only the runs of that training budget (to 5 %)."""
+    for effects across models, `distances` those between models. With `training_tokens`, only the runs of that budget
+    (to 5 %)."""
 
-    def __init__(self, view: View, views: Sequence[View] = (), tokens_per_parameter: float | None = None) -> None:
-        self.view, self.views = view, views
+    def __init__(
+        self,
+        view: View,
+        views: Sequence[View] = (),
+        distances: pd.DataFrame | None = None,
+        training_tokens: float | None = None,
+    ) -> None:
+        self.view, self.views, self.distances = view, views, distances
         runs = view.records.drop_duplicates("run_id")
         soups = runs[runs.method.isin(["soup", "dense_on_pi"])]
-        if tokens_per_parameter:
-            soups = soups[(soups.training_tokens / soups.parameters / tokens_per_parameter - 1).abs() < 0.05]
+        if training_tokens:
+            soups = soups[(soups.training_tokens / training_tokens - 1).abs() < 0.05]
         families = soups.groupby(FAMILY, dropna=False).ngroup()
         most = families[soups.n_experts > 0].mode()
         self.runs = soups[families == most[0]] if len(most) else soups[:0]
@@ -54,10 +62,9 @@ class Soups:
 
     def label(self, n: int | None) -> str:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""
-        seeds = self.runs[self.runs.n_experts == n].label.value_counts()
-        if not len(seeds):
+        most = most_seeds(self.runs[self.runs.n_experts == n])
+        if not most:
             raise NotRun("no record of " + ("a soup" if n is None else f"a soup with n = {n}"))
-        most = sorted(seeds[seeds == seeds.max()].index)
         if len(most) > 1:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]
@@ -69,14 +76,15 @@ class Soups:
             raise NotRun("no record of one generic run with as many training tokens")
         return generic
 
-    def at(self, model: str) -> Soups:
-        """The soups of another base model on the same data, trained on as many tokens a parameter."""
+    def at(self, model: str, equal: str = "tokens a parameter") -> Soups:
+        """The soups of another base model on the same data, trained on as many `tokens a parameter`, or `tokens`."""
         same = {**self.view.setting, "model": model}
-        found = [view for view in self.views if view.setting == same]
+        found = [soups for soups in (Soups(view) for view in self.views if view.setting == same) if len(soups.runs)]
         if not found or not len(self.runs):
             raise NotRun(f"no record of a soup on the base model {model}")
-        first = self.runs.iloc[0]
-        return Soups(found[0], self.views, first.training_tokens / first.parameters)
+        first, other = self.runs.iloc[0], found[0].runs.iloc[0]
+        growth = other.parameters / first.parameters if equal == "tokens a parameter" else 1
+        return Soups(found[0].view, self.views, training_tokens=growth * first.training_tokens)
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
         """The labels of the methods that match a pattern (`merge_*`), with as many training tokens if told."""
@@ -95,9 +103,11 @@ class Soups:
             raise NotRun(f"records of several kinds of {method}: {'; '.join(labels)}")
         return labels[0]
 
-    def flops(self, label: str) -> pd.Series:
-        """Training FLOPs of a label's runs, by seed."""
-        return self.view.records[self.view.records.label == label].groupby("seed").flops.max()
+
+def most_seeds(runs: pd.DataFrame) -> list[str]:
+    """The labels that most of these runs have, sorted: more than one only if they are equal in that."""
+    seeds = runs.label.value_counts()
+    return sorted(seeds[seeds == seeds.max()].index)
 
 
 def against_generic(soups: Soups, experts: int, text: str) -> Effect:
@@ -185,7 +195,7 @@ def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Ef
 
 def gap_to_crisp(soups: Soups, experts: int) -> Effect:
     """The generic run with as many training tokens as the soup minus CRISP, on the specialists."""
-    _, (_, generic) = against_generic(soups, experts, "specialists")
+    generic = soups.generic(soups.label(experts))
     crisp = soups.rival("crisp")
     return soups.view.losses(generic) - soups.view.losses(crisp), [generic, crisp]
 
@@ -199,16 +209,63 @@ def share_of_the_way(soups: Soups, experts: int, share: float) -> Effect:
 
 
 def break_even_with_crisp(soups: Soups, experts: int) -> Effect:
-    """Number of specialists from which one soup costs fewer training FLOPs than a CRISP run for each."""
-    label, crisp = soups.label(experts), soups.rival("crisp")
-    losses = soups.view.losses(crisp)
-    one = soups.flops(crisp) / losses.groupby("seed").size()
-    numbers = soups.flops(label) / one
-    return pd.Series(losses.index.get_level_values("seed").map(numbers), index=losses.index), [label, crisp]
+    """Number of specialists from which one soup costs fewer FLOPs than a CRISP run for each."""
+    return _break_even(soups.view, soups.label(experts), soups.rival("crisp"))
+
+
+def break_even_with_fine_tuning(soups: Soups, experts: int, budget: int) -> Effect:
+    """Number of specialists from which one soup costs fewer FLOPs than generic pretraining and fine-tuning on `budget`
+    tokens for each (the trials of the rate included)."""
+    label = soups.label(experts)
+    return _break_even(soups.view, label, soups.generic(label), budget)
+
+
+def _break_even(view: View, label: str, other: str, budget: int = 0) -> Effect:
+    """Number of specialists at which a label and another, fine-tuned on `budget` tokens, cost as many FLOPs: of means
+    over the specialists, so that it is the same for all of a seed."""
+    losses = view.losses(other, budget=budget)
+    if not len(losses):
+        raise NotRun(f"no record of {other}" + (f" fine-tuned on {budget} tokens" if budget else ""))
+    own, others = spending(view, label), spending(view, other, budget)
+    saved = others.flops_each - own.flops_each
+    if (saved <= 0).any():
+        raise NotRun(f"no break-even: a specialist of {other} costs no more FLOPs than one of {label}")
+    numbers = (own.flops_once - others.flops_once) / saved
+    return pd.Series(losses.index.get_level_values("seed").map(numbers), index=losses.index), [label, other]
+
+
+def merge_gap(soups: Soups, experts: None) -> Effect:
+    """Loss of the midpoint of two domain experts minus their mean loss: common parent minus separate initialisations,
+    for each (pair of domain groups, seed)."""
+    return _closer(soups, "merge_gap")
+
+
+def barrier(soups: Soups, experts: None) -> Effect:
+    """Barrier between two domain experts: common parent minus separate initialisations, for each (pair, seed)."""
+    return _closer(soups, "barrier")
+
+
+def _closer(soups: Soups, measure: str) -> Effect:
+    if soups.distances is None:
+        raise NotRun("no distances.csv: run python -m soe_bench.closeness")
+    sides, labels = [], []
+    for family in ("common_parent", "separate"):
+        rows = soups.distances[soups.distances.family == family]
+        pairs = rows.assign(pair=[" and ".join(sorted(names)) for names in zip(rows.one, rows.other, strict=True)])
+        values = pairs.set_index(["pair", "seed"])[measure]
+        if not len(values):
+            raise NotRun(f"no distance of the family {family}")
+        if not values.index.is_unique:
+            methods = ", ".join(sorted(set(rows.method)))
+            raise NotRun(f"a choice: several distances of the family {family} for one pair and seed ({methods})")
+        sides.append(values)
+        labels += {soups.view.labels.get(run_id, run_id) for run_id in rows.run_id}
+    return sides[0] - sides[1], sorted(labels)
 
 
 EFFECTS: dict[str, Callable[..., Effect]] = {
     function.__name__: function
     for function in (against_generic, between_experts, slope, control, against_best, against_generic_at, slope_by_size,
-                     fine_tuned, documents, gap_to_crisp, share_of_the_way, break_even_with_crisp)
+                     fine_tuned, documents, gap_to_crisp, share_of_the_way, break_even_with_crisp,
+                     break_even_with_fine_tuning, merge_gap, barrier)
 }

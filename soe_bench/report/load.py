@@ -10,8 +10,10 @@ import pandas as pd
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, NULLABLE, NUMBER, TEXT, WHOLE, read_records, text_lines
 
-# The columns of each CSV that the report uses: text as it stands, numbers as float ("number?" may be empty).
-CSV_COLUMNS = {
+FAMILIES = ("common_parent", "separate", "soup")
+# The columns of each CSV that the report uses: text as it stands, a tuple of the texts it may be, numbers as float
+# ("number?" may be empty).
+CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
     "curves": dict(
         run_id="text",
         method="text",
@@ -54,6 +56,19 @@ CSV_COLUMNS = {
         share_beyond_q95="number?",
         share_beyond_q99="number?",
     ),
+    "distances": dict(
+        run_id="text",
+        method="text",
+        seed="text",
+        family=FAMILIES,
+        one="text",
+        other="text",
+        distance="number",
+        cosine="number",
+        cosine_of_updates="number?",
+        barrier="number",
+        merge_gap="number",
+    ),
     "deviations": dict(setting="text", ours="text", paper="text", status="text", where="text", note="text"),
 }
 
@@ -68,6 +83,7 @@ class Results:
     alpha: pd.DataFrame | None
     domains: pd.DataFrame | None
     specialists: pd.DataFrame | None
+    distances: pd.DataFrame | None
     deviations: pd.DataFrame | None
 
 
@@ -101,7 +117,7 @@ def _sortable(value: object) -> tuple:
     return (0, 0, "") if value is None else (2, 0, value) if isinstance(value, str) else (1, value, "")
 
 
-def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
+def read_csv(path: Path, columns: dict[str, str | tuple[str, ...]]) -> pd.DataFrame | None:
     """The named columns, text or float (NaN where a `number?` is empty), sorted; None if absent or without rows."""
     if not path.is_file():
         return None
@@ -121,7 +137,7 @@ def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
                     _cell(row[header.index(column)], kind, f"{path}:{number}", column)
                     for number, row in enumerate(rows, start=2)
                 ],
-                dtype=object if kind == "text" else "float64",
+                dtype="float64" if kind in ("number", "number?") else object,
             )
             for column, kind in columns.items()
         }
@@ -129,8 +145,10 @@ def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
     return frame.sort_values(list(columns), kind="stable", ignore_index=True)
 
 
-def _cell(text: str, kind: str, where: str, column: str) -> str | float:
-    if kind == "text":
+def _cell(text: str, kind: str | tuple[str, ...], where: str, column: str) -> str | float:
+    if isinstance(kind, tuple) and text not in kind:
+        raise UserError(f"{where}: column {column!r} is {text!r}, not one of {', '.join(kind)}: restore the line")
+    if kind == "text" or isinstance(kind, tuple):
         return text
     try:
         value = float(text) if text or kind == "number" else math.nan

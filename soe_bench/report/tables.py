@@ -82,6 +82,7 @@ def _main_notes() -> list[str]:
         "seeds: number of seeds a cell rests on (lowest-highest); mean: over the specialists, not the generic text; "
         "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
         f"{MISSING}: no record, and no mean over a row with a hole",
+        "a label names training tokens, pi or draws a step where they are not those of most runs of the method",
         f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
         DAGGER,
     ]

@@ -54,6 +54,16 @@ class View:
         return sorted(keys, key=keys.__getitem__)
 
     @property
+    def shown(self) -> list[str]:
+        """The labels that figures of methods choose from: without the runs under another law pi than most of their
+        method, which have a figure of their own (`support`). All, where no law is that of most."""
+        runs = self.records.drop_duplicates("run_id")
+        others = _unusual(runs, "pi")
+        hidden = {label for method, own in runs[others].groupby("method")
+                  if len(own) < (runs.method == method).sum() for label in own.label}  # fmt: skip
+        return [label for label in self.order if label not in hidden]
+
+    @property
     def specialists(self) -> list[str]:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
@@ -160,15 +170,24 @@ def _seed(data: int, init: int, mix: int) -> str:
 
 
 def _labels(rows: pd.DataFrame) -> dict[str, str]:
-    """Run id -> label: method, number of experts, and what else tells runs of that method apart."""
-    runs = rows.drop_duplicates("run_id")
-    labels = {}
-    for (method, n), group in runs.groupby(["method", "n_experts"]):
-        differing = [field for field in VARIANTS if group[field].nunique(dropna=False) > 1]
-        for run in group.itertuples():
-            parts = [
-                method if n == 0 else f"{method} n={n}",
-                *(VARIANTS[field](getattr(run, field)) for field in differing),
-            ]
-            labels[run.run_id] = ", ".join(parts)
-    return labels
+    """Run id -> label: method, number of experts, and what else tells it apart from most runs of that method (from all
+    of them where none are most); the recipe only where nothing else does."""
+    runs = rows.drop_duplicates("run_id").set_index("run_id")
+    known = [field for field in VARIANTS if field != "recipe"]
+    parts = {run.Index: [run.method if run.n_experts == 0 else f"{run.method} n={run.n_experts}"]
+             for run in runs.itertuples()}  # fmt: skip
+    for field in known:
+        for run_id in runs.index[_unusual(runs, field)]:
+            parts[run_id].append(VARIANTS[field](runs.loc[run_id, field]))
+    for _, alike in runs.groupby(["method", "n_experts", *known], dropna=False):
+        if alike.recipe.nunique() > 1:
+            for run_id in alike.index:
+                parts[run_id].append(VARIANTS["recipe"](alike.recipe[run_id]))
+    return {run_id: ", ".join(words) for run_id, words in parts.items()}
+
+
+def _unusual(runs: pd.DataFrame, field: str) -> pd.Series:
+    """Whether each run has another value of a field than most runs of its method have; all, where two are as common."""
+    values = runs[field].map(repr)
+    usual = values.groupby(runs.method).agg(lambda own: own.mode()[0] if len(own.mode()) == 1 else None)
+    return values != runs.method.map(usual)

@@ -17,11 +17,9 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     if curves is None:
         return None
     shown = handful(view)
-    rows = curves[[view.labels.get(run_id) in shown for run_id in curves.run_id]]
-    frame = rows.assign(label=rows.run_id.map(view.labels))[
-        ["label", "seed", "tokens", "train_loss", "validation_loss"]
-    ]
-    rank = {label: i for i, label in enumerate(view.order)}
+    rank = {label: i for i, label in enumerate(shown)}
+    frame = curves.assign(label=curves.run_id.map(view.labels))
+    frame = frame.loc[frame.label.isin(shown), ["label", "seed", "tokens", "train_loss", "validation_loss"]]
     frame = frame.sort_values(
         ["label", "seed", "tokens"],
         key=lambda column: column.map(rank) if column.name == "label" else column,

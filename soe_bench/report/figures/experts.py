@@ -1,5 +1,6 @@
 """Specialist loss against the number of experts, with the dense references as horizontal lines."""
 
+from collections import Counter
 from itertools import cycle
 
 import pandas as pd
@@ -13,6 +14,7 @@ from soe_bench.report.style import MARKERS, Chart, colours, footer, with_seeds
 from soe_bench.report.view import View
 
 REFERENCES = ("generic", "dense_on_pi")
+STYLES = ("--", ":", "-.")  # of several references of one method
 
 
 def experts_chart(view: View) -> Chart | None:
@@ -20,7 +22,7 @@ def experts_chart(view: View) -> Chart | None:
     rows = view.records.drop_duplicates("label").set_index("label")
     shown = {rows.method[label] for label in handful(view)}
     table, missing = [], []
-    for label in view.order:
+    for label in view.shown:
         n, method = int(rows.n_experts[label]), rows.method[label]
         if method not in shown or (n == 0 and method not in REFERENCES):
             continue
@@ -41,9 +43,10 @@ def experts_chart(view: View) -> Chart | None:
 def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     figure = Figure(figsize=(7.4, 4.4))
     axes = figure.subplots()
-    palette = colours(view)
+    palette, drawn = colours(view), Counter()
     for label, group in frame[frame.n_experts == 0].groupby("label", sort=False):
-        _reference(axes, label, group, palette[label])
+        _reference(axes, label, group, palette[label], STYLES[drawn[palette[label]] % len(STYLES)])
+        drawn[palette[label]] += 1
     for marker, (line, group) in zip(cycle(MARKERS), frame[frame.n_experts > 0].groupby("line"), strict=False):
         _line(axes, line, group, palette, marker)
     counts = sorted(set(frame.n_experts) - {0})
@@ -65,9 +68,9 @@ def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     return figure
 
 
-def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object) -> None:
+def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object, style: str) -> None:
     axes.axhspan(group.loss.min(), group.loss.max(), color=colour, alpha=0.12, linewidth=0)
-    axes.axhline(mean(group.loss), color=colour, linestyle="--", linewidth=1.6, label=with_seeds(label, len(group)))
+    axes.axhline(mean(group.loss), color=colour, linestyle=style, linewidth=1.6, label=with_seeds(label, len(group)))
 
 
 def _line(axes: Axes, line: str, group: pd.DataFrame, palette: dict[str, object], marker: str) -> None:

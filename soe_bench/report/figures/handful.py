@@ -9,24 +9,24 @@ MOST = 12  # methods that one figure can show
 
 
 def handful(view: View) -> list[str]:
-    """The labels to show, in the order of the tables: all, if there are at most MOST. Otherwise the generic runs, the
-    soups that the claims compare, dense_on_pi, and of each family of other methods the one with the lowest mean
-    loss on the specialists' validation text (of those with no such record, the first)."""
-    if len(view.order) <= MOST:
-        return view.order
+    """The labels to show, in the order of the tables: `view.shown`, if these are at most MOST. Otherwise of them the
+    generic runs, the soups that the claims compare, dense_on_pi, and of each family of other methods the one with the
+    lowest mean loss on the specialists' validation text (of those with no such record, the first)."""
+    if len(view.shown) <= MOST:
+        return view.shown
     methods = view.records.drop_duplicates("label").set_index("label").method
-    chosen = {label for label in view.order if methods[label] == "generic"} | _soups(view)
+    chosen = {label for label in view.shown if methods[label] == "generic"} | _soups(view)
     families: dict[str, list[str]] = {}
-    for label in view.order:
+    for label in view.shown:
         if methods[label] not in ("generic", "soup", "dense_on_pi"):
             families.setdefault(family(methods[label]), []).append(label)
     chosen |= {min(labels, key=lambda label: _validation(view, label)) for labels in families.values()}
-    return [label for label in view.order if label in chosen]
+    return [label for label in view.shown if label in chosen]
 
 
 def left_out(view: View, shown: list[str]) -> str:
-    """What a figure of the handful does not show, as a line for the footer; empty if it shows everything."""
-    gone = len(view.order) - len(shown)
+    """What a figure of the handful leaves out of `view.shown`, as a line for the footer; empty if nothing."""
+    gone = len(view.shown) - len(shown)
     return f"Of a family of methods only the best on validation text: {gone} more are in the tables.\n" if gone else ""
 
 

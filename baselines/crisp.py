@@ -1,0 +1,33 @@
+"""CRISP: a pretraining run for each specialist, on the mixture of its own domain weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soe_bench.method import Dense, Setup
+
+
+class Crisp(Dense):
+    """CRISP (Grangier et al., "Task-Adaptive Pretrained Language Models via Clustered-Importance Sampling",
+    https://arxiv.org/abs/2410.03735): each specialist's model has the whole token budget, at that specialist's h.
+
+    At another h: the model that was trained nearest to it (L1), so that the controls show another specialist's model.
+    """
+
+    takes_h = True
+    controls = ("uniform", "shuffled", "h_0")
+    serves_generic = False
+    tokens_each = 1.0
+
+    def mixtures(self, setup: Setup) -> np.ndarray:
+        self.trained_for = len(setup.specialists)
+        return np.stack(list(setup.specialists.values()))
+
+    def start(self, setup: Setup) -> Tensor:
+        return super().start(setup) if setup.parent is None else setup.parent["models.value"]
+
+    def theta(self, h: Tensor) -> Tensor:
+        distance = (torch.as_tensor(self.weights).to(h) - h).abs().sum(1)
+        return self.models.value[distance.argmin()]

@@ -1,0 +1,70 @@
+"""Domain experts: one dense model for each group of domains, trained apart from a common parent or from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from soe_bench.method import Dense, Setup
+
+
+def domain_groups(centroids: np.ndarray, h_0: np.ndarray, groups: int) -> np.ndarray:
+    """The group (k,) of each domain: k-means of the centroids (k, d) weighted by h_0 (k,), at most k groups."""
+    fitted = KMeans(min(groups, len(h_0)), n_init=10, random_state=0).fit(centroids, sample_weight=h_0)
+    return fitted.labels_
+
+
+def group_mixtures(setup: Setup, groups: int) -> np.ndarray:
+    """(m, k) domain weights, a row a group: h_0 restricted to the group's domains."""
+    labels = domain_groups(setup.centroids, setup.h_0, groups)
+    rows = np.where(labels == np.arange(labels.max() + 1)[:, None], setup.h_0, 0)
+    return rows / rows.sum(1, keepdims=True)
+
+
+class DomainExperts(Dense):
+    """Branch-Train-Merge's experts (Li et al., https://arxiv.org/abs/2208.03306), a group of domains each: they share
+    the tokens that the parent left. At h: the expert of the group with the largest share of h.
+    """
+
+    takes_h = True
+    controls = ("uniform", "shuffled", "h_0")
+
+    def __init__(self, name: str, learning_rate: float, groups: int, parent: Mapping | None = None) -> None:
+        super().__init__(name, learning_rate, parent)
+        self.groups = groups
+
+    def mixtures(self, setup: Setup) -> np.ndarray:
+        return group_mixtures(setup, self.groups)
+
+    def start(self, setup: Setup) -> Tensor:
+        return super().start(setup) if setup.parent is None else setup.parent["models.value"]
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        self.common = self.start(setup)[:1].clone()
+
+    def theta(self, h: Tensor) -> Tensor:
+        share = h @ torch.as_tensor(self.weights > 0).to(h).T
+        return self.models.value[share.argmax()]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {"common.value": self.common}
+
+
+class SeparateExperts(DomainExperts):
+    """Domain experts that share nothing: each from an initialisation of its own, on as many tokens as the parent and a
+    branch of `domain_experts` have together (`tokens_each` of the budget). The reference for merging of distant models.
+    """
+
+    def __init__(self, name: str, learning_rate: float, groups: int, tokens_each: float) -> None:
+        super().__init__(name, learning_rate, groups)
+        self.tokens_each = tokens_each
+
+    def start(self, setup: Setup) -> Tensor:
+        first = self.flat.flatten(setup.base)
+        seeds = setup.seed + 1_000 * np.arange(len(self.weights))
+        return torch.stack([first, *(self.flat.flatten(setup.initial(int(seed))) for seed in seeds[1:])])

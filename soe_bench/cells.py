@@ -1,0 +1,129 @@
+"""What is evaluated: every cell of a run's records, the model that it is about, and what that model cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from soe_bench.data.corpus import Corpus
+from soe_bench.data.parts import GENERIC
+from soe_bench.errors import UserError
+from soe_bench.evaluate import document_losses, summarize
+from soe_bench.finetune import fine_tune
+from soe_bench.method import Method, with_parameters
+from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
+
+PARTS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one record rests on, under the names of the record's fields (results/README.md)."""
+
+    specialist: str
+    part: str
+    h_source: str
+    estimator: str | None = None
+    n_documents: int | None = None
+    document_draw: int | None = None
+    budget_tokens: int = 0
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises UserError for an unknown part or estimator in cfg.evaluate."""
+    e = cfg.evaluate
+    if not e.parts or set(e.parts) - set(PARTS):
+        raise UserError(f"evaluate.parts is {e.parts}: it must list one or more of {', '.join(PARTS)}")
+    if unknown := sorted(set(e.estimators) - set(ESTIMATORS)):
+        raise UserError(f"evaluate.estimators: unknown {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
+
+
+def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
+    """Every cell that the configuration asks for: the specialists and generic text on evaluate.parts at what the method
+    knows of h; on the test part also the controls, the fine-tuning budgets (where a specialist has as much text) and
+    the drawn documents (where it has as many)."""
+    e = cfg.evaluate
+    for name in [*corpus.specialists, GENERIC][: None if method.serves_generic else -1]:
+        own = {"h_source": "none" if not method.takes_h else "h_0"}
+        if method.takes_h and name != GENERIC:
+            own = {"h_source": "estimate", "estimator": "nearest_centroid",
+                   "n_documents": len(corpus.documents(name, "estimate"))}
+        for part in e.parts:
+            yield Cell(name, part, **own)
+        if name == GENERIC or "test" not in e.parts:
+            continue
+        for budget in e.budgets if method.deployable else ():
+            if corpus.training_tokens(name, budget) is not None:
+                yield Cell(name, "test", **own, budget_tokens=budget)
+        if method.takes_h:
+            yield from (Cell(name, "test", control) for control in method.controls)
+            yield from (
+                Cell(name, "test", "estimate", estimator, count, draw)
+                for estimator in e.estimators if estimator != "tuned_coefficients" or method.n_experts
+                for count in e.documents if count <= own["n_documents"]
+                for draw in range(e.draws)
+            )
+
+
+def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> tuple[nn.Module, dict]:
+    """The model that a cell is about, and the fields of its record that say what delivering it took."""
+    validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
+    start, trained, flops = time.perf_counter(), 0, 0
+    with FlopCounterMode(display=False) as counter:
+        model = _instantiate(method, corpus, cell, validation)
+    if cell.budget_tokens:
+        tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens)
+        tuned = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
+        model, trained, flops = tuned.model, tuned.tokens, tuned.flops
+    return model, {"specialist_tokens": trained, "specialist_flops": counter.get_total_flops() + flops,
+                   "specialist_seconds": round(time.perf_counter() - start, 4)}
+
+
+def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np.ndarray]) -> nn.Module:
+    if cell.h_source == "tuned":
+        h = tuned_weights(method, domain_weights(corpus, cell.specialist, "estimate"), validation)
+    elif cell.document_draw is not None:
+        h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
+    else:
+        h = domain_weights(corpus, cell.specialist, cell.h_source)
+    if cell.estimator == "tuned_coefficients":
+        documents = corpus.estimate_documents(cell.specialist, cell.n_documents, cell.document_draw)
+        theta = method.instantiate(tuned_coefficients(method, h, documents)[None])[0]
+        return with_parameters(method.setup.base, method.flat, theta)
+    return method.specialist(h, validation)
+
+
+def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[dict]:
+    """The varying fields of every record of a run."""
+    for cell in cells(cfg, method, corpus):
+        documents = corpus.documents(cell.specialist, cell.part)
+        model, cost = specialist(cfg, method, corpus, cell)
+        nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
+        yield asdict(cell) | cost | summarize(nats, tokens, sum(size for _, _, size in documents))
+
+
+def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
+    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation parts."""
+    losses = []
+    for name in corpus.specialists:
+        documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
+        model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None, documents)
+        nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.length)
+        losses.append(nats.sum() / count.sum())
+    return float(np.mean(losses))
+
+
+def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:
+    """Coefficients at each specialist's estimated h: specialist, expert, alpha. Empty for a method without experts."""
+    rows = []
+    for name in [*corpus.specialists, GENERIC] if method.n_experts else []:
+        alpha = method.coefficients(domain_weights(corpus, name, "estimate")[None])[0]
+        rows += [(name, expert, value) for expert, value in enumerate(alpha.tolist())]
+    return pd.DataFrame(rows, columns=["specialist", "expert", "alpha"])

@@ -1,0 +1,84 @@
+"""Fine-tuning of a specialist on its own text: one code for every method, the rate chosen on validation text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from soe_bench.evaluate import document_losses
+from soe_bench.flat import Flat
+from soe_bench.method import forward_flops, gradient, with_parameters
+from soe_bench.optim import Bank, Optimizer
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuned model, the rate it was given, and what it took: `tokens` trained on and `flops`, all rates tried
+    included. `rate` is 0 where no rate made the model better on the validation text: it is then the model as it was."""
+
+    model: nn.Module
+    rate: float
+    tokens: int
+    flops: int
+
+
+def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg: DictConfig, seed: int) -> FineTuned:
+    """AdamW on `tokens` (N,) at each of the fine-tuning rates; the parameters of the lowest validation loss.
+
+    `cfg` is the run's configuration: evaluate.fine_tuning has the settings, train.length and train.optimizer are those
+    of pretraining. `validation` (M,) are the specialist's validation tokens. Each rate stops early, after `patience`
+    evaluations without a lower validation loss.
+    """
+    settings, optimizer = cfg.evaluate.fine_tuning, Optimizer(**cfg.train.optimizer)
+    windows = _windows(tokens, cfg.train.length)
+    batch = min(settings.batch_size, len(windows))
+    steps = max(1, min(settings.passes * len(windows), settings.tokens // cfg.train.length) // batch)
+    evaluate_at = {round(steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
+    flat, device = Flat(model), next(model.parameters()).device
+    start = flat.flatten(model)
+    best = (_loss(model, validation, cfg), 0.0, start)
+    trained = 0
+    for rate in settings.rates:
+        theta, waited, lowest = Bank(start[None].clone(), flat), 0, best[0] if best[1] == 0 else np.inf
+        order = _order(len(windows), steps * batch, seed)
+        for step in range(steps):
+            rows = torch.from_numpy(windows[order[step * batch : (step + 1) * batch]]).to(device)
+            _, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
+            one = torch.ones_like(grad[:, :1])
+            grad *= optimizer.clip_scale(theta.gradient_squared_norm(one, grad))
+            theta.adamw_(one, grad, step + 1, rate * optimizer.schedule(step, steps), optimizer)
+            trained += batch * cfg.train.length
+            if step + 1 not in evaluate_at:
+                continue
+            loss = _loss(with_parameters(model, flat, theta.value[0]), validation, cfg)
+            if loss < best[0]:
+                best = (loss, rate, theta.value[0].clone())
+            waited = 0 if loss < lowest else waited + 1
+            lowest = min(lowest, loss)
+            if waited > settings.patience:
+                break
+    flops = 3 * trained // cfg.train.length * forward_flops(model, cfg.train.length)
+    return FineTuned(with_parameters(model, flat, best[2]), best[1], trained, flops)
+
+
+def _windows(tokens: np.ndarray, length: int) -> np.ndarray:
+    """(W, length + 1) int64: consecutive windows, each with its last target; one padded by repetition if there is none.
+    """
+    count = max(1, (len(tokens) - 1) // length)
+    tokens = np.resize(tokens, max(len(tokens), length + 1))
+    return np.stack([tokens[i * length : (i + 1) * length + 1] for i in range(count)]).astype(np.int64)
+
+
+def _order(windows: int, count: int, seed: int) -> np.ndarray:
+    """(count,) window indices: one permutation after the other."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.permutation(windows) for _ in range(-(-count // windows))])[:count]
+
+
+def _loss(model: nn.Module, validation: np.ndarray, cfg: DictConfig) -> float:
+    nats, tokens = document_losses(model, [validation], cfg.train.length)
+    return float(nats.sum() / tokens.sum())

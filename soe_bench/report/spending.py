@@ -1,0 +1,45 @@
+"""What a method spends: once, and for each specialist; and the number of specialists from which another costs less."""
+
+import pandas as pd
+
+from soe_bench.report.stats import mean
+from soe_bench.report.view import GENERIC_TEXT, View
+
+
+def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
+    """One row a seed: `tokens_once`, `flops_once` (what serves all specialists), `tokens_each`, `flops_each`,
+    `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no rows without a record.
+
+    A training that makes a model for each of its `trained_for` specialists costs nothing once, and each of them its
+    share.
+    """
+    rows = view.cells(budget=budget)
+    rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
+    serves_all, share = rows.trained_for.isna(), (1 / rows.trained_for.astype(float)).fillna(0)
+    table = pd.DataFrame(
+        {
+            "seed": rows.seed,
+            "tokens_once": rows.training_tokens.where(serves_all, 0),
+            "flops_once": rows.flops.where(serves_all, 0),
+            "tokens_each": share * rows.training_tokens + rows.specialist_tokens,
+            "flops_each": share * rows.flops + rows.specialist_flops,
+            "seconds_each": share * rows.seconds + rows.specialist_seconds,
+        }
+    )
+    return table.groupby("seed").agg(mean).astype(float)
+
+
+def break_even(once: float, each: float, other_once: float, other_each: float) -> str:
+    """The smallest number N of specialists from which once + N each < other_once + N other_each.
+
+    "never" if there is none; "up to N" where the inequality holds for the first N only.
+    """
+    extra, saved = once - other_once, other_each - each
+    if saved > 0:
+        return str(max(1, int(extra // saved) + 1))
+    if extra >= 0:
+        return "never"
+    if saved == 0:
+        return "1"
+    last = int(-(-extra // saved)) - 1  # below extra / saved, both negative
+    return f"up to {last}" if last >= 1 else "never"

@@ -1,0 +1,72 @@
+"""Fine-tuning: it learns the text, never ends worse on validation text, stops early, and counts what it takes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from soe_bench.data.corpus import build_or_load
+from soe_bench.evaluate import document_losses
+from soe_bench.finetune import fine_tune
+from soe_bench.method import forward_flops
+from soe_bench.model import Llama
+
+LENGTH = 16
+PATTERN = np.tile(np.arange(1, 9), 80)  # what there is to learn: each token follows the one before
+
+
+@pytest.fixture
+def cfg(compose):
+    return compose(f"train.length={LENGTH}", "evaluate.fine_tuning.rates=[1e-3,3e-2]", "evaluate.fine_tuning.passes=8")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Llama(12, dim=16, layers=1, heads=2, hidden=24, max_length=LENGTH)
+
+
+def loss(model, tokens):
+    nats, count = document_losses(model, [tokens], LENGTH)
+    return nats.sum() / count.sum()
+
+
+def test_it_learns_and_counts_every_rate(cfg, model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
+    assert loss(tuned.model, PATTERN[400:]) < 0.5 < loss(model, PATTERN[400:])
+    assert tuned.rate == 3e-2
+    steps = 8 * 24 // 8  # eight passes over 24 windows, 8 a step
+    assert tuned.tokens == 2 * steps * 8 * LENGTH
+    assert tuned.flops == 3 * 2 * steps * 8 * forward_flops(model, LENGTH)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # the given one is kept
+
+
+def test_it_repeats_from_its_seed(cfg, model):
+    text = np.sort(np.random.default_rng(0).integers(1, 9, 200))  # windows that differ
+    one, again, other = (fine_tune(model, text, text[:100], cfg, seed).model for seed in (0, 0, 1))
+    assert torch.equal(one.model.norm.weight, again.model.norm.weight)
+    assert not torch.equal(one.model.norm.weight, other.model.norm.weight)
+
+
+def test_where_nothing_helps_it_stops_early_and_gives_the_model_as_it_was(cfg, model):
+    learned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0).model
+    noise = np.random.default_rng(0).integers(1, 9, 6400)
+    tuned = fine_tune(learned, noise, PATTERN[:100], cfg, seed=0)
+    assert tuned.rate == 0 and loss(tuned.model, PATTERN) == loss(learned, PATTERN)
+    assert tuned.tokens < 2 * 8 * 6400 / 2
+
+
+def test_a_text_shorter_than_a_window_is_enough(cfg, model):
+    assert fine_tune(model, PATTERN[:5], PATTERN[:100], cfg, seed=0).tokens > 0
+
+
+def test_budgets_are_nested_and_a_larger_one_than_the_text_is_missing(compose):
+    cfg = compose()
+    corpus = build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    small, large = corpus.training_tokens("first", 100), corpus.training_tokens("first", 1000)
+    assert len(small) == 100 and (small == large[:100]).all()
+    total = corpus.rows("first", "train").tokens.sum()
+    assert len(corpus.training_tokens("first", total)) == total
+    assert corpus.training_tokens("first", total + 1) is None and corpus.training_tokens("generic", 10) is None

@@ -1,0 +1,110 @@
+"""Estimates of h by hand, and what tuning by gradient must do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from soe_bench import cells, runs
+from soe_bench.data.corpus import build_or_load
+from soe_bench.errors import UserError
+from soe_bench.evaluate import document_losses
+from soe_bench.records import read_records
+from soe_bench.specialize import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
+
+SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens=122880", "method.meta.domains=uniform"]
+
+
+@pytest.fixture
+def corpus(compose):
+    cfg = compose()
+    return build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+
+
+def test_the_smoothed_estimate_adds_tokens_of_h_0(corpus):
+    rows = corpus.estimate_rows("uneven", 3, 1)
+    h = estimate(corpus, "uneven", "nearest_centroid", 3, 1)
+    n = rows.tokens.sum()
+    assert n == sum(map(len, corpus.estimate_documents("uneven", 3, 1)))
+    expected = (n * h + PRIOR_TOKENS * corpus.h_0) / (n + PRIOR_TOKENS)
+    assert estimate(corpus, "uneven", "smoothed", 3, 1) == pytest.approx(expected)
+    assert len(rows.groupby("path")) == 3
+
+
+def test_the_soft_estimate_is_the_gaussian_posterior_of_each_passage(corpus):
+    rows = corpus.estimate_rows("halves", 2, 0)
+    vectors = corpus.embed(corpus.texts(rows)).astype(np.float64)
+    generic = corpus.rows("generic", "train").distance.to_numpy(np.float64)
+    variance = (generic**2).mean() / vectors.shape[1]
+    density = np.exp(-((vectors[:, None] - corpus.centroids) ** 2).sum(-1) / (2 * variance))
+    shares = density / density.sum(1, keepdims=True)
+    expected = (rows.tokens.to_numpy()[:, None] * shares).sum(0) / rows.tokens.sum()
+    soft = estimate(corpus, "halves", "soft", 2, 0)
+    assert soft == pytest.approx(expected, abs=1e-4) and soft.sum() == pytest.approx(1)
+
+
+def test_draws_differ_and_repeat(corpus):
+    one, again, other = (corpus.estimate_rows("uneven", 4, draw).index.tolist() for draw in (0, 0, 1))
+    assert one == again != other
+
+
+@pytest.fixture
+def trained(compose, corpus):
+    cfg = compose(*SOUP)
+    run = runs.Run.of(cfg)
+    runs.execute(cfg)
+    method = runs.build(run, corpus)
+    runs.load_parameters(method, run.folder)
+    return cfg, run, method
+
+
+def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
+    cfg, _, method = trained
+    documents = [tokens for _, tokens, _ in corpus.documents("uneven", "validation")]
+
+    def loss(model):
+        nats, tokens = document_losses(model, documents, cfg.train.length)
+        return nats.sum() / tokens.sum()
+
+    start = domain_weights(corpus, "first", "estimate")  # another specialist's
+    h = tuned_weights(method, start, documents)
+    assert h.sum() == pytest.approx(1) and h.min() >= 0
+    assert loss(method.specialist(h)) < loss(method.specialist(start)) - 0.01
+    alpha = tuned_coefficients(method, start, documents)
+    theta = method.instantiate(alpha[None])[0]
+    tuned = runs.cells.with_parameters(method.setup.base, method.flat, theta)
+    assert loss(tuned) < loss(method.specialist(start)) - 0.01
+    assert not torch.equal(alpha, method.coefficients(start[None])[0])
+
+
+def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, trained, corpus):
+    _, run, method = trained
+    asked = ["evaluate.budgets=[500,100_000_000]", "evaluate.documents=[2,1000]", "evaluate.draws=3",
+             "evaluate.estimators=[soft,tuned_coefficients]"]
+    cfg = compose(*SOUP, *asked)
+    assert runs.Run.of(cfg).hash == run.hash  # evaluation is no part of what was trained
+    found = list(cells.cells(cfg, method, corpus))
+    own = [cell for cell in found if cell.specialist == "first" and cell.part == "test"]
+    assert {cell.budget_tokens for cell in own} == {0, 500}
+    assert [(c.estimator, c.n_documents, c.document_draw) for c in own if c.document_draw is not None] == [
+        (estimator, 2, draw) for estimator in ("soft", "tuned_coefficients") for draw in range(3)]
+    assert [c.h_source for c in own if c.estimator is None] == ["uniform", "shuffled", "h_0", "tuned", "zero"]
+    runs.execute(cfg)
+    records = read_records(runs.Run.of(cfg).records)
+    assert len(records) == len(found)
+    tuned = [r for r in records if r["budget_tokens"] == 500]
+    assert all(r["specialist_tokens"] > 0 and r["specialist_flops"] > 0 for r in tuned)
+    own = [r for r in records if r["h_source"] == "estimate" and r["document_draw"] is None]
+    plain = [r for r in own if not r["budget_tokens"]]
+    assert {r["specialist_tokens"] for r in plain} == {0}
+    combination = 2 * method.n_experts * method.flat.size
+    assert all(combination <= r["specialist_flops"] < 1.1 * combination for r in plain)
+
+
+@pytest.mark.parametrize("extra, message", [
+    ("evaluate.estimators=[nearest]", "unknown 'nearest'"), ("evaluate.parts=[training]", "one or more of"),
+])
+def test_an_unknown_estimator_or_part_is_refused(compose, extra, message):
+    with pytest.raises(UserError, match=message):
+        runs.build(runs.Run.of(compose(extra)), None, device="meta")
