@@ -1,19 +1,37 @@
-"""Made-up records of the sweeps over budgets, sizes and laws of pi, and made-up distances, for realistic folders."""
+"""Made-up records of the sweeps over budgets, drawn documents, sizes and laws of pi, and made-up distances, for
+realistic folders."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 GROUPS = 6  # of domains, an expert each
 PI = "support 1..{} by {}, Dirichlet(1), 15% h_0"
+ESTIMATORS = {"nearest_centroid": 1.0, "smoothed": 0.7, "soft": 0.8, "tuned_coefficients": 1.2}  # times the excess loss
 
 
-def fine_tuned(rows: list[dict]) -> list[dict]:
-    """The records at budget 0 of some specialists, fine-tuned on 10k to 1M tokens (the last two have no 1M)."""
+def fine_tuned(rng, rows: list[dict]) -> list[dict]:
+    """The records at budget 0 fine-tuned on 10k to 1M tokens, the last for nine specialists alone."""
     return [
         row
-        | {"budget_tokens": budget, "loss": row["loss"] - 0.1 * power, "specialist_tokens": 12 * budget,
-           "specialist_flops": 12 * budget * 6.0 * row["parameters"], "specialist_seconds": 1.1e-3 * budget}
-        for budget, power in ((10_000, 1), (100_000, 3), (1_000_000, 6))
-        for row in rows[: len(rows) - 2 * (budget == 1_000_000)]
+        | {"budget_tokens": budget, "loss": row["loss"] * (1 - lead) + rng.normal(0, 0.01),
+           "specialist_tokens": 12 * budget, "specialist_flops": 12 * budget * 6.0 * row["parameters"],
+           "specialist_seconds": 1.1e-3 * budget}
+        for budget, lead, most in ((10_000, 0.03, None), (100_000, 0.1, None), (1_000_000, 0.2, 9))
+        for row in rows[:most]
+    ]  # fmt: skip
+
+
+def documents(rng, rows: list[dict], estimators: Sequence[str]) -> list[dict]:
+    """The records of one run at h from 1 to 256 drawn documents, ten draws each; few specialists have many."""
+    return [
+        row
+        | {"estimator": estimator, "n_documents": count, "document_draw": draw,
+           "loss": row["loss"] + ESTIMATORS[estimator] * rng.gamma(2, 0.15 / count**0.7)}
+        for estimator in estimators
+        for count, most in ((1, 16), (4, 16), (16, 16), (32, 14), (64, 12), (256, 5))
+        for row in rows[:most]
+        for draw in range(10)
     ]  # fmt: skip
 
 

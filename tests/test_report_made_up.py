@@ -133,67 +133,64 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
+# Method and number of experts -> effect on the loss, times the specialist's own gain.
 METHODS = {("generic", 0): 0.0, ("dense_on_pi", 0): 0.05, ("soup", 4): -0.08, ("soup", 16): -0.2, ("soup", 64): -0.25}
-
-
-# Number of experts -> what a soup of so many takes.
+METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
+METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
+METHODS |= {(f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
+            for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
+            for j, how in enumerate(("", "_uniform", "_tuned"))} | {("merge_gradient", 0): -0.04}  # fmt: skip
+TRAINED = ("generic", "dense_on_pi", "soup", "dense_conditioned", "crisp", "hypernetwork", "low_rank_soup")
+CONTROLS = {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}
+# Method and number of experts -> the estimators of h from drawn documents.
+ESTIMATORS = {("soup", 64): ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")}
+ESTIMATORS |= {("low_rank_soup", 64): ("nearest_centroid",)}
+# Method and number of experts -> what its training and a specialist take.
 COSTS = {
-    n: dict(flops=1e13 * (1 + n / 40), stored_parameters=290000 * (n + 1), specialist_flops=2.0 * n * 290000,
-            specialist_seconds=1e-4 * n)
+    ("soup", n): dict(flops=1e13 * (1 + n / 40), stored_parameters=290000 * (n + 1), specialist_flops=2.0 * n * 290000,
+                      specialist_seconds=1e-4 * n)
     for n in (4, 16, 64)
-}  # fmt: skip
+} | {("crisp", 0): dict(flops=1.6e14, training_tokens=256_000_000, trained_for=16)}  # fmt: skip
 
 
 def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 16, k: int = 64) -> Path:
-    """Five methods, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a ledger; with
-    the sweeps over budgets, sizes and laws of pi, and distances."""
+    """Every method of the suite, seeds, sixteen specialists and the generic text, curves, alpha, corpus tables and a
+    ledger; with the sweeps over budgets, drawn documents, sizes and laws of pi, and distances."""
     rng = np.random.default_rng(1)
     names = SPECIALISTS[:n_specialists]
     level = dict(zip(names, rng.normal(3.4, 0.4, len(names)), strict=True))
     gain = dict(zip(names, rng.gamma(4, 0.25, len(names)), strict=True))
     records, curves, alpha = [], [], []
     for (method, n), effect in METHODS.items():
+        source = "none" if method in ("generic", "dense_on_pi") else "estimate"
         for seed in seeds:
             shift = rng.normal(0, 0.01)
             losses = {name: level[name] + effect * gain[name] + shift + rng.normal(0, 0.02) for name in names}
-            source = "estimate" if n else "none"
-            facts = dict(COSTS.get(n, {}), pi="h_0" if method == "generic" else made_up_sweeps.PI.format(4, "h_0"))
+            pi = "h_0" if method == "generic" else made_up_sweeps.PI.format(4, "h_0")
+            facts = {"pi": pi, **COSTS.get((method, n), {})}
             own = run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5, **facts)
-            records += own + (made_up_sweeps.fine_tuned(own) if method in ("generic", "soup") else [])
+            records += own + run(method, n, seed, losses, source, part="validation", **facts)
             records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none", **facts)
-            for control, cost in {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}.items() if n else ():
+            for control, cost in CONTROLS.items() if method == "soup" else ():
                 shifted = {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}
                 records += run(method, n, seed, shifted, control, **facts)
-            curves += _curve(rng, method, n, seed, np.mean(list(losses.values())))
-            alpha += _alphas(rng, n, seed, names) if n else []
+            records += made_up_sweeps.fine_tuned(rng, own) if method != "ensemble" else []
+            records += made_up_sweeps.documents(rng, own, ESTIMATORS.get((method, n), ()))
+            curves += _curve(rng, method, n, seed, np.mean(list(losses.values()))) if method in TRAINED else []
+            alpha += _alphas(rng, method, n, seed, names) if n else []
     records += made_up_sweeps.sizes(run, names, seeds) + made_up_sweeps.support(run, names, seeds)
     write_records(folder, records)
     write_csv(folder / "distances.csv", made_up_sweeps.distances(names, seeds))
     write_csv(folder / "curves.csv", curves)
     write_csv(folder / "alpha.csv", alpha)
     _write_corpus(folder, rng, names, k)
-    write_csv(
-        folder / "deviations.csv",
-        [
-            dict(
-                setting="router width",
-                ours="128",
-                paper="not stated",
-                status="ours",
-                where="method.router.hidden",
-                note="",
-            ),
-            dict(
-                setting="optimizer",
-                ours="AdamW",
-                paper="Adam",
-                status="ours",
-                where="optim.name",
-                note="decoupled decay | same otherwise",
-            ),
-            dict(setting="algorithm", ours="1-3", paper="1-3", status="paper", where="method", note=""),
-        ],
-    )
+    rows = [
+        ("router width", "128", "not stated", "ours", "method.router.hidden", ""),
+        ("optimizer", "AdamW", "Adam", "ours", "optim.name", "decoupled decay | same otherwise"),
+        ("algorithm", "1-3", "1-3", "paper", "method", ""),
+    ]
+    columns = ("setting", "ours", "paper", "status", "where", "note")
+    write_csv(folder / "deviations.csv", [dict(zip(columns, row, strict=True)) for row in rows])
     return folder
 
 
@@ -219,15 +216,15 @@ def _curve(rng, method, n, seed, final):
     return rows
 
 
-def _alphas(rng, n, seed, names):
+def _alphas(rng, method, n, seed, names):
     rows = []
     for i, name in enumerate([*names, "generic"]):
         logits = rng.normal(0, 1, n) + (4 * (np.arange(n) % len(names) == i // 2 * 2) if name != "generic" else 0)
         for expert, value in enumerate(np.exp(logits) / np.exp(logits).sum()):
             rows.append(
                 dict(
-                    run_id=f"soup-{n}-{seed}",
-                    method="soup",
+                    run_id=f"{method}-{n}-{seed}",
+                    method=method,
                     n_experts=n,
                     seed=seed,
                     specialist=name,
@@ -272,7 +269,7 @@ def _write_corpus(folder, rng, names, k):
                 "nearest_domains": nearest,
                 "effective_domains": f"{np.exp(-(h * np.log(h)).sum()):.2f}",
                 "share_beyond_q95": f"{rng.beta(0.6, 4):.4f}",
-                "share_beyond_q99": "0.0100",
+                "share_beyond_q99": "0.3000" if name == "cmudict" else "0.0100",
             }
             for part, tokens in (("train", 1200000), ("estimate", 60000), ("validation", 60000), ("test", 90000))
         ]
@@ -314,9 +311,10 @@ def realistic(said) -> Path:
 
 
 def test_every_table_and_figure_is_written(realistic):
-    tables = {"main", "main_bits_per_byte", "controls", "difference", "costs", "claims", "domains", "specialists",
-              "closeness", "deviations"}  # fmt: skip
-    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "sizes", "support", "closeness"}
+    tables = {"main", "main_bits_per_byte", "controls", "difference", "budgets", "budgets_difference", "documents",
+              "costs", "claims", "domains", "specialists", "closeness", "deviations"}  # fmt: skip
+    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "budgets", "documents", "sizes",
+               "support", "closeness"}  # fmt: skip
     for size in ("d32", "d128"):
         suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
         tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
@@ -362,4 +360,4 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    assert said[1].splitlines() == [f"{said[0]}: wrote 18 tables and 13 figures", "imported:"]
+    assert said[1].splitlines() == [f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]

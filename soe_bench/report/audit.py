@@ -5,7 +5,9 @@ import math
 import pandas as pd
 
 from soe_bench.report.output import Table, fixed
+from soe_bench.report.view import MISSING
 
+MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
 PARTS = ("train", "estimate", "validation", "test")
 
 
@@ -50,6 +52,7 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
                 "effective domains": fixed(located.effective_domains, 1),
                 "beyond q95 %": _percent(located.share_beyond_q95),
                 "beyond q99 %": _percent(located.share_beyond_q99),
+                "flag": _flag(located.share_beyond_q99),
             }
         )
     return Table(
@@ -59,8 +62,9 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
         [
             "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate part",
             "beyond q95 (q99): share of passages farther from their nearest centroid than 95 % (99 %) of the generic "
-            "training passages: "
-            "far above 5 % (1 %), the text lies outside the pretraining corpus",
+            "training passages",
+            f"flag: outside = more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99 (of generic text 1 %): "
+            f"the text lies outside the pretraining corpus; {MISSING}: the share is not known",
         ],
     )
 
@@ -80,6 +84,12 @@ def deviations_table(deviations: pd.DataFrame) -> Table:
             "paper = the paper's confirmed value"
         ],
     )
+
+
+def _flag(share: float) -> str:
+    if math.isnan(share):
+        return MISSING
+    return "outside" if share > MOST_BEYOND_Q99 else ""
 
 
 def _percent(share: float) -> str:

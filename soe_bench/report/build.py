@@ -5,12 +5,16 @@ from pathlib import Path
 
 from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
+from soe_bench.report.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.claims import claims_table
 from soe_bench.report.closeness import closeness_table
 from soe_bench.report.costs import costs_table
+from soe_bench.report.documents import documents_table
 from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.budgets import budgets_chart
 from soe_bench.report.figures.closeness import closeness_chart
 from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.documents import documents_chart
 from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.sizes import sizes_chart
@@ -66,11 +70,16 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
             found.setdefault(f"table {name}", []).append(main_table(view, measure))
         found.setdefault("table difference", []).append(difference_table(view))
         found.setdefault("table controls", []).append(controls_table(view))
+        found.setdefault("table budgets", []).append(budgets_table(view))
+        found.setdefault("table budgets_difference", []).append(budgets_difference_table(view))
+        found.setdefault("table documents", []).append(documents_table(view))
         found.setdefault("table costs", []).append(costs_table(view))
         found.setdefault("figure experts", []).append(experts_chart(view))
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
         found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
         found.setdefault("figure specialists", []).append(specialists_chart(view))
+        found.setdefault("figure budgets", []).append(budgets_chart(view))
+        found.setdefault("figure documents", []).append(documents_chart(view))
         found.setdefault("figure support", []).append(support_chart(view))
     if views:
         found["table claims"] = [claims_table(views, results.distances)]

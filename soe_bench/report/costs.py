@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from soe_bench.report.budgets import budget_name
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.spending import break_even, spending
@@ -52,7 +53,7 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
     if soup and not is_soup:
         difference = paired_difference(view.losses(label, budget=budget), view.losses(soup))
     return {
-        "method": label + (f", fine-tuned on {short(budget)}" if budget else ""),
+        "method": label + (f", fine-tuned on {budget_name(budget)}" if budget else ""),
         "stored parameters": str(first.stored_parameters),
         "deployed parameters": str(first.deployed_parameters),
         **_spent(spent),
@@ -87,8 +88,3 @@ def _break_even(view: View, soup: str, spent: pd.Series | None) -> str:
     if own is None or spent is None:
         return MISSING
     return break_even(own.flops_once, own.flops_each, spent.flops_once, spent.flops_each)
-
-
-def short(tokens: int) -> str:
-    """A number of tokens in words: 10k, 1M."""
-    return f"{tokens / 1e6:g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k"

@@ -14,9 +14,10 @@ import pandas as pd
 
 from soe_bench.report.spending import spending
 from soe_bench.report.stats import mean
-from soe_bench.report.view import View
+from soe_bench.report.view import CENTROIDS, View
 
 FAMILY = ["training_tokens", "pi", "draws_per_step"]
+BUDGETS = (10_000, 100_000, 1_000_000)  # tokens: those of C6
 Effect = tuple[pd.Series, list[str]]
 
 
@@ -68,6 +69,13 @@ class Soups:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]
 
+    def generic(self, label: str) -> str:
+        """The label of the generic run with as many training tokens."""
+        generic = self.view.generic_for(label)
+        if generic is None or self.view.training_tokens(generic) != self.view.training_tokens(label):
+            raise NotRun("no record of one generic run with as many training tokens")
+        return generic
+
     def at(self, model: str, equal: str = "tokens a parameter") -> Soups:
         """The soups of another base model on the same data, trained on as many `tokens a parameter`, or `tokens`."""
         same = {**self.view.setting, "model": model}
@@ -106,9 +114,7 @@ def against_generic(soups: Soups, experts: int, text: str) -> Effect:
     """Soup minus the generic run with as many training tokens, on the text of the `specialists` (h: estimate) or the
     `generic` one (h: h_0)."""
     view, label = soups.view, soups.label(experts)
-    generic = view.generic_for(label)
-    if generic is None or view.training_tokens(generic) != view.training_tokens(label):
-        raise NotRun("no record of one generic run with as many training tokens")
+    generic = soups.generic(label)
     losses = {"specialists": view.losses, "generic": view.generic_text_losses}[text]
     return losses(label) - losses(generic), [label, generic]
 
@@ -140,6 +146,8 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
     view, label = soups.view, soups.label(experts)
     labels = soups.labels_of(methods, view.training_tokens(label))
     validation = pd.DataFrame({each: view.losses(each, part="validation") for each in labels}).dropna()
+    if validation.empty:
+        raise NotRun(f"no specialist and seed with a validation record of each of {', '.join(labels)}")
     test = pd.DataFrame({each: view.losses(each) for each in labels}).reindex(validation.index)
     chosen = validation.idxmin(axis=1)
     best = pd.Series([test.loc[cell, name] for cell, name in chosen.items()], index=chosen.index, dtype=float)
@@ -160,9 +168,34 @@ def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
     return sum(w * values for w, (values, _) in zip(weights, effects, strict=True)), effects[0][1]
 
 
+def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
+    """Soup minus generic, both fine-tuned on `budget` tokens of the specialist's own text, on the specialists and seeds
+    that have every one of BUDGETS."""
+    label = soups.label(experts)
+    labels = [label, soups.generic(label)]
+    soup, generic = (pd.DataFrame({b: soups.view.losses(each, budget=b) for b in BUDGETS}) for each in labels)
+    return (soup - generic).dropna()[budget], labels
+
+
+def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Effect:
+    """The soup at h from `few` documents minus at h from `many` (nearest_centroid), each a mean over draws of them, on
+    the specialists that have both; raises NotRun if one of these has fewer than `draws` of either."""
+    label, rows = soups.label(experts), soups.view.draws()
+    rows = rows[(rows.label == label) & (rows.estimator == CENTROIDS)]
+    if not {few, many} <= set(rows.n_documents):
+        raise NotRun(f"no record of {few} and of {many} drawn documents")
+    losses = {n: rows[rows.n_documents == n].groupby(["specialist", "seed"]).loss for n in (few, many)}
+    means = pd.DataFrame({n: groups.apply(mean) for n, groups in losses.items()}).dropna()
+    sizes = pd.DataFrame({n: groups.size() for n, groups in losses.items()}).loc[means.index]
+    if len(lacking := sizes[sizes.min(axis=1) < draws]):
+        specialist, seed = lacking.index[0]
+        raise NotRun(f"fewer than {draws} draws of {few} or {many} documents of {specialist}, seed {seed}")
+    return means[few] - means[many], [label]
+
+
 def gap_to_crisp(soups: Soups, experts: int) -> Effect:
     """The generic run with as many training tokens as the soup minus CRISP, on the specialists."""
-    _, (_, generic) = against_generic(soups, experts, "specialists")
+    generic = soups.generic(soups.label(experts))
     crisp = soups.rival("crisp")
     return soups.view.losses(generic) - soups.view.losses(crisp), [generic, crisp]
 
@@ -183,8 +216,8 @@ def break_even_with_crisp(soups: Soups, experts: int) -> Effect:
 def break_even_with_fine_tuning(soups: Soups, experts: int, budget: int) -> Effect:
     """Number of specialists from which one soup costs fewer FLOPs than generic pretraining and fine-tuning on `budget`
     tokens for each (the trials of the rate included)."""
-    _, (label, generic) = against_generic(soups, experts, "specialists")
-    return _break_even(soups.view, label, generic, budget)
+    label = soups.label(experts)
+    return _break_even(soups.view, label, soups.generic(label), budget)
 
 
 def _break_even(view: View, label: str, other: str, budget: int = 0) -> Effect:
@@ -233,6 +266,6 @@ def _closer(soups: Soups, measure: str) -> Effect:
 EFFECTS: dict[str, Callable[..., Effect]] = {
     function.__name__: function
     for function in (against_generic, between_experts, slope, control, against_best, against_generic_at, slope_by_size,
-                     gap_to_crisp, share_of_the_way, break_even_with_crisp, break_even_with_fine_tuning,
-                     merge_gap, barrier)
+                     fine_tuned, documents, gap_to_crisp, share_of_the_way, break_even_with_crisp,
+                     break_even_with_fine_tuning, merge_gap, barrier)
 }

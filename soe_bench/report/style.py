@@ -2,9 +2,10 @@
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 import matplotlib
 import pandas as pd
@@ -16,9 +17,12 @@ from soe_bench.report.view import View
 GREY, RULE = "#6b6b6b", "#d9d9d9"
 FIXED = {"generic": "#222222", "dense_on_pi": "#D55E00"}
 # Okabe and Ito's palette without the two above and without the blue that the soups have.
-OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B6914", "#7A5195", "#999999")
+OTHERS = (
+    "#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854", "#C44E52", "#999999", "#00B3A4", "#F2A2C0",
+)  # fmt: skip
+FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 RC = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -66,12 +70,19 @@ def style() -> Iterator[None]:
 def colours(view: View) -> dict[str, object]:
     """Label -> colour. Soups run from light to dark blue with log2 of the number of experts (1 to 128)."""
     rows = view.records.drop_duplicates("label").set_index("label")
-    others = sorted(set(rows.method) - {*FIXED, "soup"})
-    by_method = {**FIXED, **{method: OTHERS[i % len(OTHERS)] for i, method in enumerate(others)}}
+    families = sorted({family(method) for method in rows.method} - {*FIXED, "soup"})
+    by_family = {**FIXED, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(families)}}
     return {
-        label: soup_colour(rows.n_experts[label]) if rows.method[label] == "soup" else by_method[rows.method[label]]
+        label: soup_colour(rows.n_experts[label])
+        if rows.method[label] == "soup"
+        else by_family[family(rows.method[label])]
         for label in view.order
     }
+
+
+def family(method: str) -> str:
+    """The one of FAMILIES that a method belongs to, otherwise its own name."""
+    return next((pattern for pattern in FAMILIES if fnmatch(method, pattern)), method)
 
 
 def soup_colour(n_experts: int) -> tuple[float, ...]:
@@ -79,9 +90,9 @@ def soup_colour(n_experts: int) -> tuple[float, ...]:
     return SOUP(min(math.log2(max(n_experts, 1)) / 7, 1.0))
 
 
-def markers(view: View) -> dict[str, str]:
-    """Label -> marker, in the order of the labels."""
-    return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(view.order)}
+def markers(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> marker, in the order of the labels of a figure."""
+    return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
 
 
 def with_seeds(label: str, seeds: int) -> str:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from soe_bench.report.marks import DAGGER, mark, untested
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.stats import BOOTSTRAP_SEED, RESAMPLES, Difference, Interval, mean, paired_difference, t_interval
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
@@ -29,14 +30,28 @@ def main_table(view: View, measure: str) -> Table:
     cells = view.cells()
     rows = [_main_row(view, cells[cells.label == label], label, measure) for label in view.order]
     frame = pd.DataFrame(rows)
+    losses = _by_column(view, cells, frame, measure)
     return Table(
         name + view.suffix,
         f"{title}, {view.title}",
         frame,
-        notes=_main_notes(view, cells),
-        marked=_best_by_column(frame, ["mean", *view.specialists, "generic text"]),
+        [*_main_notes(), *untested(frame, "mean", losses["mean"]), *provenance(cells)],
         turned=True,
+        **mark(frame, losses),
     )
+
+
+def _by_column(view: View, cells: pd.DataFrame, frame: pd.DataFrame, measure: str) -> dict[str, dict[str, pd.Series]]:
+    """Column -> method -> the values behind its cell, indexed (specialist, seed)."""
+    texts = {"mean": cells[cells.specialist != GENERIC_TEXT], "generic text": cells[cells.specialist == GENERIC_TEXT]}
+    texts |= {name: cells[cells.specialist == name] for name in view.specialists}
+    return {
+        column: {
+            label: rows.set_index(["specialist", "seed"])[measure] for label, rows in texts[column].groupby("label")
+        }
+        for column in frame.columns
+        if column in texts
+    }
 
 
 def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str) -> dict[str, str]:
@@ -60,17 +75,17 @@ def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str) -> dict
     }
 
 
-def _main_notes(view: View, cells: pd.DataFrame) -> list[str]:
-    notes = [
+def _main_notes() -> list[str]:
+    return [
         "part test, budget 0 (nothing of the specialist's own text trained on), h from its estimate part, the generic "
-        "text at h_0; mean over seeds, bold = the lowest",
+        "text at h_0; mean over seeds",
         "seeds: number of seeds a cell rests on (lowest-highest); mean: over the specialists, not the generic text; "
         "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
         f"{MISSING}: no record, and no mean over a row with a hole",
         "a label names training tokens, pi or draws a step where they are not those of most runs of the method",
         f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
+        DAGGER,
     ]
-    return [*notes, *provenance(cells)]
 
 
 def provenance(cells: pd.DataFrame) -> list[str]:
@@ -86,15 +101,6 @@ def commits(cells: pd.DataFrame) -> str:
     """The commits stored in the records, `+dirty` where there were uncommitted changes."""
     pairs = zip(cells.commit, cells.dirty, strict=True)
     return ", ".join(sorted({(commit or "unknown")[:12] + ("+dirty" if dirty else "") for commit, dirty in pairs}))
-
-
-def _best_by_column(frame: pd.DataFrame, columns: list[str]) -> frozenset[tuple[int, int]]:
-    best = set()
-    for column in columns:
-        values = [(float(value), i) for i, value in enumerate(frame[column]) if value != MISSING]
-        if len(values) > 1:
-            best |= {(i, frame.columns.get_loc(column)) for value, i in values if value == min(values)[0]}
-    return frozenset(best)
 
 
 def difference_table(view: View) -> Table | None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from soe_bench.report.stats import Difference, mean, paired_difference
 SETTING = ["scale", "model", "data", "data_fingerprint"]
 GENERIC_TEXT = "generic"  # the specialist that is the generic held-out text
 MISSING = "missing"
+CENTROIDS = "nearest_centroid"  # the estimator of Algorithm 3
 # What tells two runs of one method apart, where it differs within a view.
 VARIANTS = {
     "training_tokens": lambda value: f"{value / 1e6:g}M tokens",
@@ -23,13 +25,15 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class View:
-    """The records of one setting, with `label` and `seed`: `all` of them, and those at test and budget 0 with every
-    document (`records`); `suffix` goes on the names of its files."""
+    """The records of one setting, with `label` and `seed`: `all` with h from every document by Algorithm 3, under a
+    control or without h, `records` those of them at test and budget 0, `drawn` those with h from drawn documents.
+    `suffix` goes on the names of its files."""
 
     suffix: str
     setting: dict[str, str]
     records: pd.DataFrame
     all: pd.DataFrame
+    drawn: pd.DataFrame
     labels: dict[str, str]  # run id -> label
 
     @property
@@ -39,9 +43,10 @@ class View:
 
     @property
     def order(self) -> list[str]:
-        """Labels in the order of every table and legend: references, other methods, then by number of experts."""
+        """Labels in the order of every table and legend: references, other methods, then by number of experts, the
+        soups last."""
         rows = self.records.drop_duplicates("label")
-        rank = {"generic": 0, "dense_on_pi": 1}
+        rank = {"generic": 0, "dense_on_pi": 1, "soup": 4}
         keys = {
             row.label: (rank.get(row.method, 2 if row.n_experts == 0 else 3), row.method, row.n_experts, row.label)
             for row in rows.itertuples()
@@ -50,8 +55,8 @@ class View:
 
     @property
     def shown(self) -> list[str]:
-        """The labels that figures of all methods show: without the runs under another law pi than most of their method,
-        which have a figure of their own (`support`). All, where no law is that of most."""
+        """The labels that figures of methods choose from: without the runs under another law pi than most of their
+        method, which have a figure of their own (`support`). All, where no law is that of most."""
         runs = self.records.drop_duplicates("run_id")
         others = _unusual(runs, "pi")
         hidden = {label for method, own in runs[others].groupby("method")
@@ -63,26 +68,28 @@ class View:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
+    @cached_property
+    def _by_part_and_budget(self) -> dict[tuple[str, int], pd.DataFrame]:
+        return dict(list(self.all.groupby(["part", "budget_tokens"])))
+
     def cells(self, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.DataFrame:
-        """One row a (label, specialist, seed), fine-tuned on `budget` tokens. Default: each method at what it knows of
-        h without looking at the test text: h_source estimate (none for methods that take no h) for specialists, h_0 for
-        generic text."""
-        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == budget) & self.all.document_draw.isna()]
+        """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
+        method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
+        h) for specialists, h_0 for generic text."""
+        rows = self._by_part_and_budget.get((part, budget), self.all[:0])
         generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
             keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
         else:
             keep = (rows.h_source == h_source) & ~generic
-        rows = rows[keep]
-        cell = ["label", "specialist", "seed"]
-        double = rows[rows.duplicated(cell, keep=False)].sort_values([*cell, "line"])
-        if len(double):
-            one, two = double.iloc[:2].itertuples()
-            raise UserError(
-                f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
-                f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe in this folder"
-            )
-        return rows
+        return _one_each(rows[keep], ["label", "specialist", "seed"])
+
+    def draws(self) -> pd.DataFrame:
+        """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
+        documents of the specialist; test text, budget 0."""
+        rows = self.drawn[(self.drawn.part == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
+        rows = rows[(rows.h_source == "estimate") & rows.estimator.notna() & (rows.specialist != GENERIC_TEXT)]
+        return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
 
     def losses(self, label: str, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.Series:
         """Losses (nats/token) of one label on the specialists, indexed (specialist, seed)."""
@@ -127,7 +134,10 @@ def make_views(results: Results) -> list[View]:
     """The views of a results folder, most records first; the first has no suffix on its file names."""
     rows = results.records.copy()
     rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
-    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & rows.document_draw.isna()
+    drawn = rows.document_draw.notna()
+    # From all documents by another estimator: of no use but beside drawn ones, of which the differences are taken.
+    other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
+    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
     views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
@@ -137,8 +147,21 @@ def make_views(results: Results) -> list[View]:
         )
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
-        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), group[group.main], group, labels))
+        parts = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
+        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *parts, labels))
     return views
+
+
+def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """The rows, if no two agree in `cell`. Raises UserError that names the lines of two that do."""
+    double = rows[rows.duplicated(cell, keep=False) & rows.label.notna()].sort_values([*cell, "line"])
+    if len(double):
+        one, two = double.iloc[:2].itertuples()
+        raise UserError(
+            f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
+            f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe in this folder"
+        )
+    return rows
 
 
 def _seed(data: int, init: int, mix: int) -> str:

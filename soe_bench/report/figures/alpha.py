@@ -20,7 +20,7 @@ def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
     """
     if alpha is None:
         return []
-    rows = alpha[alpha.run_id.isin(view.labels.keys())]
+    rows = alpha[alpha.run_id.isin(view.labels.keys()) & (alpha.method == "soup")]
     charts = []
     for n in sorted({rows.n_experts.max(), ALWAYS} & set(rows.n_experts)):
         runs = rows[rows.n_experts == n]

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from soe_bench.report.figures.handful import handful, left_out
 from soe_bench.report.stats import mean
 from soe_bench.report.style import Chart, colours, footer, with_seeds
 from soe_bench.report.view import View
@@ -12,22 +13,24 @@ SMOOTHING = 0.05  # of the logged points: the window of the running mean of the 
 
 
 def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
-    """None if no run of the view has a curve."""
+    """None if no run of the view has a curve. Of many methods a handful."""
     if curves is None:
         return None
-    rank = {label: i for i, label in enumerate(view.shown)}
+    shown = handful(view)
+    rank = {label: i for i, label in enumerate(shown)}
     frame = curves.assign(label=curves.run_id.map(view.labels))
-    frame = frame.loc[frame.label.isin(rank.keys()), ["label", "seed", "tokens", "train_loss", "validation_loss"]]
+    frame = frame.loc[frame.label.isin(shown), ["label", "seed", "tokens", "train_loss", "validation_loss"]]
     frame = frame.sort_values(
         ["label", "seed", "tokens"],
         key=lambda column: column.map(rank) if column.name == "label" else column,
         kind="stable",
         ignore_index=True,
     )
-    return Chart("curves" + view.suffix, frame, lambda: _draw(view, frame)) if len(frame) else None
+    note = left_out(view, shown)
+    return Chart("curves" + view.suffix, frame, lambda: _draw(view, frame, note)) if len(frame) else None
 
 
-def _draw(view: View, frame: pd.DataFrame) -> Figure:
+def _draw(view: View, frame: pd.DataFrame, note: str) -> Figure:
     figure = Figure(figsize=(11.5, 4.6))
     left, right = figure.subplots(1, 2)
     palette = colours(view)
@@ -46,8 +49,8 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     footer(
         figure,
         f"Bold: mean over seeds; thin: single seeds; training loss: running mean over {SMOOTHING:.0%} of the run. "
-        "Training losses are not comparable\nbetween methods: generic trains at h_0, the soup on draws of pi. "
-        f"{view.title}",
+        "Training losses are not comparable\nbetween methods: generic trains at h_0, the soup on draws of pi.\n"
+        f"{note}{view.title}",
     )
     return figure
 

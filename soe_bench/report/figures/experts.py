@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from soe_bench.report.figures.handful import handful
 from soe_bench.report.stats import mean
 from soe_bench.report.style import MARKERS, Chart, colours, footer, with_seeds
 from soe_bench.report.view import View
@@ -17,12 +18,13 @@ STYLES = ("--", ":", "-.")  # of several references of one method
 
 
 def experts_chart(view: View) -> Chart | None:
-    """None unless some method with experts has a record for every specialist and seed."""
+    """None unless some method with experts has a record for every specialist and seed. Of many methods a handful."""
     rows = view.records.drop_duplicates("label").set_index("label")
+    shown = {rows.method[label] for label in handful(view)}
     table, missing = [], []
     for label in view.shown:
         n, method = int(rows.n_experts[label]), rows.method[label]
-        if n == 0 and method not in REFERENCES:
+        if method not in shown or (n == 0 and method not in REFERENCES):
             continue
         means = view.seed_means(view.losses(label))
         if means is None:

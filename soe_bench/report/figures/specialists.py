@@ -5,14 +5,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from soe_bench.report.figures.handful import handful, left_out
 from soe_bench.report.stats import t_interval
 from soe_bench.report.style import Chart, colours, footer, markers, with_seeds
 from soe_bench.report.view import View
 
+MOST_IN_A_PANEL = 6
+
 
 def specialists_chart(view: View) -> Chart | None:
-    """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup)."""
-    tables = {label: _table(view, label) for label in view.shown if view.to_generic(label)}
+    """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup). Of
+    many methods a handful."""
+    shown = handful(view)
+    tables = {label: _table(view, label) for label in shown if view.to_generic(label)}
     if not tables:
         return None
     order = next(reversed(tables.values())).sort_values(["difference", "specialist"]).specialist
@@ -28,7 +33,7 @@ def specialists_chart(view: View) -> Chart | None:
         ignore_index=True,
     )
     frame = frame[["label", "specialist", "difference", "low", "high", "seeds"]]
-    return Chart("specialists" + view.suffix, frame, lambda: _draw(view, frame))
+    return Chart("specialists" + view.suffix, frame, lambda: _draw(view, frame, left_out(view, shown)))
 
 
 def _table(view: View, label: str) -> pd.DataFrame:
@@ -46,27 +51,40 @@ def _table(view: View, label: str) -> pd.DataFrame:
     )
 
 
-def _draw(view: View, frame: pd.DataFrame) -> Figure:
+def _draw(view: View, frame: pd.DataFrame, note: str) -> Figure:
     names = list(dict.fromkeys(frame.specialist))
-    labels = list(dict.fromkeys(frame.label))
-    figure = Figure(figsize=(8.4, 1.6 + len(names) * (0.16 + 0.075 * len(labels))))
-    axes = figure.subplots()
-    for i in range(0, len(names), 2):
-        axes.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", linewidth=0)
-    offsets = np.linspace(-0.3, 0.3, len(labels)) if len(labels) > 1 else [0.0]
-    for offset, label in zip(offsets, labels, strict=True):
-        _marks(axes, frame[frame.label == label], names, offset, colours(view)[label], markers(view)[label])
-    axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-    axes.set_xlabel("loss minus generic's (nats/token); left of 0: better than generic")
-    axes.set_title("Each specialist against generic pretraining")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    panels = _panels(view, list(dict.fromkeys(frame.label)))
+    rows = max(len(labels) for labels in panels.values())
+    figure = Figure(figsize=(3.8 + 4.6 * len(panels), 1.8 + len(names) * (0.16 + 0.06 * rows)))
+    palette = colours(view)
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, (title, labels) in zip(axes, panels.items(), strict=True):
+        for i in range(0, len(names), 2):
+            panel.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", linewidth=0)
+        offsets = np.linspace(-0.3, 0.3, len(labels)) if len(labels) > 1 else [0.0]
+        for offset, (label, marker) in zip(offsets, markers(labels).items(), strict=True):
+            _marks(panel, frame[frame.label == label], names, offset, palette[label], marker)
+        panel.axvline(0, color="black", linewidth=1)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.tick_params(axis="y", length=0)
+        panel.grid(axis="x")
+        panel.set_xlabel("loss minus generic's (nats/token); left of 0: better than generic")
+        panel.set_title(title)
+    figure.legend(loc="outside right upper")
     bars = "Bars: 95 % t-interval over seeds." if frame.low.notna().any() else "One seed: no interval over seeds."
-    footer(figure, f"Test text, no fine-tuning, paired by specialist and seed. {bars}\n{view.title}")
+    footer(figure, f"Test text, no fine-tuning, paired by specialist and seed. {bars}\n{note}{view.title}")
     return figure
+
+
+def _panels(view: View, labels: list[str]) -> dict[str, list[str]]:
+    """Title -> labels: one panel, or two if there are many labels and soups among them."""
+    methods = view.records.drop_duplicates("label").set_index("label").method
+    soups = [label for label in labels if methods[label] in ("soup", "dense_on_pi")]
+    others = [label for label in labels if label not in soups]
+    if len(labels) <= MOST_IN_A_PANEL or not soups or not others:
+        return {"Each specialist against generic pretraining": labels}
+    return {"Against generic: soups and their dense control": soups, "Other methods": others}
 
 
 def _marks(axes: Axes, rows: pd.DataFrame, names: list[str], offset: float, colour: object, marker: str) -> None:

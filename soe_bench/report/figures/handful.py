@@ -1,0 +1,46 @@
+"""Which methods a figure shows where all of them would be too many to tell apart."""
+
+from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.stats import mean
+from soe_bench.report.style import family
+from soe_bench.report.view import View
+
+MOST = 12  # methods that one figure can show
+
+
+def handful(view: View) -> list[str]:
+    """The labels to show, in the order of the tables: `view.shown`, if these are at most MOST. Otherwise of them the
+    generic runs, the soups that the claims compare, dense_on_pi, and of each family of other methods the one with the
+    lowest mean loss on the specialists' validation text (of those with no such record, the first)."""
+    if len(view.shown) <= MOST:
+        return view.shown
+    methods = view.records.drop_duplicates("label").set_index("label").method
+    chosen = {label for label in view.shown if methods[label] == "generic"} | _soups(view)
+    families: dict[str, list[str]] = {}
+    for label in view.shown:
+        if methods[label] not in ("generic", "soup", "dense_on_pi"):
+            families.setdefault(family(methods[label]), []).append(label)
+    chosen |= {min(labels, key=lambda label: _validation(view, label)) for labels in families.values()}
+    return [label for label in view.shown if label in chosen]
+
+
+def left_out(view: View, shown: list[str]) -> str:
+    """What a figure of the handful leaves out of `view.shown`, as a line for the footer; empty if nothing."""
+    gone = len(view.shown) - len(shown)
+    return f"Of a family of methods only the best on validation text: {gone} more are in the tables.\n" if gone else ""
+
+
+def _soups(view: View) -> set[str]:
+    """The soup with each number of experts that the claims compare, and dense_on_pi."""
+    soups, labels = Soups(view), set()
+    for n in (0, *soups.counts):
+        try:
+            labels.add(soups.label(n))
+        except NotRun:
+            continue
+    return labels
+
+
+def _validation(view: View, label: str) -> float:
+    means = view.seed_means(view.losses(label, part="validation"))
+    return float("inf") if means is None else mean(means)
