@@ -63,8 +63,8 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
             "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate part",
             "beyond q95 (q99): share of passages farther from their nearest centroid than 95 % (99 %) of the generic "
             "training passages",
-            f"flag: outside = more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99 (of generic text 1 "
-            f"%): the text lies outside the pretraining corpus; {MISSING}: the share is not known",
+            f"flag: outside = more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99 (of generic text "
+            f"1 %): the text lies outside the pretraining corpus; {MISSING}: the share is not known",
         ],
     )
 

@@ -69,14 +69,20 @@ class View:
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
     @cached_property
-    def _by_part_and_budget(self) -> dict[tuple[str, int], pd.DataFrame]:
-        return dict(list(self.all.groupby(["part", "budget_tokens"])))
+    def _found(self) -> dict[tuple, pd.DataFrame]:
+        """What `cells` has returned: the tables ask for the same cells a thousand times."""
+        return {}
 
     def cells(self, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.DataFrame:
         """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
         method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
         h) for specialists, h_0 for generic text."""
-        rows = self._by_part_and_budget.get((part, budget), self.all[:0])
+        if (key := (h_source, part, budget)) not in self._found:
+            self._found[key] = self._find(*key)
+        return self._found[key]
+
+    def _find(self, h_source: str | None, part: str, budget: int) -> pd.DataFrame:
+        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == budget)]
         generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
             keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
