@@ -248,13 +248,18 @@ def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -
     mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker,
                      lambda: cells.validation_loss(cfg, method, corpus))
-    values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
-    checkpoint.save(folder / "model.safetensors", values, state)
+    save_parameters(method, folder, state)
     write_text(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
     write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
     for path in folder.glob("checkpoint-*.safetensors"):
         path.unlink()
+
+
+def save_parameters(method: Method, folder: Path, state: dict) -> None:
+    """Writes the parameters of a trained method: its tensors whose names end in `.value`."""
+    values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
+    checkpoint.save(folder / "model.safetensors", values, state)
 
 
 def load_parameters(method: Method, folder: Path) -> None:

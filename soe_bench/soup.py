@@ -138,8 +138,9 @@ class SoupOfExperts(Method):
     def cost(self) -> dict[str, int]:
         n, size, draws = self.n_experts, self.flat.size, self.setup.draws
         dense = 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length)
+        products = 3 * n + 2 * draws + 1 if n else 0  # combination, dL/dA, dL/dE; G G^T for each norm; dL/dS
         return {
-            "flops_per_step": dense + 3 * 2 * draws * n * size,  # combination, dL/dA, dL/dE
+            "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
             "state_bytes": (4 + 3 * n + 2 * draws) * size * self.shared.value.element_size(),
