@@ -5,7 +5,10 @@ RESULTS ?= results
 EXTRAS ?= dev
 RUN = $(VENV)/bin/python
 
-.PHONY: help setup demo check-install test plots check-plots
+# mergekit and what it imports beyond constraints.txt. Its pins clash with ours, hence its own folder and --no-deps.
+PEER = mergekit==0.1.4 immutables==0.21 accelerate==1.15.0 peft==0.21.2 pydantic==2.10.6 pydantic_core==2.27.2
+
+.PHONY: help setup demo check-install test test-peer plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +30,10 @@ check-install: demo ## the demo against its expected values: says pass or fail
 test: setup ## lint and tests
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest
+
+test-peer: setup ## the merges against mergekit, tensor by tensor
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/peer $(PEER)
+	PYTHONPATH=$(VENV)/peer $(RUN) -m pytest -m peer
 
 plots: setup ## every table and figure from the committed results alone
 	$(RUN) -m soe_bench.report $(RESULTS)

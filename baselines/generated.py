@@ -73,9 +73,7 @@ class Generated(Method):
         (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])
-        scale = optimizer.clip_scale(
-            self.shared.gradient_squared_norm(one, grad) + self.omega.gradient_squared_norm(one[:1], omega_grad)
-        )
+        scale = optimizer.clip_scale(grad.sum(0).square().sum() + omega_grad.square().sum())
         self.shared.adamw_(one, grad * scale, step, rate, optimizer)
         self.omega.adamw_(one[:1], omega_grad * scale, step, rate * self.network_rate, optimizer)
         return loss

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import GENERIC
 from soe_bench.errors import UserError
-from soe_bench.evaluate import document_losses, summarize
+from soe_bench.evaluate import check_vocabulary, document_losses, summarize
 from soe_bench.finetune import fine_tune
 from soe_bench.method import Method, with_parameters
 from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
@@ -73,7 +73,8 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
 
 
 def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> tuple[nn.Module, dict]:
-    """The model that a cell is about, and the fields of its record that say what delivering it took."""
+    """The model that a cell is about, and the fields of its record that say what delivering it took. Raises UserError
+    for a model over another vocabulary than the corpus's."""
     validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
     start, trained, flops = time.perf_counter(), 0, 0
     with FlopCounterMode(display=False) as counter:
@@ -82,8 +83,10 @@ def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> t
         tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens)
         tuned = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
         model, trained, flops = tuned.model, tuned.tokens, tuned.flops
+    seconds = round(time.perf_counter() - start, 4)
+    check_vocabulary(model, cfg.data.vocab_size)
     return model, {"specialist_tokens": trained, "specialist_flops": counter.get_total_flops() + flops,
-                   "specialist_seconds": round(time.perf_counter() - start, 4)}
+                   "specialist_seconds": seconds}
 
 
 def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np.ndarray]) -> nn.Module:

@@ -89,8 +89,13 @@ def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
 
 def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
     """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
-    new = pd.concat([pd.read_csv(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
+    new = _stack([pd.read_csv(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
     if path.exists():
         old = pd.read_csv(path)
-        new = pd.concat([old[~old[owner].isin(new[owner])], new]) if len(old) else new
+        new = _stack([old[~old[owner].isin(new[owner])], new])
     write_text(path, new.sort_values(order).to_csv(index=False, float_format="%.6g"))
+
+
+def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables. An empty one (of a run that takes no step) would turn the columns into objects."""
+    return pd.concat([table for table in tables if len(table)] or tables[:1])

@@ -23,12 +23,17 @@ def make(node: DictConfig) -> Any:
         raise cause if isinstance(cause, UserError) else UserError(" ".join(str(error).split())) from error
 
 
-def with_method(cfg: DictConfig, name: str) -> DictConfig:
-    """A copy of a run's configuration with another method, as conf/method has it, all else equal."""
+def method_node(name: str) -> DictConfig:
+    """conf/method/<name>.yaml. Raises UserError if there is none."""
     path = CONF / "method" / f"{name}.yaml"
     if not path.exists():
         raise UserError(f"there is no method {name!r} (no {path.name} in conf/method)")
+    return OmegaConf.load(path)
+
+
+def with_method(cfg: DictConfig, name: str) -> DictConfig:
+    """A copy of a run's configuration with another method, as conf/method has it, all else equal."""
     other = cfg.copy()
     with open_dict(other):
-        other.method = OmegaConf.load(path)
+        other.method = method_node(name)
     return other

@@ -34,6 +34,17 @@ def windows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.nd
 
 
 @torch.no_grad()
+def check_vocabulary(model: nn.Module, size: int) -> None:
+    """Raises UserError unless the model maps tokens (B, T) to logits (B, T, size): a loss over another vocabulary is
+    another measure."""
+    tokens = torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device)
+    shape = tuple(model(tokens).shape)
+    if shape != (1, 2, size):
+        raise UserError(f"the specialist's logits on tokens (1, 2) have shape {shape}, not (1, 2, {size}): it must "
+                        f"predict over the {size} tokens of the corpus, as every method does")
+
+
+@torch.no_grad()
 def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (D,) and number of predicted tokens (D,) of each document (arrays of token ids)."""
     device = next(model.parameters()).device

@@ -12,7 +12,7 @@ from torch import nn
 from soe_bench.evaluate import document_losses
 from soe_bench.flat import Flat
 from soe_bench.method import forward_flops, gradient, with_parameters
-from soe_bench.optim import Bank, Optimizer
+from soe_bench.optim import Bank, Optimizer, squared_norm
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
             rows = torch.from_numpy(windows[order[step * batch : (step + 1) * batch]]).to(device)
             _, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
             one = torch.ones_like(grad[:, :1])
-            grad *= optimizer.clip_scale(theta.gradient_squared_norm(one, grad))
+            grad *= optimizer.clip_scale(squared_norm(one, grad @ grad.T))
             theta.adamw_(one, grad, step + 1, rate * optimizer.schedule(step, steps), optimizer)
             trained += batch * cfg.train.length
             if step + 1 not in evaluate_at:

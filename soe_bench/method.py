@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.flat import Flat, forward_at
 from soe_bench.mixture import check_weights
-from soe_bench.optim import Bank, Optimizer
+from soe_bench.optim import Bank, Optimizer, squared_norm
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Dense(Method):
         model = self.models.row(row)
         loss, grad = gradient(self.setup.base, self.flat, model.value, tokens.flatten(0, 1)[None], self.setup.precision)
         one = torch.ones_like(grad[:, :1])
-        grad *= optimizer.clip_scale(model.gradient_squared_norm(one, grad))
+        grad *= optimizer.clip_scale(squared_norm(one, grad @ grad.T))
         model.adamw_(one, grad, turn + 1, rate, optimizer)
         return loss
 

@@ -52,6 +52,11 @@ class Optimizer:
         return min(1.0, self.clip / (norm + 1e-6))
 
 
+def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:
+    """||A^T G||_F^2 = sum((A A^T) * (G G^T)) for A (R, n) and the Gram matrix G G^T (R, R)."""
+    return ((coefficients @ coefficients.T) * gram).sum()
+
+
 class Bank:
     """n rows of P parameters with their AdamW moments, updated in one pass from the rank-R gradient A^T G."""
 
@@ -70,10 +75,6 @@ class Bank:
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The parameters and moments under their names in a checkpoint."""
         return {f"{prefix}.{name}": getattr(self, name) for name in ("value", "exp_avg", "exp_avg_sq")}
-
-    def gradient_squared_norm(self, coefficients: Tensor, gradients: Tensor) -> Tensor:
-        """||A^T G||_F^2 = sum((A A^T) * (G G^T)): R x R matrices only."""
-        return ((coefficients @ coefficients.T) * (gradients @ gradients.T)).sum()
 
     def adamw_(self, coefficients: Tensor, gradients: Tensor, step: int, rate: float, optimizer: Optimizer) -> None:
         """One AdamW update (step counts from 1) with the gradient A^T G of A (R, n) and G (R, P)."""

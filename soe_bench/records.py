@@ -35,13 +35,24 @@ WHOLE = (
     "seed_mix",
     "training_tokens",
     "parameters",
-    "specialist_tokens",
     "stored_parameters",
     "deployed_parameters",
     "peak_memory_bytes",
 )
-NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops", "specialist_flops", "specialist_seconds", "seconds")
-NULLABLE = ("estimator", "n_documents", "document_draw", "pi", "draws_per_step", "commit", "dirty", "trained_for")
+NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops", "seconds")
+NULLABLE = (
+    "estimator",
+    "n_documents",
+    "document_draw",
+    "pi",
+    "draws_per_step",
+    "commit",
+    "dirty",
+    "trained_for",
+    "specialist_tokens",
+    "specialist_flops",
+    "specialist_seconds",
+)
 
 
 def read_records(path: Path) -> list[dict]:

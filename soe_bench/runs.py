@@ -26,6 +26,7 @@ from soe_bench.config import make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
+from soe_bench.flat import Flat
 from soe_bench.method import Method, Setup
 from soe_bench.mixture import Mixture
 from soe_bench.optim import Optimizer
@@ -247,13 +248,18 @@ def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -
     mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker,
                      lambda: cells.validation_loss(cfg, method, corpus))
-    values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
-    checkpoint.save(folder / "model.safetensors", values, state)
+    save_parameters(method, folder, state)
     write_text(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
     write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
     for path in folder.glob("checkpoint-*.safetensors"):
         path.unlink()
+
+
+def save_parameters(method: Method, folder: Path, state: dict) -> None:
+    """Writes the parameters of a trained method: its tensors whose names end in `.value`."""
+    values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
+    checkpoint.save(folder / "model.safetensors", values, state)
 
 
 def load_parameters(method: Method, folder: Path) -> None:
@@ -273,7 +279,7 @@ def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress
     return {
         "schema": SCHEMA, "run_id": run.hash[:16], "method": method.label, "n_experts": method.n_experts,
         "recipe": run.recipe[:16], "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
-        "parameters": cost["deployed_parameters"], "pi": method.pi, "draws_per_step": cfg.train.draws,
+        "parameters": Flat(method.setup.base).size, "pi": method.pi, "draws_per_step": cfg.train.draws,
         "parent": run.parent.hash[:16] if run.parent else None,
         "seed_data": cfg.seeds.data, "seed_init": cfg.seeds.init, "seed_mix": cfg.seeds.mix,
         "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,

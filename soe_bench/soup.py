@@ -26,7 +26,7 @@ from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
 from soe_bench.method import Method, Setup, forward_flops, gradient
 from soe_bench.mixture import MetaDistribution
-from soe_bench.optim import Bank
+from soe_bench.optim import Bank, squared_norm
 
 
 class Router(nn.Module):
@@ -117,10 +117,9 @@ class SoupOfExperts(Method):
         self.omega.value.requires_grad_(False)
 
         one = torch.ones_like(grad[:, :1])
-        scale = optimizer.clip_scale(
-            self.shared.gradient_squared_norm(one, grad) + self.experts.gradient_squared_norm(a, grad)
-            + self.omega.gradient_squared_norm(one[:1], omega_grad)
-        )
+        gram = grad @ grad.T
+        squares = squared_norm(one, gram) + squared_norm(a, gram) + omega_grad.square().sum()
+        scale = optimizer.clip_scale(squares)
         grad *= scale
         self.shared.adamw_(one, grad, step, rate, optimizer)
         self.experts.adamw_(a, grad, step, rate * self.expert_rate, optimizer)
@@ -138,8 +137,9 @@ class SoupOfExperts(Method):
     def cost(self) -> dict[str, int]:
         n, size, draws = self.n_experts, self.flat.size, self.setup.draws
         dense = 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length)
+        products = 3 * n + draws + 1 if n else 0  # combination, dL/dA, dL/dE; G G^T; dL/dS
         return {
-            "flops_per_step": dense + 3 * 2 * draws * n * size,  # combination, dL/dA, dL/dE
+            "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
             "state_bytes": (4 + 3 * n + 2 * draws) * size * self.shared.value.element_size(),

@@ -82,7 +82,7 @@ def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]
     """
     start = (1 - TUNING_START) * h + TUNING_START * method.setup.h_0
     scores = method.weights_tensor(start).log().requires_grad_()
-    _minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
+    minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
     return scores.detach().double().softmax(0).cpu().numpy()
 
 
@@ -95,13 +95,14 @@ def tuned_coefficients(method: Method, h: np.ndarray, documents: Sequence[np.nda
     def logits(tokens: Tensor) -> Tensor:
         return forward_at(method.setup.base, method.flat, method.instantiate(alpha[None]), tokens[None])[0]
 
-    _minimise(alpha, logits, method, documents, **TUNED_COEFFICIENTS)
+    minimise(alpha, logits, method, documents, **TUNED_COEFFICIENTS)
     return alpha.detach()
 
 
-def _minimise(parameter: Tensor, logits: Callable[[Tensor], Tensor], method: Method, documents: Sequence[np.ndarray],
-              steps: int, rate: float) -> None:
-    """Adam on the mean loss of the documents' windows, some at a time in an order drawn once."""
+def minimise(parameter: Tensor, logits: Callable[[Tensor], Tensor], method: Method, documents: Sequence[np.ndarray],
+             steps: int, rate: float) -> None:
+    """Adam on the mean loss of the documents' (token ids) windows, some at a time in an order drawn once; `logits` maps
+    tokens (B, T) to (B, T, V), differentiable in `parameter`, which is changed in place."""
     inputs, targets, _ = (torch.from_numpy(x).to(parameter.device) for x in windows(documents, method.setup.length))
     rng, adam = np.random.default_rng(0), torch.optim.Adam([parameter], lr=rate)
     order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])

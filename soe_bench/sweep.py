@@ -25,6 +25,7 @@ from soe_bench.collect import check_results, collect, collect_trials
 from soe_bench.config import CONF, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
+from soe_bench.evaluate import check_vocabulary
 from soe_bench.records import read_records
 from soe_bench.report import build as report
 from soe_bench.report.load import load_results
@@ -195,12 +196,15 @@ def state_bytes(run: Run) -> int:
 
 
 def step_seconds(run: Run) -> float:
-    """Seconds of one training step, measured on random tokens after one step of warm-up."""
+    """Seconds of one training step, measured on random tokens after one step of warm-up. Raises UserError if the
+    method's specialists predict over another vocabulary than the corpus's."""
     cfg = run.cfg
     prepare_process(cfg)
     method = build(run, None)
     shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
     tokens = torch.randint(cfg.data.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(cfg.device)
+    h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None
+    check_vocabulary(method.specialist(h, [tokens[0, 0].cpu().numpy()]), cfg.data.vocab_size)
     weights = method.domain_weights(np.random.default_rng(0), 1)
     for step in range(1 + TIMED_STEPS):
         if step == 1:

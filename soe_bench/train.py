@@ -115,7 +115,7 @@ def train(
     t, optimizer, steps = cfg.train, method.setup.optimizer, total_steps(cfg, method)
     every = max(1, steps // ROWS)
     validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
-    device = next(iter(method.tensors().values())).device
+    device = next(method.setup.base.parameters()).device
     progress = resume(method, mixture, folder)
     before = progress.seconds
     curve = Curve(folder / "metrics.jsonl", name, progress, steps, tracker)

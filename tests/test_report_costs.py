@@ -94,3 +94,10 @@ def test_break_even_is_what_counting_up_finds(once, each, other_once, other_each
     if cheaper:
         expected = str(cheaper[0]) if cheaper[-1] == most else f"up to {cheaper[-1]}"
     assert break_even(once, each, other_once, other_each) == expected
+
+
+def test_what_was_not_measured_is_missing_and_not_nothing(tmp_path):
+    rows = run("generic", 0, 0, {"a": 3.0}, "none")
+    rows += run("soup", 4, 0, {"a": 2.9}, "estimate", specialist_flops=None, specialist_tokens=None)
+    costs = rows_of(tmp_path, rows)
+    assert costs["soup n=4"]["FLOPs each"] == "missing" != costs["generic"]["FLOPs each"]

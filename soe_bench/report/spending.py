@@ -8,13 +8,14 @@ from soe_bench.report.view import GENERIC_TEXT, View
 
 def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
     """One row a seed: `tokens_once`, `flops_once` (what serves all specialists), `tokens_each`, `flops_each`,
-    `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no rows without a record.
+    `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row without a record
+    whose costs were measured.
 
     A training that makes a model for each of its `trained_for` specialists costs nothing once, and each of them its
     share.
     """
     rows = view.cells(budget=budget)
-    rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
+    rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT) & rows.specialist_flops.notna()]
     serves_all, share = rows.trained_for.isna(), (1 / rows.trained_for.astype(float)).fillna(0)
     table = pd.DataFrame(
         {

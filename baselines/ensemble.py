@@ -1,0 +1,53 @@
+"""Ensemble: the output probabilities of the experts, mixed by their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines.merging import PostHoc
+from soe_bench.flat import forward_at
+from soe_bench.method import with_parameters
+
+
+def mixed(log_probabilities: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """log sum_i w_i p_i of log p_i (..., V) and weights (m,)."""
+    weights = weights.log()[(...,) + (None,) * log_probabilities[0].dim()]
+    return torch.logsumexp(torch.stack(list(log_probabilities)) + weights, dim=0)
+
+
+class MixtureOfOutputs(nn.Module):
+    """Several models run side by side: tokens (B, T) -> the logarithm (B, T, V) of their mixed probabilities."""
+
+    def __init__(self, models: Sequence[nn.Module], weights: Tensor) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.register_buffer("weights", weights)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return mixed([model(tokens).log_softmax(-1) for model in self.models], self.weights)
+
+
+class Ensemble(PostHoc):
+    """c-BTM's ensemble (Gururangan et al., https://arxiv.org/abs/2303.14177) with one weight an expert for the whole
+    specialist, in place of one for each context. Every expert with a weight runs: it is not one model of P parameters.
+    """
+
+    deployable = False
+
+    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
+        weights = self.expert_weights(None if h is None else self.weights_tensor(h))
+        active = weights.nonzero()[:, 0]
+        models = [with_parameters(self.setup.base, self.flat, self.models[i]) for i in active]
+        return MixtureOfOutputs(models, weights[active])
+
+    def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
+        """The logarithm of the mixed probabilities: logits whose softmax is the mixture."""
+        logits = [forward_at(self.setup.base, self.flat, model[None], tokens[None])[0] for model in self.models]
+        return mixed([each.log_softmax(-1) for each in logits], self.expert_weights(h))
+
+    def cost(self) -> dict[str, int]:
+        return super().cost() | {"deployed_parameters": self.count * self.flat.size}  # at most: without zero weights

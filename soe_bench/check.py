@@ -1,0 +1,351 @@
+"""python -m soe_bench.check method=NAME [key=value ...]: does a method keep the contract of soe_bench/method.py?
+
+Trains it for a few steps on synthetic text (scale=test) through the project's own pieces, in a folder that is removed
+afterwards, and prints a line for each rule: pass, or FAIL with what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from soe_bench import cells, runs, train
+from soe_bench.config import make
+from soe_bench.data import corpus as corpora
+from soe_bench.data.corpus import Corpus
+from soe_bench.errors import UserError
+from soe_bench.evaluate import check_vocabulary
+from soe_bench.flat import Flat
+from soe_bench.method import Method, gradient
+from soe_bench.mixture import check_weights
+from soe_bench.specialize import domain_weights
+from soe_bench.sweep import job_configs, quoted
+from soe_bench.tracking import Tracker
+
+TOKENS = 16_384  # 16 steps for one model
+COST = ("flops_per_step", "stored_parameters", "deployed_parameters", "state_bytes")
+FLOPS_TOLERANCE = 0.1
+LARGEST_DEPLOYED = 1.05  # times P, and SMALL more
+SMALL = 1_000
+
+
+class Broken(Exception):
+    """A rule that does not hold: what was seen, and what to do."""
+
+
+class Trial:
+    """A method at the smallest size: its run, its corpus, and the trainings that the rules look at. The configuration's
+    home must be a folder of its own: the rule on test text changes the corpus there. A parent is trained first."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg, self.run = cfg, runs.Run.of(cfg)
+        runs.prepare_process(cfg)
+        self.corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        if self.run.parent:
+            runs.execute(self.run.parent.cfg)
+        self.opened: list[str] = []  # where a test part was opened
+        self.tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.length), generator=torch.manual_seed(0))
+
+    def build(self) -> Method:
+        return runs.build(self.run, self.corpus)
+
+    def train(self, name: str, validate: Callable[[], float] = lambda: 0.0) -> Method:
+        """A fresh build, trained from the last checkpoint in the folder `name`."""
+        folder = Path(self.cfg.home) / "check" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        method = self.build()
+        mixture = runs.sampler(self.run, self.corpus, method)
+        with Tracker(self.cfg, name, folder) as tracker:
+            train.train(self.cfg, name, method, mixture, folder, tracker, validate)
+        return method
+
+    @cached_property
+    def steps(self) -> int:
+        return train.total_steps(self.cfg, self.build())
+
+    @cached_property
+    def trained(self) -> Method:
+        """The method after an uninterrupted training."""
+        return self.train("whole")
+
+    def specialists(self, method: Method) -> Iterator[tuple[str, nn.Module]]:
+        """The models that an evaluation on validation text asks for."""
+        for cell in cells.cells(self.cfg, method, self.corpus):
+            yield cell.specialist, cells.specialist(self.cfg, method, self.corpus, cell)[0]
+
+    @torch.no_grad()
+    def logits(self, method: Method) -> Tensor:
+        """(specialists, B, T, V) on the same random tokens."""
+        return torch.stack([model(self.tokens) for _, model in self.specialists(method)])
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Inside, `opened` notes who reads the rows or documents of a test part."""
+        rows = Corpus.rows
+
+        def guarded(corpus: Corpus, specialist: str, part: str) -> object:
+            if part == "test":
+                outside = [frame for frame in traceback.extract_stack()[:-1] if frame.filename != corpora.__file__]
+                self.opened.append(f"the test part of {specialist!r} ({_place(outside[-1])})")
+            return rows(corpus, specialist, part)
+
+        Corpus.rows = guarded
+        try:
+            yield
+        finally:
+            Corpus.rows = rows
+
+
+def builds(trial: Trial) -> None:
+    """With the corpus, and without one on the meta device, which is how the plan learns what memory a run needs."""
+    costs = trial.build().cost(), runs.build(trial.run, None, device="meta").cost()
+    for entry in COST:
+        for cost in costs:
+            if not isinstance(cost.get(entry), int) or cost[entry] < 0:
+                raise Broken(f"cost() has {cost.get(entry)!r} for {entry}: give {', '.join(COST)}, each a whole number")
+
+
+def weights(trial: Trial) -> None:
+    """(R, k) rows on the simplex; the same for the same (rng, step), whatever was asked before."""
+    shape = trial.cfg.train.draws, trial.corpus.k
+    asked = _weights(trial.build())
+    for step, rows in asked.items():
+        if rows.shape != shape:
+            raise Broken(f"domain_weights gives shape {rows.shape} at step {step}: give (R, k) = {shape}")
+        for row in rows:
+            check_weights(row, trial.corpus.k)
+    backwards = _weights(trial.build(), reverse=True)
+    if wrong := [step for step in asked if not np.array_equal(asked[step], backwards[step])]:
+        raise Broken(f"domain_weights at step {wrong[0]} depends on more than rng and step: draw from rng alone "
+                     "and keep no state, or a resumed run differs")
+
+
+def _weights(method: Method, reverse: bool = False) -> dict[int, np.ndarray]:
+    """The domain weights of the first steps, each from a generator of its own."""
+    steps = range(1, 2 * method.streams + 2)
+    order = reversed(steps) if reverse else steps
+    return {step: method.domain_weights(np.random.default_rng([0, step]), step) for step in order}
+
+
+def trains(trial: Trial) -> None:
+    """Losses and tensors stay finite, and parameters change. A method that takes no step (a merge) has a parent."""
+    start, method = trial.build().tensors(), trial.trained
+    tensors = method.tensors()
+    values = [name for name in tensors if name.endswith(".value")]
+    if not values:
+        raise Broken("tensors() has no name that ends in .value: a trained run keeps these alone")
+    if wrong := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise Broken(f"{wrong[0]} is not finite after {trial.steps} steps: update must raise FloatingPointError")
+    curve = (Path(trial.cfg.home) / "check" / "whole" / "metrics.jsonl").read_text().splitlines()
+    if not all(math.isfinite(json.loads(row)["train_loss"]) for row in curve):
+        raise Broken("update returned a loss that is not finite: raise FloatingPointError, with nothing changed")
+    if trial.steps and all(torch.equal(start[name], tensors[name]) for name in values):
+        raise Broken(f"no parameter of tensors() changed in {trial.steps} steps: list what update changes")
+
+
+def flops(trial: Trial) -> None:
+    """flops_per_step against the FLOPs of the matrix products in a training (elementwise work does not count)."""
+    with FlopCounterMode(display=False) as counter:  # it takes some products apart: not the same bits as `trained`
+        method = trial.train("counted")
+    claimed, steps, counted = method.cost()["flops_per_step"], trial.steps, counter.get_total_flops()
+    if steps and abs(claimed * steps / counted - 1) > FLOPS_TOLERANCE:
+        raise Broken(f"cost()['flops_per_step'] is {claimed:,}, a step took {counted // steps:,}: count all matrix "
+                     "products of update")
+
+
+def specialist(trial: Trial) -> None:
+    """specialist(h) maps tokens (B, T) to finite logits (B, T, vocabulary) for each specialist."""
+    for name, model in trial.specialists(trial.trained):
+        check_vocabulary(model, trial.cfg.data.vocab_size)
+        with torch.no_grad():
+            logits = model(trial.tokens)
+        if logits.shape[:-1] != trial.tokens.shape or not torch.isfinite(logits).all():
+            raise Broken(f"the specialist for {name} gives logits {tuple(logits.shape)} on tokens "
+                         f"{tuple(trial.tokens.shape)}: give one finite row a token")
+
+
+def parameters(trial: Trial) -> None:
+    """stored_parameters is what the specialists depend on, deployed_parameters what one holds; `deployable` means one
+    model of about P parameters that can be fine-tuned."""
+    method = trial.trained
+    cost, size = method.cost(), sum(parameter.numel() for parameter in method.setup.base.parameters())
+    models = [model for _, model in trial.specialists(method)]
+    held = max(sum(parameter.numel() for parameter in model.parameters()) for model in models)
+    if cost["deployed_parameters"] != held:
+        raise Broken(f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, a specialist holds {held:,}: "
+                     "its module must register every parameter, and cost() count them")
+    stored = sum(tensor.numel() for name, tensor in method.tensors().items()
+                 if name.endswith(".value") and _matters(trial, method, tensor))
+    if cost["stored_parameters"] != stored:
+        raise Broken(f"cost()['stored_parameters'] is {cost['stored_parameters']:,}, the tensors that the specialists "
+                     f"depend on hold {stored:,}: count these")
+    if not method.deployable:
+        return
+    if held > LARGEST_DEPLOYED * size + SMALL:
+        raise Broken(f"a specialist holds {held:,} parameters, the base model {size:,}: set deployable = False")
+    flat, tokens = Flat(models[0]), torch.cat([trial.tokens, trial.tokens[:, :1]], 1)
+    _, slope = gradient(models[0], flat, flat.flatten(models[0])[None], tokens[None], trial.cfg.train.precision)
+    if not slope.any():
+        raise Broken("no gradient reaches the specialist's parameters: it cannot be fine-tuned, so deployable = False")
+
+
+def _matters(trial: Trial, method: Method, tensor: Tensor) -> bool:
+    """Whether the specialists' logits change with the tensor, which is left as it was."""
+    before, kept = trial.logits(method), tensor.clone()
+    tensor.add_(0.1)
+    after = trial.logits(method)
+    tensor.copy_(kept)
+    return not torch.equal(before, after)
+
+
+def logits(trial: Trial) -> None:
+    """logits(h, tokens) is the specialist at h, with a gradient in h, for a method that is evaluated at a tuned h."""
+    method = trial.trained
+    if not method.takes_h or "tuned" not in method.controls:
+        return
+    weights = domain_weights(trial.corpus, trial.corpus.specialists[0], "estimate")
+    h = method.weights_tensor(weights).requires_grad_()
+    logits = method.logits(h, trial.tokens)
+    if not torch.allclose(logits, method.specialist(weights)(trial.tokens), rtol=1e-4, atol=1e-4):
+        raise Broken("logits(h, tokens) and specialist(h)(tokens) differ: they must be one model")
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), trial.tokens[:, 1:].flatten())
+    slope = torch.autograd.grad(loss, h, allow_unused=True)[0] if loss.requires_grad else None
+    if slope is None or not torch.isfinite(slope).all() or not slope.any():
+        raise Broken("logits(h, tokens) has no finite gradient in h: make it differentiable, or leave `tuned` out of "
+                     "controls")
+
+
+def deterministic(trial: Trial) -> None:
+    """Two trainings from the same seeds end with the same bits, and training changes no later domain weights."""
+    drawn = [list(_weights(method).values()) for method in (trial.build(), trial.trained)]
+    if not np.array_equal(*drawn):
+        raise Broken("domain_weights differ before and after training: they must depend on rng and step alone")
+    if name := _differing(trial.trained, trial.train("again")):
+        raise Broken(f"two trainings from the same seeds differ in {name}: draw from setup.seed and (rng, step) alone, "
+                     "never from a global generator")
+
+
+def resumes(trial: Trial) -> None:
+    """A training that was stopped half way goes on from its checkpoint, in a fresh build, to the same bits."""
+
+    def stop() -> float:
+        train.STOP.set()
+        return 0.0
+
+    try:
+        trial.train("stopped", validate=stop)
+    except train.Interrupted:
+        pass
+    finally:
+        train.STOP.clear()
+    if name := _differing(trial.trained, trial.train("stopped")):
+        raise Broken(f"a training that was stopped and resumed differs in {name}: tensors() must list all that update "
+                     "changes, optimizer moments too")
+
+
+def saves(trial: Trial) -> None:
+    """The parameters that a trained run keeps, loaded into a fresh build, give the same specialists."""
+    method, loaded, folder = trial.trained, trial.build(), Path(trial.cfg.home) / "check"
+    runs.save_parameters(method, folder, {})
+    runs.load_parameters(loaded, folder)
+    if not torch.equal(trial.logits(method), trial.logits(loaded)):
+        raise Broken("saved and loaded, the specialists differ: name every parameter of tensors() NAME.value (these "
+                     "are kept), and read nothing else that training changes")
+
+
+def no_test_text(trial: Trial) -> None:
+    """No test part is opened in building, training and delivering, and other test text changes nothing."""
+    if trial.opened:
+        raise Broken(f"the method opened {trial.opened[0]}: choose and tune on validation text")
+    expected = trial.logits(trial.trained)
+    _replace_test_text(trial.corpus)
+    trial.corpus = corpora.load(trial.corpus.path)
+    other = trial.train("other")
+    if (name := _differing(trial.trained, other)) or not torch.equal(expected, trial.logits(other)):
+        raise Broken(f"with another test text {name or 'a specialist'} comes out different: use no text of a test part")
+
+
+def _replace_test_text(corpus: Corpus) -> None:
+    tokens = np.load(corpus.path / "tokens.npy")
+    for row in corpus.passages[corpus.passages.part == "test"].itertuples():
+        text = slice(row.start + 1, row.start + row.tokens)
+        tokens[text] = 1 + tokens[text] % (corpus.vocab_size - 1)  # the next token of the vocabulary
+    np.save(corpus.path / "other.npy", tokens)
+    os.replace(corpus.path / "other.npy", corpus.path / "tokens.npy")
+
+
+def _differing(one: Method, other: Method) -> str | None:
+    """The name of the first tensor in which two methods differ."""
+    others = other.tensors()
+    return next((name for name, tensor in one.tensors().items() if not torch.equal(tensor, others[name])), None)
+
+
+# In this order; what fails among the essential ones makes the later rules meaningless.
+RULES = (builds, weights, trains, flops, specialist, parameters, logits, deterministic, resumes, saves, no_test_text)
+ESSENTIAL = (builds, weights, trains, specialist, deterministic)
+
+
+def conformance(cfg: DictConfig) -> Iterator[tuple[str, str | None]]:
+    """Each rule's name and None, or what is wrong and what to do. Raises UserError for a configuration that is refused.
+    """
+    trial = Trial(cfg)
+    with trial.guard():
+        for rule in RULES:
+            try:
+                rule(trial)
+                wrong = None
+            except (Broken, UserError) as error:
+                wrong = str(error)
+            except Exception as error:  # of the method: the place in its file tells more than a name
+                wrong = f"{type(error).__name__}: {error} ({_place(traceback.extract_tb(error.__traceback__)[-1])})"
+            yield rule.__name__, wrong
+            if wrong and rule in ESSENTIAL:
+                return
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: the method keeps every rule; 1: it does not; 2: bad input."""
+    own = [quoted(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        with tempfile.TemporaryDirectory(prefix="soe_bench_check_") as folder:
+            fixed = ["evaluate.parts=[validation]", "threads=1", "wandb.mode=disabled", "train.validations=2"]
+            paths = [quoted(f"home={folder}"), quoted(f"results_dir={folder}/results")]
+            cfgs, _ = job_configs(["scale=test", f"train.tokens={TOKENS}", *own, *fixed, *paths])
+            if len(cfgs) > 1 or (cfgs[0].scale_name, cfgs[0].data.name) != ("test", "synthetic"):
+                raise UserError("one method at a time, at scale=test: give method=NAME and settings of the method")
+            rules = []
+            for name, wrong in conformance(cfgs[0]):
+                print(f"FAIL  {name}: {wrong}" if wrong else f"pass  {name}", flush=True)
+                rules.append(wrong)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if missing := [rule.__name__ for rule in RULES[len(rules):]]:
+        print(f"not checked before that is mended: {', '.join(missing)}")
+    broken = sum(map(bool, rules))
+    verdict = f"breaks {broken} of the rules" if broken else "keeps the contract"
+    print(f"{make(cfgs[0].method).label} {verdict} (soe_bench/method.py)")
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
