@@ -77,6 +77,13 @@ def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
     return len(rows)
 
 
+def collect_distances(tables: list[pd.DataFrame], results_dir: Path) -> None:
+    """Upserts the rows of distances.csv of the runs in `tables` (closeness.py)."""
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(results_dir / ".lock"):
+        _upsert(results_dir / "distances.csv", tables, "run_id", ["run_id", "one", "other"])
+
+
 def _key(record: dict) -> tuple[str, ...]:
     return tuple(json.dumps(record[field]) for field in KEY)
 

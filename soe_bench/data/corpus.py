@@ -105,6 +105,10 @@ class Corpus:
             for row in spans.itertuples()
         ]
 
+    def tokens(self, rows: pd.DataFrame) -> list[np.ndarray]:
+        """The uint16 tokens of each of these rows of `passages`, with the EOS before them (memory-mapped)."""
+        return [self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()]
+
     def texts(self, rows: pd.DataFrame) -> list[str]:
         """The text of each of these rows of `passages`, decoded from the stored tokens."""
         spans = list(zip(rows.start.tolist(), rows.tokens.tolist(), strict=True))
@@ -117,8 +121,7 @@ class Corpus:
         rows = self.passages[(self.passages.specialist == specialist) & (self.passages.part == "train")]
         if specialist == GENERIC or rows.tokens.sum() < budget:
             return None
-        pieces = [self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()]
-        return np.concatenate(pieces)[:budget]
+        return np.concatenate(self.tokens(rows))[:budget]
 
     def estimate_rows(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
         """The passages that domain weights are estimated from: of the estimate part, at most 8 of a document.
@@ -130,10 +133,7 @@ class Corpus:
     def estimate_documents(self, specialist: str, n_documents: int, seed: int) -> list[np.ndarray]:
         """The uint16 tokens of those passages, each preceded by EOS, joined by document."""
         groups = self.estimate_rows(specialist, n_documents, seed).groupby(["source", "path"], sort=False)
-        return [
-            np.concatenate([self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()])
-            for _, rows in groups
-        ]
+        return [np.concatenate(self.tokens(rows)) for _, rows in groups]
 
     def histogram(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
         """(k,) float64 domain weights h, sums to 1: tokens of `estimate_rows` by nearest centroid (Algorithm 3)."""

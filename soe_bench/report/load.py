@@ -66,8 +66,8 @@ CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
         distance="number",
         cosine="number",
         cosine_of_updates="number?",
-        barrier="number",
-        merge_gap="number",
+        barrier="number?",
+        merge_gap="number?",
     ),
     "deviations": dict(setting="text", ours="text", paper="text", status="text", where="text", note="text"),
 }

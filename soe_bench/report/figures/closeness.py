@@ -16,8 +16,9 @@ LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond
 
 
 def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
-    """None without distances."""
-    if distances is None:
+    """The pairs whose line was evaluated; None if there are none."""
+    distances = None if distances is None else distances.dropna(subset=["merge_gap", "barrier"])
+    if distances is None or distances.empty:
         return None
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].sort_values(columns, ignore_index=True)

@@ -1,0 +1,182 @@
+"""python -m soe_bench.closeness [--pairs N] method=NAME [key=value ...]: how close the models of trained runs are (C3).
+
+For the domain experts of a run (from a common parent, or from separate initialisations), or the specialists of a soup:
+distance and cosines of each pair of parameter vectors, and for some pairs the loss along the line between the two, on
+held-out text of both. Writes results_dir/distances.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines.domain_experts import DomainExperts, SeparateExperts
+from soe_bench.collect import check_results, collect_distances
+from soe_bench.data import corpus as corpora
+from soe_bench.data.corpus import Corpus
+from soe_bench.data.parts import GENERIC, spread
+from soe_bench.errors import UserError
+from soe_bench.evaluate import document_losses
+from soe_bench.method import Method, with_parameters
+from soe_bench.runs import Run, build, load_parameters, prepare_process
+from soe_bench.specialize import domain_weights
+from soe_bench.sweep import job_configs, quoted
+
+PAIRS = 24  # pairs with losses: every model with its nearest, and some others
+POINTS = 11  # on the line between two models, the ends included
+PASSAGES = 8  # of each model's own text: about 4,000 tokens
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a run that are compared: parameters `theta` (m, P); `origin` (P,), what all of them started from,
+    if anything; `texts`, held-out passages (token ids) of each one's own domains; `places` (m, d), where its domains
+    lie among the centroids."""
+
+    family: str
+    names: list[str]
+    theta: Tensor
+    origin: Tensor | None
+    texts: list[list[np.ndarray]]
+    places: np.ndarray
+
+
+def models_of(method: Method, corpus: Corpus) -> Models:
+    """The models of a trained method. Raises UserError for one that has neither domain experts nor experts of a soup.
+
+    The own text of a group of domains is generic validation text of these domains, empty where there is none; that of a
+    soup's specialist its validation part. What a soup's specialists start from are its shared parameters.
+    """
+    if isinstance(method, DomainExperts):
+        rows = corpus.rows(GENERIC, "validation")
+        texts = [_passages(corpus, rows[rows.domain.isin(np.flatnonzero(weights))]) for weights in method.weights]
+        names = [f"group{group:02d}" for group in range(len(method.weights))]
+        separate = isinstance(method, SeparateExperts)
+        family, origin = ("separate", None) if separate else ("common_parent", method.common[0])
+        return Models(family, names, method.models.value, origin, texts, method.weights @ corpus.centroids)
+    if method.n_experts:
+        h = np.stack([domain_weights(corpus, name, "estimate") for name in corpus.specialists])
+        texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
+        with torch.no_grad():
+            theta = method.instantiate(method.coefficients(h))
+        return Models("soup", corpus.specialists, theta, method.theta(None), texts, h @ corpus.centroids)
+    raise UserError(f"{method.label} is one model: give domain_experts, separate_experts or a soup with experts")
+
+
+def _passages(corpus: Corpus, rows: pd.DataFrame) -> list[np.ndarray]:
+    return spread(corpus.tokens(rows), PASSAGES)
+
+
+def geometry(one: Tensor, other: Tensor, origin: Tensor | None) -> dict[str, float | None]:
+    """Of two parameter vectors (P,): `distance`, the norm of their difference over the mean of their norms; `cosine`;
+    `cosine_of_updates`, the cosine of what each has moved from `origin`."""
+    one, other = one.double(), other.double()
+    moved = None
+    if origin is not None:
+        moved = F.cosine_similarity(one - origin, other - origin, dim=0).item()
+    return {"distance": ((one - other).norm() / ((one.norm() + other.norm()) / 2)).item(),
+            "cosine": F.cosine_similarity(one, other, dim=0).item(), "cosine_of_updates": moved}
+
+
+def chosen_pairs(places: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """At most `count` pairs i < j: each model with the one whose domains are nearest, then others in a random order
+    that depends on the number of models alone."""
+    squared = np.square(places[:, None] - places[None]).sum(-1)
+    np.fill_diagonal(squared, np.inf)
+    nearest = dict.fromkeys(tuple(sorted((i, int(j)))) for i, j in enumerate(squared.argmin(1)))
+    every = list(combinations(range(len(places)), 2))
+    others = [every[i] for i in np.random.default_rng(0).permutation(len(every)) if every[i] not in nearest]
+    return [*nearest, *others][:count]
+
+
+def barrier(losses: np.ndarray) -> float:
+    """The highest excess of losses (N,) at equally spaced points over the straight line between the ends."""
+    return float((losses - np.linspace(losses[0], losses[-1], len(losses))).max())
+
+
+def line_losses(method: Method, models: Models, i: int, j: int) -> np.ndarray:
+    """(POINTS, 2) loss in nats/token on the line from model i to model j, on the own text of each."""
+    line = [torch.lerp(models.theta[i], models.theta[j], t) for t in np.linspace(0, 1, POINTS)]
+    return np.array([[loss(method, theta, models.texts[k]) for k in (i, j)] for theta in line])
+
+
+def merging(losses: np.ndarray) -> dict[str, float]:
+    """`barrier` of the mean of both texts' losses (POINTS, 2) along a line, and `merge_gap`: mean loss of its midpoint
+    minus the mean of the two models' losses, each on its own text."""
+    own = (losses[0, 0] + losses[-1, 1]) / 2
+    return {"barrier": barrier(losses.mean(1)), "merge_gap": float(losses[len(losses) // 2].mean() - own)}
+
+
+def loss(method: Method, theta: Tensor, text: list[np.ndarray]) -> float:
+    """Nats/token of the base model with parameters theta (P,)."""
+    nats, tokens = document_losses(with_parameters(method.setup.base, method.flat, theta), text, method.setup.length)
+    return float(nats.sum() / tokens.sum())
+
+
+def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
+    """A row for every pair of models; `barrier` and `merge_gap` for `count` of them, missing for the others and where a
+    model has no text of its own. Says first how much there is to do."""
+    with_losses = [pair for pair in chosen_pairs(models.places, count) if all(models.texts[k] for k in pair)]
+    evaluations = 2 * POINTS * len(with_losses)
+    if evaluations:
+        start = time.perf_counter()
+        loss(method, models.theta[0], models.texts[with_losses[0][0]])
+        seconds = evaluations * (time.perf_counter() - start)
+        print(f"  {evaluations} evaluations for {len(with_losses)} pairs, about {seconds:.0f} s", flush=True)
+    rows = []
+    for i, j in combinations(range(len(models.names)), 2):
+        losses = merging(line_losses(method, models, i, j)) if (i, j) in with_losses else {}
+        rows.append({"family": models.family, "one": models.names[i], "other": models.names[j],
+                     **geometry(models.theta[i], models.theta[j], models.origin),
+                     "barrier": losses.get("barrier"), "merge_gap": losses.get("merge_gap")})
+    return pd.DataFrame(rows)
+
+
+def measure(run: Run, count: int) -> pd.DataFrame:
+    """The rows of distances.csv of a trained run."""
+    prepare_process(run.cfg)
+    corpus = corpora.build_or_load(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
+    method = build(run, corpus)
+    load_parameters(method, run.folder)
+    models = models_of(method, corpus)
+    print(f"{run.name}: {len(models.names)} models ({models.family})")
+    table = closeness(method, models, count)
+    for name, value in (("seed", run.cfg.seeds.data), ("method", method.label), ("run_id", run.hash[:16])):
+        table.insert(0, name, value)
+    return table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: written; 2: bad input."""
+    parser = argparse.ArgumentParser(prog="python -m soe_bench.closeness", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of a run whose line is evaluated (%(default)s)")
+    options, rest = parser.parse_known_args(arguments)
+    overrides = [quoted(argument) for argument in rest]
+    try:
+        runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
+        for run in runs:
+            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+            if not run.trained:
+                raise UserError(f"{run.name} is not trained: python -m soe_bench {shlex.join(rest)}")
+        tables = [measure(run, options.pairs) for run in runs]
+        collect_distances(tables, Path(runs[0].cfg.results_dir))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{sum(map(len, tables))} pairs in {runs[0].cfg.results_dir}/distances.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
