@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
 from baselines.merging import SCALES, trim
 from soe_bench import runs, sweep
+from soe_bench.collect import _upsert
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import Setup
@@ -299,3 +301,13 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
     assert {record["h_source"] for record in own} == {"estimate", "uniform", "shuffled", "h_0", "tuned"}
     assert {record["budget_tokens"] for record in own} == {0, 500}
     assert {record["h_source"] for record in records if record["method"] == "best_expert"} == {"none"}
+
+
+def test_a_run_without_a_curve_leaves_those_of_others_as_they_are(tmp_path):
+    """A whole number among floats is written as it was, too."""
+    path = tmp_path / "curves.csv"
+    rows = pd.DataFrame({"run_id": "a", "step": [1, 2], "tokens_per_second": [54668.0, 0.5]})
+    _upsert(path, [rows, rows[:0]], "run_id", ["run_id", "step"])
+    assert path.read_text().splitlines()[1:] == ["a,1,54668", "a,2,0.5"]
+    _upsert(path, [rows[:0]], "run_id", ["run_id", "step"])
+    assert path.read_text().splitlines()[1:] == ["a,1,54668", "a,2,0.5"]
