@@ -49,6 +49,7 @@ NULLABLE = (
     "commit",
     "dirty",
     "trained_for",
+    "loss_se_documents",
     "specialist_tokens",
     "specialist_flops",
     "specialist_seconds",

@@ -22,14 +22,13 @@ UNITS = ("seeds", "specialists")
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of claims.yaml; `missing` is what it lacks, empty if the records may answer it."""
+    """A claim of claims.yaml."""
 
     name: str
     statement: str
     measure: str
     rule: str
     tests: list["Criterion"]
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,21 +82,19 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
 
 
 def _claim(name: str, node: dict, where: str) -> Claim:
-    if odd := {"statement", "measure", "rule", "tests"} ^ (set(node) - {"missing"}):
-        raise UserError(f"{where}: needs statement, measure, rule, tests, and may have missing; look at {min(odd)!r}")
-    tests = [_criterion(dict(test), f"{where}: {test.get('row')}", "missing" not in node) for test in node["tests"]]
+    if odd := {"statement", "measure", "rule", "tests"} ^ set(node):
+        raise UserError(f"{where}: needs statement, measure, rule, tests; look at {min(odd)!r}")
+    tests = [_criterion(dict(test), f"{where}: {test.get('row')}") for test in node["tests"]]
     if not any(test.decides and test.experts != "smaller" for test in tests):
         raise UserError(f"{where}: needs a deciding test, not of `experts: smaller`, which may have no row")
     return Claim(name, **{**node, "tests": tests})
 
 
-def _criterion(test: dict, where: str, runs: bool) -> Criterion:
+def _criterion(test: dict, where: str) -> Criterion:
     if lacking := {"row", "effect"} - set(test):
         raise UserError(f"{where}: needs row and effect; {min(lacking)!r} is missing")
     own = {field: test.pop(field) for field in Criterion.__dataclass_fields__ if field in test}
     criterion = Criterion(**{**own, "arguments": test, "intervals": tuple(own.get("intervals", UNITS))})
-    if not runs:
-        return criterion
     if criterion.effect not in EFFECTS:
         raise UserError(f"{where}: no effect {criterion.effect!r}: one of {', '.join(EFFECTS)}")
     wanted = set(inspect.signature(EFFECTS[criterion.effect]).parameters) - {"soups", "experts"}
@@ -128,19 +125,17 @@ def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Ta
 
 
 def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
-    rows = [_row(claim, test, n, soups) for test in claim.tests for n in test.choices(soups.counts)]
+    rows = [_row(test, n, soups) for test in claim.tests for n in test.choices(soups.counts)]
     verdicts = {row["verdict"] for row in rows if row["decides"]}
     first = {"statement": claim.statement, "claim's verdict": next(each for each in VERDICTS if each in verdicts)}
     blank = dict.fromkeys(first, "")
     return [{"claim": claim.name, **(blank if i else first), **row} for i, row in enumerate(rows)]
 
 
-def _row(claim: Claim, test: Criterion, n: object, soups: Soups) -> dict[str, str]:
+def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     experts = ", ".join(map(str, n)) if isinstance(n, list) else n or test.experts
     head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": test.rule}
     try:
-        if claim.missing:
-            raise NotRun(claim.missing)
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
         difference = summarize(values)
         if difference is None:
