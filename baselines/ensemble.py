@@ -15,8 +15,9 @@ from soe_bench.method import with_parameters
 
 def mixed(log_probabilities: Sequence[Tensor], weights: Tensor) -> Tensor:
     """log sum_i w_i p_i of log p_i (..., V) and weights (m,)."""
-    weights = weights.log()[(...,) + (None,) * log_probabilities[0].dim()]
-    return torch.logsumexp(torch.stack(list(log_probabilities)) + weights, dim=0)
+    each = torch.stack(list(log_probabilities))
+    highest = each.detach().amax(0)  # so that no exponential overflows; a weight of 0 keeps its gradient
+    return torch.einsum("m,m...->...", weights, (each - highest).exp()).log() + highest
 
 
 class MixtureOfOutputs(nn.Module):

@@ -20,7 +20,7 @@ from soe_bench.method import Method
 
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
-TUNING_WINDOWS = 8  # windows of text a step of gradient
+TUNING_WINDOWS = 4  # windows of text a step of gradient
 TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a share of 0
 TUNED_H = {"steps": 100, "rate": 0.1}
 TUNED_COEFFICIENTS = {"steps": 50, "rate": 0.02}
