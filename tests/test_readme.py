@@ -22,6 +22,8 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     (tmp_path / "my texts").mkdir()
     (tmp_path / "my texts" / "a.txt").write_text("Some text of a user's own.")
     monkeypatch.chdir(tmp_path)
+    if "method=x" in command:
+        pytest.skip("the reader's own method")
     arguments = [sweep.quoted(argument) for argument in shlex.split(command)[3:]]
     assert sweep.Plan.of([*arguments, f"home={tmp_path}", f"results_dir={tmp_path / 'results'}"]).runs
 

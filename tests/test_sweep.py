@@ -201,7 +201,8 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
     records = [record for record in kept if record != others]
     assert len({tuple(record[field] for field in KEY) for record in records}) == count
-    assert {r["h_source"] for r in records if r["part"] == "test"} == {"estimate", "uniform", "shuffled", "h_0", "zero"}
+    sources = {r["h_source"] for r in records if r["part"] == "test"}
+    assert sources == {"estimate", "uniform", "shuffled", "h_0", "tuned", "zero"}
 
 
 def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp_path):
