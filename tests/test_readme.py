@@ -42,7 +42,7 @@ def test_every_file_exists():
 
 def test_two_jobs_side_by_side_through_the_real_command_line(arguments, tmp_path):
     """Hydra, its joblib launcher, W&B offline, records, tables and figures, as a user runs them."""
-    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "method.n_experts=4,0",
+    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "seed=0", "method.n_experts=4,0",
                "method.parent=null", "train.tokens=8192", "wandb.mode=offline"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def test_an_unknown_key_is_one_line(arguments):
 
 
 def test_sigterm_stops_both_jobs_at_a_checkpoint(arguments, tmp_path):
-    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "method.n_experts=4,0",
+    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "seed=0", "method.n_experts=4,0",
                "method.parent=null", "train.tokens=40_000_000"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         deadline = time.monotonic() + 120

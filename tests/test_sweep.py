@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from soe_bench import __main__ as cli
-from soe_bench import checkpoint, runs, sweep
+from soe_bench import cells, checkpoint, runs, sweep
 from soe_bench.collect import collect
 from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
@@ -109,7 +109,8 @@ def test_bad_input_is_one_line_and_exit_2(command, extra, message):
 
 
 def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monkeypatch):
-    sweep_of_two = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "method.parent=null", "train.tokens=4096"]
+    sweep_of_two = ["+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
+                    "train.tokens=4096"]
     trained = []
     train = runs.train
     monkeypatch.setattr(runs, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
@@ -134,15 +135,15 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
 
 
 def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, monkeypatch):
-    validate = runs.validation_loss
+    validate = cells.validation_loss
 
     def failing(cfg, method, corpus):
         if method.n_experts == 4:
             raise RuntimeError("out of luck")
         return validate(cfg, method, corpus)
 
-    monkeypatch.setattr(runs, "validation_loss", failing)
-    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0", "method.parent=null",
+    monkeypatch.setattr(cells, "validation_loss", failing)
+    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
                              "train.tokens=4096")
     assert status == 1
     assert "failed: out of luck" in out and out.count("  done\n") == 2
@@ -154,7 +155,7 @@ def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
         raise Interrupted("stopped at step 1 of 10")
 
     monkeypatch.setattr(runs, "train", interrupted)
-    status, out, _ = command("+sweep=experts", *SERIAL, "method.n_experts=4,0", "method.parent=null")
+    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null")
     assert status == 130
     assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 2
 
