@@ -89,10 +89,9 @@ class Trial:
         for cell in cells.cells(self.cfg, method, self.corpus):
             yield cell.specialist, cells.specialist(self.cfg, method, self.corpus, cell)[0]
 
-    @torch.no_grad()
     def logits(self, method: Method) -> Tensor:
-        """(specialists, B, T, V) on the same random tokens."""
-        return torch.stack([model(self.tokens) for _, model in self.specialists(method)])
+        """(specialists, B, T, V) on the same random tokens. A method may need gradients to make its specialists."""
+        return torch.stack([model(self.tokens).detach() for _, model in self.specialists(method)])
 
     @contextmanager
     def guard(self) -> Iterator[None]:

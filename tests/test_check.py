@@ -14,6 +14,7 @@ from soe_bench import check, runs, sweep
 from soe_bench.check import RULES, conformance
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
+from soe_bench.method import gradient, with_parameters
 
 ALL = [rule.__name__ for rule in RULES]
 
@@ -61,6 +62,15 @@ class TwoFiles(Generic):
     def cost(self):
         cost = super().cost()
         return cost | {"stored_parameters": cost["stored_parameters"] + self.shift.numel()}
+
+
+class TunedOnText(Generic):
+    """Takes a step of gradient on the specialist's validation text, as tuned merges do."""
+
+    def specialist(self, h, documents=()):
+        text = torch.from_numpy(documents[0][: self.setup.length + 1].astype(np.int64))
+        _, slope = gradient(self.setup.base, self.flat, self.models.value, text[None, None], self.setup.precision)
+        return with_parameters(self.setup.base, self.flat, self.models.value[0] - 0.1 * slope[0])
 
 
 class Unsaved(TwoFiles):
@@ -220,8 +230,9 @@ class HalfACost(Generic):
         return {"flops_per_step": 1}
 
 
-def test_a_method_of_two_files_keeps_the_contract(first_broken):
-    assert first_broken(TwoFiles) is None
+@pytest.mark.parametrize("method", [TwoFiles, TunedOnText])
+def test_a_sound_method_keeps_the_contract(first_broken, method):
+    assert first_broken(method) is None
 
 
 @pytest.mark.parametrize(("method", "rule", "says"), [
