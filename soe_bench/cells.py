@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,9 @@ from soe_bench.evaluate import check_vocabulary, document_losses, summarize
 from soe_bench.finetune import fine_tune
 from soe_bench.method import Method, with_parameters
 from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
+from soe_bench.train import PROGRESS_SECONDS
 
+log = logging.getLogger("soe_bench")
 PARTS = ("validation", "test")
 
 
@@ -104,8 +108,14 @@ def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[dict]:
-    """The varying fields of every record of a run."""
-    for cell in cells(cfg, method, corpus):
+    """The varying fields of every record of a run. Says how far it is."""
+    every = list(cells(cfg, method, corpus))
+    begin = shown = time.perf_counter()
+    for number, cell in enumerate(every):
+        if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
+            left = timedelta(seconds=round((len(every) - number) * (now - begin) / number))
+            log.info("%s  evaluated %d/%d  %s left", method.label, number, len(every), left)
+            shown = now
         documents = corpus.documents(cell.specialist, cell.part)
         model, cost = specialist(cfg, method, corpus, cell)
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
