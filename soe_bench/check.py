@@ -84,14 +84,25 @@ class Trial:
         """The method after an uninterrupted training."""
         return self.train("whole")
 
-    def specialists(self, method: Method) -> Iterator[tuple[str, nn.Module]]:
-        """The models that an evaluation on validation text asks for."""
-        for cell in cells.cells(self.cfg, method, self.corpus):
-            yield cell.specialist, cells.specialist(self.cfg, method, self.corpus, cell)[0]
+    def specialists(self, method: Method) -> dict[str, nn.Module]:
+        """The models that an evaluation on validation text asks for. A method may need gradients to make them."""
+        return {cell.specialist: cells.specialist(self.cfg, method, self.corpus, cell)[0]
+                for cell in cells.cells(self.cfg, method, self.corpus)}
 
-    def logits(self, method: Method) -> Tensor:
-        """(specialists, B, T, V) on the same random tokens. A method may need gradients to make its specialists."""
-        return torch.stack([model(self.tokens).detach() for _, model in self.specialists(method)])
+    @torch.no_grad()
+    def logits(self, models: dict[str, nn.Module]) -> Tensor:
+        """(specialists, B, T, V) on the same random tokens."""
+        return torch.stack([model(self.tokens) for model in models.values()])
+
+    @cached_property
+    def models(self) -> dict[str, nn.Module]:
+        """The specialists of the uninterrupted training."""
+        return self.specialists(self.trained)
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """Their logits."""
+        return self.logits(self.models)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -172,7 +183,7 @@ def flops(trial: Trial) -> None:
 
 def specialist(trial: Trial) -> None:
     """specialist(h) maps tokens (B, T) to finite logits (B, T, vocabulary) for each specialist."""
-    for name, model in trial.specialists(trial.trained):
+    for name, model in trial.models.items():
         check_vocabulary(model, trial.cfg.data.vocab_size)
         with torch.no_grad():
             logits = model(trial.tokens)
@@ -186,7 +197,7 @@ def parameters(trial: Trial) -> None:
     model of about P parameters that can be fine-tuned."""
     method = trial.trained
     cost, size = method.cost(), sum(parameter.numel() for parameter in method.setup.base.parameters())
-    models = [model for _, model in trial.specialists(method)]
+    models = list(trial.models.values())
     held = max(sum(parameter.numel() for parameter in model.parameters()) for model in models)
     if cost["deployed_parameters"] != held if method.deployable else cost["deployed_parameters"] < held:
         raise Broken(f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, a specialist holds {held:,}: "
@@ -208,11 +219,11 @@ def parameters(trial: Trial) -> None:
 
 def _matters(trial: Trial, method: Method, tensor: Tensor) -> bool:
     """Whether the specialists' logits change with the tensor, which is left as it was."""
-    before, kept = trial.logits(method), tensor.clone()
+    expected, kept = trial.expected, tensor.clone()
     tensor.add_(0.1)
-    after = trial.logits(method)
+    changed = trial.logits(trial.specialists(method))
     tensor.copy_(kept)
-    return not torch.equal(before, after)
+    return not torch.equal(expected, changed)
 
 
 def logits(trial: Trial) -> None:
@@ -262,10 +273,10 @@ def resumes(trial: Trial) -> None:
 
 def saves(trial: Trial) -> None:
     """The parameters that a trained run keeps, loaded into a fresh build, give the same specialists."""
-    method, loaded, folder = trial.trained, trial.build(), Path(trial.cfg.home) / "check"
-    runs.save_parameters(method, folder, {})
+    loaded, folder = trial.build(), Path(trial.cfg.home) / "check"
+    runs.save_parameters(trial.trained, folder, {})
     runs.load_parameters(loaded, folder)
-    if not torch.equal(trial.logits(method), trial.logits(loaded)):
+    if not torch.equal(trial.expected, trial.logits(trial.specialists(loaded))):
         raise Broken("saved and loaded, the specialists differ: name every parameter of tensors() NAME.value (these "
                      "are kept), and read nothing else that training changes")
 
@@ -274,11 +285,11 @@ def no_test_text(trial: Trial) -> None:
     """No test part is opened in building, training and delivering, and other test text changes nothing."""
     if trial.opened:
         raise Broken(f"the method opened {trial.opened[0]}: choose and tune on validation text")
-    expected = trial.logits(trial.trained)
+    expected = trial.expected  # of the first test text
     _replace_test_text(trial.corpus)
     trial.corpus = corpora.load(trial.corpus.path)
     other = trial.train("other")
-    if (name := _differing(trial.trained, other)) or not torch.equal(expected, trial.logits(other)):
+    if (name := _differing(trial.trained, other)) or not torch.equal(expected, trial.logits(trial.specialists(other))):
         raise Broken(f"with another test text {name or 'a specialist'} comes out different: use no text of a test part")
 
 
