@@ -39,13 +39,13 @@ def specialists_table(view: View, one: str, other: str) -> pd.DataFrame:
     difference = paired_difference(view.losses(one), view.losses(other))
     if difference is None:
         raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
-    errors = {label: view.cells()[lambda rows, label=label: rows.label == label].set_index("specialist")
-              .loss_se_documents for label in (one, other)}
+    errors = {label: view.cells()[lambda rows, label=label: rows.label == label]
+              .set_index(["specialist", "seed"]).loss_se_documents for label in (one, other)}
     rows = []
     for name, values in difference.by_cell.iterrows():
         interval = t_interval(values)
         if interval is None:
-            both = [errors[label].loc[[name]].iloc[0] for label in (one, other)]
+            both = [errors[label][name, values.index[0]] for label in (one, other)]
             half = math.inf if None in both else 2 * math.hypot(*both)
             interval = Interval(difference.by_specialist[name] - half, difference.by_specialist[name] + half, 1)
         outcome = "win" if interval.high < 0 else "loss" if interval.low > 0 else "tie"

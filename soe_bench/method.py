@@ -141,7 +141,8 @@ def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
 
 
 def forward_flops(module: nn.Module, length: int) -> int:
-    """Counted FLOPs (matrix products and attention) of one sequence of `length` tokens, forward."""
+    """Counted FLOPs of the matrix products of one sequence of `length` tokens, forward (torch counts attention on some
+    accelerators, on CPU it does not)."""
     tokens = torch.zeros(1, length, dtype=torch.long, device=next(module.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(tokens)

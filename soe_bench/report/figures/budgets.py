@@ -50,8 +50,9 @@ def _point(budgets: Budgets, label: str, budget: int) -> dict[str, object]:
 
 def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
     view = budgets.view
-    figure = Figure(figsize=(11.5, 5.0))
-    left, right = figure.subplots(1, 2)
+    compared = frame.difference.notna().any()  # with something beside generic
+    figure = Figure(figsize=(11.5 if compared else 7.4, 5.0))
+    left, *others = figure.subplots(1, 1 + compared, squeeze=False)[0]
     palette, marks = colours(view), markers(dict.fromkeys(frame.label))
     places = _places(budgets.budgets)
     width = 0.3 / max(frame.label.nunique() - 1, 1)
@@ -60,17 +61,18 @@ def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
         look = dict(color=palette[label], marker=marks[label], markersize=6, markeredgecolor="white", linewidth=1.5)
         left.fill_between(x, rows.lowest_seed, rows.highest_seed, color=palette[label], alpha=0.12, linewidth=0)
         left.plot(x, rows.loss, label=with_seeds(label, rows.seeds.min()), **look)
-        if rows.difference.notna().any():
+        for right in others if rows.difference.notna().any() else ():
             aside = x + (number - (frame.label.nunique() - 1) / 2) * width
             right.vlines(aside, rows.low, rows.high, color=palette[label], linewidth=1.2, alpha=0.6)
             right.plot(aside, rows.difference, **look)
-    right.axhline(0, color="black", linewidth=1)
-    for axes in (left, right):
+    for axes in (left, *others):
         _axis(axes, places)
     left.set_ylabel("loss (nats/token)")
     left.set_title("Loss after fine-tuning")
-    right.set_ylabel("loss minus generic's, same tokens (nats/token)")
-    right.set_title("Against generic, fine-tuned too")
+    for right in others:
+        right.axhline(0, color="black", linewidth=1)
+        right.set_ylabel("loss minus generic's, same tokens (nats/token)")
+        right.set_title("Against generic, fine-tuned too")
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
     n = f"the {len(budgets.specialists)} of {len(view.specialists)} specialists that have every budget"
     bars = "Left: bands from the lowest to the highest seed; right: 95 % t-intervals over seeds, points moved aside."
