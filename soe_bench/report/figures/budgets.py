@@ -80,8 +80,8 @@ def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
         bars = "No interval over seeds."
     footer(
         figure,
-        f"Test text, mean over {n} (one set throughout). 0 tokens stands aside, left of the logarithmic axis.\n"
-        f"{bars}\n{note}{view.title}",
+        f"Test text, mean over {n} (one set throughout).\n"
+        f"0 tokens stands aside, left of the logarithmic axis. {bars}\n{note}{view.title}",
     )
     return figure
 
