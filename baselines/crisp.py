@@ -25,9 +25,6 @@ class Crisp(Dense):
         self.trained_for = len(setup.specialists)
         return np.stack(list(setup.specialists.values()))
 
-    def start(self, setup: Setup) -> Tensor:
-        return super().start(setup) if setup.parent is None else setup.parent["models.value"]
-
     def theta(self, h: Tensor) -> Tensor:
         distance = (torch.as_tensor(self.weights).to(h) - h).abs().sum(1)
         return self.models.value[distance.argmin()]

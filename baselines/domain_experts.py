@@ -40,9 +40,6 @@ class DomainExperts(Dense):
     def mixtures(self, setup: Setup) -> np.ndarray:
         return group_mixtures(setup, self.groups)
 
-    def start(self, setup: Setup) -> Tensor:
-        return super().start(setup) if setup.parent is None else setup.parent["models.value"]
-
     def build(self, setup: Setup) -> None:
         super().build(setup)
         self.common = self.start(setup)[:1].clone()

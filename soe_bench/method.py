@@ -157,8 +157,8 @@ class Dense(Method):
         """(m, k) domain weights, one row a model."""
 
     def start(self, setup: Setup) -> Tensor:
-        """(m, P) or (1, P) parameters at the start."""
-        return self.flat.flatten(setup.base)[None]
+        """(m, P) or (1, P) parameters at the start: the parent's, or else the base initialisation."""
+        return self.flat.flatten(setup.base)[None] if setup.parent is None else setup.parent["models.value"]
 
     def build(self, setup: Setup) -> None:
         self.setup = setup
