@@ -72,7 +72,7 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("table controls", []).append(controls_table(view))
         found.setdefault("table budgets", []).append(budgets_table(view))
         found.setdefault("table budgets_difference", []).append(budgets_difference_table(view))
-        found.setdefault("table documents", []).append(documents_table(view))
+        found.setdefault("table documents", []).append(documents_table(view, results.specialists))
         found.setdefault("table costs", []).append(costs_table(view))
         found.setdefault("figure experts", []).append(experts_chart(view))
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
