@@ -21,7 +21,7 @@ from joblib import effective_n_jobs
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from soe_bench.collect import check_results, collect, collect_trials
+from soe_bench.collect import check_domains, check_results, collect, collect_trials
 from soe_bench.config import CONF, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
@@ -152,7 +152,9 @@ class Plan:
         log.info("about %s of training, not counting what a run had already done before it was stopped",
                  timedelta(seconds=round(total / parallel)))
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
-            corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+            corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+            for folder in {run.cfg.results_dir for run in self.runs}:
+                check_domains(Path(folder), corpus)
         return True
 
     def finish(self) -> bool:
