@@ -9,8 +9,8 @@ import hydra
 from omegaconf import DictConfig
 
 from soe_bench.errors import UserError
+from soe_bench.stop import STOP, stop_requests
 from soe_bench.sweep import CONF, Plan, quoted, run_job
-from soe_bench.train import STOP, stop_requests
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
@@ -33,11 +33,15 @@ def main() -> int:
     try:
         plan = Plan.of(arguments)
         try:
-            with stop_requests():
-                if plan.prepare():
+            with stop_requests(at_once=True):
+                waiting = plan.prepare()
+            with stop_requests(at_once=plan.launcher.elsewhere):
+                if waiting:
                     job()
         except KeyboardInterrupt:
             STOP.set()
+        except SystemExit:  # the launcher's own failure, which Hydra has printed: the table says what is left
+            pass
         done = plan.finish()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

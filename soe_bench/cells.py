@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,9 +20,11 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary, document_losses, summarize
+from soe_bench.files import refusals, rename
 from soe_bench.finetune import fine_tune
 from soe_bench.method import Method, with_parameters
 from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
+from soe_bench.stop import STOP, Interrupted
 from soe_bench.train import PROGRESS_SECONDS
 
 log = logging.getLogger("soe_bench")
@@ -107,19 +111,49 @@ def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np
     return method.specialist(h, validation)
 
 
-def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[dict]:
-    """The varying fields of every record of a run. Says how far it is."""
-    every = list(cells(cfg, method, corpus))
+def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:
+    """Writes the records of a run to `path` and returns them: `facts` and the varying fields of every cell.
+
+    Each is appended to a partial file as soon as it is known, and a cell that stands there is not evaluated again. Says
+    how far it is.
+    Raises Interrupted on a stop request, UserError where the disk refuses.
+    """
+    partial = path.with_suffix(".partial")
+    every, known = list(cells(cfg, method, corpus)), _known(partial)
+    missing = [cell for cell in every if cell not in known]
     begin = shown = time.perf_counter()
-    for number, cell in enumerate(every):
+    for number, cell in enumerate(missing):
+        if STOP.is_set():
+            raise Interrupted(f"stopped with {len(known)} of {len(every)} cells evaluated; the same command goes on")
         if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
-            left = timedelta(seconds=round((len(every) - number) * (now - begin) / number))
-            log.info("%s  evaluated %d/%d  %s left", method.label, number, len(every), left)
+            left = timedelta(seconds=round((len(missing) - number) * (now - begin) / number))
+            log.info("%s  evaluated %d/%d  %s left", method.label, len(known), len(every), left)
             shown = now
         documents = corpus.documents(cell.specialist, cell.part)
         model, cost = specialist(cfg, method, corpus, cell)
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
-        yield asdict(cell) | cost | summarize(nats, tokens, sum(size for _, _, size in documents))
+        losses = summarize(nats, tokens, sum(size for _, _, size in documents))
+        known[cell] = facts | asdict(cell) | cost | losses
+        with refusals(partial), open(partial, "ab") as file:
+            file.write(json.dumps(known[cell]).encode() + b"\n")
+    rename(partial, path)
+    return list(known.values())
+
+
+def _known(partial: Path) -> dict[Cell, dict]:
+    """The cells in a partial file, which is cut off behind its last whole line: a killed process may have left half."""
+    known, size = {}, 0
+    with refusals(partial), open(partial, "ab+") as file:
+        file.seek(0)
+        for line in file:
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else {}
+                known[Cell(**{field.name: record[field.name] for field in fields(Cell)})] = record
+            except (ValueError, KeyError):
+                break
+            size += len(line)
+        file.truncate(size)
+    return known
 
 
 def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zlib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from soe_bench.errors import UserError
+from soe_bench.files import replacing
 
 log = logging.getLogger("soe_bench")
 KEPT = 2  # checkpoints kept: the last, and one to fall back to
@@ -30,13 +30,11 @@ def save(path: Path, tensors: dict[str, Tensor], state: dict) -> None:
     """Writes tensors and a JSON-able `state` to `path` atomically. Raises UserError where the disk refuses."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"state": json.dumps(state), "crc32": str(_checksum(tensors))}
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error}; free some disk space and run the same command again") from error
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # what it makes of the disk's refusal
+            raise OSError(str(error)) from error
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -58,6 +56,12 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) 
     save(folder / f"checkpoint-{step:09d}.safetensors", tensors, state)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:
         old.unlink()
+
+
+def drop(folder: Path) -> None:
+    """Removes the checkpoints of a run that is trained, and what a killed save left."""
+    for path in (*folder.glob("checkpoint-*.safetensors"), *folder.glob(".checkpoint-*.tmp")):
+        path.unlink()
 
 
 def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:

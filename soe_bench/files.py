@@ -1,8 +1,10 @@
-"""Files are written under a temporary name, then renamed: a reader never sees half a file."""
+"""Files are written under a temporary name, then renamed: a reader never sees half a file, a power cut leaves none."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from soe_bench.errors import UserError
@@ -16,12 +18,51 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` to `path` atomically, with its folder. Raises UserError where the disk refuses; an old file
     stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write under; at the end that file becomes `path`.
+
+    Raises UserError where the disk refuses; an old file stays as it was. The name is always the same, so that the next
+    write takes over what a killed one left: two processes may not write the same path at once (they hold a lock).
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            rename(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Gives a file or folder its final name once all of it is on the disk: by itself the name may get there first, and
+    a power cut then leaves it without content. Raises UserError where the disk refuses."""
+    with refusals(target):
+        for path in (*source.rglob("*"), source):
+            sync(path)
+        os.replace(source, target)
+        sync(target.parent)
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Raises UserError, naming `path` and what to do, where the disk refuses."""
+    try:
+        yield
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         what = f"cannot write {path}: {error.strerror or error}"
         raise UserError(f"{what}; free some disk space and run the same command again") from error
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

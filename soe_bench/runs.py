@@ -1,7 +1,8 @@
 """One run: its identity, its folder, and the way from a configuration to records.
 
 A run folder lies under <home>/runs, outside the checkout: config.json, metrics.jsonl, checkpoints while it trains, then
-model.safetensors, alpha.csv and training.json, written last; and records-<digest>.jsonl for each way it was evaluated.
+model.safetensors, alpha.csv and training.json, written last; and records-<digest>.jsonl for each way it was evaluated
+(.partial until it is whole).
 Same configuration, same folder: what is trained is never trained again, however it is evaluated, and what was
 interrupted goes on from its last checkpoint.
 """
@@ -13,6 +14,7 @@ import hashlib
 import json
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +35,9 @@ from soe_bench.optim import Optimizer
 from soe_bench.provenance import device_name, git_state, peak_memory, reset_peak_memory
 from soe_bench.records import SCHEMA, read_records
 from soe_bench.specialize import domain_weights
+from soe_bench.stop import STOP, Interrupted, stop_requests
 from soe_bench.tracking import Tracker
-from soe_bench.train import STOP, Interrupted, Progress, tokens_per_step, total_steps, train
+from soe_bench.train import Progress, tokens_per_step, total_steps, train
 
 log = logging.getLogger("soe_bench")
 IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
@@ -106,11 +109,21 @@ class Run:
         return any(record["config_hash"] == self.hash for record in read_records(published))
 
     def status(self) -> str:
-        """done, `failed: why`, `stopped at ...`, running, or not run."""
+        """done, `failed: why`, `stopped: where`, running, killed, or not run."""
         if self.done:
             return "done"
         path = self.folder / "status"
-        return path.read_text() if path.exists() else "not run"
+        status = path.read_text() if path.exists() else "not run"
+        return "killed; the same command goes on" if status == "running" and not self.in_hand else status
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether a process, of this command or another, is at it."""
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
 
 
 def parent_of(cfg: DictConfig) -> DictConfig | None:
@@ -190,7 +203,8 @@ def execute(cfg: DictConfig) -> None:
     """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request."""
     run = Run.of(cfg)
     if not run.skippable:
-        _execute(run)
+        with stop_requests(at_once=True):  # training alone, inside, must not be cut
+            _execute(run)
 
 
 def _execute(run: Run, as_parent: bool = False) -> None:
@@ -209,6 +223,8 @@ def _execute(run: Run, as_parent: bool = False) -> None:
             if STOP.is_set():
                 raise Interrupted(f"stopped while waiting for {run.name}; the same command goes on") from None
     with lock:
+        if run.trained:
+            checkpoint.drop(run.folder)  # a kill may have come between
         if run.trained if as_parent else run.done:  # before, or by another process
             return
         try:
@@ -217,7 +233,8 @@ def _execute(run: Run, as_parent: bool = False) -> None:
             (run.folder / "status").unlink()
         except BaseException as error:
             state = "stopped: " if isinstance(error, KeyboardInterrupt) else "failed: "
-            write_text(run.folder / "status", state + (str(error) or type(error).__name__).splitlines()[0])
+            with suppress(UserError):  # the disk may be full
+                write_text(run.folder / "status", state + (str(error) or type(error).__name__).splitlines()[0])
             raise
 
 
@@ -238,9 +255,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
         facts = json.loads((folder / "training.json").read_text()) | {"sweep": cfg.sweep_name}
         facts["trained_for"] = method.trained_for
-        records = [facts | record for record in cells.evaluate_all(cfg, method, corpus)]
-        tracker.table("records", records)
-    write_text(run.records, "".join(json.dumps(record) + "\n" for record in records))
+        tracker.table("records", cells.evaluate_all(cfg, method, corpus, facts, run.records))
 
 
 def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -> None:
@@ -251,9 +266,10 @@ def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
     write_text(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
+    for partial in folder.glob("*.partial"):
+        partial.unlink()  # of these parameters before they were trained anew
     write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
-    for path in folder.glob("checkpoint-*.safetensors"):
-        path.unlink()
+    checkpoint.drop(folder)
 
 
 def save_parameters(method: Method, folder: Path, state: dict) -> None:

@@ -17,7 +17,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from joblib import effective_n_jobs
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,12 +25,13 @@ from soe_bench.config import CONF, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
+from soe_bench.launchers import Launcher
 from soe_bench.records import read_records
 from soe_bench.report import build as report
-from soe_bench.report.load import load_results
 from soe_bench.runs import Run, build, execute, prepare_process
+from soe_bench.stop import STOP, Interrupted
 from soe_bench.tracking import mirror_figures
-from soe_bench.train import STOP, Interrupted, total_steps
+from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
 TIMED_STEPS = 2
@@ -48,8 +48,8 @@ def quoted(argument: str) -> str:
     return f"{key}='{escaped}'"
 
 
-def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
-    """The resolved configuration of every job that Hydra will launch for these arguments, and how many run at once.
+def job_configs(arguments: list[str]) -> tuple[list[DictConfig], Launcher]:
+    """The resolved configuration of every job that Hydra will launch for these arguments, and what launches them.
 
     Raises UserError for two sweep files at once (Hydra would drop both files' parameters without a word), a list of
     values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), and whatever Hydra itself
@@ -74,8 +74,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], int]:
             else:
                 axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
                 jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(axes + overrides), None)[0]
-            parallel = effective_n_jobs(base.hydra.launcher.get("n_jobs", 1))
-            return [compose("config", job) for job in jobs], parallel
+            return [compose("config", job) for job in jobs], Launcher.of(base.hydra.launcher)
     except (HydraException, OmegaConfBaseException) as error:
         unknown = re.match(r"Could not override '(.+?)'", str(error))
         raise UserError(NO_SETTING.format(unknown[1]) if unknown else " ".join(str(error).split())) from error
@@ -101,18 +100,19 @@ def run_job(cfg: DictConfig) -> None:
 
 @dataclass
 class Plan:
-    """The jobs of one command: their runs, the runs that these start from (trained, not evaluated), how many run at
-    once, and which of them all were done before."""
+    """The jobs of one command: their runs, the runs that these start from (trained, not evaluated), what launches them,
+    how many run at once, and which of them all were done before."""
 
     runs: list[Run]
     parents: list[Run]
+    launcher: Launcher
     parallel: int
     before: set[str]
 
     @classmethod
     def of(cls, arguments: list[str]) -> Plan:
         """Checks everything that can be checked before any long work. Raises UserError."""
-        cfgs, parallel = job_configs(arguments)
+        cfgs, launcher = job_configs(arguments)
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
@@ -122,13 +122,14 @@ class Plan:
             while (run := run.parent) is not None:
                 parents[run.name] = run
         own = [run for run in parents.values() if run.name not in runs]
-        return cls(list(runs.values()), own, parallel, before | {run.name for run in own if run.trained})
+        before |= {run.name for run in own if run.trained}
+        return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
 
     def prepare(self) -> bool:
         """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
 
-        The time is measured on a few steps of each kind of job. False if there is nothing to run. Raises UserError if
-        the memory cannot suffice.
+        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. False if there
+        is nothing to run. Raises UserError if the memory cannot suffice.
         """
         jobs = [*self.parents, *self.runs]
         waiting = [run for run in jobs if run.name not in self.before]
@@ -136,7 +137,7 @@ class Plan:
         log.info("%d jobs: %d done before, %d to run, %d at once", len(jobs), len(self.before), len(waiting), parallel)
         if not waiting:
             return False
-        check_memory(waiting, parallel)
+        check_memory(waiting, parallel, self.launcher)
         costs: dict[str, float] = {}
         total = 0.0
         for run in waiting:
@@ -145,12 +146,18 @@ class Plan:
                 continue
             kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
             steps = total_steps(run.cfg, build(run, None, device="meta"))
+            if self.launcher.elsewhere:
+                log.info("  %-40s %d steps", run.name, steps)
+                continue
             if kind not in costs:
                 costs[kind] = step_seconds(run) if steps else 0.0
             log.info("  %-40s %d steps of %.2f s", run.name, steps, costs[kind])
             total += costs[kind] * steps
-        log.info("about %s of training, not counting what a run had already done before it was stopped",
-                 timedelta(seconds=round(total / parallel)))
+        if self.launcher.elsewhere:
+            log.info("no estimate of the time: the jobs run on other machines")
+        else:
+            log.info("about %s of training, not counting what a run had already done before it was stopped",
+                     timedelta(seconds=round(total / parallel)))
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
             corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
             for folder in {run.cfg.results_dir for run in self.runs}:
@@ -176,20 +183,27 @@ class Plan:
             data = {run.fingerprint: run.cfg for run in own}.values()
             opened = [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
             print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
-            report.write(load_results(Path(folder)))
+            report.rewrite(Path(folder))
             if any(run.name not in self.before for run in own):
                 mirror_figures(own[0].cfg, Path(folder))
         return all(run.skippable for run in self.runs)
 
 
-def check_memory(runs: list[Run], parallel: int) -> None:
-    """Raises UserError unless the largest `parallel` runs fit into the memory side by side."""
-    needs = sorted((state_bytes(run) for run in runs), reverse=True)[:parallel]
-    free = psutil.virtual_memory().available if runs[0].cfg.device == "cpu" else torch.cuda.mem_get_info()[0]
-    log.info("memory for parameters and moments: %.2f GB at most, %.1f GB free", sum(needs) / 1e9, free / 1e9)
-    if sum(needs) > free:
-        raise UserError(f"{len(needs)} jobs at once need {sum(needs) / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-                        "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)")
+def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
+    """Raises UserError unless the largest `parallel` runs fit into the memory side by side; on other machines, unless
+    the largest fits into what a job asks for."""
+    needs = sorted((state_bytes(run) for run in runs), reverse=True)[: 1 if launcher.elsewhere else parallel]
+    need, free = sum(needs) / 1e9, launcher.gigabytes
+    if not launcher.elsewhere:
+        cpu = runs[0].cfg.device == "cpu"
+        free = (psutil.virtual_memory().available if cpu else torch.cuda.mem_get_info()[0]) / 1e9
+    log.info("memory for parameters and moments: %.2f GB at most%s", need,
+             " for each job" if launcher.elsewhere else f", {free:.1f} GB free")
+    if need > free:
+        raise UserError(f"{len(needs)} jobs at once need {need:.1f} GB, {free:.1f} GB are free: "
+                        "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)"
+                        if not launcher.elsewhere else
+                        f"a job needs {need:.1f} GB and asks for {free:.1f}: raise hydra.launcher.mem_gb")
 
 
 def state_bytes(run: Run) -> int:

@@ -9,34 +9,27 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from omegaconf import DictConfig
 
 from soe_bench import checkpoint
 from soe_bench.errors import UserError
+from soe_bench.files import refusals
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
+from soe_bench.stop import STOP, Interrupted, stop_requests
 from soe_bench.tracking import Tracker
 
 log = logging.getLogger("soe_bench")
 ROWS = 100  # rows of the learning curve
 PROGRESS_SECONDS = 10.0
-STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, no other begins
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: the run stopped after a checkpoint, and the same command resumes it."""
 
 
 @dataclass
@@ -49,37 +42,11 @@ class Progress:
     losses: list[float] = field(default_factory=list)
 
 
-@contextmanager
-def stop_requests() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM set STOP, so that a step is never cut in half; a second Ctrl-C stops at once.
-
-    SIGTERM reaches this process only, Ctrl-C the whole group: so SIGTERM is handed on to the worker processes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def request(number: int, _: object) -> None:
-        if number == signal.SIGINT and STOP.is_set():
-            raise KeyboardInterrupt
-        STOP.set()
-        if number == signal.SIGTERM:
-            for child in psutil.Process().children():
-                if any("loky.backend.popen" in argument for argument in child.cmdline()):
-                    child.terminate()
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 class Curve:
     """metrics.jsonl, a row a reporting interval, and the progress line. A resumed run cuts it to its checkpoint."""
 
     def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
+        self.path = path
         self.file = open(path, "ab")  # noqa: SIM115 (open for the whole run)
         self.file.truncate(progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
@@ -87,7 +54,8 @@ class Curve:
         self.row_begin = self.shown = self.begin
 
     def append(self, step: int, row: dict) -> None:
-        self.file.write(json.dumps(row).encode() + b"\n")
+        with refusals(self.path):
+            self.file.write(json.dumps(row).encode() + b"\n")
         self.tracker.log({key: value for key, value in row.items() if value is not None}, step)
         self.row_begin = now = time.perf_counter()
         if now - self.shown > PROGRESS_SECONDS or step == self.steps:
@@ -97,8 +65,9 @@ class Curve:
             self.shown = now
 
     def size(self) -> int:
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with refusals(self.path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
         return self.file.tell()
 
 

@@ -26,6 +26,7 @@ from soe_bench.data.parts import GENERIC, PRIORITY, claim, generic_training, pas
 from soe_bench.data.passages import duplicates
 from soe_bench.data.summaries import summaries
 from soe_bench.errors import UserError
+from soe_bench.files import rename
 
 log = logging.getLogger("soe_bench")
 EOS = "<|endoftext|>"
@@ -41,7 +42,7 @@ def build(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> None:
     try:
         temporary.mkdir(parents=True)
         _write(data, home, kmeans_seed, temporary)
-        os.replace(temporary, path)
+        rename(temporary, path)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

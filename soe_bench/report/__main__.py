@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from soe_bench.errors import UserError
-from soe_bench.report.build import check, write
+from soe_bench.report.build import check, rewrite
 from soe_bench.report.load import load_results
 
 
@@ -18,11 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        results = load_results(options.folder)
         if not options.check:
-            write(results)
+            rewrite(options.folder)
             return 0
-        stale = check(results)
+        stale = check(load_results(options.folder))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

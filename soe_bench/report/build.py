@@ -1,7 +1,10 @@
 """Collects every table and figure of a results folder, writes them or compares them with what is on disk."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+
+from filelock import FileLock
 
 from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
@@ -20,7 +23,7 @@ from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.figures.support import support_chart
-from soe_bench.report.load import Results
+from soe_bench.report.load import Results, load_results
 from soe_bench.report.output import Table, to_csv
 from soe_bench.report.style import Chart, render, style
 from soe_bench.report.tables import MEASURES, controls_table, difference_table, main_table
@@ -41,6 +44,13 @@ def write(results: Results, say: Callable[[str], None] = print) -> None:
     for line in skipped:
         say(line)
     say(f"{results.folder}: wrote {len(tables)} tables and {len(charts)} figures")
+
+
+def rewrite(folder: Path, say: Callable[[str], None] = print) -> None:
+    """`write` of what a results folder holds; another process that changes the folder is waited for. Raises UserError
+    where there is none."""
+    with FileLock(folder / ".lock") if folder.is_dir() else nullcontext():
+        write(load_results(folder), say)
 
 
 def check(results: Results) -> list[str]:

@@ -1,0 +1,206 @@
+"""Kills, full disks, stop requests outside of training, and two launches of one sweep at the same time."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from soe_bench import cells, checkpoint, finetune, runs
+from soe_bench.collect import collect
+from soe_bench.data import build
+from soe_bench.errors import UserError
+from soe_bench.stop import STOP, Interrupted
+from soe_bench.sweep import Plan
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ("seconds", "tokens_per_second", "specialist_seconds", "peak_memory_bytes")
+
+
+def lines(path):
+    """The rows of a .jsonl file without what a clock or the system measured."""
+    rows = map(json.loads, path.read_text().splitlines())
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
+
+
+def assert_same(one, other):
+    """Two homes hold the same corpora and runs: the same files, bits, losses and records."""
+    names = [sorted(str(path.relative_to(home)) for path in home.rglob("*")) for home in (one, other)]
+    assert names[0] == names[1]  # nothing temporary is left, either
+    for name in names[0]:
+        if name.endswith(".jsonl"):
+            assert lines(one / name) == lines(other / name), name
+        elif name.endswith("model.safetensors"):
+            a, b = load_file(one / name), load_file(other / name)
+            assert all(torch.equal(a[key], b[key]) for key in a.keys() | b.keys()), name
+        elif name.endswith((".npy", ".parquet", ".csv")):
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_a_run_killed_20_times_ends_in_the_same_bits(tmp_path):
+    """In building the corpus, training, writing checkpoints, and evaluating and writing records."""
+    homes = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "tests/killed.py", "1", *map(str, homes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert_same(*homes)
+
+
+SHORT = ["method=generic", "train.tokens=4096"]
+TUNED = [*SHORT, "evaluate.budgets=[300]", "evaluate.fine_tuning.rates=[1e-3]"]
+
+
+def at_call(monkeypatch, module, name, number, action):
+    """Makes the `number`-th call of a function call `action` first. Returns the list of its calls."""
+    function, calls = getattr(module, name), []
+
+    def called(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == number:
+            action()
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(module, name, called)
+    return calls
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def varying(cfg):
+    return [row | {"seconds": 0} for row in lines(runs.Run.of(cfg).records)]
+
+
+def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(compose, tmp_path, monkeypatch):
+    cfg, other = compose(*TUNED), compose(*TUNED, f"home={tmp_path / 'home' / '..' / 'other'}")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data").symlink_to(tmp_path / "home" / "data")
+    runs.execute(other)
+    with monkeypatch.context() as patch:
+        steps = at_call(patch, finetune, "gradient", 2, terminate)
+        with pytest.raises(Interrupted, match="the same command goes on"):
+            runs.execute(cfg)
+        assert len(steps) == 2  # not the end of the cell
+    run = runs.Run.of(cfg)
+    assert run.status() == "stopped: stopped; the same command goes on" and not run.records.exists()
+    partial = run.records.with_suffix(".partial")
+    known = len(partial.read_text().splitlines())
+    assert known == 2
+    partial.write_text(partial.read_text() + '{"schema": 1, "lo')  # what a kill may leave
+    STOP.clear()
+    evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
+    runs.execute(cfg)
+    records = varying(cfg)
+    assert len(evaluated) == len(records) - known and records == varying(other)
+    assert not partial.exists()
+
+
+def test_an_evaluation_of_other_parameters_is_not_gone_on_with(compose, monkeypatch):
+    cfg = compose(*SHORT)
+    with monkeypatch.context() as patch:
+        at_call(patch, cells, "specialist", 3, terminate)
+        with pytest.raises(Interrupted):
+            runs.execute(cfg)
+    STOP.clear()
+    (runs.Run.of(cfg).folder / "training.json").unlink()
+    evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
+    runs.execute(cfg)
+    assert len(evaluated) == len(varying(cfg))
+
+
+def test_a_stop_while_the_corpus_is_built_leaves_nothing(compose, tmp_path, monkeypatch):
+    cfg = compose(*SHORT, f"home={tmp_path / 'new'}")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # no worker processes for so little
+    at_call(monkeypatch, build.domains, "cluster", 1, terminate)
+    with pytest.raises(Interrupted):
+        runs.execute(cfg)
+    assert [path.name for path in (tmp_path / "new" / "data").iterdir() if path.is_dir()] == []
+
+
+def test_a_killed_run_is_not_called_running(compose):
+    run = runs.Run.of(compose(*SHORT))
+    run.folder.mkdir(parents=True)
+    (run.folder / "status").write_text("running")
+    with runs.FileLock(run.folder / ".lock"):
+        assert run.status() == "running"
+    assert run.status() == "killed; the same command goes on"
+
+
+@contextmanager
+def full(size):
+    """The system refuses whatever would make a file longer than `size` bytes, as a full disk does: in the middle."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_in_a_checkpoint_keeps_the_old_one(tmp_path):
+    checkpoint.save_step(tmp_path, 1, {"a": torch.ones(50_000)}, {"step": 1})
+    with full(100_000), pytest.raises(UserError, match="cannot write .*checkpoint-000000002.* free some disk space"):
+        checkpoint.save_step(tmp_path, 2, {"a": torch.ones(50_000)}, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001.safetensors"]
+    assert checkpoint.load_last(tmp_path)[1] == {"step": 1}
+
+
+def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_line(compose, tmp_path, monkeypatch):
+    cfg = compose(*SHORT)
+    with monkeypatch.context() as patch, full(5_000):
+        patch.setattr(runs, "train", unlimited(runs.train))
+        patch.setattr(runs, "save_parameters", unlimited(runs.save_parameters))
+        with pytest.raises(UserError, match=r"cannot write .*records-.*\.partial: .* free some disk space"):
+            runs.execute(cfg)
+    run = runs.Run.of(cfg)
+    assert run.status().startswith("failed: cannot write")
+    evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
+    runs.execute(cfg)
+    records = varying(cfg)
+    assert 0 < len(evaluated) < len(records) == 8
+    corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    collect([run.records], [corpus], tmp_path / "results")
+    before = (tmp_path / "results" / "records.jsonl").read_bytes()
+    with full(5_000), pytest.raises(UserError, match=r"cannot write .*records\.jsonl: .* free some disk space"):
+        collect([run.records], [corpus], tmp_path / "results")
+    assert (tmp_path / "results" / "records.jsonl").read_bytes() == before
+    assert not list((tmp_path / "results").glob(".*.tmp"))
+
+
+def unlimited(function):
+    """The function with room on the disk."""
+
+    def called(*arguments):
+        with full(resource.getrlimit(resource.RLIMIT_FSIZE)[1]):
+            return function(*arguments)
+
+    return called
+
+
+def test_two_launches_at_the_same_time_train_every_run_once(arguments, compose, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    sweep = [*arguments[:3], "+sweep=experts", "launcher=single", "hydra/launcher=basic", "seed=0", "train.tokens=4096",
+             "method.n_experts=4,2", "method.parent={method:generic,share:0.5}", "evaluate.parts=[test]"]
+    command = [sys.executable, "-m", "soe_bench", *sweep, f"home={two}", f"results_dir={two / 'results'}"]
+    launches = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for _ in range(2)]  # fmt: skip
+    said = [launch.communicate(timeout=500) for launch in launches]
+    assert 0 in [launch.returncode for launch in launches], said  # the last to end has seen every run done
+    assert {launch.returncode for launch in launches} <= {0, 1}, said
+
+    plan = Plan.of([*sweep, f"home={one}", f"results_dir={one / 'results'}"])
+    for run in plan.runs:
+        runs.execute(run.cfg)
+    plan.finish()
+    for run in [*plan.parents, *plan.runs]:
+        ends = [line for _, log in said for line in log.splitlines() if f"{run.name}  step " in line]
+        assert len(ends) == 1, (run.name, said)  # the one progress line of so short a training is its last
+    assert_same(one, two)
