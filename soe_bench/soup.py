@@ -87,9 +87,9 @@ class SoupOfExperts(Method):
             if self.expert_init:
                 experts.normal_(std=self.expert_init)
         self.router_flat = Flat(self.router)
-        self.shared = Bank(shared[None], self.flat)
-        self.experts = Bank(experts, self.flat)
-        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat)
+        self.shared = Bank(shared[None], self.flat, setup.moments)
+        self.experts = Bank(experts, self.flat, setup.moments)
+        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat, setup.moments)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi_omega(h): (R, k) -> (R, n)."""
@@ -142,5 +142,6 @@ class SoupOfExperts(Method):
             "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
-            "state_bytes": (4 + 3 * n + 2 * draws) * size * self.shared.value.element_size(),
+            "state_bytes": self.shared.bytes + self.experts.bytes  # and the base model, Theta and G
+            + (1 + 2 * draws) * size * self.shared.value.element_size(),
         }
