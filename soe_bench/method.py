@@ -134,7 +134,7 @@ def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, preci
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss (nats) of logits (..., V) at targets (...), and the gradient of the SUM of losses in the logits (..., V).
+    """Mean loss (nats) of logits (..., V) at targets (...), and the gradient of the summed loss in the logits (..., V).
 
     Chunk by chunk of the rows: beside the logits and their gradient there is one chunk, where autograd through
     `F.cross_entropy` holds two more tensors of the logits' size.

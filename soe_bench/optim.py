@@ -3,7 +3,7 @@
 The loss of a step is the mean over its R draws. With g_r = dL/dTheta_r as rows of G (R, P) and the coefficients as
 rows of A (R, n), the gradient of a bank (n, P) is A^T G: it is formed block by block inside the update and never
 exists as an (n, P) buffer. Shared parameters are the bank of one row with A = 1. A block's update is torch's own fused
-kernel, one pass over parameters and moments on CPU and GPU: measured as fast as a compiled update, with nothing to compile.
+kernel, one pass over parameters and moments on CPU and GPU: as fast as a compiled update, with nothing to compile.
 AdamW: Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
 """
 
@@ -107,10 +107,10 @@ class Bank:
                 gradient = coefficients.T @ gradients[:, block]
                 stored = [self.exp_avg[:, block], self.exp_avg_sq[:, block]]
                 moments = [x.to(gradient.dtype) for x in stored]  # themselves, unless they are kept in another type
-                torch._fused_adamw_(
-                    self.value[:, block].unbind(), gradient.unbind(), *(x.unbind() for x in moments), [], steps, lr=rate,
-                    beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.eps, amsgrad=False, maximize=False,
-                    weight_decay=optimizer.weight_decay if decays else 0.0,
+                lists = [x.unbind() for x in (self.value[:, block], gradient, *moments)]
+                torch._fused_adamw_(  # the kernel of torch.optim.AdamW(fused=True)
+                    *lists, [], steps, lr=rate, beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.eps,
+                    weight_decay=optimizer.weight_decay if decays else 0.0, amsgrad=False, maximize=False,
                 )
                 for kept, new in zip(stored, moments, strict=True):
                     if kept is not new:

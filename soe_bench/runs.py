@@ -164,7 +164,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     method.build(Setup(
         initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
         optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
-        moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent, **facts,
+        moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
+        **facts,
     ))
     total_steps(cfg, method)
     return method

@@ -16,10 +16,12 @@ coefficients as rows of A (R, n), the chain rule gives
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
@@ -55,6 +57,13 @@ class Router(nn.Module):
 def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
     """Combine(S, E, alpha) = S + sum_j alpha_j E_j: S (P,), E (n, P), alpha (R, n) -> Theta (R, P), E read once."""
     return torch.addmm(shared, alpha, experts)
+
+
+def combine_file(path: Path, alpha: Tensor) -> Tensor:
+    """Theta (R, P) of a trained soup's model.safetensors at alpha (R, n), without its bank in memory: the file is
+    mapped, and the combination reads it page by page."""
+    with safe_open(path, framework="pt") as file:
+        return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
 
 
 class SoupOfExperts(Method):

@@ -123,7 +123,7 @@ def test_moments_in_bfloat16_are_rounded_and_nothing_else():
     coefficients, gradient = torch.tensor([[1.0, 0.5]]).double(), torch.tensor([[0.3, -0.7, 0.1]]).double()
     half.adamw_(coefficients, gradient, 1, 0.1, OPTIMIZER)
     g = coefficients.T @ gradient
-    exact = 1 - 0.1 * OPTIMIZER.weight_decay - 0.1 * g / (g.abs() + OPTIMIZER.eps)  # the first step's moments are g, g^2
+    exact = 1 - 0.1 * OPTIMIZER.weight_decay - 0.1 * g / (g.abs() + OPTIMIZER.eps)  # after one step
     torch.testing.assert_close(half.value, exact, rtol=0, atol=1e-12)
     assert torch.equal(half.exp_avg, (0.1 * g).bfloat16()) and torch.equal(half.exp_avg_sq, (0.05 * g * g).bfloat16())
     assert half.bytes == 6 * (8 + 2 + 2)

@@ -1,4 +1,4 @@
-"""The soup as the paper writes it: the reference that the soup's step is compared with, in numbers (a test) and in cost."""
+"""The soup as the paper writes it: the reference that the soup's step is compared with, in numbers and in cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from soe_bench.soup import SoupOfExperts
 
 
 class PlainSoup:
-    """Autograd through S + sum_j alpha_j E_j with the experts stacked, a loop over the draws, torch's AdamW and clipping.
+    """Autograd through S + sum_j alpha_j E_j on the stacked experts, a loop over the draws, torch's AdamW and clipping.
 
     Starts from copies of the parameters of a built `method`, which it does not keep.
     """
@@ -38,7 +38,7 @@ class PlainSoup:
                                        eps=self.optimizer.eps)
 
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
-        """One step on tokens (R, B, T + 1) drawn from weights (R, k), as `SoupOfExperts.update`; `step` is not needed."""
+        """One step on tokens (R, B, T + 1) drawn from weights (R, k), as `SoupOfExperts.update`."""
         like, total = next(iter(self.shared.values())), 0.0
         for draw, h in zip(tokens, torch.as_tensor(weights).to(like), strict=True):
             alpha = functional_call(self.router_module, self.router, (h[None],))[0]
