@@ -21,6 +21,8 @@ from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
 LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
+SMALL = 2**19  # parameters
+TOKENS_AT_ONCE = {"cpu": 2**9, "cuda": 2**16}
 
 
 @dataclass(frozen=True)
@@ -124,17 +126,30 @@ class Method(ABC):
 
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
     """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1)."""
-    theta = theta.detach().requires_grad_()
-    with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = forward_at(module, flat, theta, tokens[..., :-1])
-    loss, slope = cross_entropy(logits.detach(), tokens[..., 1:])
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()}")
-    return loss.item(), torch.autograd.grad(logits, theta, slope)[0].div_(slope[..., 0].numel())
+    at_once = draws_at_once(theta, tokens[..., 1:])
+    grad, total = torch.empty_like(theta), 0.0
+    for point, batch, out in zip(*(x.split(at_once) for x in (theta.detach(), tokens, grad)), strict=True):
+        point.requires_grad_()
+        with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = forward_at(module, flat, point, batch[..., :-1])
+        loss, slope = cross_entropy(logits.detach(), batch[..., 1:])
+        total = total + loss
+        out.copy_(torch.autograd.grad(logits, point, slope)[0])
+    count = tokens[..., 1:].numel()
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"the loss is {total.item()}")
+    return total.item() / count, grad.div_(count)
+
+
+def draws_at_once(theta: Tensor, targets: Tensor) -> int:
+    """Draws of theta (R, P) on targets (R, B, T) in one batched pass. Batching the draws of a small model saves its
+    overhead; from SMALL parameters on, TOKENS_AT_ONCE fill the machine and more would only take memory (measured)."""
+    draws, size = theta.shape
+    return draws if size < SMALL else max(1, TOKENS_AT_ONCE[theta.device.type] // targets[0].numel())
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss (nats) of logits (..., V) at targets (...), and the gradient of the summed loss in the logits (..., V).
+    """Summed loss (nats) of logits (..., V) at targets (...), and its gradient in the logits (..., V).
 
     Chunk by chunk of the rows: beside the logits and their gradient there is one chunk, where autograd through
     `F.cross_entropy` holds two more tensors of the logits' size.
@@ -148,7 +163,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         picked = x.gather(1, target)
         total = total - picked.sum()
         out.copy_(x.exp_()).scatter_(1, target, picked.expm1().to(out.dtype))
-    return total / targets.numel(), slope
+    return total, slope
 
 
 def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:

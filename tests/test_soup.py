@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.generic import Generic
+from soe_bench import method as methods
 from soe_bench import optim
 from soe_bench.bench.plain import PlainSoup
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat
-from soe_bench.method import Setup, cross_entropy
+from soe_bench.method import Setup, cross_entropy, draws_at_once, gradient
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
 from soe_bench.optim import Bank, Optimizer
@@ -129,6 +130,20 @@ def test_moments_in_bfloat16_are_rounded_and_nothing_else():
     assert half.bytes == 6 * (8 + 2 + 2)
 
 
+def test_a_large_model_takes_its_draws_one_after_the_other_to_the_same_gradient(monkeypatch):
+    method, (tokens, weights) = soup(4), batches()[0]
+    theta = method.instantiate(method.coefficients(weights).detach())
+    arguments = (method.setup.base, method.flat, theta, tokens, "float32")
+    loss, grad = gradient(*arguments)
+    monkeypatch.setattr("soe_bench.method.SMALL", 1)
+    for at_once in (1, 2):  # of three draws of 18 tokens
+        monkeypatch.setitem(methods.TOKENS_AT_ONCE, "cpu", 18 * at_once)
+        assert draws_at_once(theta, tokens[..., 1:]) == at_once
+        own_loss, own = gradient(*arguments)
+        assert own_loss == pytest.approx(loss, abs=1e-12)
+        torch.testing.assert_close(own, grad, rtol=0, atol=1e-12)
+
+
 def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     logits = 30 * torch.randn(2, 3, 5, 17, dtype=torch.float64, generator=generator)
@@ -139,7 +154,7 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
     for numbers in (1, 4 * 17, 2**20):
         monkeypatch.setattr("soe_bench.method.LOSS_NUMBERS", numbers)
         loss, own = cross_entropy(logits.detach(), targets)
-        torch.testing.assert_close(loss, expected.detach(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(loss / 30, expected.detach(), rtol=0, atol=1e-12)
         torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)
     low, own = cross_entropy(logits.detach().bfloat16(), targets)
     assert low.dtype == torch.float32 and own.dtype == torch.bfloat16
