@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.flat import Flat, forward_at
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
+
+LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
+SMALL = 2**19  # parameters
+TOKENS_AT_ONCE = {"cpu": 2**9, "cuda": 2**16}
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Setup:
     draws: int
     optimizer: Optimizer
     precision: str = "float32"
+    moments: torch.dtype | None = None  # of AdamW; None: as the parameters
     seed: int = 0
     centroids: np.ndarray | None = None
     specialists: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -122,13 +126,44 @@ class Method(ABC):
 
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
     """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1)."""
-    theta = theta.detach().requires_grad_()
-    with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = forward_at(module, flat, theta, tokens[..., :-1])
-    loss = F.cross_entropy(logits.to(theta.dtype).flatten(0, -2), tokens[..., 1:].flatten())
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()}")
-    return loss.item(), torch.autograd.grad(loss, theta)[0]
+    at_once = draws_at_once(theta, tokens[..., 1:])
+    grad, total = torch.empty_like(theta), 0.0
+    for point, batch, out in zip(*(x.split(at_once) for x in (theta.detach(), tokens, grad)), strict=True):
+        point.requires_grad_()
+        with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = forward_at(module, flat, point, batch[..., :-1])
+        loss, slope = cross_entropy(logits.detach(), batch[..., 1:])
+        total = total + loss
+        out.copy_(torch.autograd.grad(logits, point, slope)[0])
+    count = tokens[..., 1:].numel()
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"the loss is {total.item()}")
+    return total.item() / count, grad.div_(count)
+
+
+def draws_at_once(theta: Tensor, targets: Tensor) -> int:
+    """Draws of theta (R, P) on targets (R, B, T) in one batched pass. Batching the draws of a small model saves its
+    overhead; from SMALL parameters on, TOKENS_AT_ONCE fill the machine and more would only take memory (measured)."""
+    draws, size = theta.shape
+    return draws if size < SMALL else max(1, TOKENS_AT_ONCE[theta.device.type] // targets[0].numel())
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss (nats) of logits (..., V) at targets (...), and its gradient in the logits (..., V).
+
+    Chunk by chunk of the rows: beside the logits and their gradient there is one chunk, where autograd through
+    `F.cross_entropy` holds two more tensors of the logits' size.
+    """
+    slope = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    rows = max(1, LOSS_NUMBERS // logits.shape[-1])
+    total = 0.0
+    for x, target, out in zip(*(t.split(rows) for t in (logits.flatten(0, -2), targets.reshape(-1, 1),
+                                                         slope.flatten(0, -2))), strict=True):
+        x = x.to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
+        picked = x.gather(1, target)
+        total = total - picked.sum()
+        out.copy_(x.exp_()).scatter_(1, target, picked.expm1().to(out.dtype))
+    return total, slope
 
 
 def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
@@ -165,7 +200,7 @@ class Dense(Method):
         self.flat = Flat(setup.base)
         self.weights = self.mixtures(setup)
         self.streams = len(self.weights)
-        self.models = Bank(self.start(setup).expand(self.streams, -1).clone(), self.flat)
+        self.models = Bank(self.start(setup).expand(self.streams, -1).clone(), self.flat, setup.moments)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return np.tile(self.weights[(step - 1) % self.streams], (self.setup.draws, 1))
@@ -186,10 +221,10 @@ class Dense(Method):
         return self.models.tensors("models")
 
     def cost(self) -> dict[str, int]:
-        size, element = self.flat.size, self.models.value.element_size()
+        size = self.flat.size
         return {
             "flops_per_step": 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length),
             "stored_parameters": self.streams * size,
             "deployed_parameters": size,
-            "state_bytes": (3 * self.streams + 2) * size * element,  # parameters and moments; gradient and base
+            "state_bytes": self.models.bytes + 2 * size * self.models.value.element_size(),  # gradient and base
         }

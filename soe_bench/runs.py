@@ -49,8 +49,8 @@ RESULTS = Path(__file__).parents[1] / "results"  # the committed results
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity: `hash` covers the IDENTITY groups and the data fingerprint, `recipe` all of it
-    but the seeds. `parent` is the run that it starts from."""
+    """A configuration with its identity: `hash` covers the IDENTITY groups (a null of `train` is as if the setting were
+    not there) and the data fingerprint, `recipe` all of it but the seeds. `parent` is the run that it starts from."""
 
     cfg: DictConfig
     fingerprint: str
@@ -64,6 +64,7 @@ class Run:
         """The run of a configuration; `method` is built from its configuration, which checks it."""
         fingerprint = corpora.fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
+        groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
         groups["data"] = fingerprint
         parent = parent_of(cfg)
         if parent is not None:
@@ -150,6 +151,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     cfg = run.cfg
     if cfg.train.precision not in PRECISIONS:
         raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    if cfg.train.moments not in (None, *PRECISIONS):
+        raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
     cells.check(cfg)
 
     def initial(seed: int) -> torch.nn.Module:
@@ -174,7 +177,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     method.build(Setup(
         initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
         optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
-        initial=initial, parent=parent, **facts,
+        moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
+        **facts,
     ))
     total_steps(cfg, method)
     return method

@@ -16,10 +16,12 @@ coefficients as rows of A (R, n), the chain rule gives
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
@@ -57,6 +59,13 @@ def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
     return torch.addmm(shared, alpha, experts)
 
 
+def combine_file(path: Path, alpha: Tensor) -> Tensor:
+    """Theta (R, P) of a trained soup's model.safetensors at alpha (R, n), without its bank in memory: the file is
+    mapped, and the combination reads it page by page."""
+    with safe_open(path, framework="pt") as file:
+        return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
+
+
 class SoupOfExperts(Method):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804. With n_experts = 0 it is `dense_on_pi`: the soup's
     batches on one dense model.
@@ -87,9 +96,9 @@ class SoupOfExperts(Method):
             if self.expert_init:
                 experts.normal_(std=self.expert_init)
         self.router_flat = Flat(self.router)
-        self.shared = Bank(shared[None], self.flat)
-        self.experts = Bank(experts, self.flat)
-        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat)
+        self.shared = Bank(shared[None], self.flat, setup.moments)
+        self.experts = Bank(experts, self.flat, setup.moments)
+        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat, setup.moments)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi_omega(h): (R, k) -> (R, n)."""
@@ -142,5 +151,6 @@ class SoupOfExperts(Method):
             "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
-            "state_bytes": (4 + 3 * n + 2 * draws) * size * self.shared.value.element_size(),
+            "state_bytes": self.shared.bytes + self.experts.bytes  # and the base model, Theta and G
+            + (1 + 2 * draws) * size * self.shared.value.element_size(),
         }
