@@ -1,4 +1,7 @@
-"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, prints what became of them."""
+"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, prints what became of them.
+
+torchrun --nproc-per-node=W -m soe_bench ... does the same in W processes that share each job, one job after the other.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from soe_bench import distributed
 from soe_bench.errors import UserError
-from soe_bench.sweep import CONF, Plan, quoted, run_job
+from soe_bench.sweep import CONF, Plan, quoted, run_all, run_job
 from soe_bench.train import STOP, stop_requests
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
@@ -29,20 +33,31 @@ def main() -> int:
         return 0
     STOP.clear()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("soe_bench").setLevel(logging.INFO)
-    try:
-        plan = Plan.of(arguments)
+    with distributed.processes():
+        first = distributed.rank() == 0
+        logging.getLogger("soe_bench").setLevel(logging.INFO if first else logging.ERROR)
         try:
-            with stop_requests():
-                if plan.prepare():
-                    job()
-        except KeyboardInterrupt:
-            STOP.set()
-        done = plan.finish()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+            done = run(arguments)
+        except UserError as error:
+            if first or isinstance(error, distributed.Lost):
+                print(f"error: {error}", file=sys.stderr)
+            return 2
     return 130 if STOP.is_set() else 0 if done else 1
+
+
+def run(arguments: list[str]) -> bool:
+    """Whether every job is done. Raises UserError for bad input."""
+    plan = distributed.on_first(Plan.of, arguments)
+    try:
+        with stop_requests():
+            if plan.prepare():
+                if distributed.size() > 1:  # torchrun is the launcher
+                    run_all([each.cfg for each in plan.runs])
+                else:
+                    job()
+    except KeyboardInterrupt:
+        STOP.set()
+    return distributed.on_first(plan.finish)
 
 
 if __name__ == "__main__":

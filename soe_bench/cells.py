@@ -77,8 +77,9 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
 
 
 def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> tuple[nn.Module, dict]:
-    """The model that a cell is about, and the fields of its record that say what delivering it took. Raises UserError
-    for a model over another vocabulary than the corpus's."""
+    """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun in
+    one process, which has its slice of the combination). Raises UserError for a model over another vocabulary than the
+    corpus's."""
     validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
     start, trained, flops = time.perf_counter(), 0, 0
     with FlopCounterMode(display=False) as counter:
@@ -108,7 +109,10 @@ def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[dict]:
-    """The varying fields of every record of a run. Says how far it is."""
+    """The varying fields of every record of a run. Says how far it is.
+
+    Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole bank.
+    """
     every = list(cells(cfg, method, corpus))
     begin = shown = time.perf_counter()
     for number, cell in enumerate(every):

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ import psutil
 import torch
 from omegaconf import DictConfig
 
-from soe_bench import checkpoint
+from soe_bench import checkpoint, distributed
 from soe_bench.errors import UserError
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
@@ -37,6 +38,14 @@ STOP = threading.Event()  # a stop was requested: runs write a checkpoint and en
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: the run stopped after a checkpoint, and the same command resumes it."""
+
+
+def stop_requested() -> bool:
+    """Whether a stop was requested of any of the processes; then it is of all, at the same place."""
+    stop = distributed.anywhere(STOP.is_set())
+    if stop:
+        STOP.set()
+    return stop
 
 
 @dataclass
@@ -80,7 +89,8 @@ class Curve:
     """metrics.jsonl, a row a reporting interval, and the progress line. A resumed run cuts it to its checkpoint."""
 
     def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
-        self.file = open(path, "ab")  # noqa: SIM115 (open for the whole run)
+        first = distributed.rank() == 0  # the others write to nowhere
+        self.file = open(path, "ab") if first else tempfile.TemporaryFile()  # noqa: SIM115 (open for the whole run)
         self.file.truncate(progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
         self.first, self.begin = progress.step, time.perf_counter()
@@ -117,6 +127,7 @@ def train(
     validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
     device = next(method.setup.base.parameters()).device
     progress = resume(method, mixture, folder)
+    distributed.check_agreement(progress.step)
     before = progress.seconds
     curve = Curve(folder / "metrics.jsonl", name, progress, steps, tracker)
 
@@ -146,9 +157,10 @@ def train(
                     "tokens_per_second": speed,
                 })
                 progress.losses = []
-            if done == steps or done % t.checkpoint_every == 0 or STOP.is_set():
+            stop = stop_requested()
+            if done == steps or done % t.checkpoint_every == 0 or stop:
                 save()
-            if STOP.is_set() and done < steps:
+            if stop and done < steps:
                 raise Interrupted(f"stopped at step {done} of {steps}; the same command goes on from there")
     return progress
 
