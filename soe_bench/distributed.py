@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # noqa: F401 (imported later, its default arguments would keep the group alive)
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from soe_bench.errors import UserError
 
 PATIENCE = timedelta(days=7)  # one process may work for hours while the others wait; one that died is noticed at once
-GIVEN = ("input", "input_tensor", "input_tensors", "tensors")  # what torch calls the bytes that a collective takes
+sent: Counter[str] = Counter()  # bytes of tensors that this process gave to collectives so far, by operation
 
 
 class Lost(UserError):
@@ -62,8 +62,9 @@ def on_this_machine() -> int:
 
 
 @contextmanager
-def exchange() -> Iterator[None]:
-    """Around each collective: raises Lost where another process is gone."""
+def exchange(operation: str, given: Tensor | None = None) -> Iterator[None]:
+    """Around each collective: counts the bytes given to it, and raises Lost where another process is gone."""
+    sent[operation] += 0 if given is None else given.nbytes
     try:
         yield
     except RuntimeError as error:  # what every backend raises
@@ -82,7 +83,7 @@ def on_first(function: Callable, *arguments: Any) -> Any:
         except BaseException as raised:  # a stop request too reaches all
             error = raised
     outcome = [(value, error)]
-    with exchange():
+    with exchange("objects"):
         dist.broadcast_object_list(outcome)
     if outcome[0][1] is not None:
         raise error or outcome[0][1]
@@ -94,7 +95,7 @@ def anywhere(flag: bool) -> bool:
     if size() == 1:
         return flag
     found = torch.tensor(int(flag))
-    with exchange():
+    with exchange("stop", found):
         dist.all_reduce(found, dist.ReduceOp.MAX)
     return bool(found)
 
@@ -103,7 +104,7 @@ def check_agreement(value: Any) -> None:
     """Raises Lost unless `value` is the same in every process."""
     if size() > 1:
         values = [None] * size()
-        with exchange():
+        with exchange("objects"):
             dist.all_gather_object(values, value)
         if any(other != value for other in values):
             raise Lost(f"the processes of this training do not agree ({', '.join(map(str, values))}): run the same "
@@ -122,7 +123,7 @@ def total(*parts: Tensor | float) -> tuple:
     like = next(part for part in parts if isinstance(part, Tensor))
     tensors = [torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in parts]
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    with exchange():
+    with exchange("all_reduce", flat):
         dist.all_reduce(flat)
     sums = flat.split([tensor.numel() for tensor in tensors])
     return tuple(values.view_as(tensor) if isinstance(part, Tensor) else values.item()
@@ -135,19 +136,3 @@ def replicated(x: Tensor) -> Tensor:
         x = x.view_as(x)
         x.register_hook(lambda gradient: total(gradient)[0])
     return x
-
-
-class Traffic(TorchDispatchMode):
-    """Context that counts the bytes this process hands to collectives, by name (alltoall_base_, allreduce_, ...)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if function.namespace == "c10d":
-            named = zip(function._schema.arguments, args, strict=False)
-            given = next(value for argument, value in named if argument.name in GIVEN)
-            sent = given if isinstance(given, list) else [given]
-            self.bytes[function._schema.name.removeprefix("c10d::")] += sum(tensor.nbytes for tensor in sent)
-        return function(*args, **(kwargs or {}))

@@ -60,7 +60,7 @@ class Slices(Flat):
         """
         part = slices.cpu().contiguous()
         parts = [torch.empty_like(part) for _ in range(distributed.size())] if distributed.rank() == 0 else None
-        with distributed.exchange():
+        with distributed.exchange("gather", part):
             dist.gather(part, parts)
         return parts and torch.cat(parts, 1)[:, : self.size]
 
@@ -88,7 +88,7 @@ class _Whole(torch.autograd.Function):
 
 def _all_to_all(x: Tensor) -> Tensor:
     received = torch.empty_like(x)
-    with distributed.exchange():
+    with distributed.exchange("all_to_all", x):
         dist.all_to_all_single(received, x.contiguous())
     return received
 

@@ -97,8 +97,8 @@ def test_parameter_traffic_does_not_grow_with_the_experts(group):
     assert width * processes > size  # the last slice is padded
     for result in group[1]:
         for n in (2, 6):
-            assert result["traffic"][n] == {"alltoall_base_": 8 * 2 * jobs.DRAWS * width,
-                                            "allreduce_": 8 * (jobs.DRAWS * n + jobs.DRAWS**2 + 1)}
+            assert result["traffic"][n] == {"all_to_all": 8 * 2 * jobs.DRAWS * width,
+                                            "all_reduce": 8 * (jobs.DRAWS * n + jobs.DRAWS**2 + 1)}
 
 
 def test_where_a_process_is_gone_the_others_end(group):
