@@ -2,7 +2,9 @@
 """
 
 import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.generic import Generic
+from soe_bench import __main__ as cli
 from soe_bench import checkpoint, distributed, method
 from soe_bench.errors import UserError
 from soe_bench.method import Method, Setup
@@ -169,3 +172,13 @@ def process(rank: int, processes: int, folder: Path, other: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
     torch.save(all_jobs(folder, other), folder / f"{rank}.pt")
     torch.save(left_alone(folder), folder / f"{rank}-left.pt")
+
+
+def command(rank: int, port: int, arguments: list[str], out: Path) -> None:
+    """One of two processes of the command line, in the environment that torchrun makes."""
+    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank),
+                   "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    sys.argv = ["soe_bench", *arguments]
+    with open(out, "w") as file, redirect_stdout(file):
+        status = cli.main()
+    sys.exit(status)
