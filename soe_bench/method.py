@@ -7,6 +7,7 @@ step for the domain weights to train on, samples the batch from them, and hands 
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from soe_bench import distributed
 from soe_bench.flat import Flat, forward_at
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
@@ -65,6 +67,7 @@ class Method(ABC):
     serves_generic = True  # whether it has a model for generic text
     streams = 1  # models trained side by side, each on sequences of its own
     tokens_each: float | None = None  # share of the token budget for each of these models; None: they share the budget
+    parallel = False  # whether `update` divides its work among the processes of torchrun
     trained_for: int | None = None  # specialists that a model each was trained for; None: one training for all
 
     def __init__(self, name: str, learning_rate: float, parent: Mapping | None = None) -> None:
@@ -166,6 +169,18 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return total, slope
 
 
+def gradient_share(module: nn.Module, flat: Flat, theta: Tensor, *rest: Tensor | str) -> tuple[float, Tensor]:
+    """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
+    processes = distributed.size()
+    if processes == 1:
+        return gradient(module, flat, theta, *rest)
+    try:
+        loss, grad = gradient(module, flat, theta, *rest)
+    except FloatingPointError:  # the others wait for this share: it makes the norm not finite for all of them
+        loss, grad = math.nan, torch.full_like(theta, math.nan)
+    return loss / processes, grad / processes
+
+
 def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
     """A copy of `module` with the parameters theta (P,)."""
     module = copy.deepcopy(module)
@@ -185,7 +200,12 @@ def forward_flops(module: nn.Module, length: int) -> int:
 
 
 class Dense(Method):
-    """Ordinary models, one for each row of `mixtures` (m, k), trained side by side: step s trains row (s - 1) % m."""
+    """Ordinary models, one for each row of `mixtures` (m, k), trained side by side: step s trains row (s - 1) % m.
+
+    Under torchrun each process has all parameters and its share of the sequences; the gradients are summed.
+    """
+
+    parallel = True
 
     @abstractmethod
     def mixtures(self, setup: Setup) -> np.ndarray:
@@ -208,7 +228,9 @@ class Dense(Method):
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
         optimizer, (turn, row) = self.setup.optimizer, divmod(step - 1, self.streams)
         model = self.models.row(row)
-        loss, grad = gradient(self.setup.base, self.flat, model.value, tokens.flatten(0, 1)[None], self.setup.precision)
+        own = distributed.own_rows(tokens.flatten(0, 1))[None]
+        share = gradient_share(self.setup.base, self.flat, model.value, own, self.setup.precision)
+        loss, grad = distributed.total(*share)
         one = torch.ones_like(grad[:, :1])
         grad *= optimizer.clip_scale(squared_norm(one, grad @ grad.T))
         model.adamw_(one, grad, turn + 1, rate, optimizer)

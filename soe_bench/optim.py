@@ -49,10 +49,10 @@ class Optimizer:
 
     def clip_scale(self, squared_norm: Tensor) -> float:
         """Factor that brings the global norm down to `clip`. Raises FloatingPointError for a NaN or infinite norm."""
-        norm = math.sqrt(max(0.0, squared_norm.item()))
-        if not math.isfinite(norm):
+        squares = squared_norm.item()
+        if not math.isfinite(squares):
             raise FloatingPointError("the gradient is not finite")
-        return min(1.0, self.clip / (norm + 1e-6))
+        return min(1.0, self.clip / (math.sqrt(max(0.0, squares)) + 1e-6))
 
 
 def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_records
-from soe_bench.train import STOP, Interrupted
+from soe_bench.stop import STOP, Interrupted
 
 CONF = sweep.CONF
 SERIAL = ["launcher=single", "hydra/launcher=basic"]
