@@ -114,7 +114,7 @@ def diverged(folder: Path) -> tuple[str, bool]:
 def refused(folder: Path) -> str:
     """What saving to a disk that refuses raises; the first process alone writes."""
     try:
-        checkpoint.save(folder / "missing" / "x.safetensors", built("4").tensors(), {})
+        checkpoint.save(folder / "4-end.safetensors" / "x.safetensors", built("4").tensors(), {})
         return "nothing"
     except UserError as error:
         return str(error)
@@ -181,4 +181,4 @@ def command(rank: int, port: int, arguments: list[str], out: Path) -> None:
     sys.argv = ["soe_bench", *arguments]
     with open(out, "w") as file, redirect_stdout(file):
         status = cli.main()
-    sys.exit(status)
+    os._exit(status)  # the workers that built the corpus would be waited for until they end by themselves
