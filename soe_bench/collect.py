@@ -112,9 +112,12 @@ def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
 
 def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
     """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
-    new = _stack([pd.read_csv(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
+    def read(file: Path | io.StringIO) -> pd.DataFrame:
+        return pd.read_csv(file, dtype={owner: str})  # one run in two thousand has an id that looks like a number
+
+    new = _stack([read(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
     if path.exists():
-        old = pd.read_csv(path)
+        old = read(path)
         new = _stack([old[~old[owner].isin(new[owner])], new])
     write_text(path, new.sort_values(order).to_csv(index=False, float_format="%.6g"))
 

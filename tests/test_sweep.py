@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from soe_bench import __main__ as cli
 from soe_bench import cells, checkpoint, runs, sweep
-from soe_bench.collect import collect
+from soe_bench.collect import collect, collect_distances
 from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
@@ -338,3 +338,14 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(comp
     monkeypatch.setattr(runs.FileLock, "acquire", finished_meanwhile)
     monkeypatch.setattr(runs, "_train_and_evaluate", lambda run: pytest.fail("trained again"))
     runs.execute(cfg)
+
+
+def test_a_run_whose_identity_looks_like_a_number_is_kept_and_replaced_as_text(tmp_path):
+    def pair(run_id, distance):
+        return pd.DataFrame([dict(run_id=run_id, one="a", other="b", distance=distance)])
+
+    for distance in (1.0, 2.0):
+        collect_distances([pair("6001362893621222", distance)], tmp_path)
+        collect_distances([pair("0d2858e9ac9aa7af", distance), pair("0012e45678901234", distance)], tmp_path)
+    assert (tmp_path / "distances.csv").read_text().splitlines()[1:] == [
+        "0012e45678901234,a,b,2", "0d2858e9ac9aa7af,a,b,2", "6001362893621222,a,b,2"]
