@@ -8,7 +8,7 @@ RUN = $(VENV)/bin/python
 # mergekit and what it imports beyond constraints.txt. Its pins clash with ours, hence its own folder and --no-deps.
 PEER = mergekit==0.1.4 immutables==0.21 accelerate==1.15.0 peft==0.21.2 pydantic==2.10.6 pydantic_core==2.27.2
 
-.PHONY: help setup demo check-install test test-peer plots check-plots
+.PHONY: help setup demo check-install test test-peer bench plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,9 +31,16 @@ test: setup ## lint and tests
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest
 
-test-peer: setup ## the merges against mergekit, tensor by tensor
+$(VENV)/peer/ready: $(VENV)/ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/peer $(PEER)
+	touch $@
+
+test-peer: $(VENV)/peer/ready ## the merges against mergekit, tensor by tensor
 	PYTHONPATH=$(VENV)/peer $(RUN) -m pytest -m peer
+
+bench: $(VENV)/peer/ready ## time and memory beside their limits, into results/bench.json; on an idle machine
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	PYTHONPATH=$(VENV)/peer $(RUN) -m soe_bench.bench
 
 plots: setup ## every table and figure from the committed results alone
 	$(RUN) -m soe_bench.report $(RESULTS)

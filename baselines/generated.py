@@ -50,8 +50,8 @@ class Generated(Method):
             torch.manual_seed(setup.seed)
             self.delta_network = self.network(setup).to(shared)
         self.network_flat = Flat(self.delta_network)
-        self.shared = Bank(shared[None], self.flat)
-        self.omega = Bank(self.network_flat.flatten(self.delta_network)[None], self.network_flat)
+        self.shared = Bank(shared[None], self.flat, setup.moments)
+        self.omega = Bank(self.network_flat.flatten(self.delta_network)[None], self.network_flat, setup.moments)
 
     def delta(self, weights: np.ndarray | Tensor) -> Tensor:
         """Delta (R, P) at the domain weights (R, k)."""
@@ -90,7 +90,8 @@ class Generated(Method):
             "flops_per_step": 3 * (dense + counter.get_total_flops()),
             "stored_parameters": size + omega,
             "deployed_parameters": size,
-            "state_bytes": (4 * size + 4 * omega + 3 * setup.draws * size) * self.shared.value.element_size(),
+            "state_bytes": self.shared.bytes + self.omega.bytes
+            + (size + omega + 3 * setup.draws * size) * self.shared.value.element_size(),
         }
 
 

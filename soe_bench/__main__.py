@@ -1,4 +1,7 @@
-"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, prints what became of them."""
+"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, prints what became of them.
+
+torchrun --nproc-per-node=W -m soe_bench ... does the same in W processes that share each job, one job after the other.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from soe_bench import distributed
 from soe_bench.errors import UserError
 from soe_bench.stop import STOP, stop_requests
-from soe_bench.sweep import CONF, Plan, quoted, run_job
+from soe_bench.sweep import CONF, Plan, quoted, run_all, run_job
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
@@ -29,24 +33,34 @@ def main() -> int:
         return 0
     STOP.clear()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("soe_bench").setLevel(logging.INFO)
-    try:
-        plan = Plan.of(arguments)
+    with distributed.processes():
+        first = distributed.rank() == 0
+        logging.getLogger("soe_bench").setLevel(logging.INFO if first else logging.ERROR)
         try:
-            with stop_requests(at_once=True):
-                waiting = plan.prepare()
-            with stop_requests(at_once=plan.launcher.elsewhere):
-                if waiting:
-                    job()
-        except KeyboardInterrupt:
-            STOP.set()
-        except SystemExit:  # the launcher's own failure, which Hydra has printed: the table says what is left
-            pass
-        done = plan.finish()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+            done = run(arguments)
+        except UserError as error:
+            if first or isinstance(error, distributed.Lost):
+                print(f"error: {error}", file=sys.stderr)
+            return 2
     return 130 if STOP.is_set() else 0 if done else 1
+
+
+def run(arguments: list[str]) -> bool:
+    """Whether every job is done. Raises UserError for bad input."""
+    plan = distributed.on_first(Plan.of, arguments)
+    try:
+        with stop_requests(at_once=True):
+            waiting = plan.prepare()
+        with stop_requests(at_once=plan.launcher.elsewhere):
+            if waiting and distributed.size() > 1:  # torchrun is the launcher
+                run_all([run.cfg for run in plan.runs])
+            elif waiting:
+                job()
+    except KeyboardInterrupt:
+        STOP.set()
+    except SystemExit:  # the launcher's own failure, which Hydra has printed: the table says what is left
+        pass
+    return distributed.on_first(plan.finish)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from soe_bench import distributed
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import GENERIC
 from soe_bench.errors import UserError
@@ -24,7 +25,7 @@ from soe_bench.files import refusals, rename
 from soe_bench.finetune import fine_tune
 from soe_bench.method import Method, with_parameters
 from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
-from soe_bench.stop import STOP, Interrupted
+from soe_bench.stop import Interrupted, stop_requested
 from soe_bench.train import PROGRESS_SECONDS
 
 log = logging.getLogger("soe_bench")
@@ -81,8 +82,9 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
 
 
 def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> tuple[nn.Module, dict]:
-    """The model that a cell is about, and the fields of its record that say what delivering it took. Raises UserError
-    for a model over another vocabulary than the corpus's."""
+    """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun in
+    one process, which has its slice of the combination). Raises UserError for a model over another vocabulary than the
+    corpus's."""
     validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
     start, trained, flops = time.perf_counter(), 0, 0
     with FlopCounterMode(display=False) as counter:
@@ -115,15 +117,15 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
     """Writes the records of a run to `path` and returns them: `facts` and the varying fields of every cell.
 
     Each is appended to a partial file as soon as it is known, and a cell that stands there is not evaluated again. Says
-    how far it is.
-    Raises Interrupted on a stop request, UserError where the disk refuses.
+    how far it is. Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole
+    bank, and the first one writes. Raises Interrupted on a stop request, UserError where the disk refuses.
     """
     partial = path.with_suffix(".partial")
-    every, known = list(cells(cfg, method, corpus)), _known(partial)
+    every, known = list(cells(cfg, method, corpus)), distributed.on_first(_known, partial)
     missing = [cell for cell in every if cell not in known]
     begin = shown = time.perf_counter()
     for number, cell in enumerate(missing):
-        if STOP.is_set():
+        if stop_requested():
             raise Interrupted(f"stopped with {len(known)} of {len(every)} cells evaluated; the same command goes on")
         if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
             left = timedelta(seconds=round((len(missing) - number) * (now - begin) / number))
@@ -134,10 +136,14 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
         losses = summarize(nats, tokens, sum(size for _, _, size in documents))
         known[cell] = facts | asdict(cell) | cost | losses
-        with refusals(partial), open(partial, "ab") as file:
-            file.write(json.dumps(known[cell]).encode() + b"\n")
-    rename(partial, path)
+        distributed.on_first(_append, partial, known[cell])
+    distributed.on_first(rename, partial, path)
     return list(known.values())
+
+
+def _append(partial: Path, record: dict) -> None:
+    with refusals(partial), open(partial, "ab") as file:
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def _known(partial: Path) -> dict[Cell, dict]:

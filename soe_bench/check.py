@@ -35,6 +35,7 @@ from soe_bench.flat import Flat
 from soe_bench.method import Method, gradient
 from soe_bench.mixture import check_weights
 from soe_bench.specialize import domain_weights
+from soe_bench.stop import STOP, Interrupted
 from soe_bench.sweep import job_configs, quoted
 from soe_bench.tracking import Tracker
 
@@ -257,15 +258,15 @@ def resumes(trial: Trial) -> None:
     """A training that was stopped half way goes on from its checkpoint, in a fresh build, to the same bits."""
 
     def stop() -> float:
-        train.STOP.set()
+        STOP.set()
         return 0.0
 
     try:
         trial.train("stopped", validate=stop)
-    except train.Interrupted:
+    except Interrupted:
         pass
     finally:
-        train.STOP.clear()
+        STOP.clear()
     if name := _differing(trial.trained, trial.train("stopped")):
         raise Broken(f"a training that was stopped and resumed differs in {name}: tensors() must list all that update "
                      "changes, optimizer moments too")

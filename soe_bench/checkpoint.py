@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,10 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from soe_bench import distributed
 from soe_bench.errors import UserError
 from soe_bench.files import replacing
+from soe_bench.slices import Sliced
 
 log = logging.getLogger("soe_bench")
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16"}  # their names in safetensors
 KEPT = 2  # checkpoints kept: the last, and one to fall back to
 
 
@@ -26,8 +31,18 @@ def _checksum(tensors: dict[str, Tensor]) -> int:
     return value
 
 
-def save(path: Path, tensors: dict[str, Tensor], state: dict) -> None:
-    """Writes tensors and a JSON-able `state` to `path` atomically. Raises UserError where the disk refuses."""
+def save(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
+    """Writes tensors and a JSON-able `state` to `path` atomically. Raises UserError where the disk refuses.
+
+    Under torchrun every process calls this and the first one writes; the file is the same for any number of processes.
+    """
+    if any(isinstance(tensor, Sliced) for tensor in tensors.values()):
+        _save_slices(path, tensors, state)
+    else:
+        distributed.on_first(_save, path, tensors, state)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], state: dict) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"state": json.dumps(state), "crc32": str(_checksum(tensors))}
     with replacing(path) as temporary:
@@ -35,6 +50,53 @@ def save(path: Path, tensors: dict[str, Tensor], state: dict) -> None:
             save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:  # what it makes of the disk's refusal
             raise OSError(str(error)) from error
+
+
+def _save_slices(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
+    """`save` a row at a time, so that the first process never holds more than one whole row of a sliced tensor."""
+    rows = (row for name in sorted(tensors) for row in _rows(tensors[name]))
+    refused = None
+    if distributed.rank() == 0:
+        try:
+            _write_rows(path, tensors, rows, state)
+        except UserError as error:
+            refused = error
+    for _ in rows:  # the other processes' part in it, and what is left where the disk refused
+        pass
+
+    def conclude() -> None:
+        if refused:
+            raise refused
+
+    distributed.on_first(conclude)
+
+
+def _rows(tensor: Tensor | Sliced) -> Iterable[Tensor | None]:
+    return tensor.rows() if isinstance(tensor, Sliced) else tensor.cpu()
+
+
+def _write_rows(path: Path, tensors: Mapping[str, Tensor | Sliced], rows: Iterable[Tensor], state: dict) -> None:
+    """A safetensors file: the length of the header, the header, then the numbers, here in the order of the names."""
+    end, entries = 0, {}
+    for name, tensor in sorted(tensors.items()):
+        start, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
+        entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": tensor.shape, "data_offsets": [start, end]}
+
+    def header(checksum: int) -> bytes:  # as long for every checksum
+        metadata = {"state": json.dumps(state), "crc32": f"{checksum:010d}"}
+        text = json.dumps({"__metadata__": metadata, **entries}).encode()
+        text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of their size
+        return len(text).to_bytes(8, "little") + text
+
+    checksum = 0
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(header(0))
+        for row in rows:
+            numbers = row.contiguous().view(torch.uint8).numpy()
+            checksum = zlib.crc32(numbers, checksum)
+            file.write(numbers)
+        file.seek(0)
+        file.write(header(checksum))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -55,7 +117,7 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) 
     """Writes the checkpoint of a step and drops all but the last two."""
     save(folder / f"checkpoint-{step:09d}.safetensors", tensors, state)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:
-        old.unlink()
+        old.unlink(missing_ok=True)  # another process may have been faster
 
 
 def drop(folder: Path) -> None:

@@ -28,9 +28,25 @@ def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
             )
 
 
+def check_domains(results_dir: Path, corpus: Corpus) -> None:
+    """Raises UserError if the results folder rests on other domains under the corpus's fingerprint: k-means amplifies
+    rounding, so another processor or library may give other clusters of the same text."""
+    path = results_dir / "domains.csv"
+    if not path.exists():
+        return
+    known = pd.read_csv(path)
+    known = known[known.data_fingerprint == corpus.fingerprint].set_index("domain").tokens.sort_index()
+    own = pd.read_csv(corpus.path / "domains.csv").set_index("domain").tokens.sort_index()
+    if len(known) and not known.equals(own):
+        raise UserError(f"{results_dir} rests on other domains of the corpus {corpus.name} than {corpus.path} has: "
+                        "their losses must not be compared; choose another results_dir")
+
+
 def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
     """Upserts the records, curves and coefficients of finished runs (their records' paths), and the audits of their
-    corpora. Returns the number of records written."""
+    corpora. Returns the number of records written. Raises UserError as check_domains does."""
+    for corpus in corpora:
+        check_domains(results_dir, corpus)
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
         path = results_dir / "records.jsonl"

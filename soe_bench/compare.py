@@ -15,8 +15,20 @@ import pandas as pd
 from soe_bench.errors import UserError
 from soe_bench.report.load import load_results
 from soe_bench.report.output import fixed
-from soe_bench.report.stats import Interval, paired_difference, t_interval
+from soe_bench.report.stats import Difference, Interval, paired_difference, t_interval
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
+
+
+def find(views: list[View], *names: str) -> tuple[View, list[str]]:
+    """The first view (settings with most records come first) with all the names, and their labels in it. Raises
+    UserError that says what the first view lacks."""
+    errors = []
+    for view in views:
+        try:
+            return view, [resolve(name, view) for name in names]
+        except UserError as error:
+            errors.append(error)
+    raise errors[0] if errors else UserError("there are no test records: run a sweep first")
 
 
 def resolve(name: str, view: View) -> str:
@@ -29,16 +41,13 @@ def resolve(name: str, view: View) -> str:
     return found[0]
 
 
-def specialists_table(view: View, one: str, other: str) -> pd.DataFrame:
-    """A row a specialist with records of both: `difference` (nats/token, mean over the seeds of both), `low`, `high`
-    and `outcome`.
+def specialists_table(view: View, one: str, other: str, difference: Difference) -> pd.DataFrame:
+    """A row a specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
+    `high` and `outcome`.
 
     win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for
     one seed two standard errors over the test documents, those of both methods as if independent (wider than paired).
     """
-    difference = paired_difference(view.losses(one), view.losses(other))
-    if difference is None:
-        raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
     errors = {label: view.cells()[lambda rows, label=label: rows.label == label]
               .set_index(["specialist", "seed"]).loss_se_documents for label in (one, other)}
     rows = []
@@ -55,9 +64,11 @@ def specialists_table(view: View, one: str, other: str) -> pd.DataFrame:
 
 
 def report(view: View, one: str, other: str) -> str:
-    """The comparison in words and a table."""
-    table = specialists_table(view, one, other)
+    """The comparison in words and a table. Raises UserError where no specialist and seed has both methods."""
     difference = paired_difference(view.losses(one), view.losses(other))
+    if difference is None:
+        raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
+    table = specialists_table(view, one, other, difference)
     seeds = len(difference.by_seed)
     width = max(len(name) for name in table.specialist)
     lines = [f"{one} minus {other}, nats/token, {view.title}; below 0: {one} is better", ""]
@@ -95,11 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
     try:
-        views = make_views(load_results(options.results))
-        if not views:
-            raise UserError(f"{options.results} holds no test records: run a sweep first")
-        view = views[0]  # the setting with most records
-        print(report(view, resolve(options.one, view), resolve(options.other, view)))
+        view, labels = find(make_views(load_results(options.results)), options.one, options.other)
+        print(report(view, *labels))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

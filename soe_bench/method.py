@@ -7,19 +7,24 @@ step for the domain weights to train on, samples the batch from them, and hands 
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from soe_bench import distributed
 from soe_bench.flat import Flat, forward_at
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
+
+LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
+SMALL = 2**19  # parameters
+TOKENS_AT_ONCE = {"cpu": 2**9, "cuda": 2**16}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Setup:
     draws: int
     optimizer: Optimizer
     precision: str = "float32"
+    moments: torch.dtype | None = None  # of AdamW; None: as the parameters
     seed: int = 0
     centroids: np.ndarray | None = None
     specialists: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -61,6 +67,7 @@ class Method(ABC):
     serves_generic = True  # whether it has a model for generic text
     streams = 1  # models trained side by side, each on sequences of its own
     tokens_each: float | None = None  # share of the token budget for each of these models; None: they share the budget
+    parallel = False  # whether `update` divides its work among the processes of torchrun
     trained_for: int | None = None  # specialists that a model each was trained for; None: one training for all
 
     def __init__(self, name: str, learning_rate: float, parent: Mapping | None = None) -> None:
@@ -122,13 +129,56 @@ class Method(ABC):
 
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
     """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1)."""
-    theta = theta.detach().requires_grad_()
-    with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = forward_at(module, flat, theta, tokens[..., :-1])
-    loss = F.cross_entropy(logits.to(theta.dtype).flatten(0, -2), tokens[..., 1:].flatten())
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()}")
-    return loss.item(), torch.autograd.grad(loss, theta)[0]
+    at_once = draws_at_once(theta, tokens[..., 1:])
+    grad, total = torch.empty_like(theta), 0.0
+    for point, batch, out in zip(*(x.split(at_once) for x in (theta.detach(), tokens, grad)), strict=True):
+        point.requires_grad_()
+        with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = forward_at(module, flat, point, batch[..., :-1])
+        loss, slope = cross_entropy(logits.detach(), batch[..., 1:])
+        total = total + loss
+        out.copy_(torch.autograd.grad(logits, point, slope)[0])
+    count = tokens[..., 1:].numel()
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"the loss is {total.item()}")
+    return total.item() / count, grad.div_(count)
+
+
+def draws_at_once(theta: Tensor, targets: Tensor) -> int:
+    """Draws of theta (R, P) on targets (R, B, T) in one batched pass. Batching the draws of a small model saves its
+    overhead; from SMALL parameters on, TOKENS_AT_ONCE fill the machine and more would only take memory (measured)."""
+    draws, size = theta.shape
+    return draws if size < SMALL else max(1, TOKENS_AT_ONCE[theta.device.type] // targets[0].numel())
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss (nats) of logits (..., V) at targets (...), and its gradient in the logits (..., V).
+
+    Chunk by chunk of the rows: beside the logits and their gradient there is one chunk, where autograd through
+    `F.cross_entropy` holds two more tensors of the logits' size.
+    """
+    slope = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    rows = max(1, LOSS_NUMBERS // logits.shape[-1])
+    total = 0.0
+    for x, target, out in zip(*(t.split(rows) for t in (logits.flatten(0, -2), targets.reshape(-1, 1),
+                                                         slope.flatten(0, -2))), strict=True):
+        x = x.to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
+        picked = x.gather(1, target)
+        total = total - picked.sum()
+        out.copy_(x.exp_()).scatter_(1, target, picked.expm1().to(out.dtype))
+    return total, slope
+
+
+def gradient_share(module: nn.Module, flat: Flat, theta: Tensor, *rest: Tensor | str) -> tuple[float, Tensor]:
+    """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
+    processes = distributed.size()
+    if processes == 1:
+        return gradient(module, flat, theta, *rest)
+    try:
+        loss, grad = gradient(module, flat, theta, *rest)
+    except FloatingPointError:  # the others wait for this share: it makes the norm not finite for all of them
+        loss, grad = math.nan, torch.full_like(theta, math.nan)
+    return loss / processes, grad / processes
 
 
 def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
@@ -150,7 +200,12 @@ def forward_flops(module: nn.Module, length: int) -> int:
 
 
 class Dense(Method):
-    """Ordinary models, one for each row of `mixtures` (m, k), trained side by side: step s trains row (s - 1) % m."""
+    """Ordinary models, one for each row of `mixtures` (m, k), trained side by side: step s trains row (s - 1) % m.
+
+    Under torchrun each process has all parameters and its share of the sequences; the gradients are summed.
+    """
+
+    parallel = True
 
     @abstractmethod
     def mixtures(self, setup: Setup) -> np.ndarray:
@@ -165,7 +220,7 @@ class Dense(Method):
         self.flat = Flat(setup.base)
         self.weights = self.mixtures(setup)
         self.streams = len(self.weights)
-        self.models = Bank(self.start(setup).expand(self.streams, -1).clone(), self.flat)
+        self.models = Bank(self.start(setup).expand(self.streams, -1).clone(), self.flat, setup.moments)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return np.tile(self.weights[(step - 1) % self.streams], (self.setup.draws, 1))
@@ -173,7 +228,9 @@ class Dense(Method):
     def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
         optimizer, (turn, row) = self.setup.optimizer, divmod(step - 1, self.streams)
         model = self.models.row(row)
-        loss, grad = gradient(self.setup.base, self.flat, model.value, tokens.flatten(0, 1)[None], self.setup.precision)
+        own = distributed.own_rows(tokens.flatten(0, 1))[None]
+        share = gradient_share(self.setup.base, self.flat, model.value, own, self.setup.precision)
+        loss, grad = distributed.total(*share)
         one = torch.ones_like(grad[:, :1])
         grad *= optimizer.clip_scale(squared_norm(one, grad @ grad.T))
         model.adamw_(one, grad, turn + 1, rate, optimizer)
@@ -186,10 +243,10 @@ class Dense(Method):
         return self.models.tensors("models")
 
     def cost(self) -> dict[str, int]:
-        size, element = self.flat.size, self.models.value.element_size()
+        size = self.flat.size
         return {
             "flops_per_step": 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length),
             "stored_parameters": self.streams * size,
             "deployed_parameters": size,
-            "state_bytes": (3 * self.streams + 2) * size * element,  # parameters and moments; gradient and base
+            "state_bytes": self.models.bytes + 2 * size * self.models.value.element_size(),  # gradient and base
         }

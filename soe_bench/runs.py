@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from soe_bench import cells, checkpoint
+from soe_bench import cells, checkpoint, distributed
 from soe_bench.config import make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
@@ -49,8 +49,8 @@ RESULTS = Path(__file__).parents[1] / "results"  # the committed results
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity: `hash` covers the IDENTITY groups and the data fingerprint, `recipe` all of it
-    but the seeds. `parent` is the run that it starts from."""
+    """A configuration with its identity: `hash` covers the IDENTITY groups (a null of `train` is as if the setting were
+    not there) and the data fingerprint, `recipe` all of it but the seeds. `parent` is the run that it starts from."""
 
     cfg: DictConfig
     fingerprint: str
@@ -64,6 +64,7 @@ class Run:
         """The run of a configuration; `method` is built from its configuration, which checks it."""
         fingerprint = corpora.fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
+        groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
         groups["data"] = fingerprint
         parent = parent_of(cfg)
         if parent is not None:
@@ -150,6 +151,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     cfg = run.cfg
     if cfg.train.precision not in PRECISIONS:
         raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    if cfg.train.moments not in (None, *PRECISIONS):
+        raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
     cells.check(cfg)
 
     def initial(seed: int) -> torch.nn.Module:
@@ -174,7 +177,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     method.build(Setup(
         initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
         optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
-        initial=initial, parent=parent, **facts,
+        moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
+        **facts,
     ))
     total_steps(cfg, method)
     return method
@@ -200,42 +204,56 @@ def prepare_process(cfg: DictConfig) -> None:
 
 
 def execute(cfg: DictConfig) -> None:
-    """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request."""
+    """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request.
+
+    Under torchrun every process calls this; the first one decides what is to be done and writes what comes out.
+    """
     run = Run.of(cfg)
-    if not run.skippable:
+    if not distributed.on_first(lambda: run.skippable):
         with stop_requests(at_once=True):  # training alone, inside, must not be cut
             _execute(run)
 
 
 def _execute(run: Run, as_parent: bool = False) -> None:
     """Of a parent the training alone is needed, and another process that has it in hand is waited for."""
-    if run.parent and not run.trained:
+    if run.parent and not distributed.on_first(lambda: run.trained):
         _execute(run.parent, as_parent=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.folder / ".lock")
+    first = distributed.rank() == 0
+    try:
+        if not distributed.on_first(_claim, run, lock, as_parent):
+            return
+        _train_and_evaluate(run, not as_parent)
+        if first:
+            (run.folder / "status").unlink()
+    except BaseException as error:
+        if first and lock.is_locked:
+            state = "stopped: " if isinstance(error, KeyboardInterrupt) else "failed: "
+            with suppress(UserError):  # the disk may be full
+                write_text(run.folder / "status", state + (str(error) or type(error).__name__).splitlines()[0])
+        raise
+    finally:
+        lock.release()
+
+
+def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
+    """Takes the lock of a run; False if there is nothing left to do, or another process is at it."""
     while not lock.is_locked:
         try:
             lock.acquire(timeout=1 if as_parent else 0)
         except Timeout:
             if not as_parent:
                 log.info("%s is being run by another process", run.name)
-                return
+                return False
             if STOP.is_set():
                 raise Interrupted(f"stopped while waiting for {run.name}; the same command goes on") from None
-    with lock:
-        if run.trained:
-            checkpoint.drop(run.folder)  # a kill may have come between
-        if run.trained if as_parent else run.done:  # before, or by another process
-            return
-        try:
-            write_text(run.folder / "status", "running")
-            _train_and_evaluate(run, not as_parent)
-            (run.folder / "status").unlink()
-        except BaseException as error:
-            state = "stopped: " if isinstance(error, KeyboardInterrupt) else "failed: "
-            with suppress(UserError):  # the disk may be full
-                write_text(run.folder / "status", state + (str(error) or type(error).__name__).splitlines()[0])
-            raise
+    if run.trained:
+        checkpoint.drop(run.folder)  # a kill may have come between
+    if run.trained if as_parent else run.done:  # before, or by another process
+        return False
+    write_text(run.folder / "status", "running")
+    return True
 
 
 def _train_and_evaluate(run: Run, evaluate: bool) -> None:
@@ -244,7 +262,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
     corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     reset_peak_memory()
     method = build(run, corpus)
-    write_text(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))
+    _write(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))
     with Tracker(cfg, run.name, folder) as tracker:
         if run.trained:
             load_parameters(method, folder)
@@ -265,11 +283,21 @@ def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -
                      lambda: cells.validation_loss(cfg, method, corpus))
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
-    write_text(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
+    _write(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
+    distributed.on_first(_forget, folder)
+    _write(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
+    distributed.on_first(checkpoint.drop, folder)
+
+
+def _forget(folder: Path) -> None:
+    """What was evaluated of these parameters before they were trained anew."""
     for partial in folder.glob("*.partial"):
-        partial.unlink()  # of these parameters before they were trained anew
-    write_text(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
-    checkpoint.drop(folder)
+        partial.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    """Written by the first process; when this returns, all can read it."""
+    distributed.on_first(write_text, path, text)
 
 
 def save_parameters(method: Method, folder: Path, state: dict) -> None:
@@ -303,6 +331,7 @@ def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress
         "flops": before["flops"] + steps * cost["flops_per_step"],
         "seconds": round(before["seconds"] + progress.seconds, 2), "peak_memory_bytes": peak_memory(cfg.device),
         "stored_parameters": cost["stored_parameters"], "deployed_parameters": cost["deployed_parameters"],
-        "threads": torch.get_num_threads(), "precision": cfg.train.precision, "device": device_name(cfg.device),
+        "threads": torch.get_num_threads(), "precision": cfg.train.precision,
+        "device": f"{distributed.size()} x " * (distributed.size() > 1) + device_name(cfg.device),
         "max_epochs": round(float(mixture.epochs.max()), 3), **git_state(), "config_hash": run.hash,
     }

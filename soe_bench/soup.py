@@ -11,22 +11,28 @@ Only Theta needs automatic differentiation. With R draws h_r a step, g_r = dL/dT
 coefficients as rows of A (R, n), the chain rule gives
 
     dL/dS = sum_r g_r,     dL/dA = G E^T,     dL/dE = A^T G (rank R, never formed whole: see optim.py).
+
+Under torchrun each of W processes has P / W columns of S and E and computes R / W of the gradients (see slices.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from soe_bench import distributed
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
-from soe_bench.method import Method, Setup, forward_flops, gradient
+from soe_bench.method import Method, Setup, forward_flops, gradient_share
 from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank, squared_norm
+from soe_bench.slices import Slices
 
 
 class Router(nn.Module):
@@ -57,6 +63,13 @@ def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
     return torch.addmm(shared, alpha, experts)
 
 
+def combine_file(path: Path, alpha: Tensor) -> Tensor:
+    """Theta (R, P) of a trained soup's model.safetensors at alpha (R, n), without its bank in memory: the file is
+    mapped, and the combination reads it page by page."""
+    with safe_open(path, framework="pt") as file:
+        return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
+
+
 class SoupOfExperts(Method):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804. With n_experts = 0 it is `dense_on_pi`: the soup's
     batches on one dense model.
@@ -66,6 +79,7 @@ class SoupOfExperts(Method):
     """
 
     controls = (*Method.controls, "zero")
+    parallel = True
 
     def __init__(self, name: str, learning_rate: float, n_experts: int, expert_rate: float, expert_init: float,
                  router: dict, meta: MetaDistribution, parent: Mapping | None = None) -> None:
@@ -78,18 +92,18 @@ class SoupOfExperts(Method):
 
     def build(self, setup: Setup) -> None:
         self.setup = setup
-        self.flat = Flat(setup.base)
+        self.flat = Slices(setup.base)
         shared = setup.parent["models.value"][0].clone() if setup.parent else self.flat.flatten(setup.base)
-        experts = shared.new_zeros(self.n_experts, self.flat.size)
+        experts = shared.new_zeros(self.n_experts, self.flat.width)
         with torch.random.fork_rng(), torch.device("meta" if shared.is_meta else "cpu"):
             torch.manual_seed(setup.seed)
             self.router = Router(len(setup.h_0), self.n_experts, **self.router_config).to(shared)
-            if self.expert_init:
-                experts.normal_(std=self.expert_init)
+            for row in experts if self.expert_init else ():
+                row.copy_(self.flat.own(torch.empty_like(shared).normal_(std=self.expert_init)))
         self.router_flat = Flat(self.router)
-        self.shared = Bank(shared[None], self.flat)
-        self.experts = Bank(experts, self.flat)
-        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat)
+        self.shared = Bank(self.flat.own(shared)[None], self.flat, setup.moments)
+        self.experts = Bank(experts, self.flat, setup.moments)
+        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat, setup.moments)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi_omega(h): (R, k) -> (R, n)."""
@@ -97,8 +111,8 @@ class SoupOfExperts(Method):
         return forward_at(self.router, self.router_flat, self.omega.value, h[None])[0]
 
     def instantiate(self, alpha: Tensor) -> Tensor:
-        """Theta (R, P) at the coefficients alpha (R, n)."""
-        return combine(self.shared.value, self.experts.value, alpha)
+        """Theta (R, P) at the coefficients alpha (R, n); under torchrun in every process, which all call this."""
+        return self.flat.whole(combine(self.shared.value, self.experts.value, distributed.replicated(alpha)))
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
@@ -107,17 +121,21 @@ class SoupOfExperts(Method):
         """Algorithm 2: the weights that drew the batch instantiate the model it is used on."""
         optimizer = self.setup.optimizer
         if not self.n_experts:  # every Theta is S: one dense model on all draws
-            tokens, weights = tokens.flatten(0, 1)[None], weights[:1]
+            processes = distributed.size()
+            tokens, weights = tokens.reshape(processes, -1, tokens.shape[-1]), weights[:processes]
         self.omega.value.requires_grad_()
         alpha = self.coefficients(weights)
         a = alpha.detach()
-        loss, grad = gradient(self.setup.base, self.flat, self.instantiate(a), tokens, self.setup.precision)
-        alpha_grad = grad @ self.experts.value.T  # <E_j, g_r>
+        theta = self.flat.to_draws(combine(self.shared.value, self.experts.value, a))
+        own = distributed.own_rows(tokens)
+        loss, grad = gradient_share(self.setup.base, self.flat, theta, own, self.setup.precision)
+        grad = self.flat.to_slices(grad)
+        products = grad @ self.experts.value.T, grad @ grad.T  # <E_j, g_r>, <g_r, g_s>
+        alpha_grad, gram, loss = distributed.total(*products, loss)
         (omega_grad,) = torch.autograd.grad(alpha, self.omega.value, alpha_grad)
         self.omega.value.requires_grad_(False)
 
         one = torch.ones_like(grad[:, :1])
-        gram = grad @ grad.T
         squares = squared_norm(one, gram) + squared_norm(a, gram) + omega_grad.square().sum()
         scale = optimizer.clip_scale(squares)
         grad *= scale
@@ -132,15 +150,18 @@ class SoupOfExperts(Method):
         return self.instantiate(alpha)[0]
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.shared.tensors("shared") | self.experts.tensors("experts") | self.omega.tensors("router")
+        banks = self.shared.tensors("shared") | self.experts.tensors("experts")
+        return self.flat.named(banks) | self.omega.tensors("router")
 
     def cost(self) -> dict[str, int]:
-        n, size, draws = self.n_experts, self.flat.size, self.setup.draws
+        n, size, width, draws = self.n_experts, self.flat.size, self.flat.width, self.setup.draws
+        moved = 2 * size * draws // distributed.size() if width < size else 0  # own draws' whole Theta and gradient
         dense = 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length)
         products = 3 * n + draws + 1 if n else 0  # combination, dL/dA, dL/dE; G G^T; dL/dS
         return {
             "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
-            "state_bytes": (4 + 3 * n + 2 * draws) * size * self.shared.value.element_size(),
+            "state_bytes": self.shared.bytes + self.experts.bytes  # and the base model, Theta and G
+            + (size + 2 * draws * width + moved) * self.shared.value.element_size(),
         }

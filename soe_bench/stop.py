@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
+from soe_bench import distributed
+
 STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, no other begins
 JOBLIB = "loky.backend.popen"
 WORKERS = (JOBLIB, "ray::", "submitit.core._submit")  # in the command line of a process that runs jobs
@@ -18,11 +20,20 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: the run stopped, and the same command resumes it."""
 
 
+def stop_requested() -> bool:
+    """Whether a stop was requested of any of the processes; then it is of all, at the same place."""
+    stop = distributed.anywhere(STOP.is_set())
+    if stop:
+        STOP.set()
+    return stop
+
+
 @contextmanager
 def stop_requests(at_once: bool = False) -> Iterator[None]:
     """Inside, SIGINT and SIGTERM set STOP, so that a training step is never cut in half; a second Ctrl-C stops at once.
 
-    With `at_once`, for work that a stop cannot spoil, they raise Interrupted besides.
+    With `at_once`, for work that a stop cannot spoil, they raise Interrupted besides; not under torchrun, where the
+    other processes would wait for this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,7 +43,7 @@ def stop_requests(at_once: bool = False) -> Iterator[None]:
         again = number == signal.SIGINT and STOP.is_set()
         STOP.set()
         hand_on(number)
-        if again or at_once:
+        if again or at_once and distributed.size() == 1:
             raise Interrupted("stopped; the same command goes on")
 
     previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}

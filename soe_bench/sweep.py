@@ -20,8 +20,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from soe_bench.collect import check_results, collect, collect_trials
-from soe_bench.config import CONF, with_method
+from soe_bench import distributed
+from soe_bench.collect import check_domains, check_results, collect, collect_trials
+from soe_bench.config import CONF, make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
@@ -29,7 +30,7 @@ from soe_bench.launchers import Launcher
 from soe_bench.records import read_records
 from soe_bench.report import build as report
 from soe_bench.runs import Run, build, execute, prepare_process
-from soe_bench.stop import STOP, Interrupted
+from soe_bench.stop import Interrupted, stop_requested
 from soe_bench.tracking import mirror_figures
 from soe_bench.train import total_steps
 
@@ -86,15 +87,27 @@ def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
 
 
 def run_job(cfg: DictConfig) -> None:
-    """One job and its references. A failure is kept in the run's folder and does not stop the other jobs."""
-    for each in with_references([cfg]):
-        if STOP.is_set():
+    """One job and its references."""
+    run_all(with_references([cfg]))
+
+
+def run_all(cfgs: list[DictConfig]) -> None:
+    """Runs one after the other. A failure is kept in the run's folder and does not stop the others.
+
+    Under torchrun, a failure that the other processes cannot know of does: raises it, which ends them all.
+    """
+    for cfg in cfgs:
+        if stop_requested():
             return
         try:
-            execute(each)
+            execute(cfg)
+        except distributed.Lost:
+            raise
         except (UserError, Interrupted) as error:
             log.warning("%s", error)
         except Exception:
+            if distributed.size() > 1:
+                raise
             log.exception("this job failed; the others go on")
 
 
@@ -116,6 +129,7 @@ class Plan:
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+            check_parallel(run)
         before = {run.name for run in runs.values() if run.skippable}
         parents: dict[str, Run] = {}
         for run in [run for run in runs.values() if run.name not in before]:
@@ -133,11 +147,11 @@ class Plan:
         """
         jobs = [*self.parents, *self.runs]
         waiting = [run for run in jobs if run.name not in self.before]
-        parallel = max(1, min(self.parallel, len(waiting)))
+        parallel = 1 if distributed.size() > 1 else max(1, min(self.parallel, len(waiting)))
         log.info("%d jobs: %d done before, %d to run, %d at once", len(jobs), len(self.before), len(waiting), parallel)
         if not waiting:
             return False
-        check_memory(waiting, parallel, self.launcher)
+        distributed.on_first(check_memory, waiting, parallel, self.launcher)
         costs: dict[str, float] = {}
         total = 0.0
         for run in waiting:
@@ -159,8 +173,14 @@ class Plan:
             log.info("about %s of training, not counting what a run had already done before it was stopped",
                      timedelta(seconds=round(total / parallel)))
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
-            corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+            distributed.on_first(self._open, cfg)
         return True
+
+    def _open(self, cfg: DictConfig) -> None:
+        """Builds a corpus if it is missing; refuses a results folder that rests on other domains."""
+        corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        for folder in {run.cfg.results_dir for run in self.runs}:
+            check_domains(Path(folder), corpus)
 
     def finish(self) -> bool:
         """Prints the table of all jobs, brings records, tables and figures up to date; True if every job is done."""
@@ -187,14 +207,29 @@ class Plan:
         return all(run.skippable for run in self.runs)
 
 
+def check_parallel(run: Run | None) -> None:
+    """Raises UserError if torchrun started several processes, among which a run or its parent cannot be divided."""
+    processes = distributed.size()
+    while run is not None and processes > 1:
+        if not make(run.cfg.method).parallel:
+            raise UserError(f"torchrun works for the soup and dense models: run {run.cfg.method.name} in one process "
+                            "(python -m soe_bench ...)")
+        if run.cfg.train.draws % processes:
+            raise UserError(f"train.draws ({run.cfg.train.draws}) must be a multiple of the {processes} processes of "
+                            "torchrun")
+        run = run.parent
+
+
 def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
-    """Raises UserError unless the largest `parallel` runs fit into the memory side by side; on other machines, unless
-    the largest fits into what a job asks for."""
+    """Raises UserError unless the largest `parallel` runs fit into the memory side by side (under torchrun on CPU, the
+    parts of one run in all processes of this machine); on other machines, unless the largest fits into what a job asks
+    for."""
     needs = sorted((state_bytes(run) for run in runs), reverse=True)[: 1 if launcher.elsewhere else parallel]
     need, free = sum(needs) / 1e9, launcher.gigabytes
-    if not launcher.elsewhere:
-        cpu = runs[0].cfg.device == "cpu"
-        free = (psutil.virtual_memory().available if cpu else torch.cuda.mem_get_info()[0]) / 1e9
+    if not launcher.elsewhere and runs[0].cfg.device == "cpu":
+        need, free = need * distributed.on_this_machine(), psutil.virtual_memory().available / 1e9
+    elif not launcher.elsewhere:
+        free = torch.cuda.mem_get_info()[0] / 1e9
     log.info("memory for parameters and moments: %.2f GB at most%s", need,
              " for each job" if launcher.elsewhere else f", {free:.1f} GB free")
     if need > free:
@@ -205,7 +240,7 @@ def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
 
 
 def state_bytes(run: Run) -> int:
-    """Bytes of parameters, moments and gradients in training, computed without allocating them."""
+    """Bytes of parameters, moments and gradients in training in one process, computed without allocating them."""
     return build(run, None, device="meta").cost()["state_bytes"]
 
 

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from soe_bench import distributed
+
 
 class Tracker:
-    """Context of one run on W&B; with wandb.mode = disabled every method does nothing.
+    """Context of one run on W&B; with wandb.mode = disabled every method does nothing, nor on any but the
+    first process of torchrun.
 
     `finish` runs inside the job: else the next job of a multirun would go on with this run.
     """
 
     def __init__(self, cfg: DictConfig, name: str, folder: Path) -> None:
         self.run = None
-        if cfg.wandb.mode == "disabled":
+        if cfg.wandb.mode == "disabled" or distributed.rank() > 0:
             return
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb  # takes a second: only where it is used

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +20,12 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench import checkpoint
+from soe_bench import checkpoint, distributed
 from soe_bench.errors import UserError
 from soe_bench.files import refusals
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
-from soe_bench.stop import STOP, Interrupted, stop_requests
+from soe_bench.stop import Interrupted, stop_requested, stop_requests
 from soe_bench.tracking import Tracker
 
 log = logging.getLogger("soe_bench")
@@ -47,7 +48,8 @@ class Curve:
 
     def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
         self.path = path
-        self.file = open(path, "ab")  # noqa: SIM115 (open for the whole run)
+        first = distributed.rank() == 0  # the others write to nowhere
+        self.file = open(path, "ab") if first else tempfile.TemporaryFile()  # noqa: SIM115 (open for the whole run)
         self.file.truncate(progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
         self.first, self.begin = progress.step, time.perf_counter()
@@ -86,6 +88,7 @@ def train(
     validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
     device = next(method.setup.base.parameters()).device
     progress = resume(method, mixture, folder)
+    distributed.check_agreement(progress.step)
     before = progress.seconds
     curve = Curve(folder / "metrics.jsonl", name, progress, steps, tracker)
 
@@ -115,9 +118,10 @@ def train(
                     "tokens_per_second": speed,
                 })
                 progress.losses = []
-            if done == steps or done % t.checkpoint_every == 0 or STOP.is_set():
+            stop = stop_requested()
+            if done == steps or done % t.checkpoint_every == 0 or stop:
                 save()
-            if STOP.is_set() and done < steps:
+            if stop and done < steps:
                 raise Interrupted(f"stopped at step {done} of {steps}; the same command goes on from there")
     return progress
 

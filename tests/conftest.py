@@ -7,13 +7,13 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from soe_bench import sweep, train
+from soe_bench import stop, sweep
 
 
 @pytest.fixture(autouse=True)
 def _fresh_process_state() -> None:
     torch.set_num_threads(1)
-    train.STOP.clear()
+    stop.STOP.clear()
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,14 @@ def test_unequal_budgets_are_named(tmp_path, capsys):
     assert "training tokens: NOT equal, 32,000,000 and 16,000,000 (2.00 x)" in text
 
 
+def test_the_setting_that_has_both_methods(tmp_path, capsys):
+    """Most records are of the small scale, which has no merge; the demo has both."""
+    demo = [row for method, loss in (("generic", 3.0), ("merge_linear", 3.2))
+            for row in run(method, 0, 0, {"a": loss}, "none", scale="demo", run_id=f"demo-{method}")]
+    status, text = said(tmp_path, capsys, soup_and_generic(3) + demo, "merge_linear", "generic")
+    assert status == 0 and "a  +0.2000" in text and "demo" in text
+
+
 @pytest.mark.parametrize(("names", "message"), [
     (("soap", "generic"), "there is no record of 'soap'; there are generic, soup n=4"),
     (("", "generic"), "could be generic, soup n=4"),

@@ -140,9 +140,9 @@ def test_the_fingerprint_knows_content_and_no_paths(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("wheels", "52cc7fc105cfa91230aa1213dc482124111b488198cd7440dd87f9524b6d9f0a"),
-        ("wheels_demo", "8b461a5bc489720877d8150f202ab0d971466093cd6cc56a256985d0a6458fbd"),
-        ("synthetic", "72d1b2de9d433cd0e26779d6ec9b2b04f0f1e2a860efe7371de24edfe7600618"),
+        ("wheels", "de0b7b2f0edb73365d2fc72bf42939d18fbdf25fb1e8a01dd108cfaf4c7caa51"),
+        ("wheels_demo", "d212badc4e056fa062806c332f4396892ba93bafd4b924f7f43b46be8eb67402"),
+        ("synthetic", "bbcaba59f38930c10481c6ad6a56cb24baeb311cce7ee916a1518838ec21a16d"),
     ],
 )
 def test_published_fingerprints_stay(name: str, known: str) -> None:

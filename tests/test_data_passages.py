@@ -131,6 +131,7 @@ def test_small_clusters_are_dissolved() -> None:
     vectors = np.concatenate([rng.normal(c, 0.01, (n, 2)) for c, n in ((0, 50), (5, 50), (5.5, 3))]).astype(np.float32)
     tokens = np.full(103, 10)
     assert len(domains.cluster(vectors, tokens, 3, 0, seed=0)) == 3
+    assert domains.cluster(vectors, tokens, 3, 0, seed=0).dtype == np.float64  # that of k-means, whatever the vectors'
     centroids = domains.cluster(vectors, tokens, 3, 100, seed=0)
     assigned, distances = domains.nearest(vectors, centroids)
     assert len(centroids) == 2 and len(set(assigned[50:])) == 1 and assigned[0] != assigned[60]
@@ -146,3 +147,4 @@ def test_a_reloaded_embedder_gives_identical_embeddings(tmp_path: Path) -> None:
     assert np.linalg.norm(again.embed(texts), axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     assert "日" in again.terms and embedder.embed([]).shape == (0, 8)
     assert not again.embed(["?!"]).any()
+    assert again.embed(texts).dtype == np.float64  # so that no processor's rounding decides a domain

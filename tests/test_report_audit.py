@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from soe_bench.report.audit import specialists_table
+from soe_bench.report.audit import outside, specialists_table
 
 
 def part(name: str, beyond_q99: float) -> dict:
@@ -22,3 +22,10 @@ def test_a_specialist_is_outside_if_more_than_5_percent_of_its_estimate_part_lie
     [row] = table.frame.to_dict("records")
     assert (row["beyond q99 %"], row["flag"]) == (cell, flag)
     assert "outside = more than 5 % of its passages lie beyond q99" in table.markdown()
+
+
+def test_other_tables_name_what_lies_outside():
+    parts = [part("estimate", 0.06), part("test", 0.0), part("estimate", 0.05) | {"specialist": "b"},
+             part("estimate", 0.9) | {"specialist": "c", "data_fingerprint": "other"}]  # fmt: skip
+    assert outside(pd.DataFrame(parts), "3fa94c1b77d2") == ["a"]
+    assert outside(None, "3fa94c1b77d2") == []

@@ -5,15 +5,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
 
 from baselines.generic import Generic
+from soe_bench import method as methods
+from soe_bench import optim
+from soe_bench.bench.plain import PlainSoup
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat
-from soe_bench.method import Setup
+from soe_bench.method import Setup, cross_entropy, draws_at_once, gradient
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
-from soe_bench.optim import Optimizer
+from soe_bench.optim import Bank, Optimizer
 from soe_bench.soup import SoupOfExperts, combine
 
 K, DRAWS, VOCAB, STEPS, RATE = 5, 3, 17, 4, 1e-2
@@ -69,52 +71,18 @@ def test_specialist_is_the_model_used_in_training(law):
     assert (law == "softmax") == bool(torch.isclose(alpha.sum(), torch.tensor(1.0, dtype=torch.float64), atol=1e-9))
 
 
-class PlainSoup:
-    """The soup as the paper writes it: autograd through S + sum_j alpha_j E_j, a loop over the draws, torch's AdamW."""
-
-    def __init__(self, method: SoupOfExperts) -> None:
-        self.method, self.flat = method, method.flat
-        self.shared = nn.Parameter(method.shared.value.clone())
-        self.experts = nn.Parameter(method.experts.value.clone())
-        self.omega = nn.Parameter(method.omega.value.clone())
-        self.names = {"shared": self.shared, "experts": self.experts, "omega": self.omega}
-
-    def loss(self, tokens: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
-        losses = []
-        for draw, h in zip(tokens, torch.tensor(weights), strict=True):
-            parameters = self.method.router_flat.unflatten(self.omega[0])
-            alpha = functional_call(self.method.router, parameters, (h[None],))[0]
-            theta = self.shared[0] + sum(a * e for a, e in zip(alpha, self.experts, strict=True))
-            logits = functional_call(self.method.setup.base, self.flat.unflatten(theta), (draw[:, :-1],))
-            losses.append(F.cross_entropy(logits.flatten(0, 1), draw[:, 1:].flatten()))
-        return torch.stack(losses).mean()
-
-
-def torch_adamw(pieces: list[tuple[nn.Parameter, float]]) -> torch.optim.AdamW:
-    o = OPTIMIZER
-    return torch.optim.AdamW([{"params": [p], "lr": lr, "weight_decay": 0.0} for p, lr in pieces],
-                             betas=(o.beta1, o.beta2), eps=o.eps)
-
-
 @pytest.mark.parametrize("law", ["softmax", "linear"])
 def test_training_equals_plain_autograd(law):
     """Rank-R gradients, clipping by R x R matrices and the one-pass AdamW equal the plain version in float64."""
     method = soup(4, law)
     plain = PlainSoup(method)
-    adamw = torch_adamw([(plain.shared, RATE), (plain.experts, 0.3 * RATE), (plain.omega, RATE)])
-    masks = {name: getattr(method, name).decay for name in plain.names}
     for step, (tokens, weights) in enumerate(batches(), start=1):
-        loss = plain.loss(tokens, weights)
-        adamw.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(list(plain.names.values()), OPTIMIZER.clip)
-        with torch.no_grad():  # decoupled weight decay on matrices only
-            for (name, parameter), group in zip(plain.names.items(), adamw.param_groups, strict=True):
-                parameter *= 1 - group["lr"] * OPTIMIZER.weight_decay * masks[name]
-        adamw.step()
-        assert method.update(tokens, weights, step, RATE) == pytest.approx(loss.item(), abs=1e-12)
-    for name, parameter in plain.names.items():
-        torch.testing.assert_close(getattr(method, name).value, parameter.data, rtol=0, atol=1e-10)
+        loss = plain.update(tokens, weights, step, RATE)
+        assert method.update(tokens, weights, step, RATE) == pytest.approx(loss, abs=1e-12)
+    for bank, values in (("shared", plain.shared), ("experts", plain.experts), ("omega", plain.router)):
+        value = getattr(method, bank).value
+        flat = torch.cat([x.detach().reshape(len(value), -1) for x in values.values()], -1)
+        torch.testing.assert_close(value, flat, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("method", [soup(0), Generic("generic", RATE)], ids=["soup n=0", "generic"])
@@ -143,10 +111,54 @@ def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
     whole, blocks = soup(4), soup(4)
     for tokens, weights in batches():
         whole.update(tokens, weights, 1, RATE)
-    monkeypatch.setattr("soe_bench.optim.BLOCK_NUMBERS", 100)
+    monkeypatch.setattr("soe_bench.optim.BLOCK_COLUMNS", 25)
+    monkeypatch.setitem(optim.BLOCK_NUMBERS, "cpu", 100)
     for tokens, weights in batches():
         blocks.update(tokens, weights, 1, RATE)
     torch.testing.assert_close(whole.experts.value, blocks.experts.value, rtol=0, atol=1e-14)
+
+
+def test_moments_in_bfloat16_are_rounded_and_nothing_else():
+    """One update by hand: the moments in float64, then rounded; the parameters moved by the unrounded ones."""
+    half = Bank(torch.ones(2, 3, dtype=torch.float64), Flat(nn.Linear(1, 3, bias=False)), torch.bfloat16)
+    coefficients, gradient = torch.tensor([[1.0, 0.5]]).double(), torch.tensor([[0.3, -0.7, 0.1]]).double()
+    half.adamw_(coefficients, gradient, 1, 0.1, OPTIMIZER)
+    g = coefficients.T @ gradient
+    exact = 1 - 0.1 * OPTIMIZER.weight_decay - 0.1 * g / (g.abs() + OPTIMIZER.eps)  # after one step
+    torch.testing.assert_close(half.value, exact, rtol=0, atol=1e-12)
+    assert torch.equal(half.exp_avg, (0.1 * g).bfloat16()) and torch.equal(half.exp_avg_sq, (0.05 * g * g).bfloat16())
+    assert half.bytes == 6 * (8 + 2 + 2)
+
+
+def test_a_large_model_takes_its_draws_one_after_the_other_to_the_same_gradient(monkeypatch):
+    method, (tokens, weights) = soup(4), batches()[0]
+    theta = method.instantiate(method.coefficients(weights).detach())
+    arguments = (method.setup.base, method.flat, theta, tokens, "float32")
+    loss, grad = gradient(*arguments)
+    monkeypatch.setattr("soe_bench.method.SMALL", 1)
+    for at_once in (1, 2):  # of three draws of 18 tokens
+        monkeypatch.setitem(methods.TOKENS_AT_ONCE, "cpu", 18 * at_once)
+        assert draws_at_once(theta, tokens[..., 1:]) == at_once
+        own_loss, own = gradient(*arguments)
+        assert own_loss == pytest.approx(loss, abs=1e-12)
+        torch.testing.assert_close(own, grad, rtol=0, atol=1e-12)
+
+
+def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    logits = 30 * torch.randn(2, 3, 5, 17, dtype=torch.float64, generator=generator)
+    targets = torch.randint(17, (2, 3, 5), generator=generator)
+    logits.requires_grad_()
+    expected = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+    (slope,) = torch.autograd.grad(expected, logits)
+    for numbers in (1, 4 * 17, 2**20):
+        monkeypatch.setattr("soe_bench.method.LOSS_NUMBERS", numbers)
+        loss, own = cross_entropy(logits.detach(), targets)
+        torch.testing.assert_close(loss / 30, expected.detach(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)
+    low, own = cross_entropy(logits.detach().bfloat16(), targets)
+    assert low.dtype == torch.float32 and own.dtype == torch.bfloat16
+    torch.testing.assert_close(own.double() / 30, slope, rtol=0.1, atol=1e-3)
 
 
 def test_bad_input():

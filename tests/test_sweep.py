@@ -20,7 +20,7 @@ from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_records
-from soe_bench.train import STOP, Interrupted
+from soe_bench.stop import STOP, Interrupted
 
 CONF = sweep.CONF
 SERIAL = ["launcher=single", "hydra/launcher=basic"]
@@ -166,6 +166,22 @@ def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
     before = (tmp_path / "results" / "records.jsonl").read_text()
     status, _, line = command(*small, "data.source.seed=1")
     assert status == 2 and "another build of the corpus synthetic" in line and "results_dir" in line
+    assert (tmp_path / "results" / "records.jsonl").read_text() == before
+
+
+def test_results_on_other_domains_of_the_same_corpus_are_not_mixed_in(command, tmp_path):
+    """As a processor that rounds otherwise would give them: refused before a step is taken, and when nothing is left
+    to train."""
+    assert command("method=generic", "train.tokens=4096")[0] == 0
+    path = tmp_path / "results" / "domains.csv"
+    table = pd.read_csv(path)
+    table.loc[[0, 1], "tokens"] += [10, -10]
+    table.to_csv(path, index=False)
+    before = (tmp_path / "results" / "records.jsonl").read_text()
+    for tokens in (8192, 4096):
+        status, out, line = command("method=generic", f"train.tokens={tokens}")
+        assert status == 2 and "other domains of the corpus synthetic" in line and "results_dir" in line
+        assert tokens == 4096 or not out  # no job was begun, so there is no table of jobs
     assert (tmp_path / "results" / "records.jsonl").read_text() == before
 
 

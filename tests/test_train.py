@@ -16,8 +16,9 @@ from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
 from soe_bench.records import read_records
 from soe_bench.soup import SoupOfExperts
+from soe_bench.stop import STOP, Interrupted
 from soe_bench.sweep import job_configs
-from soe_bench.train import STOP, Interrupted, total_steps
+from soe_bench.train import total_steps
 
 STEPS = 25
 TOKENS = f"train.tokens={STEPS * 16 * 64}"

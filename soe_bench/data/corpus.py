@@ -22,7 +22,7 @@ from soe_bench.data.parts import GENERIC, spread
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-BUILDER_VERSION = 2  # raise it whenever the same configuration would give another artefact
+BUILDER_VERSION = 3  # raise it whenever the same configuration would give another artefact
 ESTIMATE_PASSAGES = 8  # a document gives at most this many passages to a histogram
 WHERE_NOT_WHAT = {
     "manifest",
@@ -36,7 +36,7 @@ WHERE_NOT_WHAT = {
 class Corpus:
     """An opened artefact folder. Cheap: tables are read on first use and tokens.npy is memory-mapped.
 
-    h_0: (k,) float64, token-weighted shares of the domains in the generic training text. centroids: (k, d) float32.
+    h_0: (k,) float64, token-weighted shares of the domains in the generic training text. centroids: (k, d) float64.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +140,7 @@ class Corpus:
         return document_histogram(self.rows(specialist, "estimate"), self.k, n_documents, seed)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, d) float32 unit vectors."""
+        """(N, d) unit vectors: float64, or float32 of a neural embedder."""
         return self.embedder.embed(texts)
 
     def assign(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -29,14 +29,15 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int, seed: int) -> np.ndarray:
-    """(k', d) float32 centroids, k' <= k: the smallest cluster is dissolved into its neighbours until every one holds
+    """(k', d) centroids, k' <= k: the smallest cluster is dissolved into its neighbours until every one holds
     `minimum_tokens` tokens.
 
-    vectors (N, d), tokens (N,): one row a passage of generic training text.
+    vectors (N, d), tokens (N,): one row a passage of generic training text. In float64: in float32 another
+    processor's rounding decides a draw of the initial centroids, and other domains come out.
     """
     with threadpool_limits(1):  # threads would add up in another order from run to run
-        fitted = KMeans(k, n_init=2, max_iter=100, random_state=seed).fit(vectors, sample_weight=tokens)
-    centroids = fitted.cluster_centers_.astype(np.float32)
+        fitted = KMeans(k, n_init=2, max_iter=100, random_state=seed).fit(vectors.astype(float), sample_weight=tokens)
+    centroids = fitted.cluster_centers_
     while True:
         sizes = np.bincount(nearest(vectors, centroids)[0], weights=tokens, minlength=len(centroids))
         if len(centroids) == 1 or sizes.min() >= minimum_tokens:

@@ -69,6 +69,14 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
     )
 
 
+def outside(specialists: pd.DataFrame | None, fingerprint: str) -> list[str]:
+    """The specialists of a corpus that are flagged as outside it, sorted."""
+    if specialists is None:
+        return []
+    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.part == "estimate")]
+    return sorted(rows.specialist[rows.share_beyond_q99 > MOST_BEYOND_Q99])
+
+
 def deviations_table(deviations: pd.DataFrame) -> Table:
     """The ledger, what is ours first."""
     rank = {"ours": 0, "unconfirmed": 1, "paper": 2}

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
+from soe_bench.report.bench import bench_table, growth_table
 from soe_bench.report.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.claims import claims_table
 from soe_bench.report.closeness import closeness_table
@@ -82,7 +83,7 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("table controls", []).append(controls_table(view))
         found.setdefault("table budgets", []).append(budgets_table(view))
         found.setdefault("table budgets_difference", []).append(budgets_difference_table(view))
-        found.setdefault("table documents", []).append(documents_table(view))
+        found.setdefault("table documents", []).append(documents_table(view, results.specialists))
         found.setdefault("table costs", []).append(costs_table(view))
         found.setdefault("figure experts", []).append(experts_chart(view))
         found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
@@ -101,6 +102,9 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         ("deviations", deviations_table, results.deviations),
     ):
         found[f"table {name}"] = [make(rows) if rows is not None else None]
+    bench = results.bench or {"figures": [], "growth": []}
+    found["table bench"] = [bench_table(bench) if bench["figures"] else None]
+    found["table growth"] = [growth_table(bench) if bench["growth"] else None]
     found["figure closeness"] = [closeness_chart(results.distances)]
     found["figure domains"] = domains_charts(results.domains, results.specialists)
     made = [item for items in found.values() for item in items if item is not None]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from soe_bench.report.audit import outside
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.stats import Difference, mean, summarize
 from soe_bench.report.tables import INTERVALS, VERDICT, difference_cells, provenance
@@ -50,8 +51,9 @@ def drawn_documents(view: View) -> Documents | None:
     return Documents(points, every)
 
 
-def documents_table(view: View) -> Table | None:
-    """A row for each method, estimator and number of documents; None if no documents were drawn."""
+def documents_table(view: View, specialists: pd.DataFrame | None) -> Table | None:
+    """A row for each method, estimator and number of documents; None if no documents were drawn. `specialists` is
+    results/specialists.csv, which tells the ones outside the corpus."""
     found = drawn_documents(view)
     if found is None:
         return None
@@ -76,6 +78,8 @@ def documents_table(view: View) -> Table | None:
         "the worst draw of each specialist and seed, mean over these",
         "specialists: those with so many documents; same specialists: the difference on those that have every number "
         f"of documents ({'; '.join(every)})",
+        "outside the pretraining corpus (tables/specialists), where h says little: "
+        + (", ".join(outside(specialists, view.setting["data_fingerprint"])) or "none"),
         INTERVALS,
         VERDICT,
     ]

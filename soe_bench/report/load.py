@@ -1,6 +1,7 @@
-"""Reads and validates the committed files of a results folder: records.jsonl and the small CSVs beside it."""
+"""Reads and validates the committed files of a results folder: records.jsonl, the small CSVs and bench.json."""
 
 import csv
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """What a results folder holds; a CSV that is not there, or has no rows, is None."""
+    """What a results folder holds; a file beside the records that is not there, or has no rows, is None."""
 
     folder: Path
     records: pd.DataFrame
@@ -85,6 +86,7 @@ class Results:
     specialists: pd.DataFrame | None
     distances: pd.DataFrame | None
     deviations: pd.DataFrame | None
+    bench: dict | None
 
 
 def load_results(folder: Path) -> Results:
@@ -93,7 +95,20 @@ def load_results(folder: Path) -> Results:
         folder,
         record_table(folder / "records.jsonl"),
         **{name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()},
+        bench=read_bench(folder / "bench.json"),
     )
+
+
+def read_bench(path: Path) -> dict | None:
+    """What `python -m soe_bench.bench` wrote; None if absent. Raises UserError for anything else."""
+    if not path.is_file():
+        return None
+    try:
+        bench = json.loads("\n".join(text_lines(path)))
+        bench["figures"], bench["growth"], bench["rates"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a file of soe_bench.bench ({error!r}): restore the committed file") from error
+    return bench
 
 
 def record_table(path: Path) -> pd.DataFrame:

@@ -1,0 +1,125 @@
+"""python -m soe_bench.bench [NAME ...]: measures all figures, or those named, and updates them in results/bench.json.
+
+Each figure is measured by itself, so the command can be split by names and stopped at any time: what was measured is
+written at once. Ratios are taken in one run, from interleaved repetitions. `make plots` makes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from soe_bench.bench.growth import growth
+from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models, mergekit_speedup
+from soe_bench.bench.measure import Figure, Settings, known_device, rates
+from soe_bench.bench.memory import loss_memory_ratio, plain_memory_ratio
+from soe_bench.bench.moments import moments_loss_change
+from soe_bench.bench.steps import data_share, plain_speedup, soup_step_ratio, trainer_speedup
+from soe_bench.errors import UserError
+from soe_bench.files import write_text
+from soe_bench.provenance import device_name, git_state
+
+FIGURES: dict[str, Callable[[Settings], Figure]] = {
+    "soup_step_ratio_n16": partial(soup_step_ratio, n=16, goal=1.15),
+    "soup_step_ratio_n64": partial(soup_step_ratio, n=64, goal=1.5),
+    "plain_speedup_n64": plain_speedup,
+    "plain_memory_ratio_n64": plain_memory_ratio,
+    "trainer_speedup": trainer_speedup,
+    "data_share": data_share,
+    "instantiate_bandwidth_share": partial(bandwidth_share, draws=1),
+    "instantiate_bandwidth_share_r8": partial(bandwidth_share, draws=8),
+    "instantiate_disk_models": instantiate_disk_models,
+    "mergekit_speedup": mergekit_speedup,
+    "loss_memory_ratio": loss_memory_ratio,
+    "moments_bfloat16_loss_change": moments_loss_change,
+}
+PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
+log = logging.getLogger("soe_bench")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: measured and written, whether or not the goals are met; 2: bad input."""
+    parser = argparse.ArgumentParser(prog="python -m soe_bench.bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join([*FIGURES, 'growth'])}")
+    parser.add_argument("--out", type=Path, default=Path("results/bench.json"), help="default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="toy sizes and two rounds: does everything run?")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    try:
+        names = options.names or [*FIGURES, "growth"]
+        if unknown := [name for name in names if name not in (*FIGURES, "growth")]:
+            raise UserError(f"there is no figure {unknown[0]!r}: there are {', '.join([*FIGURES, 'growth'])}")
+        settings = Settings(known_device(options.device), options.quick)
+        bench = opened(options.out, settings)
+        for number, name in enumerate(names, start=1):
+            log.info("%d of %d: %s", number, len(names), name)
+            measure(name, settings, bench)
+            write_text(options.out, json.dumps(bench, indent=1) + "\n")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def opened(path: Path, settings: Settings) -> dict:
+    """The file's content, or the start of a new one. Raises UserError if it was measured elsewhere or otherwise."""
+    here = {"device": device_name(settings.device), "threads": torch.get_num_threads(), "quick": settings.quick,
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}}
+    if not path.exists():
+        return here | {"figures": [], "growth": []}
+    try:
+        bench = json.loads(path.read_text())
+        there = {key: bench[key] for key in here}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a file of this command ({error!r}): give another --out") from error
+    if differ := [key for key in here if here[key] != there[key]]:
+        raise UserError(f"{path} was measured with other {', '.join(differ)}: remove it or give another --out")
+    return bench
+
+
+def measure(name: str, settings: Settings, bench: dict) -> None:
+    """Measures one figure, or the growth, into `bench`, and says what came out."""
+    start, state = time.perf_counter(), git_state()
+    if name == "growth":
+        bench["growth"] = growth(settings)
+        bench["growth_commit"] = state["commit"]
+        log.info("  %d points in %.0f s", len(bench["growth"]), time.perf_counter() - start)
+    else:
+        figure = FIGURES[name](settings)
+        took = time.perf_counter() - start
+        row = asdict(figure) | {"met": figure.met, "took_seconds": round(took, 1)} | state
+        others = {each["name"]: each for each in bench["figures"]} | {name: row}
+        bench["figures"] = [others[each] for each in FIGURES if each in others]
+        goal = "" if figure.goal is None else f", goal at {figure.bound} {figure.goal:g}: {_verdict(figure.met)}"
+        value = figure.note or f"{figure.value:.4g}" + (f" (limit {figure.limit:.4g})" if figure.limit else "")
+        log.info("  %s %s%s; %.0f s", value, figure.unit, goal, took)
+    bench |= state | {"rates": asdict(rates(settings))}
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "met", False: "missed", None: "missing"}[met]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

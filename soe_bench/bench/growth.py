@@ -1,0 +1,66 @@
+"""How time and memory of a step grow with n, P, R and k."""
+
+from __future__ import annotations
+
+import numpy as np
+from omegaconf import DictConfig
+
+from soe_bench.bench.measure import Settings, in_fresh_process, interleaved
+from soe_bench.bench.memory import resident
+from soe_bench.bench.steps import RATE, Steps
+from soe_bench.method import gradient
+from soe_bench.provenance import peak_memory
+from soe_bench.runs import prepare_process
+
+AXES = {  # what varies, and the settings that vary it; the others stay at n = 16, R = 8, k = 64, P = 0.28M
+    "n": {n: f"method.n_experts={n}" for n in (1, 4, 16, 64, 256)},
+    "P": {name: f"model={name}" for name in ("d32", "d64", "d128")},
+    "R": {draws: f"train.draws={draws}" for draws in (1, 2, 4, 8, 16, 32)},
+    "k": {k: f"data.k={k}" for k in (16, 64, 256, 1024, 4096)},
+}
+MEASURES = ("step_seconds", "soup_seconds", "peak_bytes")
+
+
+def point(settings: Settings, override: str) -> dict[str, float]:
+    """n, P, R, k, and medians: of a step, of its share beyond forward and backward, and the peak memory."""
+    cfg: DictConfig = settings.compose("method.n_experts=16", override)
+    prepare_process(cfg)
+    before = resident(settings.device)
+    steps = Steps(cfg)
+    method, (tokens, weights, _) = steps.method, steps.data()
+    theta = method.instantiate(method.coefficients(weights).detach())
+
+    def update() -> None:
+        method.update(tokens, weights, 1, RATE)
+
+    def passes() -> None:
+        gradient(method.setup.base, method.flat, theta, tokens, "float32")
+
+    times = interleaved({"step": update, "passes": passes}, settings)
+    return {
+        "n": method.n_experts, "P": method.flat.size, "R": cfg.train.draws, "k": cfg.data.k,
+        "step_seconds": float(np.median(times["step"])),
+        "soup_seconds": float(np.median(times["step"] - times["passes"])),
+        "peak_bytes": peak_memory(settings.device) - before,
+    }
+
+
+def growth(settings: Settings) -> list[dict]:
+    """A row a point: `axis`, what `point` gives, and the exponents fitted along its axis, as `<measure>_exponent`."""
+    rows = []
+    for axis, overrides in AXES.items():
+        chosen = list(overrides.values())[:2] if settings.quick else overrides.values()
+        points = [{"axis": axis} | in_fresh_process(point, settings, override) for override in chosen]
+        for measure in MEASURES:
+            exponent = fitted_exponent([p[axis] for p in points], [p[measure] for p in points])
+            for p in points:
+                p[f"{measure}_exponent"] = exponent
+        rows += points
+    return rows
+
+
+def fitted_exponent(x: list[float], y: list[float]) -> float | None:
+    """b of y = a x^b by least squares on the logarithms; None where a value is not positive."""
+    if min(y) <= 0:
+        return None
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

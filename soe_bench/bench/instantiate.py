@@ -1,0 +1,163 @@
+"""Instantiation: from memory, from disk, and beside mergekit's linear merge of as many models."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from soe_bench.bench.measure import Figure, Settings, in_fresh_process, interleaved, quartiles, rates
+from soe_bench.bench.memory import LARGE
+from soe_bench.runs import Run, build, prepare_process
+from soe_bench.soup import SoupOfExperts, combine_file
+
+# 16 models of 10.7M parameters, 43 MB each
+ON_DISK = ("model=d128", "model.base.dim=320", "model.base.layers=8", "model.base.heads=5", "model.base.hidden=880",
+           "method.n_experts=16")
+SAMPLED_EVERY = 0.001  # seconds, of the memory during a call
+
+
+def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExperts:
+    """A soup whose parameters are all random, without its moments."""
+    cfg = settings.compose(*overrides, "method.expert_init=0.02")
+    prepare_process(cfg)
+    method = build(Run.of(cfg), None)
+    method.experts.exp_avg = method.experts.exp_avg_sq = None
+    return method
+
+
+def bandwidth_share(settings: Settings, draws: int) -> Figure:
+    """Bytes that `draws` specialists at once must read and write, over the time, as a share of copy bandwidth."""
+    method = made_up_soup(settings, ("method.n_experts=4",) if settings.quick else LARGE)
+    alpha = torch.rand(draws, method.n_experts, device=settings.device)
+    times = interleaved({"instantiate": lambda: method.instantiate(alpha)}, settings)["instantiate"]
+    words = (method.n_experts + 1 + draws) * method.flat.size
+    bandwidth = rates(settings).bandwidth
+    moved = words * method.experts.value.element_size()
+    least = rates(settings).seconds(moved, 2 * draws * method.n_experts * method.flat.size)
+    name = "instantiate_bandwidth_share" + (f"_r{draws}" if draws > 1 else "")
+    return Figure(name, "of copy bandwidth", **quartiles(moved / times / bandwidth), limit=moved / least / bandwidth,
+                  goal=0.8, bound="least", parts={"seconds": float(np.median(times)), "bytes": moved})
+
+
+class PeakAnonymous:
+    """Inside, a thread samples this process's anonymous memory; `bytes` is the most above that at the start."""
+
+    def __enter__(self) -> PeakAnonymous:
+        self.bytes, self.stop, self.before = 0, threading.Event(), self._now()
+        self.thread = threading.Thread(target=self._sample)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _sample(self) -> None:
+        while not self.stop.wait(SAMPLED_EVERY):
+            self.bytes = max(self.bytes, self._now() - self.before)
+
+    @staticmethod
+    def _now() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def specialist_file(soup: Path, out: Path, method: SoupOfExperts, alpha: torch.Tensor) -> None:
+    """From a soup's file to a specialist's."""
+    save_file(method.flat.unflatten(combine_file(soup, alpha)[0]), out)
+
+
+def write_soup(settings: Settings, overrides: tuple[str, ...], path: Path) -> None:
+    """A soup's file."""
+    method = made_up_soup(settings, overrides)
+    save_file({"shared.value": method.shared.value, "experts.value": method.experts.value}, path)
+
+
+def anonymous_models(settings: Settings, overrides: tuple[str, ...], folder: Path) -> float:
+    """Peak anonymous memory of making a specialist's file from the soup's, in models of P parameters."""
+    cfg = settings.compose(*overrides)
+    prepare_process(cfg)
+    method = build(Run.of(cfg), None, device="meta")
+    torch.ones(64, 64) @ torch.ones(64, 64)  # the matrix library's own buffers
+    with PeakAnonymous() as peak:
+        specialist_file(folder / "soup", folder / "specialist", method, torch.rand(1, method.n_experts))
+    return peak.bytes / (4 * method.flat.size)
+
+
+def instantiate_disk_models(settings: Settings) -> Figure:
+    """Anonymous memory of instantiating from disk to disk. Limit: the specialist itself."""
+    name, unit = "instantiate_disk_models", "models of anonymous memory"
+    if not Path("/proc/self/status").exists():
+        return Figure(name, unit, None, goal=2.0, note="needs Linux: read from /proc/self/status")
+    overrides = ("method.n_experts=4",) if settings.quick else ON_DISK
+    with tempfile.TemporaryDirectory() as folder:  # written by another process: freed memory would hide what is used
+        in_fresh_process(write_soup, settings, overrides, Path(folder) / "soup")
+        models = in_fresh_process(anonymous_models, settings, overrides, Path(folder))
+    return Figure(name, unit, models, limit=1.0, goal=2.0)
+
+
+def race(settings: Settings) -> dict[str, float]:
+    """Seconds of mergekit's linear merge and of ours, both from files in a warm cache to a specialist's file."""
+    from mergekit import architecture
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import MergeOptions, run_merge
+
+    for model in (architecture.ConfiguredModuleArchitecture, architecture.ConfiguredModelArchitecture):
+        model.model_rebuild(_types_namespace={"torch": torch})  # transformers 5 names torch in an annotation
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        overrides = ("method.n_experts=4",) if settings.quick else ON_DISK
+        method, base = made_up_soup(settings, overrides), settings.compose(*overrides).model.base
+        save_file({"shared.value": torch.zeros_like(method.shared.value), "experts.value": method.experts.value},
+                  folder / "soup")
+        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": base.vocab_size,
+                  "hidden_size": base.dim, "intermediate_size": base.hidden, "num_hidden_layers": base.layers,
+                  "num_attention_heads": base.heads, "num_key_value_heads": base.heads, "torch_dtype": "float32",
+                  "max_position_embeddings": base.max_length, "tie_word_embeddings": base.tied}
+        alpha, models = torch.full((1, method.n_experts), 1 / method.n_experts), []
+        for i, expert in enumerate(method.experts.value):
+            (folder / str(i)).mkdir()
+            (folder / str(i) / "config.json").write_text(json.dumps(config))
+            save_file({name: x.clone() for name, x in method.flat.unflatten(expert).items()},
+                      folder / str(i) / "model.safetensors", metadata={"format": "pt"})
+            models.append({"model": str(folder / str(i)), "parameters": {"weight": 1.0}})
+        merge = MergeConfiguration.model_validate({"merge_method": "linear", "models": models, "dtype": "float32"})
+        options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
+        times = interleaved({
+            "mergekit": lambda: run_merge(merge, str(folder / "merged"), options),
+            "ours": lambda: specialist_file(folder / "soup", folder / "ours", method, alpha),
+        }, Settings(settings.device, quick=True))  # two rounds: mergekit takes seconds
+        _check_equal(folder)
+        return {f"{name}_seconds": float(np.median(each)) for name, each in times.items()} | {
+            "bytes": float((method.n_experts + 2) * method.shared.value.nbytes)}
+
+
+def _check_equal(folder: Path) -> None:
+    """The two must have made the same model, or the times mean nothing."""
+    from safetensors.torch import load_file
+
+    ours = load_file(folder / "ours")
+    theirs = {name: x for path in (folder / "merged").glob("*.safetensors") for name, x in load_file(path).items()}
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-6)
+
+
+def mergekit_speedup(settings: Settings) -> Figure:
+    """mergekit's linear merge, through its API, over ours of the same n models; imports excluded."""
+    name, unit, goal = "mergekit_speedup", "mergekit / ours", {"goal": 20.0, "bound": "least"}
+    if not find_spec("mergekit"):
+        return Figure(name, unit, None, **goal, note="mergekit is not installed: make bench")
+    start = time.perf_counter()
+    parts = in_fresh_process(race, settings)
+    parts["whole_race_seconds"] = time.perf_counter() - start
+    return Figure(name, unit, parts["mergekit_seconds"] / parts["ours_seconds"], **goal, parts=parts,
+                  limit=parts["mergekit_seconds"] / rates(settings).seconds(parts["bytes"]))

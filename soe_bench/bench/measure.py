@@ -1,0 +1,129 @@
+"""Clocks, the machine's rates, and what a figure is."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from soe_bench import sweep
+from soe_bench.errors import UserError
+from soe_bench.runs import prepare_process
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number. `limit`: what it would be if our side moved its bytes at the machine's copy bandwidth and
+    did its operations at the machine's matmul rate, whichever takes longer (None: there is none). `goal` bounds it from
+    the side `bound` (`most`, `least`). `low` and `high`: quartiles over the rounds. `parts`: what it was made from, in
+    SI units. A `value` of None is missing: `note` says why."""
+
+    name: str
+    unit: str
+    value: float | None
+    limit: float | None = None
+    goal: float | None = None
+    bound: str = "most"
+    low: float | None = None
+    high: float | None = None
+    parts: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None without a goal or a value."""
+        if self.value is None or self.goal is None:
+            return None
+        return self.value <= self.goal if self.bound == "most" else self.value >= self.goal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: on which device, and on toy sizes (`quick`, for tests) or on those of the figures."""
+
+    device: str
+    quick: bool = False
+
+    @property
+    def rounds(self) -> int:
+        return 2 if self.quick else 25
+
+    def compose(self, *overrides: str) -> DictConfig:
+        """The configuration of scale=small (quick: scale=test) with R = 8 draws, and the settings given."""
+        base = [f"scale={'test' if self.quick else 'small'}", "train.draws=8", "wandb.mode=disabled",
+                f"device={self.device}"]
+        return sweep.job_configs([*base, *overrides])[0][0]
+
+
+def synchronize(device: str) -> None:
+    """Waits for the accelerator's queue, where there is one."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Wall-clock time of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def interleaved(calls: dict[str, Callable[[], object]], settings: Settings) -> dict[str, np.ndarray]:
+    """Seconds of each call in each round, after one round of warm-up. A round makes every call once, so that what else
+    the machine does falls on all of them."""
+    rounds = [[seconds(call, settings.device) for call in calls.values()] for _ in range(settings.rounds + 1)]
+    return dict(zip(calls, np.array(rounds[1:]).T, strict=True))
+
+
+def quartiles(values: np.ndarray) -> dict[str, float]:
+    """value (the median), low and high of a Figure."""
+    low, value, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine does: bytes/s of a large copy (read plus written), FLOP/s of a large float32 product."""
+
+    bandwidth: float
+    matmul: float
+
+    def seconds(self, moved: float, operations: float = 0.0) -> float:
+        """Least time to move so many bytes and do so many operations, side by side."""
+        return max(moved / self.bandwidth, operations / self.matmul)
+
+
+@cache
+def rates(settings: Settings) -> Rates:
+    """Measured once a process: medians over the rounds."""
+    prepare_process(settings.compose())
+    size, side = (2**20, 128) if settings.quick else (2**26, 2048)
+    source, target = torch.ones(size, device=settings.device), torch.zeros(size, device=settings.device)
+    matrix = torch.ones(side, side, device=settings.device)
+    times = interleaved({"copy": lambda: target.copy_(source), "matmul": lambda: matrix @ matrix}, settings)
+    return Rates(2 * source.nbytes / float(np.median(times["copy"])), 2 * side**3 / float(np.median(times["matmul"])))
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments) in a process of its own, which has imported torch and this package and nothing else."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def known_device(name: str) -> str:
+    """`name`, checked. Raises UserError if there is no such device."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return name

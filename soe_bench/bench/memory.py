@@ -1,0 +1,66 @@
+"""Peak memory, each measured in a process of its own: above what it held after import and with its data."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from soe_bench import method as methods
+from soe_bench.bench.measure import Figure, Settings, in_fresh_process
+from soe_bench.bench.steps import Steps, plain_steps
+from soe_bench.provenance import peak_memory, reset_peak_memory
+from soe_bench.runs import Run, build, prepare_process
+
+# 64 experts of 1.58M parameters: n P = 101M
+LARGE = ("model=d128", "model.base.dim=160", "model.base.heads=5", "model.base.hidden=440", "method.n_experts=64")
+
+
+def resident(device: str) -> int:
+    """Bytes held now: of the accelerator, else of this process."""
+    reset_peak_memory()
+    return peak_memory(device)
+
+
+def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -> tuple[int, int]:
+    """Peak bytes of building and of two steps, and the bytes of state that our cost() counts."""
+    cfg = settings.compose(*overrides)
+    prepare_process(cfg)
+    before = resident(settings.device)
+    steps = plain_steps(cfg) if plain else Steps(cfg)
+    for _ in range(2):
+        steps()
+    return peak_memory(settings.device) - before, build(Run.of(cfg), None, device="meta").cost()["state_bytes"]
+
+
+def plain_memory_ratio(settings: Settings) -> Figure:
+    """Our peak over the plain version's at n P >= 100M. Limit: our parameters, moments and gradients alone."""
+    overrides = ("method.n_experts=64",) if settings.quick else LARGE
+    ours, state = in_fresh_process(peak_of_steps, settings, overrides, False)
+    plain, _ = in_fresh_process(peak_of_steps, settings, overrides, True)
+    return Figure("plain_memory_ratio_n64", "soup peak / plain peak", ours / plain, limit=state / plain, goal=0.7,
+                  parts={"soup_bytes": ours, "plain_bytes": plain, "state_bytes": state})
+
+
+def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
+    """Peak bytes of one gradient of the dense model with a large vocabulary; without `chunks`, of torch's own loss."""
+    cfg = settings.compose("method=generic", f"data.vocab_size={vocabulary}")
+    prepare_process(cfg)
+    dense = build(Run.of(cfg), None)
+    tokens = torch.randint(vocabulary, (1, cfg.train.batch_size, cfg.train.length + 1), device=cfg.device)
+    theta, base, flat = dense.models.value, dense.setup.base, dense.flat
+    before = resident(settings.device)
+    if chunks:
+        methods.gradient(base, flat, theta, tokens, "float32")
+    else:
+        theta = theta.detach().requires_grad_()
+        logits = methods.forward_at(base, flat, theta, tokens[..., :-1])
+        torch.autograd.grad(cross_entropy(logits.flatten(0, -2), tokens[..., 1:].flatten()), theta)
+    return peak_memory(settings.device) - before
+
+
+def loss_memory_ratio(settings: Settings) -> Figure:
+    """The gradient's peak with the loss in chunks over that with torch's cross_entropy, at a vocabulary of 32,768."""
+    vocabulary = 1024 if settings.quick else 32_768
+    ours, theirs = (in_fresh_process(peak_of_loss, settings, vocabulary, chunks) for chunks in (True, False))
+    return Figure("loss_memory_ratio", "peak in chunks / peak at once", ours / theirs,
+                  parts={"chunks_bytes": ours, "whole_bytes": theirs, "vocabulary": vocabulary})

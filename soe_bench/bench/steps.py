@@ -1,0 +1,145 @@
+"""Training steps: the soup's beside the dense one, the plain version and transformers' Trainer; what the data takes."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds
+from soe_bench.bench.plain import PlainSoup
+from soe_bench.method import Method, forward_flops
+from soe_bench.mixture import Mixture
+from soe_bench.runs import Run, build, prepare_process
+from soe_bench.soup import SoupOfExperts
+
+RATE = 1e-3
+TRAINER_STEPS = 12  # of one call of train(), the first WARM_UP left out
+WARM_UP = 2
+
+
+class Steps:
+    """A method with random text: calling it makes one step of the training loop, its data included."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        prepare_process(cfg)
+        self.cfg, self.count = cfg, itertools.count(1)
+        self.method: Method = build(Run.of(cfg), None)
+        self.updated: Method | PlainSoup = self.method
+        text = np.random.default_rng(0).integers(cfg.data.vocab_size, size=1_000_000, dtype=np.uint16)
+        self.mixture = Mixture([text] * cfg.data.k, cfg.train.length, seed=0)
+
+    def data(self) -> tuple[torch.Tensor, np.ndarray, int]:
+        """The batch, its domain weights, and the number of the step."""
+        t, step = self.cfg.train, next(self.count)
+        rng = np.random.default_rng([0, step])
+        weights = self.method.domain_weights(rng, step)
+        batch = self.mixture.batch(rng, weights, t.batch_size // t.draws)
+        return torch.from_numpy(batch).to(self.cfg.device), weights, step
+
+    def __call__(self) -> None:
+        tokens, weights, step = self.data()
+        self.updated.update(tokens, weights, step, RATE)
+
+
+def plain_steps(cfg: DictConfig) -> Steps:
+    """The steps of the plain version of cfg's soup. The soup itself is let go: it would count as memory."""
+    steps = Steps(cfg)
+    steps.updated = PlainSoup(steps.method)
+    steps.method.shared = steps.method.experts = None
+    return steps
+
+
+def bank_seconds(method: SoupOfExperts, settings: Settings) -> float:
+    """Least time of what the bank adds to a dense step: 8 n P words moved, 3 products of 2 R n P operations."""
+    numbers = method.n_experts * method.flat.size
+    return rates(settings).seconds(8 * numbers * method.experts.value.element_size(),
+                                   6 * method.setup.draws * numbers)
+
+
+def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
+    """The soup's step over the dense one: same base, tokens and draws."""
+    soup = Steps(settings.compose(f"method.n_experts={n}"))
+    times = interleaved({"dense": Steps(settings.compose("method=generic")), "soup": soup}, settings)
+    dense = float(np.median(times["dense"]))
+    return Figure(f"soup_step_ratio_n{n}", "soup step / dense step", **quartiles(times["soup"] / times["dense"]),
+                  limit=1 + bank_seconds(soup.method, settings) / dense, goal=goal,
+                  parts={"dense_seconds": dense, "soup_seconds": float(np.median(times["soup"]))})
+
+
+def plain_speedup(settings: Settings) -> Figure:
+    """The plain version's step over ours. Its limit: our forward and backward as measured, our bank at its limit."""
+    cfg = settings.compose("method.n_experts=64")
+    soup = Steps(cfg)
+    times = interleaved({"plain": plain_steps(cfg), "soup": soup,
+                         "dense": Steps(settings.compose("method=generic"))}, settings)
+    plain, ours, dense = (float(np.median(times[name])) for name in ("plain", "soup", "dense"))
+    return Figure("plain_speedup_n64", "plain step / soup step", **quartiles(times["plain"] / times["soup"]),
+                  limit=plain / (dense + bank_seconds(soup.method, settings)), goal=3.0, bound="least",
+                  parts={"plain_seconds": plain, "soup_seconds": ours})
+
+
+def data_share(settings: Settings) -> Figure:
+    """The share of a dense step in which its batch is drawn."""
+    steps = Steps(settings.compose("method=generic"))
+    times = interleaved({"data": steps.data, "step": steps}, settings)
+    return Figure("data_share", "of a dense step", **quartiles(times["data"] / times["step"]), goal=0.03,
+                  parts={"data_seconds": float(np.median(times["data"]))})
+
+
+def trainer_speedup(settings: Settings) -> Figure:
+    """transformers' Trainer's step over our dense one: same Llama, same batch, AdamW and clipping on both sides."""
+    name, unit, goal = "trainer_speedup", "Trainer step / dense step", {"goal": 1.2, "bound": "least"}
+    if not (find_spec("transformers") and find_spec("accelerate")):
+        return Figure(name, unit, None, **goal, note="transformers or accelerate is not installed: make bench")
+    steps = Steps(settings.compose("method=generic"))
+    ours, theirs = [], []
+    train = _trainer(steps.cfg)
+    for _ in range(2 if settings.quick else 6):
+        theirs.append(np.median(train()[WARM_UP:]))
+        ours.append(np.median([seconds(steps, settings.device) for _ in range(TRAINER_STEPS)][WARM_UP:]))
+    t, base = steps.cfg.train, steps.method.setup.base
+    least = rates(settings).seconds(0, 3 * t.batch_size * forward_flops(base, t.length))
+    return Figure(name, unit, **quartiles(np.array(theirs) / np.array(ours)), **goal,
+                  limit=float(np.median(theirs)) / least,
+                  parts={"trainer_seconds": float(np.median(theirs)), "dense_seconds": float(np.median(ours)),
+                         "dense_least_seconds": least})
+
+
+def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
+    """A call that trains for TRAINER_STEPS steps with transformers' Trainer and gives the seconds of each but the
+    first, from the end of one to the end of the next."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    base, t, o = cfg.model.base, cfg.train, cfg.train.optimizer
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=base.vocab_size, hidden_size=base.dim, intermediate_size=base.hidden, num_hidden_layers=base.layers,
+        num_attention_heads=base.heads, max_position_embeddings=base.max_length, tie_word_embeddings=base.tied,
+        rms_norm_eps=1e-5, use_cache=False, attn_implementation="sdpa",
+    ))
+    tokens = torch.randint(base.vocab_size, (t.batch_size * TRAINER_STEPS, t.length))
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: object, **__: object) -> None:
+            ends.append(time.perf_counter())
+
+    def train() -> list[float]:
+        ends.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                folder, per_device_train_batch_size=t.batch_size, max_steps=TRAINER_STEPS, learning_rate=RATE,
+                adam_beta1=o.beta1, adam_beta2=o.beta2, weight_decay=o.weight_decay, max_grad_norm=o.clip,
+                save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, use_cpu=cfg.device == "cpu",
+            )
+            data = [{"input_ids": row, "labels": row} for row in tokens]
+            Trainer(model, arguments, train_dataset=data, callbacks=[Clock()]).train()
+        return list(np.diff(ends))
+
+    return train

@@ -1,0 +1,138 @@
+"""One training in several processes, started by torchrun; without it, one process and no traffic.
+
+Every process runs the same program on the same configuration and random numbers, in lock-step, and does its share of
+the work. The first one alone writes files and prints; what it decides from files, the others are told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional  # noqa: F401 (imported later, its default arguments would keep the group alive)
+from torch import Tensor
+
+from soe_bench.errors import UserError
+
+PATIENCE = timedelta(days=7)  # one process may work for hours while the others wait; one that died is noticed at once
+sent: Counter[str] = Counter()  # bytes of tensors that this process gave to collectives so far, by operation
+
+
+class Lost(UserError):
+    """Another process of this training ended or went astray: this one cannot go on."""
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Inside, the processes that torchrun started are one group: gloo between tensors on CPU, NCCL between tensors on
+    CUDA, where each process has the device of its LOCAL_RANK."""
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """Number of processes W."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def on_this_machine() -> int:
+    """Number of processes that share this machine's memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if size() > 1 else 1
+
+
+@contextmanager
+def exchange(operation: str, given: Tensor | None = None) -> Iterator[None]:
+    """Around each collective: counts the bytes given to it, and raises Lost where another process is gone."""
+    sent[operation] += 0 if given is None else given.nbytes
+    try:
+        yield
+    except RuntimeError as error:  # what every backend raises
+        raise Lost("another process of this training ended; the same command goes on from the last checkpoint "
+                   f"({str(error).splitlines()[0]})") from error
+
+
+def on_first(function: Callable, *arguments: Any) -> Any:
+    """What function(*arguments) returns or raises on the first process, on every one; the others only wait for it."""
+    if size() == 1:
+        return function(*arguments)
+    value = error = None
+    if rank() == 0:
+        try:
+            value = function(*arguments)
+        except BaseException as raised:  # a stop request too reaches all
+            error = raised
+    outcome = [(value, error)]
+    with exchange("objects"):
+        dist.broadcast_object_list(outcome)
+    if outcome[0][1] is not None:
+        raise error or outcome[0][1]
+    return value if rank() == 0 else outcome[0][0]
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether `flag` is set in any process."""
+    if size() == 1:
+        return flag
+    found = torch.tensor(int(flag))
+    with exchange("stop", found):
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found)
+
+
+def check_agreement(value: Any) -> None:
+    """Raises Lost unless `value` is the same in every process."""
+    if size() > 1:
+        values = [None] * size()
+        with exchange("objects"):
+            dist.all_gather_object(values, value)
+        if any(other != value for other in values):
+            raise Lost(f"the processes of this training do not agree ({', '.join(map(str, values))}): run the same "
+                       "command again")
+
+
+def own_rows(x: Tensor) -> Tensor:
+    """This process's share of the rows of x (W m, ...) -> (m, ...)."""
+    return x.unflatten(0, (size(), -1))[rank()]
+
+
+def total(*parts: Tensor | float) -> tuple:
+    """The sums of each part over all processes, in one all-reduce."""
+    if size() == 1:
+        return parts
+    like = next(part for part in parts if isinstance(part, Tensor))
+    tensors = [torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in parts]
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    with exchange("all_reduce", flat):
+        dist.all_reduce(flat)
+    sums = flat.split([tensor.numel() for tensor in tensors])
+    return tuple(values.view_as(tensor) if isinstance(part, Tensor) else values.item()
+                 for part, tensor, values in zip(parts, tensors, sums, strict=True))
+
+
+def replicated(x: Tensor) -> Tensor:
+    """x, which every process has and uses on its own slice of the parameters: its gradient is the sum of theirs."""
+    if size() > 1 and x.requires_grad:
+        x = x.view_as(x)
+        x.register_hook(lambda gradient: total(gradient)[0])
+    return x

@@ -1,0 +1,115 @@
+"""python -m soe_bench.plan [key=value ...]: memory, FLOPs and hours of one run, and the most experts that fit.
+
+Nothing is trained and no parameter is allocated (`scale=paper` takes seconds): only this machine's rates are measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+
+import torch
+from omegaconf import DictConfig, open_dict
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from soe_bench.bench.measure import Rates, Settings, rates
+from soe_bench.config import make
+from soe_bench.errors import UserError
+from soe_bench.runs import Run, build
+from soe_bench.sweep import job_configs, quoted, state_bytes
+from soe_bench.train import tokens_per_step, total_steps
+
+MEMORIES = (24e9, 139e9)  # bytes
+GPU = "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed"
+GPU_RATES = Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12)
+WORDS = 8  # moved for a parameter of the bank in a step: combination, dL/dA, and the update's three reads and writes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: printed; 2: bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        return 0
+    logging.basicConfig(level=logging.ERROR)
+    try:
+        cfgs, _ = job_configs([quoted(argument) for argument in arguments])
+        if len(cfgs) > 1:
+            raise UserError("one run at a time: a plan takes no sweep and no list of values")
+        print("\n".join(plan(cfgs[0], rates(Settings("cpu")))))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
+    """The lines of the plan; `cpu` has the rates of this machine. Raises UserError as `build` does."""
+    run = Run.of(cfg)
+    method = build(run, None, device="meta")
+    cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
+    parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
+    size, activations = cost["deployed_parameters"], activation_bytes(cfg)
+    name = method.label + (f", n = {method.n_experts} experts" if method.n_experts else "")
+    lines = [
+        f"{name}, scale={cfg.scale_name}: P = {size / 1e6:.2f}M parameters to deploy, "
+        f"{cost['stored_parameters'] / 1e6:.2f}M to store",
+        f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.length}, "
+        f"R = {t.draws} draws{parent}",
+        f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a step in float32 "
+        f"{activations / 1e9:.2f} GB",
+        f"FLOPs    {cost['flops_per_step']:.3g} a step, {steps * cost['flops_per_step']:.3g} in all",
+    ]
+    here = (f"this machine, {torch.get_num_threads()} threads, rates measured now "
+            f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)")
+    for kind, words, machine in (("CPU", here, cpu), ("GPU", GPU, GPU_RATES)):
+        lines.append(f"{kind}      {steps * step_seconds(cost, machine) / 3600:,.2f} hours: {words}")
+    if "n_experts" not in cfg.method:
+        return lines
+    for memory in MEMORIES:
+        alone, trained = (largest_n(cfg, memory - used) for used in (0, activations))
+        lines.append(f"{memory / 1e9:<6.0f}GB hold n = {alone} experts in training; with the activations: {trained}")
+    return lines
+
+
+def step_seconds(cost: dict[str, int], machine: Rates) -> float:
+    """Seconds of a step in which all operations run at the machine's rate, then all parameters and moments move."""
+    return cost["flops_per_step"] / machine.matmul + WORDS * 4 * cost["stored_parameters"] / machine.bandwidth
+
+
+def largest_n(cfg: DictConfig, memory: float) -> str:
+    """The most experts whose parameters, moments and gradients take at most so many bytes; "none" if not one does."""
+    def at(n: int) -> int:
+        other = cfg.copy()
+        with open_dict(other):
+            other.method.n_experts = n
+        return state_bytes(Run.of(other))
+
+    first = at(1)
+    n = math.floor((memory - first) / (at(2) - first)) + 1  # the state grows by as much with each expert
+    return f"{n:,}" if n > 0 else "none"
+
+
+def activation_bytes(cfg: DictConfig) -> int:
+    """Bytes that the forward pass of a step keeps for the backward pass, with the logits and their gradient; the
+    draws do not change it. Computed on tensors without memory."""
+    with FakeTensorMode():
+        base = make(cfg.model.base)
+        own = {parameter.untyped_storage()._cdata for parameter in base.parameters()}
+        kept: dict[int, torch.UntypedStorage] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage._cdata] = storage
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits = base(torch.zeros(cfg.train.batch_size, cfg.train.length, dtype=torch.long))
+        saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+        return saved + 2 * logits.untyped_storage().nbytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The tables of the benchmark: figures beside goals and limits, and growth, from bench.json."""
+
+import pandas as pd
+
+from soe_bench.report.output import Table
+
+MEASURES = {"step_seconds": "step (s)", "soup_seconds": "soup's part (s)", "peak_bytes": "peak memory (bytes)"}
+
+
+def bench_table(bench: dict) -> Table:
+    """A row a figure."""
+    rows = [
+        {
+            "figure": figure["name"],
+            "value": _short(figure["value"]) or "missing",
+            "low": _short(figure["low"]),
+            "high": _short(figure["high"]),
+            "unit": figure["unit"],
+            "limit": _short(figure["limit"]),
+            "goal": "" if figure["goal"] is None else f"at {figure['bound']} {figure['goal']:g}",
+            "met": {True: "yes", False: "no", None: ""}[figure["met"]],
+            "note": figure["note"],
+            "commit": _commit(figure),
+        }
+        for figure in bench["figures"]
+    ]
+    rates = bench["rates"]
+    notes = [
+        "value: median over interleaved rounds, low and high its quartiles (empty: measured once); ratios are taken in "
+        "one run",
+        "limit: the value if our side moved its bytes at the copy bandwidth and did its operations at the "
+        f"matmul rate, here {rates['bandwidth'] / 1e9:.1f} GB/s (read plus written) and {rates['matmul'] / 1e9:.0f} "
+        "GFLOP/s in float32, measured in the last run",
+        *_provenance(bench),
+    ]
+    return Table("bench", "Time and memory beside their limits", pd.DataFrame(rows), notes)
+
+
+def growth_table(bench: dict) -> Table:
+    """A row a point; the exponents of its axis stand on the axis's last row."""
+    rows = []
+    for i, point in enumerate(bench["growth"]):
+        last = bench["growth"][i + 1 : i + 2] == [] or bench["growth"][i + 1]["axis"] != point["axis"]
+        row = {name: str(point[name]) for name in ("axis", "n", "P", "R", "k")}
+        for measure, title in MEASURES.items():
+            row[title] = _short(point[measure])
+            row[f"exponent of {title.split(' (')[0]}"] = _short(point[f"{measure}_exponent"]) if last else ""
+        rows.append(row)
+    notes = [
+        "b of a x^b, fitted by least squares on logarithms along the axis, over its rows; the other three stay fixed",
+        "step: median of one training step; soup's part: beyond forward and backward at Theta (combination, dL/dA, "
+        "update of the bank, router); peak memory: above the process after import and data",
+        f"commit {(bench['growth_commit'] or 'unknown')[:12]}",
+        *_provenance(bench),
+    ]
+    return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
+
+
+def _provenance(bench: dict) -> list[str]:
+    versions = ", ".join(f"{name} {value}" for name, value in bench["versions"].items() if value)
+    return [f"device: {bench['device']}, {bench['threads']} threads; {versions}"]
+
+
+def _commit(figure: dict) -> str:
+    return (figure["commit"] or "unknown")[:12] + ("+dirty" if figure["dirty"] else "")
+
+
+def _short(value: float | None) -> str:
+    """Three significant digits; empty for None."""
+    return "" if value is None else f"{value:.3g}"

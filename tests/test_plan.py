@@ -1,0 +1,70 @@
+"""The plan of a run: hand-computed memory and hours, nothing allocated, bad input in one line."""
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from soe_bench import plan
+from soe_bench.bench.measure import Rates
+from soe_bench.config import make
+from soe_bench.flat import Flat
+
+
+@pytest.fixture(autouse=True)
+def rates(monkeypatch):
+    monkeypatch.setattr(plan, "rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+
+
+def test_the_largest_n_fits_and_one_more_does_not(compose):
+    """(4 + 3 n + 2 R) P words of 4 bytes. bfloat16 moments save 2 bytes in each of two moments of S and of E."""
+    size, draws = Flat(make(compose().model.base)).size, compose().train.draws
+    memory = 4 * size * (4 + 3 * 37 + 2 * draws)
+    assert plan.largest_n(compose(), memory) == "37"
+    assert plan.largest_n(compose(), memory - 1) == "36"
+    assert plan.largest_n(compose(), 4 * size) == "none"
+    memory -= 4 * size * (37 + 1)
+    assert plan.largest_n(compose("train.moments=bfloat16"), memory) == "37"
+    assert plan.largest_n(compose("train.moments=bfloat16"), memory - 1) == "36"
+
+
+def test_hours_by_hand():
+    cost = {"flops_per_step": 3 * 10**10, "stored_parameters": 10**8}
+    assert plan.step_seconds(cost, Rates(bandwidth=1e9, matmul=1e10)) == pytest.approx(3 + 3.2)
+
+
+def test_activations_are_what_a_real_forward_keeps(compose):
+    cfg = compose()
+    torch.manual_seed(0)
+    base, kept = make(cfg.model.base), {}
+    own = {parameter.data_ptr() for parameter in base.parameters()}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = base(torch.zeros(cfg.train.batch_size, cfg.train.length, dtype=torch.long))
+    expected = sum(x.nbytes() for key, x in kept.items() if key not in own) + 2 * logits.nbytes
+    assert plan.activation_bytes(cfg) == expected
+    assert plan.activation_bytes(compose("train.batch_size=32")) == pytest.approx(2 * expected, rel=0.01)
+
+
+def test_the_size_of_the_paper_is_planned_in_lines(capsys):
+    assert plan.main(["scale=paper", "wandb.mode=disabled"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("soup, n = 16 experts, scale=paper: P = 86.53M")
+    assert [line.split()[0] for line in lines[2:]] == ["memory", "FLOPs", "CPU", "GPU", "24", "139"]
+    assert "23.54 GB" in lines[2] and "hold n = 16 experts" in lines[6] and "hold n = 127 experts" in lines[7]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["scale=papr"], "Could not find 'scale/papr'"),
+    (["method.n_experts=-1"], "n_experts is -1"),
+    (["train.moments=float8"], "train.moments is 'float8'"),
+    (["train.stepz=1"], "there is no setting train.stepz"),
+    (["+sweep=experts"], "one run at a time"),
+])  # fmt: skip
+def test_bad_input_is_one_line(arguments, words, capsys):
+    assert plan.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and words in err
