@@ -59,6 +59,11 @@ def test_a_job_that_needs_more_memory_than_it_asks_for_is_refused(compose):
         sweep.check_memory([run], 1, Launcher(1, elsewhere=True, gigabytes=0.01))
 
 
+def test_a_launcher_that_is_not_installed_is_named(arguments):
+    with pytest.raises(UserError, match="the launcher carrier_pigeon is not installed: conf/launcher says how"):
+        sweep.job_configs([*arguments, "hydra/launcher=carrier_pigeon"])
+
+
 @pytest.mark.parametrize("launcher", [needs("slurm_local"), needs("ray")])  # joblib's is in test_readme.py
 def test_two_jobs_on_each_launcher(launcher, arguments, tmp_path):
     two = ["-m", f"launcher={launcher}", "method=generic", "seed=0,1", "train.tokens=4096"]
