@@ -8,7 +8,10 @@ RUN = $(VENV)/bin/python
 # mergekit and what it imports beyond constraints.txt. Its pins clash with ours, hence its own folder and --no-deps.
 PEER = mergekit==0.1.4 immutables==0.21 accelerate==1.15.0 peft==0.21.2 pydantic==2.10.6 pydantic_core==2.27.2
 
-.PHONY: help setup demo check-install test test-peer bench plots check-plots
+# Its pin of cloudpickle clashes with joblib's and its other requirements serve AWS alone, hence --no-deps.
+RAY_LAUNCHER = hydra-ray-launcher==1.2.2
+
+.PHONY: help setup setup-ray demo check-install test test-peer test-ray bench plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +23,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
+
+setup-ray: setup ## what launcher=ray needs (250 MB)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS),ray]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(RAY_LAUNCHER)
 
 demo: setup ## corpus -> generic and soup -> records -> figures, small, on real text; figures in demo/figures
 	$(RUN) -m soe_bench +sweep=demo
@@ -37,6 +44,9 @@ $(VENV)/peer/ready: $(VENV)/ready
 
 test-peer: $(VENV)/peer/ready ## the merges against mergekit, tensor by tensor
 	PYTHONPATH=$(VENV)/peer $(RUN) -m pytest -m peer
+
+test-ray: setup-ray ## two jobs on Ray
+	$(RUN) -m pytest tests/test_launchers.py -k ray
 
 bench: $(VENV)/peer/ready ## time and memory beside their limits, into results/bench.json; on an idle machine
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

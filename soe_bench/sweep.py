@@ -77,6 +77,8 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], Launcher]:
                 jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(axes + overrides), None)[0]
             return [compose("config", job) for job in jobs], Launcher.of(base.hydra.launcher)
     except (HydraException, OmegaConfBaseException) as error:
+        if missing := re.search("Could not find 'hydra/launcher/(.+?)'", str(error)):
+            raise UserError(f"the launcher {missing[1]} is not installed: conf/launcher says how") from error
         unknown = re.match(r"Could not override '(.+?)'", str(error))
         raise UserError(NO_SETTING.format(unknown[1]) if unknown else " ".join(str(error).split())) from error
 
