@@ -145,7 +145,7 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     for worker in workers:
         worker.join(300)
     assert [worker.exitcode for worker in workers] == [130, 130]
-    assert outs[0].read_text().count("stopped: stopped at step") == 1 and outs[1].read_text() == ""
+    assert outs[0].read_text().count("stopped: stopped at step") == 1 and not outs[1].read_text()
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "soe_bench"]
     done = subprocess.run([*torchrun, *arguments, *own], cwd=Path(__file__).parents[1], capture_output=True, text=True,
@@ -155,16 +155,16 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
 
     cfg = compose(*own)
     run = runs.Run.of(cfg)
-    two = {folder.name: folder for folder in home.glob("runs/*")}
-    rows = {name: (folder / "metrics.jsonl").read_text().splitlines() for name, folder in two.items()}
-    losses = [record["loss"] for record in read_records(run.records)]
     assert json.loads((run.folder / "training.json").read_text())["device"].startswith("2 x cpu")
+    losses = [record["loss"] for record in read_records(run.records)]
+    run.records.unlink()
+    runs.execute(cfg)  # evaluates what the two processes trained
+    assert losses == pytest.approx([record["loss"] for record in read_records(run.records)], abs=1e-5)
+
     (home / "runs").rename(home / "in_two")
-    runs.execute(cfg)
-    assert {folder.name for folder in home.glob("runs/*")} == set(two)
-    for name in two:
-        for a, b in zip(rows[name], (home / "runs" / name / "metrics.jsonl").read_text().splitlines(), strict=True):
-            a, b = json.loads(a), json.loads(b)
-            assert a["step"] == b["step"] and a["train_loss"] == pytest.approx(b["train_loss"], abs=0.02)
-            assert a["step"] > 10 or a["train_loss"] == pytest.approx(b["train_loss"], abs=2e-3)
-    assert losses == pytest.approx([record["loss"] for record in read_records(run.records)], abs=0.02)
+    runs.execute(cfg)  # trains it all
+    for folder in home.glob("runs/*"):
+        curves = [(home / runs_of / folder.name / "metrics.jsonl").read_text() for runs_of in ("runs", "in_two")]
+        for a, b in zip(*(map(json.loads, curve.splitlines()) for curve in curves), strict=True):
+            close = 2e-3 if a["step"] <= 10 else 0.02  # float32: a difference in rounding grows with the steps
+            assert a["step"] == b["step"] and a["train_loss"] == pytest.approx(b["train_loss"], abs=close)
