@@ -33,15 +33,15 @@ def main() -> int:
         return 0
     STOP.clear()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    with distributed.processes():
-        first = distributed.rank() == 0
-        logging.getLogger("soe_bench").setLevel(logging.INFO if first else logging.ERROR)
-        try:
-            done = run(arguments)
-        except UserError as error:
-            if first or isinstance(error, distributed.Lost):
-                print(f"error: {error}", file=sys.stderr)
-            return 2
+    distributed.join()
+    first = distributed.rank() == 0
+    logging.getLogger("soe_bench").setLevel(logging.INFO if first else logging.ERROR)
+    try:
+        done = run(arguments)
+    except UserError as error:
+        if first or isinstance(error, distributed.Lost):
+            print(f"error: {error}", file=sys.stderr)
+        return 2
     return 130 if STOP.is_set() else 0 if done else 1
 
 
@@ -64,4 +64,4 @@ def run(arguments: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.leave(main())

@@ -7,15 +7,15 @@ the work. The first one alone writes files and prints; what it decides from file
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # noqa: F401 (imported later, its default arguments would keep the group alive)
 from torch import Tensor
 
 from soe_bench.errors import UserError
@@ -28,22 +28,26 @@ class Lost(UserError):
     """Another process of this training ended or went astray: this one cannot go on."""
 
 
-@contextmanager
-def processes() -> Iterator[None]:
-    """Inside, the processes that torchrun started are one group: gloo between tensors on CPU, NCCL between tensors on
-    CUDA, where each process has the device of its LOCAL_RANK."""
+def join() -> None:
+    """Makes the processes that torchrun started one group: gloo between tensors on CPU, NCCL between tensors on CUDA,
+    where each process has the device of its LOCAL_RANK."""
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
-        yield
         return
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process. In a group at once: a thread of gloo that is late to free a tensor needs the interpreter, so
+    that the destruction of the group may hang on a busy machine, and the end of the interpreter abort."""
+    if size() == 1:
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def size() -> int:

@@ -180,5 +180,4 @@ def command(rank: int, port: int, arguments: list[str], out: Path) -> None:
                    "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     sys.argv = ["soe_bench", *arguments]
     with open(out, "w") as file, redirect_stdout(file):
-        status = cli.main()
-    os._exit(status)  # the workers that built the corpus would be waited for until they end by themselves
+        distributed.leave(cli.main())
