@@ -350,7 +350,7 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
     other = tmp_path / "results"
     other.mkdir()
-    for path in realistic.glob("*.*"):
+    for path in realistic.glob("[!.]*.*"):
         head, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
         lines = [*reversed(rest), head] if path.suffix == ".jsonl" else [head, *reversed(rest)]
         (other / path.name).write_text("".join(lines), encoding="utf-8")
@@ -359,4 +359,5 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    assert said[1].splitlines() == [f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]
+    assert said[1].splitlines() == [*(f"skipped table {name}: no data for it yet" for name in ("bench", "growth")),
+                                    f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]
