@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> bool:
     try:
         with stop_requests(at_once=True):
             waiting = plan.prepare()
-        with stop_requests(at_once=plan.launcher.elsewhere):
+        with stop_requests(at_once=not plan.launcher.obeys):
             if waiting and distributed.size() > 1:  # torchrun is the launcher
                 run_all([run.cfg for run in plan.runs])
             elif waiting:

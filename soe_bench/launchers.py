@@ -12,11 +12,13 @@ from omegaconf import DictConfig
 
 @dataclass(frozen=True)
 class Launcher:
-    """At most `at_once` jobs run side by side, here or `elsewhere`, where each asks for `gigabytes` (inf: unsaid)."""
+    """At most `at_once` jobs run side by side, here or `elsewhere`, where each asks for `gigabytes` (inf: unsaid).
+    `obeys`: whether a stop request reaches its jobs, so that the command can wait until they have stopped."""
 
     at_once: int
     elsewhere: bool = False
     gigabytes: float = math.inf
+    obeys: bool = True
 
     @classmethod
     def of(cls, launcher: DictConfig) -> Launcher:
@@ -26,11 +28,11 @@ class Launcher:
                 return cls(effective_n_jobs(launcher.n_jobs))
             case "RayLauncher":
                 if launcher.ray.init.get("address"):
-                    return cls(sys.maxsize, elsewhere=True)
+                    return cls(sys.maxsize, elsewhere=True, obeys=False)
                 cores = launcher.ray.init.get("num_cpus") or effective_n_jobs(-1)
-                return cls(max(1, cores // launcher.ray.remote.get("num_cpus", 1)))
+                return cls(max(1, cores // launcher.ray.remote.get("num_cpus", 1)), obeys=False)
             case "LocalLauncher":  # submitit without a queue starts every job
                 return cls(sys.maxsize)
             case "SlurmLauncher":
-                return cls(launcher.array_parallelism, elsewhere=True, gigabytes=launcher.mem_gb or math.inf)
+                return cls(launcher.array_parallelism, True, launcher.mem_gb or math.inf, obeys=False)
         return cls(1)

@@ -13,7 +13,7 @@ from soe_bench import distributed
 
 STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, no other begins
 JOBLIB = "loky.backend.popen"
-WORKERS = (JOBLIB, "ray::", "submitit.core._submit")  # in the command line of a process that runs jobs
+WORKERS = (JOBLIB, "submitit.core._submit")  # in the command line of a process that runs jobs
 
 
 class Interrupted(KeyboardInterrupt):

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,12 @@ def needs(launcher):
     ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, (1, False)),
     ("joblib_launcher.JoblibLauncher", {"n_jobs": 3}, (3, False)),
     ("joblib_launcher.JoblibLauncher", {"n_jobs": -1}, (CORES, False)),
-    ("ray_launcher.RayLauncher", {"ray": {"init": {"num_cpus": 9}, "remote": {"num_cpus": 2}}}, (4, False)),
-    ("ray_launcher.RayLauncher", {"ray": {"init": {"address": None}, "remote": {}}}, (CORES, False)),
-    ("ray_launcher.RayLauncher", {"ray": {"init": {"address": "auto"}, "remote": {}}}, (ALL, True)),
+    ("ray_launcher.RayLauncher", {"ray": {"init": {"num_cpus": 9}, "remote": {"num_cpus": 2}}}, (4, False, inf, False)),
+    ("ray_launcher.RayLauncher", {"ray": {"init": {"address": None}, "remote": {}}}, (CORES, False, inf, False)),
+    ("ray_launcher.RayLauncher", {"ray": {"init": {"address": "auto"}, "remote": {}}}, (ALL, True, inf, False)),
     ("submitit_launcher.LocalLauncher", {}, (ALL, False)),
-    ("submitit_launcher.SlurmLauncher", {"array_parallelism": 64, "mem_gb": 4}, (64, True, 4)),
-    ("submitit_launcher.SlurmLauncher", {"array_parallelism": 8, "mem_gb": None}, (8, True)),
+    ("submitit_launcher.SlurmLauncher", {"array_parallelism": 64, "mem_gb": 4}, (64, True, 4, False)),
+    ("submitit_launcher.SlurmLauncher", {"array_parallelism": 8, "mem_gb": None}, (8, True, inf, False)),
 ])
 def test_what_the_plan_knows_of_a_launcher(target, settings, expected):
     assert Launcher.of(OmegaConf.create({"_target_": target} | settings)) == Launcher(*expected)
