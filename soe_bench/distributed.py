@@ -73,7 +73,7 @@ def exchange(operation: str, given: Tensor | None = None) -> Iterator[None]:
         yield
     except RuntimeError as error:  # what every backend raises
         raise Lost("another process of this training ended; the same command goes on from the last checkpoint "
-                   f"({str(error).splitlines()[0]})") from error
+                   f"({str(error).splitlines()[0].partition('. ')[0]})") from error
 
 
 def on_first(function: Callable, *arguments: Any) -> Any:
