@@ -22,7 +22,7 @@ from soe_bench.stop import STOP, Interrupted
 from soe_bench.sweep import Plan
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ("seconds", "tokens_per_second", "specialist_seconds", "peak_memory_bytes")
+MEASURED = ("seconds", "tokens_per_second", "specialist_seconds", "peak_memory_bytes", "seconds each", "peak memory GB")
 
 
 def lines(path):
