@@ -130,18 +130,18 @@ class Method(ABC):
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
     """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1)."""
     at_once = draws_at_once(theta, tokens[..., 1:])
-    grad, total = torch.empty_like(theta), 0.0
-    for point, batch, out in zip(*(x.split(at_once) for x in (theta.detach(), tokens, grad)), strict=True):
+    total, grads = 0.0, []
+    for point, batch in zip(theta.detach().split(at_once), tokens.split(at_once), strict=True):
         point.requires_grad_()
         with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = forward_at(module, flat, point, batch[..., :-1])
         loss, slope = cross_entropy(logits.detach(), batch[..., 1:])
         total = total + loss
-        out.copy_(torch.autograd.grad(logits, point, slope)[0])
+        grads += torch.autograd.grad(logits, point, slope)
     count = tokens[..., 1:].numel()
     if not torch.isfinite(total):
         raise FloatingPointError(f"the loss is {total.item()}")
-    return total.item() / count, grad.div_(count)
+    return total.item() / count, (grads[0] if len(grads) == 1 else torch.cat(grads)).div_(count)
 
 
 def draws_at_once(theta: Tensor, targets: Tensor) -> int:
@@ -165,7 +165,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         x = x.to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
         picked = x.gather(1, target)
         total = total - picked.sum()
-        out.copy_(x.exp_()).scatter_(1, target, picked.expm1().to(out.dtype))
+        torch.exp(x, out=out).scatter_(1, target, picked.expm1().to(out.dtype))
     return total, slope
 
 
