@@ -69,7 +69,7 @@ class Generated(Method):
         self.omega.value.requires_grad_()
         delta = self.delta(weights)
         theta = self.shared.value + delta.detach()
-        loss, grad = gradient(self.setup.base, self.flat, theta, tokens, self.setup.precision)
+        loss, grad = gradient(self.setup.base, self.flat, theta, tokens, self.setup.precision, out=theta)
         (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])
@@ -91,7 +91,7 @@ class Generated(Method):
             "stored_parameters": size + omega,
             "deployed_parameters": size,
             "state_bytes": self.shared.bytes + self.omega.bytes
-            + (size + omega + 3 * setup.draws * size) * self.shared.value.element_size(),
+            + (size + omega + 2 * setup.draws * size) * self.shared.value.element_size(),
         }
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-
-# Attention on CPU has no batching rule and runs draw by draw under vmap; a rule of our own was measured no faster.
-warnings.filterwarnings("ignore", message="There is a performance drop because we have not yet implemented")
+from torch.overrides import TorchFunctionMode
 
 
 class Flat:
@@ -36,10 +36,41 @@ class Flat:
 
 def forward_at(module: nn.Module, flat: Flat, theta: Tensor, inputs: Tensor) -> Tensor:
     """`module` at R parameter vectors: theta (R, P), inputs (R, B, ...) -> outputs (R, B, ...), in one batched pass."""
+    return forward(module, flat.unflatten(theta), inputs)
 
-    def one(theta: Tensor, inputs: Tensor) -> Tensor:
-        return functional_call(module, flat.unflatten(theta), (inputs,))
 
-    if len(theta) == 1:  # vmap over a single model would only cost time
-        return one(theta[0], inputs[0])[None]
-    return vmap(one)(theta, inputs)
+def forward(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """`module` at R values of each of its parameters, (R, *shape): inputs (R, B, ...) -> outputs (R, B, ...)."""
+
+    def one(parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(module, parameters, (inputs,))
+
+    if len(inputs) == 1:  # vmap over a single model would only cost time
+        return one({name: value[0] for name, value in parameters.items()}, inputs[0])[None]
+    with _BatchedAttention():
+        return vmap(one)(parameters, inputs)
+
+
+class _Attention(torch.autograd.Function):
+    """Attention has no parameters: under vmap the batches of all models are one batch. On CPU torch has no such rule
+    and would attend model by model, with a gradient of the whole batch filled with zeros for each."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, query: Tensor, key: Tensor, value: Tensor, settings: dict) -> tuple:
+        whole = [x.movedim(dim, 0).flatten(0, 1) for x, dim in zip((query, key, value), in_dims, strict=False)]
+        return F.scaled_dot_product_attention(*whole, **settings).unflatten(0, (info.batch_size, -1)), 0
+
+    @staticmethod
+    def forward(*_: Any) -> None:
+        raise NotImplementedError("only under vmap")
+
+    setup_context = forward
+
+
+class _BatchedAttention(TorchFunctionMode):
+    """Inside, scaled_dot_product_attention(query, key, value, **settings) has a rule for vmap."""
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function is F.scaled_dot_product_attention:
+            return _Attention.apply(*args, kwargs or {})
+        return function(*args, **kwargs or {})

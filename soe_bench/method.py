@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import distributed
-from soe_bench.flat import Flat, forward_at
+from soe_bench.flat import Flat, forward, forward_at
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
@@ -127,21 +127,28 @@ class Method(ABC):
         is made (evaluate.py)."""
 
 
-def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str) -> tuple[float, Tensor]:
-    """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1)."""
+def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
+             out: Tensor | None = None) -> tuple[float, Tensor]:
+    """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1).
+
+    `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient.
+    """
+    out = torch.empty_like(theta) if out is None else out
     at_once = draws_at_once(theta, tokens[..., 1:])
-    total, grads = 0.0, []
-    for point, batch in zip(theta.detach().split(at_once), tokens.split(at_once), strict=True):
-        point.requires_grad_()
+    total = 0.0
+    for point, batch, target in zip(theta.split(at_once), tokens.split(at_once), out.split(at_once), strict=True):
+        parameters = {name: value.detach().requires_grad_() for name, value in flat.unflatten(point).items()}
         with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = forward_at(module, flat, point, batch[..., :-1])
+            logits = forward(module, parameters, batch[..., :-1])
         loss, slope = cross_entropy(logits.detach(), batch[..., 1:])
         total = total + loss
-        grads += torch.autograd.grad(logits, point, slope)
+        grads = torch.autograd.grad(logits, list(parameters.values()), slope, materialize_grads=True)
+        for part, grad in zip(flat.unflatten(target).values(), grads, strict=True):
+            part.copy_(grad)
     count = tokens[..., 1:].numel()
     if not torch.isfinite(total):
         raise FloatingPointError(f"the loss is {total.item()}")
-    return total.item() / count, (grads[0] if len(grads) == 1 else torch.cat(grads)).div_(count)
+    return total.item() / count, out.div_(count)
 
 
 def draws_at_once(theta: Tensor, targets: Tensor) -> int:
@@ -152,30 +159,29 @@ def draws_at_once(theta: Tensor, targets: Tensor) -> int:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss (nats) of logits (..., V) at targets (...), and its gradient in the logits (..., V).
+    """Summed loss (nats) of logits (..., V) at targets (...), and its gradient in the logits (..., V), in their memory.
 
-    Chunk by chunk of the rows: beside the logits and their gradient there is one chunk, where autograd through
-    `F.cross_entropy` holds two more tensors of the logits' size.
+    Chunk by chunk of the rows: beside the logits there is one chunk, where autograd through `F.cross_entropy` holds
+    three more tensors of their size.
     """
-    slope = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    rows = max(1, LOSS_NUMBERS // logits.shape[-1])
-    total = 0.0
-    for x, target, out in zip(*(t.split(rows) for t in (logits.flatten(0, -2), targets.reshape(-1, 1),
-                                                         slope.flatten(0, -2))), strict=True):
-        x = x.to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
-        picked = x.gather(1, target)
+    rows, total = logits.flatten(0, -2), 0.0
+    size = max(1, LOSS_NUMBERS // logits.shape[-1])
+    for x, target in zip(rows.split(size), targets.reshape(-1, 1).split(size), strict=True):
+        log = x.to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
+        picked = log.gather(1, target)
         total = total - picked.sum()
-        torch.exp(x, out=out).scatter_(1, target, picked.expm1().to(out.dtype))
-    return total, slope
+        torch.exp(log, out=x).scatter_(1, target, picked.expm1().to(x.dtype))
+    return total, rows.view(logits.shape)
 
 
-def gradient_share(module: nn.Module, flat: Flat, theta: Tensor, *rest: Tensor | str) -> tuple[float, Tensor]:
+def gradient_share(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
+                   out: Tensor | None = None) -> tuple[float, Tensor]:
     """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
     processes = distributed.size()
     if processes == 1:
-        return gradient(module, flat, theta, *rest)
+        return gradient(module, flat, theta, tokens, precision, out)
     try:
-        loss, grad = gradient(module, flat, theta, *rest)
+        loss, grad = gradient(module, flat, theta, tokens, precision, out)
     except FloatingPointError:  # the others wait for this share: it makes the norm not finite for all of them
         loss, grad = math.nan, torch.full_like(theta, math.nan)
     return loss / processes, grad / processes

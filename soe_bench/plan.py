@@ -93,8 +93,8 @@ def largest_n(cfg: DictConfig, memory: float) -> str:
 
 
 def activation_bytes(cfg: DictConfig) -> int:
-    """Bytes that the forward pass of a step keeps for the backward pass, with the logits and their gradient; the
-    draws do not change it. Computed on tensors without memory."""
+    """Bytes that the forward pass of a step keeps for the backward pass, with the logits, whose gradient takes
+    their place; the draws do not change it. Computed on tensors without memory."""
     with FakeTensorMode():
         base = make(cfg.model.base)
         own = {parameter.untyped_storage()._cdata for parameter in base.parameters()}
@@ -108,7 +108,7 @@ def activation_bytes(cfg: DictConfig) -> int:
         with saved_tensors_hooks(keep, lambda tensor: tensor):
             logits = base(torch.zeros(cfg.train.batch_size, cfg.train.length, dtype=torch.long))
         saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
-        return saved + 2 * logits.untyped_storage().nbytes()
+        return saved + logits.untyped_storage().nbytes()
 
 
 if __name__ == "__main__":

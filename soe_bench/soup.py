@@ -128,7 +128,7 @@ class SoupOfExperts(Method):
         a = alpha.detach()
         theta = self.flat.to_draws(combine(self.shared.value, self.experts.value, a))
         own = distributed.own_rows(tokens)
-        loss, grad = gradient_share(self.setup.base, self.flat, theta, own, self.setup.precision)
+        loss, grad = gradient_share(self.setup.base, self.flat, theta, own, self.setup.precision, out=theta)
         grad = self.flat.to_slices(grad)
         products = grad @ self.experts.value.T, grad @ grad.T  # <E_j, g_r>, <g_r, g_s>
         alpha_grad, gram, loss = distributed.total(*products, loss)
@@ -155,13 +155,13 @@ class SoupOfExperts(Method):
 
     def cost(self) -> dict[str, int]:
         n, size, width, draws = self.n_experts, self.flat.size, self.flat.width, self.setup.draws
-        moved = 2 * size * draws // distributed.size() if width < size else 0  # own draws' whole Theta and gradient
+        moved = size * draws // distributed.size() if width < size else 0  # own draws' whole Theta, then gradient
         dense = 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length)
         products = 3 * n + draws + 1 if n else 0  # combination, dL/dA, dL/dE; G G^T; dL/dS
         return {
             "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
-            "state_bytes": self.shared.bytes + self.experts.bytes  # and the base model, Theta and G
-            + (size + 2 * draws * width + moved) * self.shared.value.element_size(),
+            "state_bytes": self.shared.bytes + self.experts.bytes  # and the base model, Theta or G
+            + (size + draws * width + moved) * self.shared.value.element_size(),
         }

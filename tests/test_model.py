@@ -40,6 +40,7 @@ def test_rotary_scores_depend_on_distance_only():
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")  # torch warns of what it does model by model
 @pytest.mark.parametrize("tied", [True, False])
 def test_batched_pass_equals_each_model_alone(tied):
     base = llama(tied)

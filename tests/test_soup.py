@@ -142,6 +142,16 @@ def test_a_large_model_takes_its_draws_one_after_the_other_to_the_same_gradient(
         own_loss, own = gradient(*arguments)
         assert own_loss == pytest.approx(loss, abs=1e-12)
         torch.testing.assert_close(own, grad, rtol=0, atol=1e-12)
+    gradient(*arguments, out=theta)
+    assert torch.equal(theta, own)
+
+
+def test_a_parameter_without_influence_has_no_gradient():
+    base = nn.Sequential(nn.Embedding(5, 5))
+    base.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    flat = Flat(base)
+    _, grad = gradient(base, flat, flat.flatten(base).repeat(2, 1), torch.zeros(2, 1, 3, dtype=torch.long), "float32")
+    assert not flat.unflatten(grad)["unused"].any() and grad.any()
 
 
 def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
@@ -153,9 +163,11 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
     (slope,) = torch.autograd.grad(expected, logits)
     for numbers in (1, 4 * 17, 2**20):
         monkeypatch.setattr("soe_bench.method.LOSS_NUMBERS", numbers)
-        loss, own = cross_entropy(logits.detach(), targets)
+        loss, own = cross_entropy(logits.detach().clone(), targets)
         torch.testing.assert_close(loss / 30, expected.detach(), rtol=0, atol=1e-12)
         torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)
+    loss, own = cross_entropy(logits.detach().mT.contiguous().mT, targets)  # whose memory has another order
+    torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)
     low, own = cross_entropy(logits.detach().bfloat16(), targets)
     assert low.dtype == torch.float32 and own.dtype == torch.bfloat16
     torch.testing.assert_close(own.double() / 30, slope, rtol=0.1, atol=1e-3)
