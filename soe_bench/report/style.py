@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ OTHERS = (
 )  # fmt: skip
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
+FOOTER_PER_INCH = 15  # characters
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 RC = {
     "font.family": "DejaVu Sans",
@@ -101,8 +103,9 @@ def with_seeds(label: str, seeds: int) -> str:
 
 
 def footer(figure: Figure, text: str) -> None:
-    """A small grey line under the figure: what the numbers rest on."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
+    """Small grey lines under the figure, wrapped to its width: what the numbers rest on."""
+    lines = [textwrap.fill(line, int(FOOTER_PER_INCH * figure.get_figwidth())) for line in text.splitlines()]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=GREY)
 
 
 def render(figure: Figure) -> dict[str, bytes]:

@@ -55,16 +55,17 @@ def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
     left, *others = figure.subplots(1, 1 + compared, squeeze=False)[0]
     palette, marks = colours(view), markers(dict.fromkeys(frame.label))
     places = _places(budgets.budgets)
-    width = 0.3 / max(frame.label.nunique() - 1, 1)
-    for number, (label, rows) in enumerate(frame.groupby("label", sort=False)):
+    drawn = frame[frame.difference.notna()].label.nunique()
+    moves = iter(np.linspace(-0.15, 0.15, drawn) if drawn > 1 else [0.0])
+    for label, rows in frame.groupby("label", sort=False):
         x = np.array([places[budget] for budget in rows.budget_tokens])
         look = dict(color=palette[label], marker=marks[label], markersize=6, markeredgecolor="white", linewidth=1.5)
         left.fill_between(x, rows.lowest_seed, rows.highest_seed, color=palette[label], alpha=0.12, linewidth=0)
         left.plot(x, rows.loss, label=with_seeds(label, rows.seeds.min()), **look)
         for right in others if rows.difference.notna().any() else ():
-            aside = x + (number - (frame.label.nunique() - 1) / 2) * width
-            right.vlines(aside, rows.low, rows.high, color=palette[label], linewidth=1.2, alpha=0.6)
-            right.plot(aside, rows.difference, **look)
+            moved = x + next(moves)
+            right.vlines(moved, rows.low, rows.high, color=palette[label], linewidth=1.2, alpha=0.6)
+            right.plot(moved, rows.difference, **look)
     for axes in (left, *others):
         _axis(axes, places)
     left.set_ylabel("loss (nats/token)")

@@ -57,8 +57,8 @@ def _draw(view: View, frame: pd.DataFrame, found: Documents) -> Figure:
     footer(
         figure,
         "Test text, no fine-tuning; 0: the same specialist at h from all its documents by nearest_centroid. Mean over "
-        "draws of documents,\nover the n specialists with so many and over seeds; dashed: over those that have every "
-        f"count. Band ({BAND}): from the best to the worst draw of a specialist,\nmean over specialists. Linear within "
+        "draws of documents, over the n specialists with so many and over seeds; dashed: over those that have every "
+        f"count. Band ({BAND}): from the best to the worst draw of a specialist, mean over specialists. Linear within "
         f"{LINEAR:g} nats/token of 0, logarithmic beyond. {view.title}",
     )
     return figure
