@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from soe_bench.bench import __main__ as bench
-from soe_bench.bench import instantiate, measure, steps
+from soe_bench.bench import bases, instantiate, measure, steps
 from soe_bench.bench.growth import fitted_exponent
 from soe_bench.bench.measure import Figure, Rates, Settings
 from soe_bench.errors import UserError
-from soe_bench.report.bench import bench_table, growth_table
+from soe_bench.report.bench import bases_table, bench_table, growth_table
 from soe_bench.report.load import read_bench
 from soe_bench.soup import combine, combine_file
 
@@ -134,6 +134,28 @@ def test_the_table_of_growth_has_the_exponents_once_an_axis():
     rows = [point | exponents, point | exponents | {"n": 2}, point | exponents | {"axis": "R"}]
     frame = growth_table({"growth": rows, "growth_commit": None, "device": "d", "threads": 1, "versions": {}}).frame
     assert list(frame["exponent of step"]) == ["", "1.25", "1.25"] and list(frame["step (s)"]) == ["0.5"] * 3
+
+
+def test_steps_of_base_models_beside_their_limit(tmp_path):
+    """On two tiny sizes; a size that is out of memory is a row that says so."""
+    assert bench.main(["bases", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
+    written = read_bench(tmp_path / "bench.json")
+    assert [(p["base"], p["n"]) for p in written["bases"]] == [("0.28M", 0), ("0.28M", 16)]
+    for p in written["bases"]:
+        assert p["step_seconds"] > p["least_seconds"] > 0 and p["peak_bytes"] > 0
+    written["bases"][1] |= {"step_seconds": None, "peak_bytes": None}
+    frame = bases_table(written).frame
+    assert frame["step (s)"][1] == "out of memory" and frame["share"][1] == "" and 0 < float(frame["share"][0]) < 1
+
+
+def test_a_step_out_of_memory_is_told(monkeypatch, rates):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(bases, "rates", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
+    monkeypatch.setattr(bases, "interleaved", full)
+    row = bases.point(QUICK, (), 4)
+    assert row["step_seconds"] is row["peak_bytes"] is None and row["n"] == 4 and row["least_seconds"] > 0
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from soe_bench.bench.bases import bases
 from soe_bench.bench.growth import growth
 from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models, mergekit_speedup
 from soe_bench.bench.measure import Figure, Settings, known_device, rates
@@ -44,6 +45,7 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "loss_memory_ratio": loss_memory_ratio,
     "moments_bfloat16_loss_change": moments_loss_change,
 }
+LISTS: dict[str, Callable[[Settings], list[dict]]] = {"growth": growth, "bases": bases}  # of rows, each a table
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
 log = logging.getLogger("soe_bench")
 
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0: measured and written, whether or not the goals are met; 2: bad input."""
     parser = argparse.ArgumentParser(prog="python -m soe_bench.bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join([*FIGURES, 'growth'])}")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join([*FIGURES, *LISTS])}")
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"), help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="toy sizes and two rounds: does everything run?")
@@ -60,9 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     try:
-        names = options.names or [*FIGURES, "growth"]
-        if unknown := [name for name in names if name not in (*FIGURES, "growth")]:
-            raise UserError(f"there is no figure {unknown[0]!r}: there are {', '.join([*FIGURES, 'growth'])}")
+        names = options.names or [*FIGURES, *LISTS]
+        if unknown := [name for name in names if name not in (*FIGURES, *LISTS)]:
+            raise UserError(f"there is no figure {unknown[0]!r}: there are {', '.join([*FIGURES, *LISTS])}")
         settings = Settings(known_device(options.device), options.quick)
         bench = opened(options.out, settings)
         for number, name in enumerate(names, start=1):
@@ -80,7 +82,7 @@ def opened(path: Path, settings: Settings) -> dict:
     here = {"device": device_name(settings.device), "threads": torch.get_num_threads(), "quick": settings.quick,
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}}
     if not path.exists():
-        return here | {"figures": [], "growth": []}
+        return here | {"figures": []} | {name: [] for name in LISTS}
     try:
         bench = json.loads(path.read_text())
         there = {key: bench[key] for key in here}
@@ -92,12 +94,12 @@ def opened(path: Path, settings: Settings) -> dict:
 
 
 def measure(name: str, settings: Settings, bench: dict) -> None:
-    """Measures one figure, or the growth, into `bench`, and says what came out."""
+    """Measures one figure, or one list of points, into `bench`, and says what came out."""
     start, state = time.perf_counter(), git_state()
-    if name == "growth":
-        bench["growth"] = growth(settings)
-        bench["growth_commit"] = state["commit"]
-        log.info("  %d points in %.0f s", len(bench["growth"]), time.perf_counter() - start)
+    if name in LISTS:
+        bench[name] = LISTS[name](settings)
+        bench[f"{name}_commit"] = state["commit"]
+        log.info("  %d points in %.0f s", len(bench[name]), time.perf_counter() - start)
     else:
         figure = FIGURES[name](settings)
         took = time.perf_counter() - start

@@ -93,7 +93,7 @@ def quartiles(values: np.ndarray) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does: bytes/s of a large copy (read plus written), FLOP/s of a large float32 product."""
+    """What the machine does: bytes/s of a large copy (read plus written), FLOP/s of a large product."""
 
     bandwidth: float
     matmul: float
@@ -104,12 +104,12 @@ class Rates:
 
 
 @cache
-def rates(settings: Settings) -> Rates:
-    """Measured once a process: medians over the rounds."""
+def rates(settings: Settings, precision: str = "float32") -> Rates:
+    """Measured once a process: medians over the rounds; the product in the precision of train.precision."""
     prepare_process(settings.compose())
-    size, side = (2**20, 128) if settings.quick else (2**26, 2048)
+    size, side = (2**20, 128) if settings.quick else (2**26, 8192 if settings.device.startswith("cuda") else 2048)
     source, target = torch.ones(size, device=settings.device), torch.zeros(size, device=settings.device)
-    matrix = torch.ones(side, side, device=settings.device)
+    matrix = torch.ones(side, side, device=settings.device, dtype=getattr(torch, precision))
     times = interleaved({"copy": lambda: target.copy_(source), "matmul": lambda: matrix @ matrix}, settings)
     return Rates(2 * source.nbytes / float(np.median(times["copy"])), 2 * side**3 / float(np.median(times["matmul"])))
 

@@ -1,4 +1,4 @@
-"""The tables of the benchmark: figures beside goals and limits, and growth, from bench.json."""
+"""The tables of the benchmark: figures beside goals and limits, growth, and steps of base models, from bench.json."""
 
 import pandas as pd
 
@@ -54,6 +54,33 @@ def growth_table(bench: dict) -> Table:
         *_provenance(bench),
     ]
     return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
+
+
+def bases_table(bench: dict) -> Table:
+    """A row a base model and number of experts."""
+    rows = [
+        {
+            "base": point["base"],
+            "n": str(point["n"]),
+            "P": str(point["P"]),
+            "tokens": str(point["tokens"]),
+            "precision": point["precision"],
+            "step (s)": _short(point["step_seconds"]) or "out of memory",
+            "least (s)": _short(point["least_seconds"]),
+            "share": _short(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
+            "tokens a second": _short(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
+            "peak memory (bytes)": _short(point["peak_bytes"]),
+        }
+        for point in bench["bases"]
+    ]
+    notes = [
+        "step: median of one training step with R = 8 draws; least: its counted FLOPs at the matmul rate in that "
+        "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; share: least / step",
+        "peak memory: above the process after import",
+        f"commit {(bench['bases_commit'] or 'unknown')[:12]}",
+        *_provenance(bench),
+    ]
+    return Table("bases", "A training step on two base models, beside its limit", pd.DataFrame(rows), notes)
 
 
 def _provenance(bench: dict) -> list[str]:

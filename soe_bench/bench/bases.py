@@ -1,0 +1,51 @@
+"""A training step on two base models with 0, 16 and 64 experts, beside the least time that the machine allows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rates
+from soe_bench.bench.memory import resident
+from soe_bench.bench.steps import Steps
+from soe_bench.plan import WORDS
+from soe_bench.provenance import peak_memory
+from soe_bench.runs import Run, build, prepare_process
+
+EXPERTS = (0, 16, 64)
+LARGE = ("model=d768", "data.vocab_size=32000", "train.length=1024", "train.precision=bfloat16")
+BASES = {  # by kind of device; R = 8 draws of 4 sequences
+    "cpu": {"0.28M": (), "1.1M": ("model=d128",)},
+    "cuda": {"30M": (*LARGE, "model.base.dim=384", "model.base.layers=10", "model.base.heads=6",
+                     "model.base.hidden=1024"), "110M": LARGE},
+}  # fmt: skip
+
+
+def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, float | None]:
+    """n, P, tokens and precision of a step, its median seconds and peak bytes, and the least seconds: all counted FLOPs
+    at the machine's matmul rate in that precision or all parameters and moments at its copy bandwidth, whichever takes
+    longer. Seconds and bytes are None where the device's memory does not suffice."""
+    cfg = settings.compose(f"method.n_experts={n}", *overrides)
+    prepare_process(cfg)
+    before = resident(settings.device)
+    cost = build(Run.of(cfg), None, device="meta").cost()
+    row: dict = {"n": n, "P": cost["deployed_parameters"], "tokens": cfg.train.batch_size * cfg.train.length,
+                 "precision": cfg.train.precision, "step_seconds": None, "peak_bytes": None}
+    try:
+        row["step_seconds"] = float(np.median(interleaved({"step": Steps(cfg)}, settings)["step"]))
+        row["peak_bytes"] = peak_memory(settings.device) - before
+    except torch.OutOfMemoryError:
+        pass
+    machine = rates(settings, cfg.train.precision)  # after the steps: it takes memory of its own
+    moved = WORDS * 4 * cost["stored_parameters"]
+    return row | {"least_seconds": machine.seconds(moved, cost["flops_per_step"])}
+
+
+def bases(settings: Settings) -> list[dict]:
+    """A row a base and number of experts."""
+    chosen = BASES["cuda" if settings.device.startswith("cuda") else "cpu"]
+    return [
+        {"base": name} | in_fresh_process(point, settings, overrides, n)
+        for name, overrides in (list(chosen.items())[:1] if settings.quick else chosen.items())
+        for n in (EXPERTS[:2] if settings.quick else EXPERTS)
+    ]
