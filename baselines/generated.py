@@ -74,7 +74,8 @@ class Generated(Method):
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])
         scale = optimizer.clip_scale(grad.sum(0).square().sum() + omega_grad.square().sum())
-        self.shared.adamw_(one, grad * scale, step, rate, optimizer)
+        grad *= scale
+        self.shared.adamw_(one, grad, step, rate, optimizer)
         self.omega.adamw_(one[:1], omega_grad * scale, step, rate * self.network_rate, optimizer)
         return loss
 

@@ -21,8 +21,8 @@ QUICK = Settings("cpu", quick=True)
 
 @pytest.fixture
 def rates(monkeypatch):
-    for module in (bench, steps, instantiate):
-        monkeypatch.setattr(module, "rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+    for module in (bench, bases, steps, instantiate):
+        monkeypatch.setattr(module, "rates", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_a_figure_knows_whether_its_goal_is_met():
@@ -152,7 +152,6 @@ def test_a_step_out_of_memory_is_told(monkeypatch, rates):
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(bases, "rates", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
     monkeypatch.setattr(bases, "interleaved", full)
     row = bases.point(QUICK, (), 4)
     assert row["step_seconds"] is row["peak_bytes"] is None and row["n"] == 4 and row["least_seconds"] > 0

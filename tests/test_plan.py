@@ -16,7 +16,7 @@ def rates(monkeypatch):
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):
-    """(4 + 3 n + 2 R) P words of 4 bytes. bfloat16 moments save 2 bytes in each of two moments of S and of E."""
+    """(4 + 3 n + R) P words of 4 bytes. bfloat16 moments save 2 bytes in each of two moments of S and of E."""
     size, draws = Flat(make(compose().model.base)).size, compose().train.draws
     memory = 4 * size * (4 + 3 * 37 + draws)
     assert plan.largest_n(compose(), memory) == "37"
