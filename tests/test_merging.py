@@ -119,19 +119,22 @@ def test_dare_drops_at_random_and_rescales():
 
 
 def test_slerp_hand_values():
-    a, b = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
-    third = torch.tensor(1 / 3)
-    assert slerp(third, a, b).tolist() == pytest.approx([3 * math.cos(math.pi / 6), 4 * math.sin(math.pi / 6)])
-    assert slerp(third, a, 2 * a).tolist() == pytest.approx([4, 0])  # on one line: between them
+    a, b = slerp(torch.tensor(1 / 3), torch.tensor([0.0, 0.5, 1.0]))  # at right angles, at 60 degrees, on one line
+    assert a.tolist() == pytest.approx([math.cos(math.pi / 6), math.sin(2 * math.pi / 9) / math.sin(math.pi / 3), 2 / 3])
+    assert b.tolist() == pytest.approx([math.cos(math.pi / 3), math.sin(math.pi / 9) / math.sin(math.pi / 3), 1 / 3])
 
 
 def test_slerp_is_folded_tensor_by_tensor_in_the_order_of_the_weights():
     models = torch.tensor(random_vectors(3, 20))
     method = built(MergeSlerp("m", PARENT), models.numpy(), np.zeros(20))
+
+    def between(t, a, b):
+        angle = torch.arccos(a @ b / (a.norm() * b.norm()))
+        return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
     expected = []
     for part in (slice(0, 10), slice(10, 20)):
-        two = slerp(torch.tensor(0.3 / 0.8), models[1, part], models[2, part])
-        expected += slerp(torch.tensor(0.2), two, models[0, part]).tolist()
+        expected += between(0.2, between(0.3 / 0.8, models[1, part], models[2, part]), models[0, part]).tolist()
     assert merged(method, [0.2, 0.5, 0.3]) == pytest.approx(expected)
 
 
