@@ -73,7 +73,7 @@ class Generated(Method):
         (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])
-        scale = optimizer.clip_scale(grad.sum(0).square().sum() + omega_grad.square().sum())
+        loss, scale = optimizer.clip_scale(loss, grad.sum(0).square().sum() + omega_grad.square().sum())
         grad *= scale
         self.shared.adamw_(one, grad, step, rate, optimizer)
         self.omega.adamw_(one[:1], omega_grad * scale, step, rate * self.network_rate, optimizer)

@@ -120,18 +120,15 @@ def own_rows(x: Tensor) -> Tensor:
     return x.unflatten(0, (size(), -1))[rank()]
 
 
-def total(*parts: Tensor | float) -> tuple:
+def total(*parts: Tensor) -> tuple[Tensor, ...]:
     """The sums of each part over all processes, in one all-reduce."""
     if size() == 1:
         return parts
-    like = next(part for part in parts if isinstance(part, Tensor))
-    tensors = [torch.as_tensor(part, dtype=like.dtype, device=like.device) for part in parts]
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    flat = torch.cat([part.reshape(-1) for part in parts])
     with exchange("all_reduce", flat):
         dist.all_reduce(flat)
-    sums = flat.split([tensor.numel() for tensor in tensors])
-    return tuple(values.view_as(tensor) if isinstance(part, Tensor) else values.item()
-                 for part, tensor, values in zip(parts, tensors, sums, strict=True))
+    sums = flat.split([part.numel() for part in parts])
+    return tuple(values.view_as(part) for part, values in zip(parts, sums, strict=True))
 
 
 def replicated(x: Tensor) -> Tensor:

@@ -47,9 +47,9 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
         order = _order(len(windows), steps * batch, seed)
         for step in range(steps):
             rows = torch.from_numpy(windows[order[step * batch : (step + 1) * batch]]).to(device)
-            _, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
+            loss, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
             one = torch.ones_like(grad[:, :1])
-            grad *= optimizer.clip_scale(squared_norm(one, grad @ grad.T))
+            grad *= optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))[1]
             theta.adamw_(one, grad, step + 1, rate * optimizer.schedule(step, steps), optimizer)
             trained += batch * cfg.train.length
             if step + 1 not in evaluate_at:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -29,9 +31,16 @@ class Flat:
         parts = theta.split(self.sizes, dim=-1)
         return {name: part.unflatten(-1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
-    def decay_mask(self, like: Tensor) -> Tensor:
-        """(P,) ones for the matrices, which weight decay shrinks; zeros for vectors (norms and biases)."""
-        return torch.cat([like.new_full((shape.numel(),), float(len(shape) > 1)) for shape in self.shapes.values()])
+    @cached_property
+    def spans(self) -> list[tuple[int, int, bool]]:
+        """(start, stop, whether weight decay shrinks them) of the columns, in order: it shrinks the matrices, not the
+        vectors (norms and biases)."""
+        spans, start = [], 0
+        for decays, shapes in groupby(self.shapes.values(), lambda shape: len(shape) > 1):
+            stop = start + sum(shape.numel() for shape in shapes)
+            spans.append((start, stop, decays))
+            start = stop
+        return spans
 
 
 def forward_at(module: nn.Module, flat: Flat, theta: Tensor, inputs: Tensor) -> Tensor:

@@ -23,8 +23,7 @@ from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
 LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
-SMALL = 2**19  # parameters
-TOKENS_AT_ONCE = {"cpu": 2**9, "cuda": 2**16}
+TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # in one pass: they fill the machine, more only take memory (measured)
 
 
 @dataclass(frozen=True)
@@ -128,34 +127,34 @@ class Method(ABC):
 
 
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
-             out: Tensor | None = None) -> tuple[float, Tensor]:
-    """Loss (nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens (R, B, T + 1).
+             out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Loss (a scalar, nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens
+    (R, B, T + 1), TOKENS_AT_ONCE at a time: some draws in one batched pass, or a part of a draw's sequences.
 
     `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient.
     """
     out = torch.empty_like(theta) if out is None else out
-    at_once = draws_at_once(theta, tokens[..., 1:])
-    total = 0.0
-    for point, batch, target in zip(theta.split(at_once), tokens.split(at_once), out.split(at_once), strict=True):
+    _, sequences, length = tokens[..., 1:].shape
+    at_once = max(1, TOKENS_AT_ONCE[theta.device.type] // length)
+    draws = max(1, at_once // sequences)
+    total = theta.new_zeros((), dtype=torch.promote_types(theta.dtype, torch.float32))
+    for point, own, target in zip(theta.split(draws), tokens.split(draws), out.split(draws), strict=True):
         parameters = {name: value.detach().requires_grad_() for name, value in flat.unflatten(point).items()}
-        with torch.autocast(theta.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = forward(module, parameters, batch[..., :-1])
-        loss, slope = cross_entropy(logits.detach(), batch[..., 1:])
-        total = total + loss
-        grads = torch.autograd.grad(logits, list(parameters.values()), slope, materialize_grads=True)
-        for part, grad in zip(flat.unflatten(target).values(), grads, strict=True):
-            part.copy_(grad)
+        for batch in own.split(at_once, dim=1):
+            total += _backward(module, parameters, batch, precision)
+        for part, parameter in zip(flat.unflatten(target).values(), parameters.values(), strict=True):
+            part.zero_() if parameter.grad is None else part.copy_(parameter.grad)
     count = tokens[..., 1:].numel()
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"the loss is {total.item()}")
-    return total.item() / count, out.div_(count)
+    return total / count, out.div_(count)
 
 
-def draws_at_once(theta: Tensor, targets: Tensor) -> int:
-    """Draws of theta (R, P) on targets (R, B, T) in one batched pass. Batching the draws of a small model saves its
-    overhead; from SMALL parameters on, TOKENS_AT_ONCE fill the machine and more would only take memory (measured)."""
-    draws, size = theta.shape
-    return draws if size < SMALL else max(1, TOKENS_AT_ONCE[theta.device.type] // targets[0].numel())
+def _backward(module: nn.Module, parameters: dict[str, Tensor], tokens: Tensor, precision: str) -> Tensor:
+    """Summed loss (nats) on tokens (R, B, T + 1); adds its gradient to that of the parameters (R, *shape)."""
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = forward(module, parameters, tokens[..., :-1])
+    loss, slope = cross_entropy(logits.detach(), tokens[..., 1:])
+    logits.backward(slope)
+    return loss
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,16 +174,10 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gradient_share(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
-                   out: Tensor | None = None) -> tuple[float, Tensor]:
+                   out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
-    processes = distributed.size()
-    if processes == 1:
-        return gradient(module, flat, theta, tokens, precision, out)
-    try:
-        loss, grad = gradient(module, flat, theta, tokens, precision, out)
-    except FloatingPointError:  # the others wait for this share: it makes the norm not finite for all of them
-        loss, grad = math.nan, torch.full_like(theta, math.nan)
-    return loss / processes, grad / processes
+    loss, grad = gradient(module, flat, theta, tokens, precision, out)
+    return loss / distributed.size(), grad / distributed.size() if distributed.size() > 1 else grad
 
 
 def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
@@ -238,7 +231,8 @@ class Dense(Method):
         share = gradient_share(self.setup.base, self.flat, model.value, own, self.setup.precision)
         loss, grad = distributed.total(*share)
         one = torch.ones_like(grad[:, :1])
-        grad *= optimizer.clip_scale(squared_norm(one, grad @ grad.T))
+        loss, scale = optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))
+        grad *= scale
         model.adamw_(one, grad, turn + 1, rate, optimizer)
         return loss
 

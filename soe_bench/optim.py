@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -47,12 +46,15 @@ class Optimizer:
         progress = (step - warmup) / max(1, steps - warmup)
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def clip_scale(self, squared_norm: Tensor) -> float:
-        """Factor that brings the global norm down to `clip`. Raises FloatingPointError for a NaN or infinite norm."""
-        squares = squared_norm.item()
+    def clip_scale(self, loss: Tensor, squared_norm: Tensor) -> tuple[float, float]:
+        """The loss as a number, and the factor that brings the global norm down to `clip`: the only place of a step
+        where the program waits for the device. Raises FloatingPointError if one of them is NaN or infinite."""
+        loss, squares = torch.stack((loss.to(squared_norm), squared_norm)).tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
         if not math.isfinite(squares):
             raise FloatingPointError("the gradient is not finite")
-        return min(1.0, self.clip / (math.sqrt(max(0.0, squares)) + 1e-6))
+        return loss, min(1.0, self.clip / (math.sqrt(max(0.0, squares)) + 1e-6))
 
 
 def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:
@@ -70,19 +72,12 @@ class Bank:
         self.value = value
         self.exp_avg = torch.zeros_like(value, dtype=moments)
         self.exp_avg_sq = torch.zeros_like(value, dtype=moments)
-        self.decay = flat.decay_mask(value)
+        self.spans = flat.spans
 
     @property
     def bytes(self) -> int:
         """Bytes of the parameters and moments."""
         return sum(x.nbytes for x in (self.value, self.exp_avg, self.exp_avg_sq))
-
-    @cached_property
-    def spans(self) -> list[tuple[int, int, bool]]:
-        """(start, stop, whether weight decay shrinks them) of the columns, in order."""
-        decays, counts = torch.unique_consecutive(self.decay, return_counts=True)
-        stops = counts.cumsum(0).tolist()
-        return list(zip([0, *stops[:-1]], stops, decays.bool().tolist(), strict=True))
 
     def row(self, i: int) -> Bank:
         """Row i as a bank that shares its memory."""
@@ -100,7 +95,7 @@ class Bank:
         if not rows:
             return
         width = max(BLOCK_COLUMNS, BLOCK_NUMBERS[self.value.device.type] // rows)
-        steps = [torch.tensor(float(step), device=self.value.device)] * rows
+        steps = [torch.full((), float(step), device=self.value.device)] * rows  # filled there: nothing is sent
         for start, stop, decays in self.spans:
             for left in range(start, stop, width):
                 block = slice(left, min(left + width, stop))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,8 +36,11 @@ class Slices(Flat):
         part = whole[..., start : start + self.width]
         return F.pad(part, (0, self.width - part.shape[-1]))
 
-    def decay_mask(self, like: Tensor) -> Tensor:
-        return self.own(super().decay_mask(like))
+    @cached_property
+    def spans(self) -> list[tuple[int, int, bool]]:
+        first = distributed.rank() * self.width
+        own = [(max(start - first, 0), min(stop - first, self.width), decays) for start, stop, decays in super().spans]
+        return [(start, stop, decays) for start, stop, decays in own if start < stop]
 
     def to_draws(self, theta: Tensor) -> Tensor:
         """A slice of every draw's parameters (R, width) -> all parameters of this process's draws (R / W, P)."""

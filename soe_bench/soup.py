@@ -137,7 +137,7 @@ class SoupOfExperts(Method):
 
         one = torch.ones_like(grad[:, :1])
         squares = squared_norm(one, gram) + squared_norm(a, gram) + omega_grad.square().sum()
-        scale = optimizer.clip_scale(squares)
+        loss, scale = optimizer.clip_scale(loss, squares)
         grad *= scale
         self.shared.adamw_(one, grad, step, rate, optimizer)
         self.experts.adamw_(a, grad, step, rate * self.expert_rate, optimizer)

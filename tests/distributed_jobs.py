@@ -96,7 +96,7 @@ def diverged(folder: Path) -> tuple[str, bool]:
     made, gradient = built("4"), method.gradient
     before = [bank.value.clone() for bank in (made.shared, made.experts, made.omega)]
 
-    def poisoned(module: nn.Module, flat: object, theta: Tensor, *rest: object) -> tuple[float, Tensor]:
+    def poisoned(module: nn.Module, flat: object, theta: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
         return gradient(module, flat, theta * torch.nan, *rest)
 
     if distributed.rank() == distributed.size() - 1:

@@ -86,7 +86,7 @@ def test_specialists_and_gradients_in_h_are_those_of_one_process(one, group):
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_all_with_nothing_changed(group):
-    assert [result["diverged"] for result in group[1]] == [("the gradient is not finite", True)] * len(group[1])
+    assert [result["diverged"] for result in group[1]] == [("the loss is nan", True)] * len(group[1])
 
 
 def test_a_full_disk_reaches_all(group):

@@ -54,7 +54,8 @@ def test_training_equals_plain_automatic_differentiation(method):
             first.mul_(0.9).add_(g, alpha=0.1)
             second.mul_(0.95).addcmul_(g, g, value=0.05)
             with torch.no_grad():
-                p.mul_(1 - rate * OPTIMIZER.weight_decay * flats[i].decay_mask(p[0]))
+                for start, stop, decays in flats[i].spans:
+                    p[..., start:stop] *= 1 - rate * OPTIMIZER.weight_decay * decays
                 p.sub_(rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.95**step)).sqrt() + 1e-8))
         torch.testing.assert_close(method.shared.value, shared.detach(), rtol=1e-8, atol=1e-10)
         torch.testing.assert_close(method.omega.value, omega.detach(), rtol=1e-8, atol=1e-10)

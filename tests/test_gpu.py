@@ -45,7 +45,7 @@ def test_combination_and_gradient(pair, precision, relative):
     assert_near(here, theta, 1e-5)
     loss, grad = gradient(exact.setup.base, exact.flat, theta, tokens, "float32")
     here_loss, here_grad = gradient(ours.setup.base, ours.flat, here, tokens.to(DEVICE), precision)
-    assert here_loss == pytest.approx(loss, rel=relative)
+    assert here_loss.item() == pytest.approx(loss.item(), rel=relative)
     assert_near(here_grad, grad, relative)
 
 

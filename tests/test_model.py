@@ -53,13 +53,14 @@ def test_batched_pass_equals_each_model_alone(tied):
         torch.testing.assert_close(batched[r], with_parameters(base, flat, theta[r])(tokens[r]), rtol=0, atol=1e-12)
 
 
-def test_flat_round_trip_and_decay_mask():
+def test_flat_round_trip_and_spans():
     base = llama()
     flat = Flat(base)
     for name, value in flat.unflatten(flat.flatten(base)).items():
         assert torch.equal(value, base.get_parameter(name))
     norms = sum(p.numel() for p in base.parameters() if p.dim() == 1)
-    assert flat.decay_mask(torch.ones(1)).sum() == flat.size - norms
+    assert sum(stop - start for start, stop, decays in flat.spans if decays) == flat.size - norms
+    assert [start for start, *_ in flat.spans] == [0] + [stop for _, stop, _ in flat.spans][:-1]
 
 
 def test_heads_must_divide_the_width():

@@ -5,14 +5,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode, resolve_name
 
 from baselines.generic import Generic
 from soe_bench import method as methods
 from soe_bench import optim
 from soe_bench.bench.plain import PlainSoup
 from soe_bench.errors import UserError
-from soe_bench.flat import Flat
-from soe_bench.method import Setup, cross_entropy, draws_at_once, gradient
+from soe_bench.flat import Flat, forward
+from soe_bench.method import Setup, cross_entropy, gradient
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
 from soe_bench.optim import Bank, Optimizer
@@ -34,6 +35,9 @@ def soup(n: int, law: str = "softmax", expert_init: float = 0.02) -> SoupOfExper
     method = SoupOfExperts("soup", RATE, n, 0.3, expert_init, ROUTER | {"law": law}, META)
     method.build(setup())
     return method
+
+
+READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"}  # what makes the program wait
 
 
 def batches() -> list[tuple[torch.Tensor, np.ndarray]]:
@@ -107,6 +111,25 @@ def test_dense_equals_a_plain_loop(method):
     assert method.cost()["stored_parameters"] == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("method", [soup(4), Generic("generic", RATE)], ids=["soup", "generic"])
+def test_a_step_reads_from_the_device_once(method):
+    read = []
+
+    class Reads(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if (resolve_name(function) or "").rpartition(".")[2] in READS:
+                read.append(resolve_name(function))
+            return function(*args, **kwargs or {})
+
+    method.build(setup())
+    (tokens, weights), *_ = batches()
+    with Reads():
+        method.update(tokens, weights, 1, RATE)
+        assert read == ["torch.Tensor.tolist"]
+        bool(tokens[0, 0, 0] > 0)
+        assert read[1:] == ["torch.Tensor.__bool__"]  # it would be seen
+
+
 def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
     whole, blocks = soup(4), soup(4)
     for tokens, weights in batches():
@@ -130,17 +153,22 @@ def test_moments_in_bfloat16_are_rounded_and_nothing_else():
     assert half.bytes == 6 * (8 + 2 + 2)
 
 
-def test_a_large_model_takes_its_draws_one_after_the_other_to_the_same_gradient(monkeypatch):
+def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
+    """Passes of two draws, of one, and of a part of a draw's sequences."""
     method, (tokens, weights) = soup(4), batches()[0]
     theta = method.instantiate(method.coefficients(weights).detach())
     arguments = (method.setup.base, method.flat, theta, tokens, "float32")
     loss, grad = gradient(*arguments)
-    monkeypatch.setattr("soe_bench.method.SMALL", 1)
-    for at_once in (1, 2):  # of three draws of 18 tokens
-        monkeypatch.setitem(methods.TOKENS_AT_ONCE, "cpu", 18 * at_once)
-        assert draws_at_once(theta, tokens[..., 1:]) == at_once
+    sizes = []
+    monkeypatch.setattr(methods, "forward", lambda *args: sizes.append(args[-1].shape[:2]) or forward(*args))
+    draws, sequences, length = tokens[..., 1:].shape
+    for at_once, expected in ((2 * sequences, [(2, sequences), (1, sequences)]), (sequences, draws * [(1, sequences)]),
+                              (1, draws * sequences * [(1, 1)])):
+        sizes.clear()
+        monkeypatch.setitem(methods.TOKENS_AT_ONCE, "cpu", length * at_once)
         own_loss, own = gradient(*arguments)
-        assert own_loss == pytest.approx(loss, abs=1e-12)
+        assert sizes == expected
+        assert own_loss.item() == pytest.approx(loss.item(), abs=1e-12)
         torch.testing.assert_close(own, grad, rtol=0, atol=1e-12)
     gradient(*arguments, out=theta)
     assert torch.equal(theta, own)
