@@ -23,7 +23,7 @@ from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
 LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
-TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # in one pass: they fill the machine, more only take memory (measured)
+TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**14}  # in one pass: they fill the machine, more would only take memory
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,8 @@ def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, preci
     `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient.
     """
     out = torch.empty_like(theta) if out is None else out
-    _, sequences, length = tokens[..., 1:].shape
-    at_once = max(1, TOKENS_AT_ONCE[theta.device.type] // length)
-    draws = max(1, at_once // sequences)
+    at_once = sequences_at_once(theta.device.type, tokens.shape[2] - 1)
+    draws = max(1, at_once // tokens.shape[1])
     total = theta.new_zeros((), dtype=torch.promote_types(theta.dtype, torch.float32))
     for point, own, target in zip(theta.split(draws), tokens.split(draws), out.split(draws), strict=True):
         parameters = {name: value.detach().requires_grad_() for name, value in flat.unflatten(point).items()}
@@ -146,6 +145,11 @@ def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, preci
             part.zero_() if parameter.grad is None else part.copy_(parameter.grad)
     count = tokens[..., 1:].numel()
     return total / count, out.div_(count)
+
+
+def sequences_at_once(device: str, length: int) -> int:
+    """Sequences of `length` tokens in one pass on a kind of device."""
+    return max(1, TOKENS_AT_ONCE[device] // length)
 
 
 def _backward(module: nn.Module, parameters: dict[str, Tensor], tokens: Tensor, precision: str) -> Tensor:

@@ -17,11 +17,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from soe_bench.bench.measure import Rates, Settings, rates
 from soe_bench.config import make
 from soe_bench.errors import UserError
+from soe_bench.method import sequences_at_once
 from soe_bench.runs import Run, build
 from soe_bench.sweep import job_configs, quoted, state_bytes
 from soe_bench.train import tokens_per_step, total_steps
 
-MEMORIES = (24e9, 139e9)  # bytes
+MEMORIES = {"cpu": 24e9, "cuda": 139e9}  # bytes, by kind of device
 GPU = "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed"
 GPU_RATES = Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12)
 WORDS = 8  # moved for a parameter of the bank in a step: combination, dL/dA, and the update's three reads and writes
@@ -51,15 +52,16 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
     method = build(run, None, device="meta")
     cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
     parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
-    size, activations = cost["deployed_parameters"], activation_bytes(cfg)
+    size = cost["deployed_parameters"]
+    activations = {kind: activation_bytes(cfg, sequences_at_once(kind, t.length)) for kind in MEMORIES}
     name = method.label + (f", n = {method.n_experts} experts" if method.n_experts else "")
     lines = [
         f"{name}, scale={cfg.scale_name}: P = {size / 1e6:.2f}M parameters to deploy, "
         f"{cost['stored_parameters'] / 1e6:.2f}M to store",
         f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.length}, "
         f"R = {t.draws} draws{parent}",
-        f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a step in float32 "
-        f"{activations / 1e9:.2f} GB",
+        f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a pass in float32 "
+        f"{activations['cpu'] / 1e9:.2f} GB on a CPU, {activations['cuda'] / 1e9:.2f} GB on a GPU",
         f"FLOPs    {cost['flops_per_step']:.3g} a step, {steps * cost['flops_per_step']:.3g} in all",
     ]
     here = (f"this machine, {torch.get_num_threads()} threads, rates measured now "
@@ -68,9 +70,10 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
         lines.append(f"{kind}      {steps * step_seconds(cost, machine) / 3600:,.2f} hours: {words}")
     if "n_experts" not in cfg.method:
         return lines
-    for memory in MEMORIES:
-        alone, trained = (largest_n(cfg, memory - used) for used in (0, activations))
-        lines.append(f"{memory / 1e9:<6.0f}GB hold n = {alone} experts in training; with the activations: {trained}")
+    for kind, memory in MEMORIES.items():
+        alone, trained = (largest_n(cfg, memory - used) for used in (0, activations[kind]))
+        lines.append(f"{memory / 1e9:<6.0f}GB ({'CPU' if kind == 'cpu' else 'GPU'}) hold n = {alone} experts in training; "
+                     f"with the activations: {trained}")
     return lines
 
 
@@ -92,9 +95,9 @@ def largest_n(cfg: DictConfig, memory: float) -> str:
     return f"{n:,}" if n > 0 else "none"
 
 
-def activation_bytes(cfg: DictConfig) -> int:
-    """Bytes that the forward pass of a step keeps for the backward pass, with the logits, whose gradient takes
-    their place; the draws do not change it. Computed on tensors without memory."""
+def activation_bytes(cfg: DictConfig, sequences: int) -> int:
+    """Bytes that the forward pass on so many of a step's sequences (at most all) keeps for the backward pass, with the
+    logits, whose gradient takes their place; the draws do not change it. Computed on tensors without memory."""
     with FakeTensorMode():
         base = make(cfg.model.base)
         own = {parameter.untyped_storage()._cdata for parameter in base.parameters()}
@@ -106,7 +109,7 @@ def activation_bytes(cfg: DictConfig) -> int:
             return tensor
 
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            logits = base(torch.zeros(cfg.train.batch_size, cfg.train.length, dtype=torch.long))
+            logits = base(torch.zeros(min(sequences, cfg.train.batch_size), cfg.train.length, dtype=torch.long))
         saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
         return saved + logits.untyped_storage().nbytes()
 

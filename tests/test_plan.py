@@ -45,8 +45,9 @@ def test_activations_are_what_a_real_forward_keeps(compose):
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = base(torch.zeros(cfg.train.batch_size, cfg.train.length, dtype=torch.long))
     expected = sum(x.nbytes() for key, x in kept.items() if key not in own) + logits.nbytes
-    assert plan.activation_bytes(cfg) == expected
-    assert plan.activation_bytes(compose("train.batch_size=32")) == pytest.approx(2 * expected, rel=0.01)
+    count = cfg.train.batch_size
+    assert plan.activation_bytes(cfg, count) == plan.activation_bytes(cfg, count + 1) == expected
+    assert plan.activation_bytes(cfg, count // 2) == pytest.approx(expected / 2, rel=0.01)
 
 
 def test_the_size_of_the_paper_is_planned_in_lines(capsys):
