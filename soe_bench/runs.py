@@ -317,6 +317,7 @@ def load_parameters(method: Method, folder: Path) -> None:
 def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress) -> dict:
     """The fields that all records of a run share."""
     cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg, method)
+    memory = int(distributed.total(torch.tensor(peak_memory(cfg.device)))[0])  # of all processes
     before = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
     if run.parent:
         before = json.loads((run.parent.folder / "training.json").read_text())
@@ -329,7 +330,7 @@ def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress
         "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,
         "training_tokens": before["training_tokens"] + steps * tokens_per_step(cfg),
         "flops": before["flops"] + steps * cost["flops_per_step"],
-        "seconds": round(before["seconds"] + progress.seconds, 2), "peak_memory_bytes": peak_memory(cfg.device),
+        "seconds": round(before["seconds"] + progress.seconds, 2), "peak_memory_bytes": memory,
         "stored_parameters": cost["stored_parameters"], "deployed_parameters": cost["deployed_parameters"],
         "threads": torch.get_num_threads(), "precision": cfg.train.precision,
         "device": f"{distributed.size()} x " * (distributed.size() > 1) + device_name(cfg.device),

@@ -12,7 +12,7 @@ from soe_bench.bench import bases, instantiate, measure, steps
 from soe_bench.bench.growth import fitted_exponent
 from soe_bench.bench.measure import Figure, Rates, Settings
 from soe_bench.errors import UserError
-from soe_bench.report.bench import bases_table, bench_table, growth_table
+from soe_bench.report.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.report.load import read_bench
 from soe_bench.soup import combine, combine_file
 
@@ -132,7 +132,7 @@ def test_the_table_of_growth_has_the_exponents_once_an_axis():
     point = {"axis": "n", "n": 1, "P": 5, "R": 8, "k": 4, "step_seconds": 0.5, "soup_seconds": 0.25, "peak_bytes": 1e6}
     exponents = {f"{name}_exponent": 1.25 for name in ("step_seconds", "soup_seconds", "peak_bytes")}
     rows = [point | exponents, point | exponents | {"n": 2}, point | exponents | {"axis": "R"}]
-    frame = growth_table({"growth": rows, "growth_commit": None, "device": "d", "threads": 1, "versions": {}}).frame
+    frame = growth_table({"growth": rows, "growth_state": {"commit": None, "dirty": None}, "device": "d", "threads": 1, "versions": {}}).frame
     assert list(frame["exponent of step"]) == ["", "1.25", "1.25"] and list(frame["step (s)"]) == ["0.5"] * 3
 
 
@@ -146,6 +146,19 @@ def test_steps_of_base_models_beside_their_limit(tmp_path):
     written["bases"][1] |= {"step_seconds": None, "peak_bytes": None}
     frame = bases_table(written).frame
     assert frame["step (s)"][1] == "out of memory" and frame["share"][1] == "" and 0 < float(frame["share"][0]) < 1
+
+
+def test_what_processes_send(tmp_path):
+    """The whole of Theta and of the gradients once, divided among them, and sums that alone grow with n."""
+    assert bench.main(["processes", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
+    written = read_bench(tmp_path / "bench.json")
+    assert [(p["n"], p["processes"]) for p in written["processes"]] == [(16, 1), (16, 2), (64, 1), (64, 2)]
+    for p in written["processes"]:
+        alone = p["processes"] == 1
+        assert p["parameters_sent"] == (0 if alone else 4 * 2 * 8 * p["P"] / 2) and p["step_seconds"] > 0
+        assert p["sums_sent"] == (0 if alone else 4 * (8 * p["n"] + 64 + 1))
+    frame = processes_table(written).frame
+    assert list(frame["of 2 R P words"]) == ["0", "0.5"] * 2 and frame["against one process"][0] == "1"
 
 
 def test_a_step_out_of_memory_is_told(monkeypatch, rates):

@@ -26,6 +26,7 @@ from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models
 from soe_bench.bench.measure import Figure, Settings, known_device, rates
 from soe_bench.bench.memory import loss_memory_ratio, plain_memory_ratio
 from soe_bench.bench.moments import moments_loss_change
+from soe_bench.bench.processes import processes
 from soe_bench.bench.steps import data_share, plain_speedup, soup_step_ratio, trainer_speedup
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
@@ -45,7 +46,9 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "loss_memory_ratio": loss_memory_ratio,
     "moments_bfloat16_loss_change": moments_loss_change,
 }
-LISTS: dict[str, Callable[[Settings], list[dict]]] = {"growth": growth, "bases": bases}  # of rows, each a table
+LISTS: dict[str, Callable[[Settings], list[dict]]] = {  # of rows, each a table
+    "growth": growth, "bases": bases, "processes": processes,
+}  # fmt: skip
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
 log = logging.getLogger("soe_bench")
 
@@ -98,7 +101,7 @@ def measure(name: str, settings: Settings, bench: dict) -> None:
     start, state = time.perf_counter(), git_state()
     if name in LISTS:
         bench[name] = LISTS[name](settings)
-        bench[f"{name}_commit"] = state["commit"]
+        bench[f"{name}_state"] = state
         log.info("  %d points in %.0f s", len(bench[name]), time.perf_counter() - start)
     else:
         figure = FIGURES[name](settings)

@@ -1,4 +1,4 @@
-"""The tables of the benchmark: figures beside goals and limits, growth, and steps of base models, from bench.json."""
+"""The tables of the benchmark: figures beside goals and limits, growth, steps of base models and of several processes, from bench.json."""
 
 import pandas as pd
 
@@ -50,7 +50,7 @@ def growth_table(bench: dict) -> Table:
         "b of a x^b, fitted by least squares on logarithms along the axis, over its rows; the other three stay fixed",
         "step: median of one training step; soup's part: beyond forward and backward at Theta (combination, dL/dA, "
         "update of the bank, router); peak memory: above the process after import and data",
-        f"commit {(bench['growth_commit'] or 'unknown')[:12]}",
+        f"commit {_commit(bench['growth_state'])}",
         *_provenance(bench),
     ]
     return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
@@ -77,10 +77,35 @@ def bases_table(bench: dict) -> Table:
         "step: median of one training step with R = 8 draws; least: its counted FLOPs at the matmul rate in that "
         "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; share: least / step",
         "peak memory: above the process after import",
-        f"commit {(bench['bases_commit'] or 'unknown')[:12]}",
+        f"commit {_commit(bench['bases_state'])}",
         *_provenance(bench),
     ]
     return Table("bases", "A training step on two base models, beside its limit", pd.DataFrame(rows), notes)
+
+
+def processes_table(bench: dict) -> Table:
+    """A row a number of experts and of processes."""
+    alone = {point["n"]: point["step_seconds"] for point in bench["processes"] if point["processes"] == 1}
+    rows = [
+        {
+            "n": str(point["n"]),
+            "processes": str(point["processes"]),
+            "sent for parameters (bytes)": str(point["parameters_sent"]),
+            "of 2 R P words": _short(point["parameters_sent"] / (2 * 4 * point["R"] * point["P"])),
+            "sent for sums (bytes)": str(point["sums_sent"]),
+            "step (s)": _short(point["step_seconds"]),
+            "against one process": _short(alone[point["n"]] / point["step_seconds"]),
+        }
+        for point in bench["processes"]
+    ]
+    notes = [
+        "sent: what one process gives in a step with R = 8 draws to the all-to-all (Theta and its gradients, however "
+        "many experts) and to the all-reduce (R n numbers for the router, R^2 and a loss)",
+        "step: median of one training step, each process with one thread of a CPU or one GPU",
+        f"commit {_commit(bench['processes_state'])}",
+        *_provenance(bench),
+    ]
+    return Table("processes", "A training step in several processes", pd.DataFrame(rows), notes)
 
 
 def _provenance(bench: dict) -> list[str]:
@@ -88,8 +113,8 @@ def _provenance(bench: dict) -> list[str]:
     return [f"device: {bench['device']}, {bench['threads']} threads; {versions}"]
 
 
-def _commit(figure: dict) -> str:
-    return (figure["commit"] or "unknown")[:12] + ("+dirty" if figure["dirty"] else "")
+def _commit(state: dict) -> str:
+    return (state["commit"] or "unknown")[:12] + ("+dirty" if state["dirty"] else "")
 
 
 def _short(value: float | None) -> str:

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from soe_bench.files import write_bytes
 from soe_bench.report.audit import deviations_table, domains_table, specialists_table
-from soe_bench.report.bench import bases_table, bench_table, growth_table
+from soe_bench.report.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.report.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.claims import claims_table
 from soe_bench.report.closeness import closeness_table
@@ -102,10 +102,10 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         ("deviations", deviations_table, results.deviations),
     ):
         found[f"table {name}"] = [make(rows) if rows is not None else None]
-    bench = results.bench or {"figures": [], "growth": []}
-    found["table bench"] = [bench_table(bench) if bench["figures"] else None]
-    found["table growth"] = [growth_table(bench) if bench["growth"] else None]
-    found["table bases"] = [bases_table(bench) if bench.get("bases") else None]
+    bench = results.bench or {}
+    for name, make, list_name in (("bench", bench_table, "figures"), ("growth", growth_table, "growth"),
+                                  ("bases", bases_table, "bases"), ("processes", processes_table, "processes")):
+        found[f"table {name}"] = [make(bench) if bench.get(list_name) else None]
     found["figure closeness"] = [closeness_chart(results.distances)]
     found["figure domains"] = domains_charts(results.domains, results.specialists)
     made = [item for items in found.values() for item in items if item is not None]

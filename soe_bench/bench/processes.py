@@ -1,0 +1,52 @@
+"""The soup's step in several processes: what each sends in it, and how long it takes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from soe_bench import distributed
+from soe_bench.bench.measure import Settings, interleaved
+from soe_bench.bench.steps import Steps
+from soe_bench.files import write_text
+
+EXPERTS, PROCESSES = (16, 64, 256), (1, 2, 4)
+
+
+def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) -> None:
+    """One of the processes, with one thread; the first one leaves its row in the folder."""
+    if settings.device.startswith("cuda"):
+        torch.cuda.set_device(rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if settings.device.startswith("cuda") else "gloo",
+                            init_method=f"file://{folder}/store", rank=rank, world_size=processes)
+    steps = Steps(settings.compose(f"method.n_experts={n}", "threads=1"))
+    distributed.sent.clear()
+    steps()
+    sent: Counter[str] = distributed.sent.copy()
+    times = interleaved({"step": steps}, settings)["step"]
+    if rank == 0:
+        row = {"n": n, "processes": processes, "P": steps.method.flat.size, "R": steps.cfg.train.draws,
+               "parameters_sent": sent["all_to_all"], "sums_sent": sent["all_reduce"],
+               "step_seconds": float(np.median(times))}
+        write_text(folder / "row.json", json.dumps(row))
+
+
+def processes(settings: Settings) -> list[dict]:
+    """A row for each number of experts and of processes (of GPUs: as many as there are). `parameters_sent` and
+    `sums_sent`: bytes that one process gives to the all-to-all and the all-reduce of a step."""
+    most = torch.cuda.device_count() if settings.device.startswith("cuda") else max(PROCESSES)
+    rows = []
+    for n in EXPERTS[:2] if settings.quick else EXPERTS:
+        for count in PROCESSES[:2] if settings.quick else PROCESSES:
+            if count <= most:
+                with tempfile.TemporaryDirectory() as folder:
+                    mp.spawn(work, (count, settings, n, Path(folder)), count)
+                    rows.append(json.loads((Path(folder) / "row.json").read_text()))
+    return rows
