@@ -7,7 +7,6 @@ step for the domain weights to train on, samples the batch from them, and hands 
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -23,6 +23,7 @@ from soe_bench.sweep import job_configs, quoted, state_bytes
 from soe_bench.train import tokens_per_step, total_steps
 
 MEMORIES = {"cpu": 24e9, "cuda": 139e9}  # bytes, by kind of device
+KINDS = {"cpu": "CPU", "cuda": "GPU"}
 GPU = "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed"
 GPU_RATES = Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12)
 WORDS = 8  # moved for a parameter of the bank in a step: combination, dL/dA, and the update's three reads and writes
@@ -72,8 +73,8 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
         return lines
     for kind, memory in MEMORIES.items():
         alone, trained = (largest_n(cfg, memory - used) for used in (0, activations[kind]))
-        lines.append(f"{memory / 1e9:<6.0f}GB ({'CPU' if kind == 'cpu' else 'GPU'}) hold n = {alone} experts in training; "
-                     f"with the activations: {trained}")
+        lines.append(f"{memory / 1e9:<6.0f}GB ({KINDS[kind]}) hold n = {alone} experts in training; with the "
+                     f"activations: {trained}")
     return lines
 
 

@@ -132,7 +132,8 @@ def test_the_table_of_growth_has_the_exponents_once_an_axis():
     point = {"axis": "n", "n": 1, "P": 5, "R": 8, "k": 4, "step_seconds": 0.5, "soup_seconds": 0.25, "peak_bytes": 1e6}
     exponents = {f"{name}_exponent": 1.25 for name in ("step_seconds", "soup_seconds", "peak_bytes")}
     rows = [point | exponents, point | exponents | {"n": 2}, point | exponents | {"axis": "R"}]
-    frame = growth_table({"growth": rows, "growth_state": {"commit": None, "dirty": None}, "device": "d", "threads": 1, "versions": {}}).frame
+    state = {"commit": None, "dirty": None}
+    frame = growth_table({"growth": rows, "growth_state": state, "device": "d", "threads": 1, "versions": {}}).frame
     assert list(frame["exponent of step"]) == ["", "1.25", "1.25"] and list(frame["step (s)"]) == ["0.5"] * 3
 
 

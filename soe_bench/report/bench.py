@@ -1,4 +1,5 @@
-"""The tables of the benchmark: figures beside goals and limits, growth, steps of base models and of several processes, from bench.json."""
+"""The tables of the benchmark, from bench.json: figures beside goals and limits, growth, steps of base models and of
+several processes."""
 
 import pandas as pd
 
