@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.flat import Flat, forward_at
-from soe_bench.method import Method, Setup, forward_flops, gradient
+from soe_bench.method import Method, Setup, forward_flops, gradient_share
 from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank
 
@@ -69,7 +69,7 @@ class Generated(Method):
         self.omega.value.requires_grad_()
         delta = self.delta(weights)
         theta = self.shared.value + delta.detach()
-        loss, grad = gradient(self.setup.base, self.flat, theta, tokens, self.setup.precision, out=theta)
+        loss, grad = gradient_share(self.setup, self.flat, theta, tokens, out=theta)
         (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -12,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
+
+Forward = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
+log = logging.getLogger("soe_bench")
 
 
 class Flat:
@@ -56,8 +61,29 @@ def forward(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor)
 
     if len(inputs) == 1:  # vmap over a single model would only cost time
         return one({name: value[0] for name, value in parameters.items()}, inputs[0])[None]
-    with _BatchedAttention():
+    with nullcontext() if torch.compiler.is_compiling() else _BatchedAttention():  # which torch cannot trace
         return vmap(one)(parameters, inputs)
+
+
+def compiled_forward() -> Forward:
+    """`forward` through torch.compile, for one module at inputs of one shape. Where it cannot be compiled (without a
+    C++ compiler) it is `forward` itself, and a line of the log says so."""
+    from torch._dynamo.exc import TorchDynamoException  # a second that no other start needs
+
+    run = torch.compile(forward, fullgraph=True, dynamic=False)
+
+    def compiled(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        nonlocal run
+        try:
+            return run(module, parameters, inputs)
+        except TorchDynamoException as error:
+            if run is forward:
+                raise
+            log.warning("not compiled, which is slower but the same: %s", str(error).strip().splitlines()[0])
+            run = forward
+            return forward(module, parameters, inputs)
+
+    return compiled
 
 
 class _Attention(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import distributed
-from soe_bench.flat import Flat, forward, forward_at
+from soe_bench.flat import Flat, Forward, forward, forward_at
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
@@ -42,6 +42,7 @@ class Setup:
     draws: int
     optimizer: Optimizer
     precision: str = "float32"
+    forward: Forward = forward  # or compiled
     moments: torch.dtype | None = None  # of AdamW; None: as the parameters
     seed: int = 0
     centroids: np.ndarray | None = None
@@ -126,11 +127,12 @@ class Method(ABC):
 
 
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
-             out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+             out: Tensor | None = None, run: Forward = forward) -> tuple[Tensor, Tensor]:
     """Loss (a scalar, nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens
     (R, B, T + 1), TOKENS_AT_ONCE at a time: some draws in one batched pass, or a part of a draw's sequences.
 
-    `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient.
+    `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient. `run` is `forward`, or
+    `forward` compiled.
     """
     out = torch.empty_like(theta) if out is None else out
     at_once = sequences_at_once(theta.device.type, tokens.shape[2] - 1)
@@ -139,7 +141,7 @@ def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, preci
     for point, own, target in zip(theta.split(draws), tokens.split(draws), out.split(draws), strict=True):
         parameters = {name: value.detach().requires_grad_() for name, value in flat.unflatten(point).items()}
         for batch in own.split(at_once, dim=1):
-            total += _backward(module, parameters, batch, precision)
+            total += _backward(run, module, parameters, batch, precision)
         for part, parameter in zip(flat.unflatten(target).values(), parameters.values(), strict=True):
             part.zero_() if parameter.grad is None else part.copy_(parameter.grad)
     count = tokens[..., 1:].numel()
@@ -151,10 +153,10 @@ def sequences_at_once(device: str, length: int) -> int:
     return max(1, TOKENS_AT_ONCE[device] // length)
 
 
-def _backward(module: nn.Module, parameters: dict[str, Tensor], tokens: Tensor, precision: str) -> Tensor:
+def _backward(run: Forward, module: nn.Module, parameters: dict[str, Tensor], tokens: Tensor, precision: str) -> Tensor:
     """Summed loss (nats) on tokens (R, B, T + 1); adds its gradient to that of the parameters (R, *shape)."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = forward(module, parameters, tokens[..., :-1])
+        logits = run(module, parameters, tokens[..., :-1])
     loss, slope = cross_entropy(logits.detach(), tokens[..., 1:])
     logits.backward(slope)
     return loss
@@ -176,10 +178,10 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return total, rows.view(logits.shape)
 
 
-def gradient_share(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
+def gradient_share(setup: Setup, flat: Flat, theta: Tensor, tokens: Tensor,
                    out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
-    loss, grad = gradient(module, flat, theta, tokens, precision, out)
+    loss, grad = gradient(setup.base, flat, theta, tokens, setup.precision, out, setup.forward)
     return loss / distributed.size(), grad / distributed.size() if distributed.size() > 1 else grad
 
 
@@ -231,7 +233,7 @@ class Dense(Method):
         optimizer, (turn, row) = self.setup.optimizer, divmod(step - 1, self.streams)
         model = self.models.row(row)
         own = distributed.own_rows(tokens.flatten(0, 1))[None]
-        share = gradient_share(self.setup.base, self.flat, model.value, own, self.setup.precision)
+        share = gradient_share(self.setup, self.flat, model.value, own)
         loss, grad = distributed.total(*share)
         one = torch.ones_like(grad[:, :1])
         loss, scale = optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))

@@ -28,7 +28,7 @@ from soe_bench.config import make, with_method
 from soe_bench.data import corpus as corpora
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
-from soe_bench.flat import Flat
+from soe_bench.flat import Flat, compiled_forward, forward
 from soe_bench.method import Method, Setup
 from soe_bench.mixture import Mixture
 from soe_bench.optim import Optimizer
@@ -153,6 +153,8 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
         raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
     if cfg.train.moments not in (None, *PRECISIONS):
         raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
+    if cfg.train.compile not in (None, True):
+        raise UserError(f"train.compile is {cfg.train.compile!r}: it must be null or true")
     cells.check(cfg)
 
     def initial(seed: int) -> torch.nn.Module:
@@ -177,6 +179,7 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     method.build(Setup(
         initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
         optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
+        forward=compiled_forward() if cfg.train.compile and corpus is not None else forward,
         moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
         **facts,
     ))

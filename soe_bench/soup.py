@@ -128,7 +128,7 @@ class SoupOfExperts(Method):
         a = alpha.detach()
         theta = self.flat.to_draws(combine(self.shared.value, self.experts.value, a))
         own = distributed.own_rows(tokens)
-        loss, grad = gradient_share(self.setup.base, self.flat, theta, own, self.setup.precision, out=theta)
+        loss, grad = gradient_share(self.setup, self.flat, theta, own, out=theta)
         grad = self.flat.to_slices(grad)
         products = grad @ self.experts.value.T, grad @ grad.T  # <E_j, g_r>, <g_r, g_s>
         alpha_grad, gram, loss = distributed.total(*products, loss)

@@ -62,6 +62,7 @@ def test_the_size_of_the_paper_is_planned_in_lines(capsys):
     (["scale=papr"], "Could not find 'scale/papr'"),
     (["method.n_experts=-1"], "n_experts is -1"),
     (["train.moments=float8"], "train.moments is 'float8'"),
+    (["train.compile=false"], "train.compile is False"),
     (["train.stepz=1"], "there is no setting train.stepz"),
     (["+sweep=experts"], "one run at a time"),
 ])  # fmt: skip

@@ -1,5 +1,8 @@
 """The soup against hand values, against a plain autograd implementation, and its dense case against a plain loop."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from soe_bench import method as methods
 from soe_bench import optim
 from soe_bench.bench.plain import PlainSoup
 from soe_bench.errors import UserError
-from soe_bench.flat import Flat, forward
+from soe_bench.flat import Flat, compiled_forward, forward
 from soe_bench.method import Setup, cross_entropy, gradient
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
@@ -172,6 +175,32 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
         torch.testing.assert_close(own, grad, rtol=0, atol=1e-12)
     gradient(*arguments, out=theta)
     assert torch.equal(theta, own)
+
+
+def compiled_losses(method, caplog) -> str:
+    """The log, after both gave the same losses: the method compiled and as it is."""
+    torch.compiler.reset()  # what another test compiled
+    losses = []
+    for run in (forward, compiled_forward()):
+        method.build(replace(setup(), forward=run))
+        losses.append([method.update(*batch, step, RATE) for step, batch in enumerate(batches(), start=1)])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-9)
+    return caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("method", [soup(4), Generic("generic", RATE)], ids=["soup", "generic"])
+def test_compiled_steps_are_the_same(method, caplog):
+    calls = torch._dynamo.utils.counters["stats"]["calls_captured"]
+    assert "not compiled" not in compiled_losses(method, caplog)
+    assert torch._dynamo.utils.counters["stats"]["calls_captured"] > calls
+
+
+def test_without_a_compiler_steps_are_as_they_were(caplog, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    assert compiled_losses(soup(4), caplog).count("not compiled, which is slower but the same") == 1
 
 
 def test_a_parameter_without_influence_has_no_gradient():

@@ -27,7 +27,7 @@ from soe_bench.bench.measure import Figure, Settings, known_device, rates
 from soe_bench.bench.memory import loss_memory_ratio, plain_memory_ratio
 from soe_bench.bench.moments import moments_loss_change
 from soe_bench.bench.processes import processes
-from soe_bench.bench.steps import data_share, plain_speedup, soup_step_ratio, trainer_speedup
+from soe_bench.bench.steps import compiled_speedup, data_share, plain_speedup, soup_step_ratio, trainer_speedup
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
 from soe_bench.provenance import device_name, git_state
@@ -38,6 +38,7 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "plain_speedup_n64": plain_speedup,
     "plain_memory_ratio_n64": plain_memory_ratio,
     "trainer_speedup": trainer_speedup,
+    "compiled_speedup": compiled_speedup,
     "data_share": data_share,
     "instantiate_bandwidth_share": partial(bandwidth_share, draws=1),
     "instantiate_bandwidth_share_r8": partial(bandwidth_share, draws=8),

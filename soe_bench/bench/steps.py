@@ -6,6 +6,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds
 from soe_bench.bench.plain import PlainSoup
+from soe_bench.flat import compiled_forward
 from soe_bench.method import Method, forward_flops
 from soe_bench.mixture import Mixture
 from soe_bench.runs import Run, build, prepare_process
@@ -83,6 +85,15 @@ def plain_speedup(settings: Settings) -> Figure:
     return Figure("plain_speedup_n64", "plain step / soup step", **quartiles(times["plain"] / times["soup"]),
                   limit=plain / (dense + bank_seconds(soup.method, settings)), goal=3.0, bound="least",
                   parts={"plain_seconds": plain, "soup_seconds": ours})
+
+
+def compiled_speedup(settings: Settings) -> Figure:
+    """The dense step over the same with train.compile; compiled before the clock starts."""
+    dense, compiled = (Steps(settings.compose("method=generic")) for _ in range(2))
+    compiled.method.setup = replace(compiled.method.setup, forward=compiled_forward())
+    times = interleaved({"dense": dense, "compiled": compiled}, settings)
+    return Figure("compiled_speedup", "dense step / compiled step", **quartiles(times["dense"] / times["compiled"]),
+                  parts={name: float(np.median(seconds)) for name, seconds in times.items()})
 
 
 def data_share(settings: Settings) -> Figure:
