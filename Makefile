@@ -36,7 +36,7 @@ check-install: demo ## the demo against its expected values: says pass or fail
 
 test: setup ## lint and tests
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 $(VENV)/peer/ready: $(VENV)/ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/peer $(PEER)

@@ -1,6 +1,8 @@
 """The benchmark: figures against hand values, its file, its tables. Nothing here asserts a time."""
 
 import json
+import time
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import numpy as np
 import pytest
@@ -79,9 +81,10 @@ def test_a_soup_on_disk_is_combined_without_its_bank_in_memory(tmp_path):
         theta = combine_file(tmp_path / "soup", alpha)
     torch.testing.assert_close(theta, expected, rtol=0, atol=0)
     assert peak.bytes < 3 * 2**22  # a model has 4 MB, the bank 64
-    with instantiate.PeakAnonymous() as peak:
-        copy = torch.ones(16, 2**20)
-    assert peak.bytes > copy.nbytes / 2
+    with instantiate.PeakAnonymous() as peak, mmap(-1, 2**26, MAP_PRIVATE | MAP_ANONYMOUS) as anonymous:
+        anonymous[:: 2**12] = bytes(2**14)  # a byte of every page
+        time.sleep(0.1)
+    assert peak.bytes > 2**25
 
 
 def test_peers_that_are_not_installed_are_missing_not_guessed(monkeypatch):
@@ -143,12 +146,13 @@ def test_steps_of_base_models_beside_their_limit(tmp_path):
     written = read_bench(tmp_path / "bench.json")
     assert [(p["base"], p["n"]) for p in written["bases"]] == [("0.28M", 0), ("0.28M", 16)]
     for p in written["bases"]:
-        assert p["step_seconds"] > p["least_seconds"] > 0 and p["peak_bytes"] > 0
+        assert p["step_seconds"] > 0 and p["least_seconds"] > 0 and p["peak_bytes"] > 0
     written["bases"][1] |= {"step_seconds": None, "peak_bytes": None}
     frame = bases_table(written).frame
-    assert frame["step (s)"][1] == "out of memory" and frame["share"][1] == "" and 0 < float(frame["share"][0]) < 1
+    assert frame["step (s)"][1] == "out of memory" and frame["share"][1] == "" and float(frame["share"][0]) > 0
 
 
+@pytest.mark.slow
 def test_what_processes_send(tmp_path):
     """The whole of Theta and of the gradients once, divided among them, and sums that alone grow with n."""
     assert bench.main(["processes", "--quick", "--out", str(tmp_path / "bench.json")]) == 0

@@ -127,6 +127,7 @@ def test_what_torchrun_cannot_do_is_said_before_any_work(arguments, monkeypatch,
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, compose):
     """A warm start (dense, data-parallel) and the soup in two processes. SIGTERM to the second alone stops both at one
     step; torchrun goes on from there, evaluates, and gives the records of one process."""

@@ -53,6 +53,7 @@ def test_every_launcher_is_planned(launcher, arguments, caplog):
     assert ("on other machines" in caplog.text) == plan.launcher.elsewhere == (launcher == "slurm")
 
 
+@pytest.mark.slow
 def test_a_job_that_needs_more_memory_than_it_asks_for_is_refused(compose):
     run = runs.Run.of(compose("method.n_experts=512", "method.parent=null"))
     sweep.check_memory([run] * 1000, 1000, Launcher(1000, elsewhere=True, gigabytes=1))

@@ -40,6 +40,7 @@ def test_every_file_exists():
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.slow
 def test_two_jobs_side_by_side_through_the_real_command_line(arguments, tmp_path):
     """Hydra, its joblib launcher, W&B offline, records, tables and figures, as a user runs them."""
     command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "seed=0", "method.n_experts=4,0",

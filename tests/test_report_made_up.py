@@ -310,6 +310,7 @@ def realistic(said) -> Path:
     return said[0]
 
 
+@pytest.mark.slow
 def test_every_table_and_figure_is_written(realistic):
     tables = {"main", "main_bits_per_byte", "controls", "difference", "budgets", "budgets_difference", "documents",
               "costs", "claims", "domains", "specialists", "closeness", "deviations"}  # fmt: skip
@@ -324,6 +325,7 @@ def test_every_table_and_figure_is_written(realistic):
     assert set(tree(realistic)) == expected
 
 
+@pytest.mark.slow
 def test_check_sees_a_changed_table_a_missing_image_and_a_stray_file(realistic, capsys):
     from soe_bench.report.__main__ import main
 
@@ -345,6 +347,7 @@ def test_check_sees_a_changed_table_a_missing_image_and_a_stray_file(realistic, 
     stray.unlink()
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic, tmp_path):
     from soe_bench.report.__main__ import main
 
@@ -359,6 +362,6 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
-    empty = ("bench", "growth", "bases")
+    empty = ("bench", "growth", "bases", "processes")
     assert said[1].splitlines() == [*(f"skipped table {name}: no data for it yet" for name in empty),
                                     f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]

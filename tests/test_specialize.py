@@ -78,6 +78,7 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
     assert not torch.equal(alpha, method.coefficients(start[None])[0])
 
 
+@pytest.mark.slow
 def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, trained, corpus):
     _, run, method = trained
     asked = ["evaluate.budgets=[500,100_000_000]", "evaluate.documents=[2,1000]", "evaluate.draws=3",

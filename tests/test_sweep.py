@@ -108,6 +108,7 @@ def test_bad_input_is_one_line_and_exit_2(command, extra, message):
     assert line.startswith("error: ") and message in line
 
 
+@pytest.mark.slow
 def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monkeypatch):
     sweep_of_two = ["+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
                     "train.tokens=4096"]

@@ -181,6 +181,7 @@ def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(comp
     assert parts == one or one == 1  # the least is a step for each
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_to_nearly_the_same_loss(compose):
     losses = []
     for precision in ("float32", "bfloat16"):
