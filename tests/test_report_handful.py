@@ -70,7 +70,9 @@ def test_the_figures_show_the_handful_alone(records, tmp_path):
     row = dict(n_experts=16, seed=0, tokens=10, train_loss=3.0, validation_loss=3.0)
     names = [f"merge_{i}" for i in range(12)]
     write_csv(tmp_path / "curves.csv", [{"run_id": f"{name}-16-0", "method": name, **row} for name in names])
-    assert set(curves_chart(view, load_results(tmp_path).curves).frame.label) == {"merge_5 n=16"}
+    frame = curves_chart(view, load_results(tmp_path).curves).frame
+    assert set(frame.label) == {"merge_5 n=16"}
+    assert set(frame.tokens) == set(view.records.training_tokens[view.records.label == "merge_5 n=16"])  # at the end
 
 
 def test_coefficients_are_those_of_the_soup(tmp_path):

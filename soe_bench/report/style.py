@@ -24,6 +24,7 @@ OTHERS = (
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 FOOTER_PER_INCH = 15  # characters
+STYLES = ("-", "--", ":", "-.")  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 RC = {
     "font.family": "DejaVu Sans",

@@ -16,7 +16,7 @@ MISSING = "missing"
 CENTROIDS = "nearest_centroid"  # the estimator of Algorithm 3
 # What tells two runs of one method apart, where it differs within a view.
 VARIANTS = {
-    "training_tokens": lambda value: f"{value / 1e6:g}M tokens",
+    "training_tokens": lambda value: f"{value / 1e6:.3g}M tokens",
     "pi": lambda value: f"pi={value}",
     "draws_per_step": lambda value: f"draws={value}",
     "recipe": lambda value: f"recipe {value[:6]}",

@@ -9,11 +9,10 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from soe_bench.report.effects import Soups, most_seeds
 from soe_bench.report.stats import mean
-from soe_bench.report.style import FIXED, MARKERS, Chart, footer, soup_colour, with_seeds
+from soe_bench.report.style import FIXED, MARKERS, STYLES, Chart, footer, soup_colour, with_seeds
 from soe_bench.report.view import View
 
 PI = re.compile(r"support 1\.\.(\d+) (.+)")  # as MetaDistribution writes itself
-STYLES = ("-", "--", ":", "-.")
 TITLES = {"specialists": "Specialists", "generic": "Generic text, h at $h_0$"}
 COLUMNS = ["text", "line", "n_experts", "support", "label", "seed", "loss"]
 
