@@ -22,6 +22,7 @@ from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
 LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
+SMALL = 1_500_000  # parameters: of a smaller model a pass for several draws is faster (measured), a larger takes memory
 TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**14}  # in one pass: they fill the machine, more would only take memory
 
 
@@ -129,14 +130,15 @@ class Method(ABC):
 def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
              out: Tensor | None = None, run: Forward = forward) -> tuple[Tensor, Tensor]:
     """Loss (a scalar, nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens
-    (R, B, T + 1), TOKENS_AT_ONCE at a time: some draws in one batched pass, or a part of a draw's sequences.
+    (R, B, T + 1), TOKENS_AT_ONCE at a time: some draws of a SMALL model in one batched pass, or a part of a draw's
+    sequences.
 
     `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient. `run` is `forward`, or
     `forward` compiled.
     """
     out = torch.empty_like(theta) if out is None else out
     at_once = sequences_at_once(theta.device.type, tokens.shape[2] - 1)
-    draws = max(1, at_once // tokens.shape[1])
+    draws = max(1, at_once // tokens.shape[1]) if flat.size < SMALL else 1
     total = theta.new_zeros((), dtype=torch.promote_types(theta.dtype, torch.float32))
     for point, own, target in zip(theta.split(draws), tokens.split(draws), out.split(draws), strict=True):
         parameters = {name: value.detach().requires_grad_() for name, value in flat.unflatten(point).items()}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from soe_bench.flat import Flat
 
-BLOCK_NUMBERS = {"cpu": 2**21, "cuda": 2**26}  # of the bank updated at once: the gradient's block stays in the cache,
+BLOCK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # of the bank updated at once: the gradient's block stays in the cache,
 BLOCK_COLUMNS = 2**14  # and a row of it is long enough for the kernel (GPU: enough of it for a launch)
 
 

@@ -157,7 +157,7 @@ def test_moments_in_bfloat16_are_rounded_and_nothing_else():
 
 
 def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
-    """Passes of two draws, of one, and of a part of a draw's sequences."""
+    """Passes of two draws, of one, of a part of a draw's sequences; of a large model of one draw at most."""
     method, (tokens, weights) = soup(4), batches()[0]
     theta = method.instantiate(method.coefficients(weights).detach())
     arguments = (method.setup.base, method.flat, theta, tokens, "float32")
@@ -169,9 +169,12 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
         return forward(*arguments)
 
     draws, sequences, length = tokens[..., 1:].shape
-    for at_once, expected in ((2 * sequences, [(2, sequences), (1, sequences)]), (sequences, draws * [(1, sequences)]),
-                              (1, draws * sequences * [(1, 1)])):
+    one_by_one = draws * [(1, sequences)]
+    for small, at_once, expected in ((10**6, 2 * sequences, [(2, sequences), (1, sequences)]),
+                                     (10**6, sequences, one_by_one), (10**6, 1, draws * sequences * [(1, 1)]),
+                                     (1, 2 * sequences, one_by_one)):
         sizes.clear()
+        monkeypatch.setattr(methods, "SMALL", small)
         monkeypatch.setitem(methods.TOKENS_AT_ONCE, "cpu", length * at_once)
         own_loss, own = gradient(*arguments, run=recorded)
         assert sizes == expected
