@@ -88,6 +88,12 @@ def test_support_by_hand(laws, tmp_path):
         ("specialists", uniform, 4): 3.6, ("generic", uniform, 4): 5.1})  # fmt: skip
 
 
+def test_support_is_compared_on_the_seeds_that_all_laws_have(laws, tmp_path):
+    second = dict(seed_data=1, seed_init=1, seed_mix=1, run_id="second", loss=9.0)
+    chart = support_chart(views(tmp_path, laws + [row | second for row in law(4, "h_0", 2.8)])[0])
+    assert chart.frame.equals(support_chart(views(tmp_path / "without", laws)[0]).frame)
+
+
 def test_a_law_that_is_not_one_of_support_is_left_out_and_said(laws, tmp_path):
     other = law(1, "x", 1.0, pi="one domain")
     chart = support_chart(views(tmp_path, laws + other)[0])

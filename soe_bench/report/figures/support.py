@@ -18,8 +18,8 @@ COLUMNS = ["text", "line", "n_experts", "support", "label", "seed", "loss"]
 
 
 def support_chart(view: View) -> Chart | None:
-    """The soups of as many training tokens and draws a step as the main ones, with the generic run beside them; None
-    unless one number of experts was trained under two laws."""
+    """The soups of as many training tokens and draws a step as the main ones, with the generic run beside them, on the
+    seeds that all have; None unless one number of experts was trained under two laws, and without such a seed."""
     main = Soups(view).runs
     main = main[main.n_experts > 0]
     if not len(main):
@@ -38,7 +38,9 @@ def support_chart(view: View) -> Chart | None:
     if generic:
         facts = {"line": "generic", "n_experts": 0, "support": ""}
         frame = pd.concat([pd.DataFrame(_rows(view, generic, facts)), frame.astype({"support": object})])
-    return Chart("support" + view.suffix, frame, lambda: _draw(view, frame, left_out))
+    common = set.intersection(*frame.groupby("label").seed.agg(set))
+    frame = frame[frame.seed.isin(common)].reset_index(drop=True)
+    return Chart("support" + view.suffix, frame, lambda: _draw(view, frame, left_out)) if len(frame) else None
 
 
 def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
