@@ -112,7 +112,7 @@ def budgets_difference_table(view: View) -> Table | None:
 
 def budget_name(tokens: int) -> str:
     """10_000 -> 10k, 1_000_000 -> 1M."""
-    return f"{tokens / 1e6:g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k" if tokens >= 1e3 else str(tokens)
+    return f"{tokens / 1e6:.3g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k" if tokens >= 1e3 else str(tokens)
 
 
 def _row(budgets: Budgets, label: str) -> dict[str, str]:
