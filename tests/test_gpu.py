@@ -67,8 +67,9 @@ def test_router(pair):
     assert_near(ours.coefficients(weights), exact.coefficients(weights).detach(), 1e-5)
 
 
-def test_a_run_from_end_to_end(compose):
-    cfg = compose(f"device={DEVICE}", "train.tokens=20_000", "train.precision=bfloat16")
+@pytest.mark.parametrize("compiled", ["null", "true"])
+def test_a_run_from_end_to_end(compose, compiled):
+    cfg = compose(f"device={DEVICE}", "train.tokens=20_000", "train.precision=bfloat16", f"train.compile={compiled}")
     runs.execute(cfg)
     (path,) = Path(cfg.home).glob("runs/soup-*/records-*.jsonl")
     losses = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
