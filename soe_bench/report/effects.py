@@ -58,7 +58,8 @@ class Soups:
         if not len(self.runs):
             return "none"
         first = self.runs.iloc[0]
-        return f"{first.training_tokens / 1e6:.3g}M training tokens, pi: {first.pi}, {first.draws_per_step} draws a step"
+        tokens = f"{first.training_tokens / 1e6:.3g}M training tokens"
+        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws a step"
 
     def label(self, n: int | None) -> str:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""
