@@ -33,11 +33,15 @@ def join() -> None:
     where each process has the device of its LOCAL_RANK."""
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         return
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    connect(torch.cuda.is_available(), int(os.environ["LOCAL_RANK"]))
+
+
+def connect(cuda: bool, number: int, **where: Any) -> None:
+    """Makes this process, the `number`th of its machine, one of the group that `where` names (the arguments of
+    init_process_group; without any, the environment)."""
+    if cuda:
+        torch.cuda.set_device(number)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE, **where)
 
 
 def leave(status: int) -> NoReturn:

@@ -26,6 +26,7 @@ K, DRAWS, VOCAB, STEPS, RATE = 5, 3, 17, 4, 1e-2
 OPTIMIZER = Optimizer(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup=0.1, final_rate=0.1, clip=0.5)
 META = MetaDistribution(max_support=3, domains="uniform", concentration=1.0, generic_share=0.2)
 ROUTER = {"hidden": 6, "law": "softmax", "init_std": 1.0}
+READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"}  # what makes the program wait
 
 
 def setup() -> Setup:
@@ -38,9 +39,6 @@ def soup(n: int, law: str = "softmax", expert_init: float = 0.02) -> SoupOfExper
     method = SoupOfExperts("soup", RATE, n, 0.3, expert_init, ROUTER | {"law": law}, META)
     method.build(setup())
     return method
-
-
-READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"}  # what makes the program wait
 
 
 def batches() -> list[tuple[torch.Tensor, np.ndarray]]:

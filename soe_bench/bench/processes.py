@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from soe_bench import distributed
@@ -22,10 +21,8 @@ EXPERTS, PROCESSES = (16, 64, 256), (1, 2, 4)
 
 def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) -> None:
     """One of the processes, with one thread; the first one leaves its row in the folder."""
-    if settings.device.startswith("cuda"):
-        torch.cuda.set_device(rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if settings.device.startswith("cuda") else "gloo",
-                            init_method=f"file://{folder}/store", rank=rank, world_size=processes)
+    distributed.connect(settings.device.startswith("cuda"), rank, init_method=f"file://{folder}/store", rank=rank,
+                        world_size=processes)
     steps = Steps(settings.compose(f"method.n_experts={n}", "threads=1"))
     distributed.sent.clear()
     steps()

@@ -51,8 +51,7 @@ def growth_table(bench: dict) -> Table:
         "b of a x^b, fitted by least squares on logarithms along the axis, over its rows; the other three stay fixed",
         "step: median of one training step; soup's part: beyond forward and backward at Theta (combination, dL/dA, "
         "update of the bank, router); peak memory: above the process after import and data",
-        f"commit {_commit(bench['growth_state'])}",
-        *_provenance(bench),
+        *_provenance(bench, "growth"),
     ]
     return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
 
@@ -78,8 +77,7 @@ def bases_table(bench: dict) -> Table:
         "step: median of one training step with R = 8 draws; least: its counted FLOPs at the matmul rate in that "
         "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; share: least / step",
         "peak memory: above the process after import",
-        f"commit {_commit(bench['bases_state'])}",
-        *_provenance(bench),
+        *_provenance(bench, "bases"),
     ]
     return Table("bases", "A training step on two base models, beside its limit", pd.DataFrame(rows), notes)
 
@@ -103,15 +101,16 @@ def processes_table(bench: dict) -> Table:
         "sent: what one process gives in a step with R = 8 draws to the all-to-all (Theta and its gradients, however "
         "many experts) and to the all-reduce (R n numbers for the router, R^2 and a loss)",
         "step: median of one training step, each process with one thread of a CPU or one GPU",
-        f"commit {_commit(bench['processes_state'])}",
-        *_provenance(bench),
+        *_provenance(bench, "processes"),
     ]
     return Table("processes", "A training step in several processes", pd.DataFrame(rows), notes)
 
 
-def _provenance(bench: dict) -> list[str]:
+def _provenance(bench: dict, measured: str | None = None) -> list[str]:
+    """Notes: the commit at which a list was measured, if named; device and versions."""
+    commit = [f"commit {_commit(bench[f'{measured}_state'])}"] if measured else []
     versions = ", ".join(f"{name} {value}" for name, value in bench["versions"].items() if value)
-    return [f"device: {bench['device']}, {bench['threads']} threads; {versions}"]
+    return [*commit, f"device: {bench['device']}, {bench['threads']} threads; {versions}"]
 
 
 def _commit(state: dict) -> str:

@@ -3,6 +3,7 @@
 import io
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,16 @@ def soup_colour(n_experts: int) -> tuple[float, ...]:
 def markers(labels: Iterable[str]) -> dict[str, str]:
     """Label -> marker, in the order of the labels of a figure."""
     return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
+
+
+def line_styles(labels: Iterable[str], palette: dict[str, object], styles: tuple[str, ...] = STYLES) -> dict[str, str]:
+    """Label -> line style: each label of one colour has another."""
+    drawn: Counter[object] = Counter()
+    found = {}
+    for label in labels:
+        found[label] = styles[drawn[palette[label]] % len(styles)]
+        drawn[palette[label]] += 1
+    return found
 
 
 def with_seeds(label: str, seeds: int) -> str:

@@ -1,7 +1,5 @@
 """Training curves: validation loss on the specialists, and training loss, against tokens."""
 
-from collections import Counter
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,7 +7,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from soe_bench.report.figures.handful import handful, left_out
 from soe_bench.report.stats import mean
-from soe_bench.report.style import STYLES, Chart, colours, footer, with_seeds
+from soe_bench.report.style import Chart, colours, footer, line_styles, with_seeds
 from soe_bench.report.view import View
 
 SMOOTHING = 0.05  # of the logged points: the window of the running mean of the training loss
@@ -38,10 +36,10 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
 def _draw(view: View, frame: pd.DataFrame, note: str) -> Figure:
     figure = Figure(figsize=(11.5, 4.6))
     left, right = figure.subplots(1, 2)
-    palette, drawn = colours(view), Counter()
+    palette = colours(view)
+    styles = line_styles(frame.label.unique(), palette)
     for label, group in frame.groupby("label", sort=False):
-        look = {"color": palette[label], "linestyle": STYLES[drawn[palette[label]] % len(STYLES)]}
-        drawn[palette[label]] += 1
+        look = {"color": palette[label], "linestyle": styles[label]}
         _lines(left, group, "validation_loss", look, with_seeds(label, group.seed.nunique()))
         _lines(right, group, "train_loss", look)
     for axes, column in ((left, "validation_loss"), (right, "train_loss")):

@@ -1,6 +1,5 @@
 """Specialist loss against the number of experts, with the dense references as horizontal lines."""
 
-from collections import Counter
 from itertools import cycle
 
 import pandas as pd
@@ -10,11 +9,10 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from soe_bench.report.figures.handful import handful
 from soe_bench.report.stats import mean
-from soe_bench.report.style import MARKERS, Chart, colours, footer, with_seeds
+from soe_bench.report.style import MARKERS, STYLES, Chart, colours, footer, line_styles, with_seeds
 from soe_bench.report.view import View
 
 REFERENCES = ("generic", "dense_on_pi")
-STYLES = ("--", ":", "-.")  # of several references of one method
 
 
 def experts_chart(view: View) -> Chart | None:
@@ -43,10 +41,10 @@ def experts_chart(view: View) -> Chart | None:
 def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     figure = Figure(figsize=(7.4, 4.4))
     axes = figure.subplots()
-    palette, drawn = colours(view), Counter()
-    for label, group in frame[frame.n_experts == 0].groupby("label", sort=False):
-        _reference(axes, label, group, palette[label], STYLES[drawn[palette[label]] % len(STYLES)])
-        drawn[palette[label]] += 1
+    palette, references = colours(view), frame[frame.n_experts == 0]
+    styles = line_styles(references.label.unique(), palette, STYLES[1:])  # a reference is never a full line
+    for label, group in references.groupby("label", sort=False):
+        _reference(axes, label, group, palette[label], styles[label])
     for marker, (line, group) in zip(cycle(MARKERS), frame[frame.n_experts > 0].groupby("line"), strict=False):
         _line(axes, line, group, palette, marker)
     counts = sorted(set(frame.n_experts) - {0})
