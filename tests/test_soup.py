@@ -20,7 +20,7 @@ from soe_bench.method import Setup, cross_entropy, gradient
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
 from soe_bench.optim import Bank, Optimizer
-from soe_bench.soup import SoupOfExperts, combine
+from soe_bench.soup import COMBINED, SoupOfExperts, combine
 
 K, DRAWS, VOCAB, STEPS, RATE = 5, 3, 17, 4, 1e-2
 OPTIMIZER = Optimizer(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup=0.1, final_rate=0.1, clip=0.5)
@@ -52,6 +52,14 @@ def test_combine_hand_values():
     experts = torch.tensor([[1.0, 0.0], [10.0, -1.0]])
     theta = combine(torch.tensor([[1.0, 2.0]]), experts, torch.tensor([[0.5, 2.0], [0, 0]]))
     assert theta.tolist() == [[21.5, 0.0], [1.0, 2.0]]
+
+
+@pytest.mark.parametrize("size", [1, COMBINED, 2 * COMBINED + 3])
+@pytest.mark.parametrize("n", [0, 3])
+def test_combine_in_blocks_is_the_product(n, size):
+    shared, experts, alpha = (torch.randn(*shape, dtype=torch.float64) for shape in ((1, size), (n, 2 * size), (1, n)))
+    experts = experts[:, :size]  # rows that are not contiguous
+    torch.testing.assert_close(combine(shared, experts, alpha), shared + alpha @ experts)
 
 
 def test_one_hot_coefficients_give_shared_plus_that_expert():
