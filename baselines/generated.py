@@ -64,7 +64,7 @@ class Generated(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
 
-    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         optimizer = self.setup.optimizer
         self.omega.value.requires_grad_()
         delta = self.delta(weights)

@@ -75,7 +75,7 @@ class PostHoc(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         raise NotImplementedError(f"{self.label} takes no training step")
 
-    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         raise NotImplementedError(f"{self.label} takes no training step")
 
     def tensors(self) -> dict[str, Tensor]:

@@ -84,8 +84,9 @@ class Method(ABC):
         """(R, k) domain weights to train on at this step (from 1); the batch comes from stream (step - 1) % streams."""
 
     @abstractmethod
-    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
-        """One step (from 1) on tokens (R, B, T + 1) drawn from weights (R, k); returns the loss in nats/token.
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
+        """One step (from 1) on tokens (R, B, T + 1) drawn from weights (R, k), both on the device; returns the loss in
+        nats/token.
 
         `rate` is the learning rate of this step. Raises FloatingPointError, with nothing changed, if the loss or the
         gradient is not finite.
@@ -231,7 +232,7 @@ class Dense(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return np.tile(self.weights[(step - 1) % self.streams], (self.setup.draws, 1))
 
-    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         optimizer, (turn, row) = self.setup.optimizer, divmod(step - 1, self.streams)
         model = self.models.row(row)
         own = distributed.own_rows(tokens.flatten(0, 1))[None]

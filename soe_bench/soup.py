@@ -129,7 +129,7 @@ class SoupOfExperts(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
 
-    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         """Algorithm 2: the weights that drew the batch instantiate the model it is used on."""
         optimizer = self.setup.optimizer
         if not self.n_experts:  # every Theta is S: one dense model on all draws

@@ -32,7 +32,7 @@ from soe_bench.report import build as report
 from soe_bench.runs import Run, build, execute, prepare_process
 from soe_bench.stop import Interrupted, stop_requested
 from soe_bench.tracking import mirror_figures
-from soe_bench.train import total_steps
+from soe_bench.train import send, total_steps
 
 log = logging.getLogger("soe_bench")
 TIMED_STEPS = 2
@@ -253,10 +253,11 @@ def step_seconds(run: Run) -> float:
     prepare_process(cfg)
     method = build(run, None)
     shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
-    tokens = torch.randint(cfg.data.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(cfg.device)
+    rng = np.random.default_rng(0)
+    batch = rng.integers(cfg.data.vocab_size, size=shape)
     h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None
-    check_vocabulary(method.specialist(h, [tokens[0, 0].cpu().numpy()]), cfg.data.vocab_size)
-    weights = method.domain_weights(np.random.default_rng(0), 1)
+    check_vocabulary(method.specialist(h, [batch[0, 0]]), cfg.data.vocab_size)
+    tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
     for step in range(1 + TIMED_STEPS):
         if step == 1:
             start = time.perf_counter()

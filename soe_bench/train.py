@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from soe_bench import checkpoint, distributed
 from soe_bench.errors import UserError
@@ -102,7 +103,7 @@ def train(
             rng = np.random.default_rng([cfg.seeds.mix, step])
             weights = method.domain_weights(rng, step + 1)
             batch = mixture.batch(rng, weights, t.batch_size // t.draws, step % method.streams)
-            tokens = torch.from_numpy(batch).to(device)
+            tokens, weights = send(batch, weights, device)
             rate = method.learning_rate * optimizer.schedule(step, steps)
             try:
                 progress.losses.append(method.update(tokens, weights, step + 1, rate))
@@ -124,6 +125,13 @@ def train(
             if stop and done < steps:
                 raise Interrupted(f"stopped at step {done} of {steps}; the same command goes on from there")
     return progress
+
+
+def send(batch: np.ndarray, weights: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Tokens (int64) and their domain weights (float64) on the device: one transfer, which nothing waits for."""
+    numbers = np.concatenate([batch.ravel(), np.asarray(weights, np.float64).ravel().view(np.int64)])
+    tokens, bits = torch.from_numpy(numbers).to(device, non_blocking=True).split([batch.size, weights.size])
+    return tokens.view(batch.shape), bits.view(torch.float64).view(weights.shape)
 
 
 def resume(method: Method, mixture: Mixture, folder: Path) -> Progress:

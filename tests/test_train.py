@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import base_arguments
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from soe_bench import checkpoint, runs
 from soe_bench.config import make
@@ -18,7 +19,7 @@ from soe_bench.records import read_records
 from soe_bench.soup import SoupOfExperts
 from soe_bench.stop import STOP, Interrupted
 from soe_bench.sweep import job_configs
-from soe_bench.train import total_steps
+from soe_bench.train import send, total_steps
 
 STEPS = 25
 TOKENS = f"train.tokens={STEPS * 16 * 64}"
@@ -38,6 +39,25 @@ def break_at(monkeypatch, step, action):
         return update(self, tokens, weights, number, rate)
 
     monkeypatch.setattr(SoupOfExperts, "update", broken)
+
+
+def test_a_batch_and_its_weights_are_sent_in_one_transfer():
+    sent = []
+
+    class Sent(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **kwargs or {})
+            if args and isinstance(args[0], torch.Tensor) and args[0].device != result[0].device:
+                sent.append(function)
+            return result
+
+    batch, weights = np.arange(24).reshape(2, 3, 4), np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
+    with Sent():
+        tokens, h = send(batch, weights, "meta")
+    assert len(sent) == 1 and tokens.is_meta and h.is_meta
+    tokens, h = send(batch, weights, "cpu")
+    assert tokens.dtype == torch.int64 and tokens.tolist() == batch.tolist()
+    assert h.dtype == torch.float64 and h.tolist() == weights.tolist()
 
 
 def final(cfg):

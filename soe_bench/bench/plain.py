@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ class PlainSoup:
         self.adamw = torch.optim.AdamW(groups, betas=(self.optimizer.beta1, self.optimizer.beta2),
                                        eps=self.optimizer.eps)
 
-    def update(self, tokens: Tensor, weights: np.ndarray, step: int, rate: float) -> float:
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         """One step on tokens (R, B, T + 1) drawn from weights (R, k), as `SoupOfExperts.update`."""
         like, total = next(iter(self.shared.values())), 0.0
         for draw, h in zip(tokens, torch.as_tensor(weights).to(like), strict=True):

@@ -20,6 +20,7 @@ from soe_bench.method import Method, forward_flops
 from soe_bench.mixture import Mixture
 from soe_bench.runs import Run, build, prepare_process
 from soe_bench.soup import SoupOfExperts
+from soe_bench.train import send
 
 RATE = 1e-3
 TRAINER_STEPS = 12  # of one call of train(), the first WARM_UP left out
@@ -37,13 +38,13 @@ class Steps:
         text = np.random.default_rng(0).integers(cfg.data.vocab_size, size=1_000_000, dtype=np.uint16)
         self.mixture = Mixture([text] * cfg.data.k, cfg.train.length, seed=0)
 
-    def data(self) -> tuple[torch.Tensor, np.ndarray, int]:
+    def data(self) -> tuple[torch.Tensor, torch.Tensor, int]:
         """The batch, its domain weights, and the number of the step."""
         t, step = self.cfg.train, next(self.count)
         rng = np.random.default_rng([0, step])
         weights = self.method.domain_weights(rng, step)
         batch = self.mixture.batch(rng, weights, t.batch_size // t.draws)
-        return torch.from_numpy(batch).to(self.cfg.device), weights, step
+        return *send(batch, weights, self.cfg.device), step
 
     def __call__(self) -> None:
         tokens, weights, step = self.data()
