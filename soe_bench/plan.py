@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from dataclasses import dataclass
 
 import torch
 from omegaconf import DictConfig, open_dict
@@ -22,11 +23,22 @@ from soe_bench.runs import Run, build
 from soe_bench.sweep import job_configs, quoted, state_bytes
 from soe_bench.train import tokens_per_step, total_steps
 
-MEMORIES = {"cpu": 24e9, "cuda": 139e9}  # bytes, by kind of device
-KINDS = {"cpu": "CPU", "cuda": "GPU"}
-GPU = "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed"
-GPU_RATES = Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12)
 WORDS = 8  # moved for a parameter of the bank in a step: combination, dL/dA, and the update's three reads and writes
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run is planned for: `device` as torch names it, memory in bytes, and where the rates are from."""
+
+    name: str
+    device: str
+    memory: float
+    rates: Rates
+    source: str
+
+
+GPU = Machine("GPU", "cuda", 139e9, Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12),
+              "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +66,10 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
     cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
     parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
     size = cost["deployed_parameters"]
-    activations = {kind: activation_bytes(cfg, sequences_at_once(kind, t.length)) for kind in MEMORIES}
+    here = Machine("CPU", "cpu", 24e9, cpu, f"this machine, {torch.get_num_threads()} threads, rates measured now "
+                   f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)")
+    machines = here, GPU
+    activations = {m.name: activation_bytes(cfg, sequences_at_once(m.device, t.length)) for m in machines}
     name = method.label + (f", n = {method.n_experts} experts" if method.n_experts else "")
     lines = [
         f"{name}, scale={cfg.scale_name}: P = {size / 1e6:.2f}M parameters to deploy, "
@@ -62,19 +77,16 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
         f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.length}, "
         f"R = {t.draws} draws{parent}",
         f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a pass in float32 "
-        f"{activations['cpu'] / 1e9:.2f} GB on a CPU, {activations['cuda'] / 1e9:.2f} GB on a GPU",
+        f"{activations['CPU'] / 1e9:.2f} GB on a CPU, {activations['GPU'] / 1e9:.2f} GB on a GPU",
         f"FLOPs    {cost['flops_per_step']:.3g} a step, {steps * cost['flops_per_step']:.3g} in all",
     ]
-    here = (f"this machine, {torch.get_num_threads()} threads, rates measured now "
-            f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)")
-    for kind, words, machine in (("CPU", here, cpu), ("GPU", GPU, GPU_RATES)):
-        lines.append(f"{kind}      {steps * step_seconds(cost, machine) / 3600:,.2f} hours: {words}")
+    lines += [f"{m.name}      {steps * step_seconds(cost, m.rates) / 3600:,.2f} hours: {m.source}" for m in machines]
     if "n_experts" not in cfg.method:
         return lines
-    for kind, memory in MEMORIES.items():
-        alone, trained = (largest_n(cfg, memory - used) for used in (0, activations[kind]))
-        lines.append(f"{memory / 1e9:<6.0f}GB ({KINDS[kind]}) hold n = {alone} experts in training; with the "
-                     f"activations: {trained}")
+    for m in machines:
+        alone, trained = (largest_n(cfg, m.memory - used) for used in (0, activations[m.name]))
+        lines.append(f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training; with the activations: "
+                     f"{trained}")
     return lines
 
 
