@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,8 @@ from soe_bench.files import write_text
 from soe_bench.records import KEY, read_records
 
 CURVE = ("step", "tokens", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
+TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
+log = logging.getLogger("soe_bench")
 
 
 def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
@@ -44,7 +47,10 @@ def check_domains(results_dir: Path, corpus: Corpus) -> None:
 
 def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
     """Upserts the records, curves and coefficients of finished runs (their records' paths), and the audits of their
-    corpora. Returns the number of records written. Raises UserError as check_domains does."""
+    corpora. A run that was trained anew loses the records of its earlier training.
+
+    Returns the number of records written. Raises UserError as check_domains does.
+    """
     for corpus in corpora:
         check_domains(results_dir, corpus)
     results_dir.mkdir(parents=True, exist_ok=True)
@@ -56,6 +62,12 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
             folder, own = evaluation.parent, read_records(evaluation)
             facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
             facts["seed"] = own[0]["seed_data"]
+            stale = [key for key, record in records.items() if _is_other_training(record, own[0])]
+            if stale:
+                log.warning("%s was trained anew: its %d records of another training are dropped, as losses of two "
+                            "trainings are not to be compared", folder.name, len(stale))
+            for key in stale:
+                del records[key]
             records |= {_key(record): record for record in own}
             count += len(own)
             rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -102,6 +114,11 @@ def collect_distances(tables: list[pd.DataFrame], results_dir: Path) -> None:
 
 def _key(record: dict) -> tuple[str, ...]:
     return tuple(json.dumps(record[field]) for field in KEY)
+
+
+def _is_other_training(record: dict, of: dict) -> bool:
+    """Whether a record is of the same run as `of`, but of parameters trained at another time."""
+    return record["run_id"] == of["run_id"] and any(record[field] != of[field] for field in TRAINING)
 
 
 def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:

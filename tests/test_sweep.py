@@ -208,13 +208,16 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert set(first) == {"records.jsonl", "curves.csv", "alpha.csv", "domains.csv", "specialists.csv"}
     assert collect([run.records], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
-    others = dict(read_records(folder / "records.jsonl")[0], run_id="another run")
     rows = read_records(folder / "records.jsonl")
+    others, budget, stale = (dict(rows[0], **fields) for fields in (
+        {"run_id": "another run"}, {"budget_tokens": 7}, {"budget_tokens": 8, "seconds": rows[0]["seconds"] + 1}))
     rows[0]["loss"] += 1
-    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, others]))
+    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, others, budget, stale]))
     collect([run.records], [corpus], folder)  # replaces the record of the same key, keeps what others have
     kept = read_records(folder / "records.jsonl")
-    assert len(kept) == count + 1 and others in kept and rows[0] not in kept
+    assert len(kept) == count + 2 and others in kept and rows[0] not in kept
+    assert budget in kept and stale not in kept  # another evaluation of the same training, and another training
+    kept.remove(budget)
     alpha = pd.read_csv(folder / "alpha.csv").groupby("specialist").alpha.sum()
     assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
     records = [record for record in kept if record != others]
