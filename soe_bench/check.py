@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from soe_bench import cells, runs, train
 from soe_bench.config import make
 from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
@@ -57,7 +58,7 @@ class Trial:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg, self.run = cfg, runs.Run.of(cfg)
         runs.prepare_process(cfg)
-        self.corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        self.corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         if self.run.parent:
             runs.execute(self.run.parent.cfg)
         self.opened: list[str] = []  # where a test part was opened

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from baselines.domain_experts import DomainExperts, SeparateExperts
 from soe_bench.collect import check_results, collect_distances
-from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import GENERIC, spread
 from soe_bench.errors import UserError
@@ -146,7 +146,7 @@ def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
 def measure(run: Run, count: int) -> pd.DataFrame:
     """The rows of distances.csv of a trained run."""
     prepare_process(run.cfg)
-    corpus = corpora.build_or_load(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
+    corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
     method = build(run, corpus)
     load_parameters(method, run.folder)
     models = models_of(method, corpus)

@@ -25,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import cells, checkpoint, distributed
 from soe_bench.config import make, with_method
-from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import Corpus, fingerprint
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
 from soe_bench.flat import Flat, compiled_forward, forward
@@ -62,10 +63,10 @@ class Run:
     @classmethod
     def of(cls, cfg: DictConfig) -> Run:
         """The run of a configuration; `method` is built from its configuration, which checks it."""
-        fingerprint = corpora.fingerprint(cfg.data, cfg.seeds.kmeans)
+        data = fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
         groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
-        groups["data"] = fingerprint
+        groups["data"] = data
         parent = parent_of(cfg)
         if parent is not None:
             parent = cls.of(parent)
@@ -76,7 +77,7 @@ class Run:
         recipe = _digest({group: value for group, value in groups.items() if group != "seeds"}
                          | ({"parent": parent.recipe} if parent else {}))
         name = f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}"
-        return cls(cfg, fingerprint, digest, recipe, name, parent)
+        return cls(cfg, data, digest, recipe, name, parent)
 
     @property
     def folder(self) -> Path:
@@ -143,7 +144,7 @@ def _digest(groups: dict) -> str:
     return hashlib.sha256(json.dumps(groups, sort_keys=True).encode()).hexdigest()
 
 
-def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) -> Method:
+def build(run: Run, corpus: Corpus | None, device: str | None = None) -> Method:
     """The method with its parameters at their initialisation, on the run's device unless told.
 
     Without a corpus, for planning: uniform weights, and no parent's tensors.
@@ -187,7 +188,7 @@ def build(run: Run, corpus: corpora.Corpus | None, device: str | None = None) ->
     return method
 
 
-def sampler(run: Run, corpus: corpora.Corpus, method: Method) -> Mixture:
+def sampler(run: Run, corpus: Corpus, method: Method) -> Mixture:
     """The source of the run's batches: a method with a parent goes on where the parent's stopped."""
     streams = [corpus.domain_tokens(i) for i in range(corpus.k)]
     mixture = Mixture(streams, run.cfg.train.length, run.cfg.seeds.data, method.streams)
@@ -262,7 +263,7 @@ def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
 def _train_and_evaluate(run: Run, evaluate: bool) -> None:
     cfg, folder = run.cfg, run.folder
     prepare_process(cfg)
-    corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     reset_peak_memory()
     method = build(run, corpus)
     _write(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))
@@ -279,7 +280,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
         tracker.table("records", cells.evaluate_all(cfg, method, corpus, facts, run.records))
 
 
-def _train(run: Run, method: Method, corpus: corpora.Corpus, tracker: Tracker) -> None:
+def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
     mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker,

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from soe_bench import distributed
 from soe_bench.collect import check_domains, check_results, collect, collect_trials
 from soe_bench.config import CONF, make, with_method
-from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
 from soe_bench.launchers import Launcher
@@ -180,7 +180,7 @@ class Plan:
 
     def _open(self, cfg: DictConfig) -> None:
         """Builds a corpus if it is missing; refuses a results folder that rests on other domains."""
-        corpus = corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
 
@@ -201,7 +201,7 @@ class Plan:
             if not own:
                 continue
             data = {run.fingerprint: run.cfg for run in own}.values()
-            opened = [corpora.build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
+            opened = [open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
             print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
             report.rewrite(Path(folder))
             if any(run.name not in self.before for run in own):

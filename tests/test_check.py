@@ -13,6 +13,7 @@ from baselines.generic import Generic
 from soe_bench import check, runs, sweep
 from soe_bench.check import RULES, conformance
 from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.method import gradient, with_parameters
 
@@ -28,7 +29,7 @@ def first_broken(compose):
         cfg.method._target_ = f"test_check.{method.__name__}"
         data = Path(cfg.home) / "data"
         if data.is_symlink():  # the check changes the corpus
-            corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+            open_corpus(cfg.data, Path(cfg.home), 0)
             shared = data.resolve()
             data.unlink()
             shutil.copytree(shared, data)

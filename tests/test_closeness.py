@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from soe_bench import closeness, runs
 from soe_bench.checkpoint import load
-from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
 from soe_bench.data.parts import GENERIC
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters
@@ -93,7 +93,7 @@ def test_values_against_the_saved_parameters(written):
     _, configs, path = written
     cfg = configs["domain_experts"]
     run, table = runs.Run.of(cfg), pd.read_csv(path).dropna(subset="barrier")
-    corpus = corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     method, values = runs.build(run, corpus), load(run.folder / "model.safetensors")[0]
     models, parent = values["models.value"].double(), values["common.value"][0].double()
     assert torch.equal(values["common.value"], load(run.parent.folder / "model.safetensors")[0]["models.value"])
@@ -120,7 +120,7 @@ def test_values_against_the_saved_parameters(written):
 def test_no_barrier_between_a_model_and_itself_and_none_known_without_text(written):
     cfg = written[1]["separate_experts"]
     run = runs.Run.of(cfg)
-    corpus = corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     method = runs.build(run, corpus)
     runs.load_parameters(method, run.folder)
     models = closeness.models_of(method, corpus)

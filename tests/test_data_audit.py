@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.data import audit, stability
 from soe_bench.data.__main__ import main
-from soe_bench.data.corpus import Corpus, build_or_load
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import Corpus
 from soe_bench.data.passages import jaccard, shingles
 from soe_bench.errors import UserError
 from soe_bench.runs import Run, execute
@@ -26,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(home: Path) -> Corpus:
-    return build_or_load(OmegaConf.load(CONF / "synthetic.yaml"), home, 0)
+    return open_corpus(OmegaConf.load(CONF / "synthetic.yaml"), home, 0)
 
 
 def test_a_clean_corpus_passes(
@@ -92,7 +93,7 @@ def test_the_mixture_of_a_run(compose: Callable[..., DictConfig], tmp_path: Path
     cfg = compose("method=soup", "method.n_experts=2", "method.parent=null")
     execute(cfg)
     run = Run.of(cfg)
-    used = build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    used = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     table = audit.mixture(used, run.folder)
     assert table.asked.sum() == pytest.approx(1) and table.realised.sum() == pytest.approx(1)
     assert np.abs(table.asked - table.realised).max() < 0.1
@@ -112,10 +113,10 @@ def test_stability_is_one_on_clear_domains(corpus: Corpus, capsys: pytest.Captur
 
 def test_stability_between_corpora_is_of_the_text_both_hold(corpus: Corpus, home: Path) -> None:
     base = OmegaConf.load(CONF / "synthetic.yaml")
-    coarse = build_or_load(OmegaConf.merge(base, {"k": 2}), home, 0)
+    coarse = open_corpus(OmegaConf.merge(base, {"k": 2}), home, 0)
     found = stability.between_corpora([corpus, coarse]).iloc[0]
     assert 0.2 < found.adjusted_rand_index < 0.8 and found.passages == len(corpus.rows("generic", "train"))
     assert found.domains == "4, 2" and stability.between_corpora([corpus]).empty
-    other = build_or_load(OmegaConf.merge(base, {"source": {"seed": 1}}), home, 0)
+    other = open_corpus(OmegaConf.merge(base, {"source": {"seed": 1}}), home, 0)
     with pytest.raises(UserError, match="share no generic training text"):
         stability.between_corpora([corpus, other])

@@ -13,7 +13,8 @@ from sklearn.metrics import adjusted_rand_score
 from soe_bench import sweep
 from soe_bench.data import build as builder
 from soe_bench.data import corpus as corpora
-from soe_bench.data.corpus import Corpus, build_or_load, fingerprint, load
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import Corpus, fingerprint, load
 from soe_bench.data.passages import _sketch as sketch
 from soe_bench.data.passages import jaccard
 from soe_bench.errors import UserError
@@ -27,7 +28,7 @@ def config(**changes: object) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return build_or_load(config(), tmp_path_factory.mktemp("home"), 0)
+    return open_corpus(config(), tmp_path_factory.mktemp("home"), 0)
 
 
 def true_domains(corpus: Corpus) -> np.ndarray:
@@ -90,7 +91,7 @@ def test_the_test_copy_of_a_duplicate_stays(tmp_path: Path, monkeypatch: pytest.
     copies = [type(d)(d.source, f"{name}/copy-{d.path}", [p + " end" if name == "uneven" else p for p in d.pieces])
               for d in original if d.path.startswith("first/") for name in ("generic/0", "uneven")]  # fmt: skip
     monkeypatch.setattr(type(source), "documents", lambda self, home: iter(original + copies))
-    built = build_or_load(config(), tmp_path, 0)
+    built = open_corpus(config(), tmp_path, 0)
     table = built.passages
     test = table[(table.specialist == "first") & (table.part == "test")]
     removed = json.loads((built.path / "audit.json").read_text())["duplicates_removed"]
@@ -105,7 +106,7 @@ def test_the_test_copy_of_a_duplicate_stays(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_same_configuration_gives_the_same_artefact(corpus: Corpus, tmp_path: Path) -> None:
-    again = build_or_load(config(), tmp_path, 0)
+    again = open_corpus(config(), tmp_path, 0)
     for name in (
         "tokens.npy",
         "centroids.npy",
@@ -153,7 +154,7 @@ def test_published_fingerprints_stay(name: str, known: str) -> None:
 
 def test_a_finished_corpus_is_not_built_again(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "build", None)
-    assert build_or_load(config(), corpus.path.parents[1], 0).path == corpus.path
+    assert open_corpus(config(), corpus.path.parents[1], 0).path == corpus.path
 
 
 def test_an_unfinished_build_is_started_anew(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_an_unfinished_build_is_started_anew(tmp_path: Path) -> None:
     for left in (path, path.with_name(path.name + ".tmp")):
         left.mkdir(parents=True)
         (left / "tokens.npy").write_text("half")
-    assert build_or_load(config(), tmp_path, 0).k == 4
+    assert open_corpus(config(), tmp_path, 0).k == 4
     assert not path.with_name(path.name + ".tmp").exists()
     with pytest.raises(UserError, match="no finished corpus"):
         load(tmp_path)
@@ -173,7 +174,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(builder.np, "save", full)
     with pytest.raises(UserError, match="disk .* is full"):
-        build_or_load(config(), tmp_path, 0)
+        open_corpus(config(), tmp_path, 0)
     assert [p.name for p in (tmp_path / "data").iterdir() if p.is_dir()] == []
 
 
@@ -190,15 +191,15 @@ def test_bad_configurations_are_refused_before_long_work(
 ) -> None:
     monkeypatch.setattr(builder, "duplicates", None)  # the first long stage
     with pytest.raises(UserError, match=message):
-        build_or_load(config(**changes), tmp_path, 0)
+        open_corpus(config(**changes), tmp_path, 0)
 
 
 def test_a_damaged_corpus_is_refused(tmp_path: Path) -> None:
-    path = build_or_load(config(), tmp_path, 0).path
+    path = open_corpus(config(), tmp_path, 0).path
     whole = (path / "tokens.npy").read_bytes()
     (path / "tokens.npy").write_bytes(whole[:-2])
     with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
-        build_or_load(config(), tmp_path, 0)
+        open_corpus(config(), tmp_path, 0)
     (path / "tokens.npy").unlink()
     with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
         load(path)

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from soe_bench import sweep
 from soe_bench.config import make
-from soe_bench.data.corpus import build_or_load, fingerprint
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import fingerprint
 from soe_bench.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
@@ -51,7 +52,7 @@ def config(files: dict[str, str], *overrides: str, name: str = "redpajama_v2") -
 
 
 def test_the_paper_s_corpora_end_in_the_same_artefact(files: dict[str, str], tmp_path: Path) -> None:
-    corpus = build_or_load(config(files), tmp_path, 0)
+    corpus = open_corpus(config(files), tmp_path, 0)
     assert len(corpus.specialists) == 16 and "arxiv" in corpus.specialists
     assert corpus.passages[corpus.passages.specialist == "ubuntu"].source.unique().tolist() == ["pile/Ubuntu IRC"]
     assert corpus.rows("generic", "train").source.unique().tolist() == ["redpajama_v2"]
@@ -62,7 +63,7 @@ def test_the_pile_alone_gives_generic_text_too(files: dict[str, str], tmp_path: 
     data = config(files, "data.source.sets.pile.sources=[ArXiv,Pile-CC]", name="pile")
     data.specialists = {"arxiv": data.specialists.arxiv}
     data.parts.generic.test.share = data.parts.generic.validation.share = 0.2
-    corpus = build_or_load(data, tmp_path, 0)
+    corpus = open_corpus(data, tmp_path, 0)
     assert set(corpus.rows("generic", "train").source) == {"pile/ArXiv", "pile/Pile-CC"}
     assert corpus.specialists == ["arxiv"]
 
@@ -98,12 +99,12 @@ def test_the_fingerprint_is_content_or_address(files: dict[str, str]) -> None:
 
 def test_bad_files_are_one_line(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pile: no document of Books4 in .*raise data.source.sets.pile.rows"):
-        build_or_load(config(files, "data.source.sets.pile.sources=[ArXiv,Books4]"), tmp_path, 0)
+        open_corpus(config(files, "data.source.sets.pile.sources=[ArXiv,Books4]"), tmp_path, 0)
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"te\n')
     for path, message in ((tmp_path / "bad.jsonl", r"pile cannot be read \(\w+: JSON parse error"),
                           (tmp_path / "absent.jsonl", "there is no file")):  # fmt: skip
         with pytest.raises(UserError, match=message) as error:
-            build_or_load(config(files | {"pile": str(path)}), tmp_path, 0)
+            open_corpus(config(files | {"pile": str(path)}), tmp_path, 0)
         assert "\n" not in str(error.value)
 
 
@@ -115,7 +116,7 @@ def test_a_hub_out_of_reach_is_one_line_at_once(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     start = time.perf_counter()
     with pytest.raises(UserError, match=f"^{data} cannot be read .*: check the network .*data=wheels") as error:
-        build_or_load(sweep.job_configs([f"data={data}"])[0][0].data, tmp_path, 0)
+        open_corpus(sweep.job_configs([f"data={data}"])[0][0].data, tmp_path, 0)
     assert "\n" not in str(error.value) and time.perf_counter() - start < 30
 
 

@@ -12,7 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import sweep
-from soe_bench.data.corpus import build_or_load, fingerprint
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import fingerprint
 from soe_bench.data.local import Local
 from soe_bench.errors import UserError
 
@@ -56,7 +57,7 @@ def read(folder: Path, **settings: object) -> tuple[list, Local]:
 
 
 def test_a_folder_becomes_a_corpus(tmp_path: Path) -> None:
-    corpus = build_or_load(config(small(tmp_path / NAME)), tmp_path / "home", 0)
+    corpus = open_corpus(config(small(tmp_path / NAME)), tmp_path / "home", 0)
     assert corpus.specialists == ["law", "日本語"]
     for name in corpus.specialists:
         h = corpus.histogram(name)
@@ -187,7 +188,7 @@ def test_a_source_is_capped(tmp_path: Path) -> None:
 
 def test_a_document_of_one_token_is_left_out(tmp_path: Path) -> None:
     folder = write(small(tmp_path / "f"), {"specialists/law/tiny.txt": "a", "news/empty.txt": ""})
-    corpus = build_or_load(config(folder), tmp_path, 0)
+    corpus = open_corpus(config(folder), tmp_path, 0)
     assert not corpus.passages.path.isin(["specialists/law/tiny.txt", "news/empty.txt"]).any()
     notes = json.loads((corpus.path / "audit.json").read_text())["notes"]
     assert notes["document below 80 characters, left out"] == 2
@@ -212,19 +213,19 @@ def test_bad_folders_are_refused_in_one_line(tmp_path: Path, files: dict, change
     if message.split()[0] not in ("there", "no", "data.k"):
         small(folder)
     with pytest.raises(UserError, match=message) as error:
-        build_or_load(config(folder, **changes), tmp_path, 0)
+        open_corpus(config(folder, **changes), tmp_path, 0)
     assert "\n" not in str(error.value)
 
 
 def test_text_without_words_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = write(tmp_path / "f", {f"{i}.txt": f"{i} " * 100 for i in range(100, 140)})
     with pytest.raises(UserError, match="too few different words"):
-        build_or_load(config(folder), tmp_path, 0)
+        open_corpus(config(folder), tmp_path, 0)
 
 
 def test_too_little_text_for_two_domains_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not fill two domains of data.minimum_domain_tokens = 90000: lower it"):
-        build_or_load(config(small(tmp_path / "f"), minimum_domain_tokens=90_000), tmp_path, 0)
+        open_corpus(config(small(tmp_path / "f"), minimum_domain_tokens=90_000), tmp_path, 0)
 
 
 def test_a_folder_must_be_given_and_be_there(tmp_path: Path) -> None:

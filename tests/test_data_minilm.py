@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import sweep
 from soe_bench.data import embed, minilm
-from soe_bench.data.build import build
-from soe_bench.data.corpus import build_or_load, fingerprint
+from soe_bench.data.build import build, open_corpus
+from soe_bench.data.corpus import fingerprint
 from soe_bench.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -69,7 +69,7 @@ def test_a_corpus_with_it(tmp_path: Path) -> None:
     data = OmegaConf.load(CONF / "data" / "synthetic.yaml")
     data = OmegaConf.merge(data, {"embedding": settings(), "source": {"documents": 8}, "minimum_domain_tokens": 1,
                                    "parts": {"largest_share": 0.5}})
-    corpus = build_or_load(data, tmp_path, 0)
+    corpus = open_corpus(data, tmp_path, 0)
     audit = json.loads((corpus.path / "audit.json").read_text())
     assert audit["embedder"] == data.embedding.model and audit["embedder_sha256"] == data.embedding.sha256
     rows = corpus.rows("generic", "train").iloc[::10]
@@ -77,7 +77,7 @@ def test_a_corpus_with_it(tmp_path: Path) -> None:
     assert (assigned == rows.domain).all() and distances == pytest.approx(rows.distance.to_numpy(), abs=1e-3)
     (corpus.path / "minilm" / "vocab.txt").unlink()
     with pytest.raises(UserError, match="minilm/vocab.txt is missing"):
-        build_or_load(data, tmp_path, 0)
+        open_corpus(data, tmp_path, 0)
 
 
 @needs_weights

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from soe_bench.data import domains, parts
 from soe_bench.data.corpus import document_histogram
 from soe_bench.data.documents import Document
-from soe_bench.data.embed import Embedder
 from soe_bench.data.passages import cut, duplicates
+from soe_bench.data.tfidf import TfIdf
 from soe_bench.errors import UserError
 
 
@@ -140,9 +140,9 @@ def test_small_clusters_are_dissolved() -> None:
 
 def test_a_reloaded_embedder_gives_identical_embeddings(tmp_path: Path) -> None:
     texts = [" ".join("abcdefghijklmnop"[(i * j) % 16] * 3 for j in range(1, 9)) + " 日本語の文" for i in range(50)]
-    embedder = Embedder.fit(texts, 8, 500, 1.0, seed=0)
+    embedder = TfIdf.fit(texts, 8, 500, 1.0, seed=0)
     embedder.save(tmp_path)
-    again = Embedder.load(tmp_path)
+    again = TfIdf.load(tmp_path)
     assert (embedder.embed(texts) == again.embed(texts)).all()
     assert np.linalg.norm(again.embed(texts), axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     assert "日" in again.terms and embedder.embed([]).shape == (0, 8)

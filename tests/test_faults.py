@@ -171,7 +171,7 @@ def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_lin
     runs.execute(cfg)
     records = varying(cfg)
     assert 0 < len(evaluated) < len(records) == 8
-    corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    corpus = runs.open_corpus(cfg.data, Path(cfg.home), 0)
     collect([run.records], [corpus], tmp_path / "results")
     before = (tmp_path / "results" / "records.jsonl").read_bytes()
     with full(5_000), pytest.raises(UserError, match=r"cannot write .*records\.jsonl: .* free some disk space"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from soe_bench.data.corpus import build_or_load
+from soe_bench.data.build import open_corpus
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
 from soe_bench.method import forward_flops
@@ -64,7 +64,7 @@ def test_a_text_shorter_than_a_window_is_enough(cfg, model):
 
 def test_budgets_are_nested_and_a_larger_one_than_the_text_is_missing(compose):
     cfg = compose()
-    corpus = build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     small, large = corpus.training_tokens("first", 100), corpus.training_tokens("first", 1000)
     assert len(small) == 100 and (small == large[:100]).all()
     total = corpus.rows("first", "train").tokens.sum()

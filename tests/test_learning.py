@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from soe_bench.data.corpus import build_or_load
+from soe_bench.data.build import open_corpus
 from soe_bench.method import Setup
 from soe_bench.mixture import MetaDistribution, Mixture
 from soe_bench.optim import Optimizer
@@ -29,7 +29,7 @@ class Unigram(nn.Module):
 
 def test_each_specialist_comes_near_the_best_model_of_its_mixture(compose):
     cfg = compose()
-    corpus = build_or_load(cfg.data, Path(cfg.home), 0)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     streams = [corpus.domain_tokens(i) for i in range(corpus.k)]
     laws = np.stack([np.bincount(stream, minlength=corpus.vocab_size) / len(stream) for stream in streams])
     router = {"hidden": 64, "law": "softmax", "init_std": 1.0}

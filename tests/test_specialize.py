@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soe_bench import cells, runs
-from soe_bench.data.corpus import build_or_load
+from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.records import read_records
@@ -19,7 +19,7 @@ SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens
 @pytest.fixture
 def corpus(compose):
     cfg = compose()
-    return build_or_load(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    return open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
 
 
 def test_the_smoothed_estimate_adds_tokens_of_h_0(corpus):

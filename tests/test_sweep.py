@@ -201,7 +201,7 @@ def test_collect_upserts_by_key(compose, tmp_path):
     cfg = compose("method.n_experts=4", "method.parent=null", "train.tokens=4096")
     runs.execute(cfg)
     run = runs.Run.of(cfg)
-    corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    corpus = runs.open_corpus(cfg.data, Path(cfg.home), 0)
     folder = tmp_path / "results"
     count = collect([run.records], [corpus], folder)
     first = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"}
@@ -251,7 +251,7 @@ def test_a_warm_start_begins_with_the_parents_parameters(compose):
     cfg = compose("method.n_experts=4", "train.tokens=8192", "method.parent={method:generic,share:0.5}")
     runs.execute(cfg)
     run = runs.Run.of(cfg)
-    corpus = runs.corpora.build_or_load(cfg.data, Path(cfg.home), 0)
+    corpus = runs.open_corpus(cfg.data, Path(cfg.home), 0)
     parent = checkpoint.load(run.parent.folder / "model.safetensors")[0]["models.value"]
     assert torch.equal(runs.build(run, corpus).shared.value, parent)
     cold = runs.Run.of(compose("method.n_experts=4", "method.parent=null"))

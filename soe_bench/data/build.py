@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from soe_bench.config import make
 from soe_bench.data import domains, embed
-from soe_bench.data.corpus import BUILDER_VERSION, fingerprint
+from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load
 from soe_bench.data.documents import Source
 from soe_bench.data.files import sha256
 from soe_bench.data.parts import GENERIC, PRIORITY, claim, generic_training, passages, trim
@@ -31,6 +32,21 @@ from soe_bench.files import rename
 log = logging.getLogger("soe_bench")
 EOS = "<|endoftext|>"
 COLUMNS = ["source", "path", "specialist", "part", "domain", "distance", "start", "tokens", "bytes"]
+
+
+def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
+    """The corpus of this configuration, built under `home` where absent: one process builds, others wait; an unfinished
+    build is started anew.
+    """
+    path = folder(data_cfg, Path(home), kmeans_seed)
+    if (path / "done").is_file():
+        return load(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not (path / "done").is_file():
+            shutil.rmtree(path, ignore_errors=True)
+            build(data_cfg, Path(home), kmeans_seed, path)
+    return load(path)
 
 
 def build(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> None:

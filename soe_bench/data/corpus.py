@@ -5,14 +5,12 @@ embedder, centroids.
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
@@ -65,7 +63,7 @@ class Corpus:
         return tokenizer
 
     @cached_property
-    def embedder(self) -> "embed.Embedder | embed.MiniLM":
+    def embedder(self) -> embed.Embedder:
         """What clustered the corpus."""
         return embed.load(self.path)
 
@@ -209,20 +207,3 @@ def load(path: Path) -> Corpus:
                 "again to rebuild it"
             )
     return Corpus(path)
-
-
-def build_or_load(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
-    """The corpus of this configuration, built under `home` where absent: one process builds, others wait; an unfinished
-    build is started anew.
-    """
-    path = folder(data_cfg, Path(home), kmeans_seed)
-    if (path / "done").is_file():
-        return load(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not (path / "done").is_file():
-            from soe_bench.data.build import build  # scikit-learn's fitting code is needed only here
-
-            shutil.rmtree(path, ignore_errors=True)
-            build(data_cfg, Path(home), kmeans_seed, path)
-    return load(path)

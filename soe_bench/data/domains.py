@@ -8,7 +8,8 @@ import pandas as pd
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from soe_bench.data.embed import Embedder, count
+from soe_bench.data.embed import Embedder
+from soe_bench.data.words import count
 
 log = logging.getLogger("soe_bench")
 

@@ -1,131 +1,33 @@
-"""The embedder: TF-IDF over words, reduced by truncated SVD to unit vectors. Fitted on generic training text only,
-saved without pickles. All in float64: processors round differently, and what k-means draws must not depend on it.
-"""
+"""The embedder that `data.embedding` names: TF-IDF, or a sentence embedder."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from joblib import Parallel, delayed
 from omegaconf import DictConfig
-from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_matrix, vstack
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import CountVectorizer
-from threadpoolctl import threadpool_limits
 
-from soe_bench.errors import UserError
+from soe_bench.data.minilm import MiniLM, locate
+from soe_bench.data.tfidf import TfIdf
 
-if TYPE_CHECKING:
-    from soe_bench.data.minilm import MiniLM
-
-# Words of two letters or more; each Japanese, Chinese or Korean character is a word of its own, because those scripts
-# write no spaces.
-WORD = r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2,}"
-
-
-class Embedder:
-    """`terms`: V words; `idf` (V,) and `components` (V, d) float64."""
-
-    saved = "embedder.safetensors"
-
-    def __init__(self, terms: list[str], idf: np.ndarray, components: np.ndarray) -> None:
-        self.terms, self.idf, self.components = terms, idf, components
-
-    @classmethod
-    def fit(
-        cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_share: float, seed: int
-    ) -> "Embedder":
-        """Fit on `texts`. Words in more than `maximum_share` of them are left out: the function words of the commonest
-        language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed give the
-        same numbers, on another processor to about 1e-12. UserError where no words are left.
-        """
-        terms, present = count_words(texts, maximum_terms, maximum_share)
-        idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1
-        embedder = cls(terms, idf, np.zeros((len(terms), 0)))
-        with threadpool_limits(1):  # the order of summation, hence the result, must not depend on the cores
-            svd = TruncatedSVD(min(dimensions, min(present.shape) - 1), random_state=seed).fit(embedder._weigh(present))
-        embedder.components = np.ascontiguousarray(svd.components_.T)
-        return embedder
-
-    def embed(self, texts: Sequence[str], workers: int = 1) -> np.ndarray:
-        """(N, d) float64 vectors of length 1 (zero for a text without known words)."""
-        chunks = [texts[i : i + 2000] for i in range(0, len(texts), 2000)]
-        if not chunks:
-            return np.zeros((0, self.components.shape[1]))
-        counts = Parallel(n_jobs=workers)(delayed(count)(self.terms, chunk) for chunk in chunks)
-        with threadpool_limits(1):
-            vectors = self._weigh(vstack(counts).tocsr()) @ self.components
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-    def _weigh(self, counts: csr_matrix) -> csr_matrix:
-        """(1 + log count) * idf, rows of length 1."""
-        weighed = counts.astype(np.float64)
-        weighed.data = (1 + np.log(weighed.data)) * self.idf[weighed.indices]
-        norms = np.sqrt(np.asarray(weighed.multiply(weighed).sum(1)).ravel())
-        weighed.data /= np.repeat(np.maximum(norms, 1e-12), np.diff(weighed.indptr))
-        return weighed
-
-    def save(self, folder: Path) -> None:
-        """embedder.safetensors and embedder.json."""
-        save_file({"idf": self.idf, "components": self.components}, folder / self.saved)
-        (folder / "embedder.json").write_text(json.dumps({"word": WORD, "terms": self.terms}, ensure_ascii=False))
-
-    @classmethod
-    def load(cls, folder: Path) -> "Embedder":
-        """The embedder that `save` wrote: the same numbers, so the same embeddings."""
-        tensors = load_file(folder / cls.saved)
-        return cls(json.loads((folder / "embedder.json").read_text())["terms"], tensors["idf"], tensors["components"])
-
-
-def count(terms: list[str], texts: Sequence[str]) -> csr_matrix:
-    """(N, V) number of times each of `terms` occurs in each text."""
-    return CountVectorizer(token_pattern=WORD, vocabulary=terms).transform(texts)
-
-
-def count_words(texts: Sequence[str], maximum_terms: int, maximum_share: float) -> tuple[list[str], csr_matrix]:
-    """The V commonest words that at most `maximum_share` of the texts hold, and how often each text does: (N, V).
-    UserError where fewer than two are left.
-    """
-    counter = CountVectorizer(
-        token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1
-    )
-    try:
-        present = counter.fit_transform(texts)
-    except ValueError:  # no word is left
-        present = csr_matrix((len(texts), 0))
-    if min(present.shape) < 2:
-        raise UserError(
-            f"the generic training text ({len(texts)} passages) has too few different words to tell domains apart: "
-            "add text, or raise data.embedding.maximum_share"
-        )
-    return list(counter.get_feature_names_out()), present
+Embedder = TfIdf | MiniLM
 
 
 def check(settings: DictConfig) -> None:
     """UserError where the embedder of `data.embedding` cannot be had."""
     if "model" in settings:
-        from soe_bench.data.minilm import locate
-
         locate(settings)
 
 
-def fit(settings: DictConfig, texts: Sequence[str]) -> "Embedder | MiniLM":
+def fit(settings: DictConfig, texts: Sequence[str]) -> Embedder:
     """The embedder that `data.embedding` names, fitted on `texts`."""
     if "model" in settings:
-        from soe_bench.data.minilm import MiniLM
-
         return MiniLM.fit(settings, texts)
-    return Embedder.fit(texts, settings.dimensions, settings.maximum_terms, settings.maximum_share, settings.seed)
+    return TfIdf.fit(texts, settings.dimensions, settings.maximum_terms, settings.maximum_share, settings.seed)
 
 
-def load(folder: Path) -> "Embedder | MiniLM":
+def load(folder: Path) -> Embedder:
     """The embedder that was saved in `folder`, of whichever kind."""
     said = json.loads((folder / "embedder.json").read_text())
     if "model" in said:
-        from soe_bench.data.minilm import MiniLM
-
         return MiniLM.load(folder, said)
-    return Embedder.load(folder)
+    return TfIdf.load(folder)

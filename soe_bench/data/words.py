@@ -1,0 +1,36 @@
+"""Words of texts, and how often each occurs."""
+
+from collections.abc import Sequence
+
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer
+
+from soe_bench.errors import UserError
+
+# Words of two letters or more; each Japanese, Chinese or Korean character is a word of its own, because those scripts
+# write no spaces.
+WORD = r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]{2,}"
+
+
+def count(terms: list[str], texts: Sequence[str]) -> csr_matrix:
+    """(N, V) number of times each of `terms` occurs in each text."""
+    return CountVectorizer(token_pattern=WORD, vocabulary=terms).transform(texts)
+
+
+def count_words(texts: Sequence[str], maximum_terms: int, maximum_share: float) -> tuple[list[str], csr_matrix]:
+    """The V commonest words that at most `maximum_share` of the texts hold, and how often each text does: (N, V).
+    UserError where fewer than two are left.
+    """
+    counter = CountVectorizer(
+        token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1
+    )
+    try:
+        present = counter.fit_transform(texts)
+    except ValueError:  # no word is left
+        present = csr_matrix((len(texts), 0))
+    if min(present.shape) < 2:
+        raise UserError(
+            f"the generic training text ({len(texts)} passages) has too few different words to tell domains apart: "
+            "add text, or raise data.embedding.maximum_share"
+        )
+    return list(counter.get_feature_names_out()), present
