@@ -160,8 +160,8 @@ def _backward(run: Forward, module: nn.Module, parameters: dict[str, Tensor], to
     """Summed loss (nats) on tokens (R, B, T + 1); adds its gradient to that of the parameters (R, *shape)."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         logits = run(module, parameters, tokens[..., :-1])
-    loss, slope = cross_entropy(logits.detach(), tokens[..., 1:])
-    logits.backward(slope)
+    loss, slope = cross_entropy(logits.data, tokens[..., 1:])  # not detach(): autograd would see the change, and build
+    logits.backward(slope)  # the graph of a changed view anew, with a buffer of zeros and a copy of all logits
     return loss
 
 
@@ -174,10 +174,14 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     rows, total = logits.flatten(0, -2), 0.0
     size = max(1, LOSS_NUMBERS // logits.shape[-1])
     for x, target in zip(rows.split(size), targets.reshape(-1, 1).split(size), strict=True):
-        log = x.to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
-        picked = log.gather(1, target)
-        total = total - picked.sum()
-        torch.exp(log, out=x).scatter_(1, target, picked.expm1().to(x.dtype))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # x itself, unless it is of a shorter type
+        picked, top = wide.gather(1, target), wide.amax(1, keepdim=True)
+        torch.softmax(wide, 1, out=wide)  # a third of the time of log_softmax and exp: one exponential for each logit
+        log = picked - top + wide.amax(1, keepdim=True).log()  # the largest of a row is 1 / sum(exp(x - top))
+        total = total - log.sum()
+        wide.scatter_(1, target, log.expm1())
+        if wide is not x:
+            x.copy_(wide)
     return total, rows.view(logits.shape)
 
 

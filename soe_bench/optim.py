@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from soe_bench.flat import Flat
 
 BLOCK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # of the bank updated at once: the gradient's block stays in the cache,
-BLOCK_COLUMNS = 2**14  # and a row of it is long enough for the kernel (GPU: enough of it for a launch)
+BLOCK_ROWS = 16  # and its rows, for each of which the kernel calls all threads, are long (GPU: enough for a launch)
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,20 @@ class Bank:
         rows = len(self.value)
         if not rows:
             return
-        width = max(BLOCK_COLUMNS, BLOCK_NUMBERS[self.value.device.type] // rows)
-        steps = [torch.full((), float(step), device=self.value.device)] * rows  # filled there: nothing is sent
+        height = min(rows, BLOCK_ROWS)
+        width = BLOCK_NUMBERS[self.value.device.type] // height
+        count = torch.full((), float(step), device=self.value.device)  # filled there: nothing is sent
         for start, stop, decays in self.spans:
-            for left in range(start, stop, width):
-                block = slice(left, min(left + width, stop))
-                gradient = coefficients.T @ gradients[:, block]
-                stored = [self.exp_avg[:, block], self.exp_avg_sq[:, block]]
+            for left, top in product(range(start, stop, width), range(0, rows, height)):
+                block = slice(top, top + height), slice(left, min(left + width, stop))
+                gradient = coefficients.T[block[0]] @ gradients[:, block[1]]
+                stored = [self.exp_avg[block], self.exp_avg_sq[block]]
                 moments = [x.to(gradient.dtype) for x in stored]  # themselves, unless they are kept in another type
-                lists = [x.unbind() for x in (self.value[:, block], gradient, *moments)]
+                lists = [x.unbind() for x in (self.value[block], gradient, *moments)]
                 torch._fused_adamw_(  # the kernel of torch.optim.AdamW(fused=True)
-                    *lists, [], steps, lr=rate, beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.eps,
-                    weight_decay=optimizer.weight_decay if decays else 0.0, amsgrad=False, maximize=False,
+                    *lists, [], [count] * len(gradient), lr=rate, beta1=optimizer.beta1, beta2=optimizer.beta2,
+                    eps=optimizer.eps, weight_decay=optimizer.weight_decay if decays else 0.0, amsgrad=False,
+                    maximize=False,
                 )
                 for kept, new in zip(stored, moments, strict=True):
                     if kept is not new:

@@ -34,7 +34,7 @@ from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank, squared_norm
 from soe_bench.slices import Slices
 
-COMBINED = 2**12  # columns of the bank in a product on CPU
+COMBINED = 2**15  # columns of the bank in a product on CPU
 
 
 class Router(nn.Module):

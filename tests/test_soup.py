@@ -143,7 +143,7 @@ def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
     whole, blocks = soup(4), soup(4)
     for tokens, weights in batches():
         whole.update(tokens, weights, 1, RATE)
-    monkeypatch.setattr("soe_bench.optim.BLOCK_COLUMNS", 25)
+    monkeypatch.setattr(optim, "BLOCK_ROWS", 3)
     monkeypatch.setitem(optim.BLOCK_NUMBERS, "cpu", 100)
     for tokens, weights in batches():
         blocks.update(tokens, weights, 1, RATE)
