@@ -74,9 +74,8 @@ class Generated(Method):
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])
         loss, scale = optimizer.clip_scale(loss, grad.sum(0).square().sum() + omega_grad.square().sum())
-        grad *= scale
-        self.shared.adamw_(one, grad, step, rate, optimizer)
-        self.omega.adamw_(one[:1], omega_grad * scale, step, rate * self.network_rate, optimizer)
+        self.shared.adamw_(scale * one, grad, step, rate, optimizer)
+        self.omega.adamw_(scale * one[:1], omega_grad, step, rate * self.network_rate, optimizer)
         return loss
 
     def tensors(self) -> dict[str, Tensor]:

@@ -150,10 +150,9 @@ class SoupOfExperts(Method):
         one = torch.ones_like(grad[:, :1])
         squares = squared_norm(one, gram) + squared_norm(a, gram) + omega_grad.square().sum()
         loss, scale = optimizer.clip_scale(loss, squares)
-        grad *= scale
-        self.shared.adamw_(one, grad, step, rate, optimizer)
-        self.experts.adamw_(a, grad, step, rate * self.expert_rate, optimizer)
-        self.omega.adamw_(one[:1], omega_grad * scale, step, rate, optimizer)
+        self.shared.adamw_(scale * one, grad, step, rate, optimizer)
+        self.experts.adamw_(scale * a, grad, step, rate * self.expert_rate, optimizer)
+        self.omega.adamw_(scale * one[:1], omega_grad, step, rate, optimizer)
         return loss
 
     def theta(self, h: Tensor | None) -> Tensor:
