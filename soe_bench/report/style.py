@@ -109,9 +109,10 @@ def line_styles(labels: Iterable[str], palette: dict[str, object], styles: tuple
     return found
 
 
-def with_seeds(label: str, seeds: int) -> str:
-    """A legend entry: the label and the number of seeds behind it."""
-    return f"{label} ({seeds} seed{'s' if seeds > 1 else ''})"
+def with_seeds(label: str, *seeds: int) -> str:
+    """A legend entry: the label and the numbers of seeds behind its points, the fewest and the most."""
+    fewest, most = min(seeds), max(seeds)
+    return f"{label} ({fewest if fewest == most else f'{fewest}-{most}'} seed{'s' if most > 1 else ''})"
 
 
 def footer(figure: Figure, text: str) -> None:

@@ -86,7 +86,7 @@ def _line(axes: Axes, rows: pd.DataFrame, column: str, equal: str, line: str) ->
     colour, marker = LOOKS[line]
     groups = rows.dropna(subset=column).groupby("parameters")[column]
     means = groups.agg(mean)
-    label = with_seeds(f"{line}, equal {equal}", rows.groupby("parameters").size().min())
+    label = with_seeds(f"{line}, equal {equal}", *rows.groupby("parameters").size())
     axes.plot(means.index, means, BUDGETS[equal], color=colour, marker=marker, markersize=7, linewidth=1.8,
               markeredgecolor="white", label=label)  # fmt: skip
     for size, values in groups:
