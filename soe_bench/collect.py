@@ -62,13 +62,11 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
             folder, own = evaluation.parent, read_records(evaluation)
             facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
             facts["seed"] = own[0]["seed_data"]
-            stale = [key for key, record in records.items() if _is_other_training(record, own[0])]
-            if stale:
+            kept = {key: record for key, record in records.items() if not _is_other_training(record, own[0])}
+            if dropped := len(records) - len(kept):
                 log.warning("%s was trained anew: its %d records of another training are dropped, as losses of two "
-                            "trainings are not to be compared", folder.name, len(stale))
-            for key in stale:
-                del records[key]
-            records |= {_key(record): record for record in own}
+                            "trainings are not to be compared", folder.name, dropped)
+            records = kept | {_key(record): record for record in own}
             count += len(own)
             rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
             curves.append(_labelled(pd.DataFrame(rows, columns=CURVE), facts))

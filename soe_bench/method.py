@@ -160,8 +160,9 @@ def _backward(run: Forward, module: nn.Module, parameters: dict[str, Tensor], to
     """Summed loss (nats) on tokens (R, B, T + 1); adds its gradient to that of the parameters (R, *shape)."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         logits = run(module, parameters, tokens[..., :-1])
-    loss, slope = cross_entropy(logits.data, tokens[..., 1:])  # not detach(): autograd would see the change, and build
-    logits.backward(slope)  # the graph of a changed view anew, with a buffer of zeros and a copy of all logits
+    # not detach(): autograd would take the change for one of a view, and add a buffer of zeros and a copy of all logits
+    loss, slope = cross_entropy(logits.data, tokens[..., 1:])
+    logits.backward(slope)
     return loss
 
 

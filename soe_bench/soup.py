@@ -34,7 +34,7 @@ from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank, squared_norm
 from soe_bench.slices import Slices
 
-COMBINED = 2**15  # columns of the bank in a product on CPU
+COMBINED = 2**15  # columns of a block
 
 
 class Router(nn.Module):
@@ -64,7 +64,12 @@ def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
     """Combine(S, E, alpha) = S + sum_j alpha_j E_j: S (1, P), E (n, P), alpha (R, n) -> Theta (R, P), E read once."""
     if len(alpha) > 1 or alpha.requires_grad or experts.device.type != "cpu":
         return torch.addmm(shared, alpha, experts)
-    # for one row MKL reads at two thirds of the memory's speed in a single product, at all of it in many small ones
+    return _combine_in_blocks(shared, experts, alpha)
+
+
+def _combine_in_blocks(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
+    """`combine` for one row on CPU: in a single product of one row MKL reads E at two thirds of the memory's speed, in
+    many small ones at all of it."""
     theta, count = torch.empty_like(shared), shared.shape[1] // COMBINED
     whole = count * COMBINED
     shared_blocks, expert_blocks, blocks = (  # (count, 1, COMBINED), (count, n, COMBINED)
