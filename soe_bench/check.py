@@ -33,7 +33,8 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
 from soe_bench.flat import Flat
-from soe_bench.method import Method, gradient
+from soe_bench.gradient import gradient
+from soe_bench.method import Method
 from soe_bench.mixture import check_weights
 from soe_bench.specialize import domain_weights
 from soe_bench.stop import STOP, Interrupted

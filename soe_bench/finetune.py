@@ -11,7 +11,8 @@ from torch import nn
 
 from soe_bench.evaluate import document_losses
 from soe_bench.flat import Flat
-from soe_bench.method import forward_flops, gradient, with_parameters
+from soe_bench.gradient import gradient
+from soe_bench.method import forward_flops, with_parameters
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
 

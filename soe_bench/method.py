@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import distributed
-from soe_bench.flat import Flat, Forward, forward, forward_at
+from soe_bench.flat import Flat, forward_at
+from soe_bench.gradient import Backward, backward, gradient
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
-
-LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
-SMALL = 1_500_000  # parameters: of a smaller model a pass for several draws is faster (measured), a larger takes memory
-TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**14}  # in one pass: they fill the machine, more would only take memory
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Setup:
     draws: int
     optimizer: Optimizer
     precision: str = "float32"
-    forward: Forward = forward  # or compiled
+    backward: Backward = backward  # or the same recorded or compiled
     moments: torch.dtype | None = None  # of AdamW; None: as the parameters
     seed: int = 0
     centroids: np.ndarray | None = None
@@ -128,68 +125,10 @@ class Method(ABC):
         is made (evaluate.py)."""
 
 
-def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
-             out: Tensor | None = None, run: Forward = forward) -> tuple[Tensor, Tensor]:
-    """Loss (a scalar, nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens
-    (R, B, T + 1), TOKENS_AT_ONCE at a time: some draws of a SMALL model in one batched pass, or a part of a draw's
-    sequences.
-
-    `out` (R, P) takes G; it may be theta, whose draws are not needed after their own gradient. `run` is `forward`, or
-    `forward` compiled.
-    """
-    out = torch.empty_like(theta) if out is None else out
-    at_once = sequences_at_once(theta.device.type, tokens.shape[2] - 1)
-    draws = max(1, at_once // tokens.shape[1]) if flat.size < SMALL else 1
-    total = theta.new_zeros((), dtype=torch.promote_types(theta.dtype, torch.float32))
-    for point, own, target in zip(theta.split(draws), tokens.split(draws), out.split(draws), strict=True):
-        parameters = {name: value.detach().requires_grad_() for name, value in flat.unflatten(point).items()}
-        for batch in own.split(at_once, dim=1):
-            total += _backward(run, module, parameters, batch, precision)
-        for part, parameter in zip(flat.unflatten(target).values(), parameters.values(), strict=True):
-            part.zero_() if parameter.grad is None else part.copy_(parameter.grad)
-    count = tokens[..., 1:].numel()
-    return total / count, out.div_(count)
-
-
-def sequences_at_once(device: str, length: int) -> int:
-    """Sequences of `length` tokens in one pass on a kind of device."""
-    return max(1, TOKENS_AT_ONCE[device] // length)
-
-
-def _backward(run: Forward, module: nn.Module, parameters: dict[str, Tensor], tokens: Tensor, precision: str) -> Tensor:
-    """Summed loss (nats) on tokens (R, B, T + 1); adds its gradient to that of the parameters (R, *shape)."""
-    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = run(module, parameters, tokens[..., :-1])
-    # not detach(): autograd would take the change for one of a view, and add a buffer of zeros and a copy of all logits
-    loss, slope = cross_entropy(logits.data, tokens[..., 1:])
-    logits.backward(slope)
-    return loss
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss (nats) of logits (..., V) at targets (...), and its gradient in the logits (..., V), in their memory.
-
-    Chunk by chunk of the rows: beside the logits there is one chunk, where autograd through `F.cross_entropy` holds
-    three more tensors of their size.
-    """
-    rows, total = logits.flatten(0, -2), 0.0
-    size = max(1, LOSS_NUMBERS // logits.shape[-1])
-    for x, target in zip(rows.split(size), targets.reshape(-1, 1).split(size), strict=True):
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # x itself, unless it is of a shorter type
-        picked, top = wide.gather(1, target), wide.amax(1, keepdim=True)
-        torch.softmax(wide, 1, out=wide)  # in half the time of log_softmax and exp
-        log = picked - top + wide.amax(1, keepdim=True).log()  # the largest of a row is 1 / sum(exp(x - top))
-        total = total - log.sum()
-        wide.scatter_(1, target, log.expm1())
-        if wide is not x:
-            x.copy_(wide)
-    return total, rows.view(logits.shape)
-
-
 def gradient_share(setup: Setup, flat: Flat, theta: Tensor, tokens: Tensor,
                    out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
-    loss, grad = gradient(setup.base, flat, theta, tokens, setup.precision, out, setup.forward)
+    loss, grad = gradient(setup.base, flat, theta, tokens, setup.precision, out, setup.backward)
     return loss / distributed.size(), grad / distributed.size() if distributed.size() > 1 else grad
 
 

@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from soe_bench.bench.measure import Rates, Settings, rates
 from soe_bench.config import make
 from soe_bench.errors import UserError
-from soe_bench.method import sequences_at_once
+from soe_bench.gradient import sequences_at_once
 from soe_bench.runs import Run, build
 from soe_bench.sweep import job_configs, quoted, state_bytes
 from soe_bench.train import tokens_per_step, total_steps

@@ -29,7 +29,8 @@ from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus, fingerprint
 from soe_bench.errors import UserError
 from soe_bench.files import write_text
-from soe_bench.flat import Flat, compiled_forward, forward
+from soe_bench.flat import Flat
+from soe_bench.gradient import compiled_backward, recorded_backward
 from soe_bench.method import Method, Setup
 from soe_bench.mixture import Mixture
 from soe_bench.optim import Optimizer
@@ -180,7 +181,7 @@ def build(run: Run, corpus: Corpus | None, device: str | None = None) -> Method:
     method.build(Setup(
         initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
         optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
-        forward=compiled_forward() if cfg.train.compile and corpus is not None else forward,
+        backward=compiled_backward() if cfg.train.compile and corpus is not None else recorded_backward(),
         moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
         **facts,
     ))

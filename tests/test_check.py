@@ -15,7 +15,8 @@ from soe_bench.check import RULES, conformance
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.method import gradient, with_parameters
+from soe_bench.gradient import gradient
+from soe_bench.method import with_parameters
 
 ALL = [rule.__name__ for rule in RULES]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from soe_bench import runs
-from soe_bench.method import gradient
+from soe_bench.gradient import gradient
 from soe_bench.optim import Bank
 from soe_bench.soup import combine
 

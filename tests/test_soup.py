@@ -11,12 +11,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from baselines.generic import Generic
-from soe_bench import method as methods
+from soe_bench import gradient as gradients
 from soe_bench import optim
 from soe_bench.bench.plain import PlainSoup
 from soe_bench.errors import UserError
-from soe_bench.flat import Flat, compiled_forward, forward
-from soe_bench.method import Setup, cross_entropy, gradient
+from soe_bench.flat import Flat
+from soe_bench.gradient import backward, compiled_backward, cross_entropy, gradient, recorded_backward
+from soe_bench.method import Setup
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
 from soe_bench.optim import Bank, Optimizer
@@ -171,8 +172,8 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
     sizes = []
 
     def recorded(*arguments: object) -> torch.Tensor:
-        sizes.append(arguments[-1].shape[:2])
-        return forward(*arguments)
+        sizes.append(arguments[2].shape[:2])
+        return backward(*arguments)
 
     draws, sequences, length = tokens[..., 1:].shape
     one_by_one = draws * [(1, sequences)]
@@ -180,8 +181,8 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
                                      (10**6, sequences, one_by_one), (10**6, 1, draws * sequences * [(1, 1)]),
                                      (1, 2 * sequences, one_by_one)):
         sizes.clear()
-        monkeypatch.setattr(methods, "SMALL", small)
-        monkeypatch.setitem(methods.TOKENS_AT_ONCE, "cpu", length * at_once)
+        monkeypatch.setattr(gradients, "SMALL", small)
+        monkeypatch.setitem(gradients.TOKENS_AT_ONCE, "cpu", length * at_once)
         own_loss, own = gradient(*arguments, run=recorded)
         assert sizes == expected
         assert own_loss.item() == pytest.approx(loss.item(), abs=1e-12)
@@ -190,12 +191,33 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
     assert torch.equal(theta, own)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recorded_pass_is_the_same_to_the_bit(precision):
+    """Of other text and at other parameters than those it was recorded with; of another shape it is recorded anew."""
+    base, run = setup().base.float(), recorded_backward(after=1)
+    flat = Flat(base)
+    for tokens, _ in (*batches(), *((tokens[:2], weights) for tokens, weights in batches())):
+        arguments = base, flat, flat.flatten(base) + 0.1 * torch.randn(len(tokens), flat.size), tokens, precision
+        (loss, grad), (own_loss, own) = gradient(*arguments), gradient(*arguments, run=run)
+        assert torch.equal(own_loss, loss) and torch.equal(own, grad)
+
+
+def test_passes_are_recorded_once_a_shape_and_only_of_several_models(monkeypatch):
+    base, run, recorded, record = setup().base, recorded_backward(after=1), [], gradients._record
+    monkeypatch.setattr(gradients, "_record", lambda *a: recorded.append(a[2].shape) or record(*a))
+    theta, flat = Flat(base).flatten(base).repeat(DRAWS, 1), Flat(base)
+    for rows in (DRAWS, 2, 1):
+        for tokens, _ in batches():
+            gradient(base, flat, theta[:rows], tokens[:rows], "float32", run=run)
+    assert recorded == [(DRAWS, 2, 10), (2, 2, 10)]
+
+
 def compiled_losses(method, caplog) -> str:
     """The log, after both gave the same losses: the method compiled and as it is."""
     torch.compiler.reset()  # what another test compiled
     losses = []
-    for run in (forward, compiled_forward()):
-        method.build(replace(setup(), forward=run))
+    for run in (backward, compiled_backward()):
+        method.build(replace(setup(), backward=run))
         losses.append([method.update(*batch, step, RATE) for step, batch in enumerate(batches(), start=1)])
     assert losses[1] == pytest.approx(losses[0], abs=1e-9)
     return caplog.text
@@ -231,7 +253,7 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
     expected = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
     (slope,) = torch.autograd.grad(expected, logits)
     for numbers in (1, 4 * 17, 2**20):
-        monkeypatch.setattr("soe_bench.method.LOSS_NUMBERS", numbers)
+        monkeypatch.setattr(gradients, "LOSS_NUMBERS", numbers)
         loss, own = cross_entropy(logits.detach().clone(), targets)
         torch.testing.assert_close(loss / 30, expected.detach(), rtol=0, atol=1e-12)
         torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from soe_bench.bench.measure import Settings, in_fresh_process, interleaved
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import RATE, Steps
-from soe_bench.method import gradient
+from soe_bench.gradient import gradient
 from soe_bench.provenance import peak_memory
 from soe_bench.runs import prepare_process
 

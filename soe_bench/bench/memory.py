@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from soe_bench import method as methods
 from soe_bench.bench.measure import Figure, Settings, in_fresh_process
 from soe_bench.bench.steps import Steps, plain_steps
+from soe_bench.flat import forward_at
+from soe_bench.gradient import gradient
 from soe_bench.provenance import peak_memory, reset_peak_memory
 from soe_bench.runs import Run, build, prepare_process
 
@@ -50,10 +51,10 @@ def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
     theta, base, flat = dense.models.value, dense.setup.base, dense.flat
     before = resident(settings.device)
     if chunks:
-        methods.gradient(base, flat, theta, tokens, "float32")
+        gradient(base, flat, theta, tokens, "float32")
     else:
         theta = theta.detach().requires_grad_()
-        logits = methods.forward_at(base, flat, theta, tokens[..., :-1])
+        logits = forward_at(base, flat, theta, tokens[..., :-1])
         torch.autograd.grad(cross_entropy(logits.flatten(0, -2), tokens[..., 1:].flatten()), theta)
     return peak_memory(settings.device) - before
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds
 from soe_bench.bench.plain import PlainSoup
-from soe_bench.flat import compiled_forward
+from soe_bench.gradient import compiled_backward, recorded_backward
 from soe_bench.method import Method, forward_flops
 from soe_bench.mixture import Mixture
 from soe_bench.runs import Run, build, prepare_process
@@ -34,6 +34,8 @@ class Steps:
         prepare_process(cfg)
         self.cfg, self.count = cfg, itertools.count(1)
         self.method: Method = build(Run.of(cfg), None)
+        # as in a run that has gone on for a while
+        self.method.setup = replace(self.method.setup, backward=recorded_backward(after=0))
         self.updated: Method | PlainSoup = self.method
         text = np.random.default_rng(0).integers(cfg.data.vocab_size, size=1_000_000, dtype=np.uint16)
         self.mixture = Mixture([text] * cfg.data.k, cfg.train.length, seed=0)
@@ -91,7 +93,7 @@ def plain_speedup(settings: Settings) -> Figure:
 def compiled_speedup(settings: Settings) -> Figure:
     """The dense step over the same with train.compile; compiled before the clock starts."""
     dense, compiled = (Steps(settings.compose("method=generic")) for _ in range(2))
-    compiled.method.setup = replace(compiled.method.setup, forward=compiled_forward())
+    compiled.method.setup = replace(compiled.method.setup, backward=compiled_backward())
     times = interleaved({"dense": dense, "compiled": compiled}, settings)
     return Figure("compiled_speedup", "dense step / compiled step", **quartiles(times["dense"] / times["compiled"]),
                   parts={name: float(np.median(seconds)) for name, seconds in times.items()})
