@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.generic import Generic
 from soe_bench import gradient as gradients
@@ -243,6 +244,25 @@ def test_a_parameter_without_influence_has_no_gradient():
     flat = Flat(base)
     _, grad = gradient(base, flat, flat.flatten(base).repeat(2, 1), torch.zeros(2, 1, 3, dtype=torch.long), "float32")
     assert not flat.unflatten(grad)["unused"].any() and grad.any()
+
+
+def test_no_pass_holds_a_second_tensor_of_the_logits_size():
+    """Beside the logits themselves, which the loss turns into their gradient in place."""
+    base, made = Llama(97, dim=4, layers=1, heads=2, hidden=4, max_length=9), []
+    flat = Flat(base)
+    tokens = torch.randint(97, (1, 50, 10))
+    numbers = 50 * 9 * 97
+
+    class Made(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **kwargs or {})
+            if isinstance(result, torch.Tensor) and result.numel() == numbers:
+                made.append(result.untyped_storage().data_ptr())
+            return result
+
+    with Made():
+        gradient(base, flat, flat.flatten(base)[None], tokens, "float32")
+    assert len(set(made)) == 1
 
 
 def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):

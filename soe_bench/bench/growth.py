@@ -34,7 +34,7 @@ def point(settings: Settings, override: str) -> dict[str, float]:
         method.update(tokens, weights, 1, RATE)
 
     def passes() -> None:
-        gradient(method.setup.base, method.flat, theta, tokens, "float32")
+        gradient(method.setup.base, method.flat, theta, tokens, "float32", run=method.setup.backward)
 
     times = interleaved({"step": update, "passes": passes}, settings)
     return {
