@@ -10,6 +10,7 @@ from soe_bench.report.figures.handful import MOST, handful, left_out
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
 from soe_bench.report.style import colours
+from soe_bench.report.tables import difference_table
 from soe_bench.report.view import View, make_views
 
 OTHERS = ["dense_conditioned", "low_rank_soup", "hypernetwork", "crisp", "ensemble", "a_stranger"]
@@ -73,6 +74,13 @@ def test_the_figures_show_the_handful_alone(records, tmp_path):
     frame = curves_chart(view, load_results(tmp_path).curves).frame
     assert set(frame.label) == {"merge_5 n=16"}
     assert set(frame.tokens) == set(view.records.training_tokens[view.records.label == "merge_5 n=16"])  # at the end
+
+
+def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):
+    rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
+    view = view_of(tmp_path, rows)
+    assert view.without_generic(view.shown) == ["crisp"] and "crisp" not in set(specialists_chart(view).frame.label)
+    assert "no generic run on as many tokens: crisp" in difference_table(view).notes[4]
 
 
 def test_coefficients_are_those_of_the_soup(tmp_path):

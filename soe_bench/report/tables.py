@@ -115,6 +115,8 @@ def difference_table(view: View) -> Table | None:
         "specialists better: with a difference below 0, averaged over seeds",
         VERDICT,
     ]
+    if alone := view.without_generic(view.order):
+        notes.append(f"not compared, as there is no generic run on as many tokens: {', '.join(alone)}")
     return (
         Table(
             "difference" + view.suffix,

@@ -135,6 +135,10 @@ class View:
             return None
         return paired_difference(self.losses(label), self.losses(generic))
 
+    def without_generic(self, labels: list[str]) -> list[str]:
+        """Which of them have no generic run to compare with."""
+        return [label for label in labels if self.generic_for(label) is None]
+
 
 def make_views(results: Results) -> list[View]:
     """The views of a results folder, most records first; the first has no suffix on its file names."""

@@ -33,7 +33,10 @@ def specialists_chart(view: View) -> Chart | None:
         ignore_index=True,
     )
     frame = frame[["label", "specialist", "difference", "low", "high", "seeds"]]
-    return Chart("specialists" + view.suffix, frame, lambda: _draw(view, frame, left_out(view, shown)))
+    note = left_out(view, shown)
+    if alone := view.without_generic(shown):
+        note += f"Not shown, as there is no generic run on as many tokens: {', '.join(alone)}.\n"
+    return Chart("specialists" + view.suffix, frame, lambda: _draw(view, frame, note))
 
 
 def _table(view: View, label: str) -> pd.DataFrame:
