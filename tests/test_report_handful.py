@@ -4,6 +4,7 @@ import pytest
 from test_report_made_up import run, write_csv, write_records
 
 from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.budgets import budgets_chart
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.handful import MOST, handful, left_out
@@ -44,20 +45,20 @@ CHOSEN = {"generic, 16M tokens", "generic, 32M tokens", "dense_on_pi", "soup n=4
 
 def test_the_best_of_each_family_is_chosen_on_validation(records, tmp_path):
     view = view_of(tmp_path, records)
-    assert set(handful(view)) == CHOSEN
-    assert "12 more are in the tables" in left_out(view, handful(view))
+    assert set(handful(view, view.shown)) == CHOSEN
+    assert "12 more are in the tables" in left_out(view.shown, handful(view, view.shown))
 
 
 def test_few_methods_are_all_shown(records, tmp_path):
     few = [row for row in records if row["method"].startswith("merge_")]
     view = view_of(tmp_path, few)
-    assert len(handful(view)) == MOST and left_out(view, handful(view)) == ""
+    assert len(handful(view, view.shown)) == MOST and left_out(view.shown, handful(view, view.shown)) == ""
 
 
 def test_the_handful_has_a_colour_for_each(records, tmp_path):
     view = view_of(tmp_path, [row for row in records if row["run_id"] != "long"])
     palette = colours(view)
-    chosen = {label: str(palette[label]) for label in handful(view)}
+    chosen = {label: str(palette[label]) for label in handful(view, view.shown)}
     assert len(set(chosen.values())) == len(chosen)
     assert palette["merge_0 n=16"] == palette["merge_5 n=16"]
 
@@ -74,6 +75,14 @@ def test_the_figures_show_the_handful_alone(records, tmp_path):
     frame = curves_chart(view, load_results(tmp_path).curves).frame
     assert set(frame.label) == {"merge_5 n=16"}
     assert set(frame.tokens) == set(view.records.training_tokens[view.records.label == "merge_5 n=16"])  # at the end
+
+
+def test_of_a_few_fine_tuned_methods_all_are_shown(records, tmp_path):
+    fine = [row for name, n in (("merge_0", 16), ("generic", 0))
+            for row in run(name, n, 0, {"a": 2.0}, "estimate", budget_tokens=10_000)]  # fmt: skip
+    view = view_of(tmp_path, records + fine)
+    assert "merge_0 n=16" not in handful(view, view.shown)
+    assert set(budgets_chart(view).frame.label) == {"generic, 16M tokens", "merge_0 n=16"}
 
 
 def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 from soe_bench.report.marks import DAGGER, mark, untested
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.stats import Difference, mean, paired_difference
-from soe_bench.report.tables import INTERVALS, VERDICT, difference_cells, provenance
+from soe_bench.report.tables import INTERVALS, VERDICT, difference_cells, not_compared, provenance
 from soe_bench.report.view import MISSING, View
 
 
@@ -105,6 +105,7 @@ def budgets_difference_table(view: View) -> Table | None:
         budgets.fixed_set,
         INTERVALS,
         VERDICT,
+        *not_compared(view, list(budgets.losses)),
     ]
     title = f"Difference to generic after fine-tuning (nats/token), {view.title}"
     return Table("budgets_difference" + view.suffix, title, pd.DataFrame(rows), [*notes, *budgets.sources])

@@ -114,9 +114,8 @@ def difference_table(view: View) -> Table | None:
         INTERVALS,
         "specialists better: with a difference below 0, averaged over seeds",
         VERDICT,
+        *not_compared(view, view.order),
     ]
-    if alone := view.without_generic(view.order):
-        notes.append(f"not compared, as there is no generic run on as many tokens: {', '.join(alone)}")
     return (
         Table(
             "difference" + view.suffix,
@@ -127,6 +126,12 @@ def difference_table(view: View) -> Table | None:
         if rows
         else None
     )
+
+
+def not_compared(view: View, labels: list[str]) -> list[str]:
+    """A note on the methods that have no generic run to compare with, if there are any."""
+    alone = ", ".join(view.without_generic(labels))
+    return [f"not compared, as there is no generic run on as many tokens: {alone}"] if alone else []
 
 
 def difference_cells(difference: Difference, n_specialists: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soe_bench.report.budgets import Budgets, budget_name, fine_tuned
-from soe_bench.report.figures.handful import handful, left_out
+from soe_bench.report.figures.handful import handful, left_out, not_compared
 from soe_bench.report.stats import mean
 from soe_bench.report.style import Chart, colours, footer, markers, with_seeds
 from soe_bench.report.view import View
@@ -19,16 +19,17 @@ def budgets_chart(view: View) -> Chart | None:
     budgets = fine_tuned(view)
     if budgets is None:
         return None
-    shown = handful(view)
+    labels = [label for label in view.shown if label in budgets.losses]
+    shown = handful(view, labels)
     rows = [
         _point(budgets, label, budget)
         for label in shown
-        if label in budgets.losses
         for budget in budgets.budgets
         if budgets.means(label, budget) is not None
     ]
     frame = pd.DataFrame(rows)
-    return Chart("budgets" + view.suffix, frame, lambda: _draw(budgets, frame, left_out(view, shown)))
+    note = left_out(labels, shown) + not_compared(view, shown)
+    return Chart("budgets" + view.suffix, frame, lambda: _draw(budgets, frame, note))
 
 
 def _point(budgets: Budgets, label: str, budget: int) -> dict[str, object]:

@@ -17,7 +17,7 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     """None if no run of the view has a curve. Of many methods a handful. A warm start's tokens come before a run's."""
     if curves is None:
         return None
-    shown = handful(view)
+    shown = handful(view, view.shown)
     rank = {label: i for i, label in enumerate(shown)}
     runs = view.records.drop_duplicates("run_id").set_index("run_id")
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
@@ -29,7 +29,7 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
         kind="stable",
         ignore_index=True,
     )
-    note = left_out(view, shown)
+    note = left_out(view.shown, shown)
     return Chart("curves" + view.suffix, frame, lambda: _draw(view, frame, note)) if len(frame) else None
 
 

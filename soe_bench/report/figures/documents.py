@@ -16,7 +16,7 @@ LINEAR = 0.01  # nats/token: the scale is linear up to here, so that 1 document 
 
 def documents_chart(view: View) -> Chart | None:
     """None if no documents were drawn. Of many methods those of the handful."""
-    found, shown = drawn_documents(view), handful(view)
+    found, shown = drawn_documents(view), handful(view, view.shown)
     rows = [
         {
             "label": point.label,

@@ -18,7 +18,7 @@ REFERENCES = ("generic", "dense_on_pi")
 def experts_chart(view: View) -> Chart | None:
     """None unless some method with experts has a record for every specialist and seed. Of many methods a handful."""
     rows = view.records.drop_duplicates("label").set_index("label")
-    shown = {rows.method[label] for label in handful(view)}
+    shown = {rows.method[label] for label in handful(view, view.shown)}
     table, missing = [], []
     for label in view.shown:
         n, method = int(rows.n_experts[label]), rows.method[label]

@@ -8,26 +8,32 @@ from soe_bench.report.view import View
 MOST = 12  # methods that one figure can show
 
 
-def handful(view: View) -> list[str]:
-    """The labels to show, in the order of the tables: `view.shown`, if these are at most MOST. Otherwise of them the
-    generic runs, the soups that the claims compare, dense_on_pi, and of each family of other methods the one with the
-    lowest mean loss on the specialists' validation text (of those with no such record, the first)."""
-    if len(view.shown) <= MOST:
-        return view.shown
+def handful(view: View, labels: list[str]) -> list[str]:
+    """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise the generic runs, the soups
+    that the claims compare, dense_on_pi, and of each family of other methods the one with the lowest mean loss on the
+    specialists' validation text (of those with no such record, the first)."""
+    if len(labels) <= MOST:
+        return labels
     methods = view.records.drop_duplicates("label").set_index("label").method
-    chosen = {label for label in view.shown if methods[label] == "generic"} | _soups(view)
+    chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
     families: dict[str, list[str]] = {}
-    for label in view.shown:
+    for label in labels:
         if methods[label] not in ("generic", "soup", "dense_on_pi"):
             families.setdefault(family(methods[label]), []).append(label)
-    chosen |= {min(labels, key=lambda label: _validation(view, label)) for labels in families.values()}
-    return [label for label in view.shown if label in chosen]
+    chosen |= {min(members, key=lambda label: _validation(view, label)) for members in families.values()}
+    return [label for label in labels if label in chosen]
 
 
-def left_out(view: View, shown: list[str]) -> str:
-    """What a figure of the handful leaves out of `view.shown`, as a line for the footer; empty if nothing."""
-    gone = len(view.shown) - len(shown)
+def left_out(labels: list[str], shown: list[str]) -> str:
+    """What a figure leaves out of the labels, as a line for the footer; empty if nothing."""
+    gone = len(labels) - len(shown)
     return f"Of a family of methods only the best on validation text: {gone} more are in the tables.\n" if gone else ""
+
+
+def not_compared(view: View, shown: list[str]) -> str:
+    """Which methods of a figure have no generic run to compare with, as a line for the footer; empty if none."""
+    alone = ", ".join(view.without_generic(shown))
+    return f"Not compared, as there is no generic run on as many tokens: {alone}.\n" if alone else ""
 
 
 def _soups(view: View) -> set[str]:

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.figures.handful import handful, left_out
+from soe_bench.report.figures.handful import handful, left_out, not_compared
 from soe_bench.report.stats import t_interval
 from soe_bench.report.style import Chart, colours, footer, markers, with_seeds
 from soe_bench.report.view import View
@@ -16,7 +16,7 @@ MOST_IN_A_PANEL = 6
 def specialists_chart(view: View) -> Chart | None:
     """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup). Of
     many methods a handful."""
-    shown = handful(view)
+    shown = handful(view, view.shown)
     tables = {label: _table(view, label) for label in shown if view.to_generic(label)}
     if not tables:
         return None
@@ -33,9 +33,7 @@ def specialists_chart(view: View) -> Chart | None:
         ignore_index=True,
     )
     frame = frame[["label", "specialist", "difference", "low", "high", "seeds"]]
-    note = left_out(view, shown)
-    if alone := view.without_generic(shown):
-        note += f"Not shown, as there is no generic run on as many tokens: {', '.join(alone)}.\n"
+    note = left_out(view.shown, shown) + not_compared(view, shown)
     return Chart("specialists" + view.suffix, frame, lambda: _draw(view, frame, note))
 
 
