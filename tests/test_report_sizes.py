@@ -2,7 +2,7 @@
 
 import pytest
 from made_up_sweeps import PI
-from test_report_claims import generic, soup
+from test_report_claims import claims, generic, soup
 from test_report_made_up import run, write_records
 
 from soe_bench.report.figures.sizes import sizes_chart
@@ -52,6 +52,15 @@ def test_sizes_by_hand(tmp_path):
         left, right = chart.draw().axes
     assert [line.get_linestyle() for line in right.lines if len(line.get_xdata()) > 2] == ["-"]
     assert left.get_xscale() == right.get_xscale() == "log"
+
+
+def test_a_claim_about_a_size_names_the_commits_of_its_own_records(tmp_path):
+    sizes = (("d64", 4, 400, 5, "a"), ("d32", 1, 100, 2, "b"), ("d128", 16, 1600, 2, "c"), ("d128", 16, 400, 2, "d"))
+    rows = [row | {"commit": 12 * letter} for model, parameters, tokens, seeds, letter in sizes
+            for row in size(model, parameters, tokens, 0.2, seeds)]  # fmt: skip
+    found = {name.split(":")[0]: row["commit"].replace(", ", " ") for name, row in claims(tmp_path, rows)["C5"].items()}
+    a, b, c = (12 * letter for letter in "abc")
+    assert found == {"d32": b, "d64": a, "d128": c, "slope on log2 of the parameters, n=16": f"{a} {b} {c}"}
 
 
 def test_no_sizes_without_a_second_model_or_with_a_hole(tmp_path):

@@ -144,7 +144,7 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
         return {**head, **_cells(None, soups.view), "verdict": "not run", "note": f"missing: {error}", "commit": ""}
     intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
     verdict, why = test.verdict(intervals)
-    records = soups.view.records[soups.view.records.label.isin(labels)]
+    records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
     return {
         **head,
@@ -153,6 +153,12 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
     }
+
+
+def _views(test: Criterion, soups: Soups) -> list[View]:
+    """Those of the base models that a test is about."""
+    models = test.arguments.get("models", [test.arguments[name] for name in ["model"] if name in test.arguments])
+    return [soups.at(model).view for model in models] or [soups.view]
 
 
 def _cells(difference: Difference | None, view: View) -> dict[str, str]:

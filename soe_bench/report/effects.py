@@ -166,7 +166,8 @@ def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
     x = pd.Series([math.log2(soups.at(model).runs.parameters.iloc[0]) for model in models])
     x -= mean(x)
     weights = x / (x**2).sum()
-    return sum(w * values for w, (values, _) in zip(weights, effects, strict=True)), effects[0][1]
+    labels = sorted({label for _, labels in effects for label in labels})
+    return sum(w * values for w, (values, _) in zip(weights, effects, strict=True)), labels
 
 
 def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
