@@ -72,8 +72,8 @@ def compiled_backward() -> Backward:
 
 
 def recorded_backward(after: int = RECORD_AFTER) -> Backward:
-    """`backward` for inputs of the same shapes again and again. From the pass number `after` on, that of several models
-    is a replay of its operations, in the same bits: vmap would take its time for each operation in each pass.
+    """`backward` for inputs of the same shapes again and again. After `after` passes of a shape, that of several
+    models is a replay of its operations, in the same bits: vmap would take its time for each operation in each pass.
 
     A module must do the same operations at each call, which vmap asks for nearly as much.
     """
@@ -96,7 +96,7 @@ def recorded_backward(after: int = RECORD_AFTER) -> Backward:
 
 
 def _record(module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str) -> nn.Module:
-    """Takes parameters and tokens of these shapes to the summed loss and the gradient, a list."""
+    """Takes parameters and tokens of these shapes to the summed loss and the gradient in each parameter."""
     from torch.fx.experimental.proxy_tensor import make_fx  # a second that no other start needs
 
     def whole(parameters: Mapping[str, Tensor], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

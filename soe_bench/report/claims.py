@@ -157,8 +157,8 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
 
 def _views(test: Criterion, soups: Soups) -> list[View]:
     """Those of the base models that a test is about."""
-    models = test.arguments.get("models", [test.arguments[name] for name in ["model"] if name in test.arguments])
-    return [soups.at(model).view for model in models] or [soups.view]
+    one, several = test.arguments.get("model"), test.arguments.get("models", [])
+    return [soups.at(model).view for model in ([one] if one else several)] or [soups.view]
 
 
 def _cells(difference: Difference | None, view: View) -> dict[str, str]:

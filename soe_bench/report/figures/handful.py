@@ -1,5 +1,6 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
+from soe_bench.report import tables
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.stats import mean
 from soe_bench.report.style import family
@@ -31,9 +32,8 @@ def left_out(labels: list[str], shown: list[str]) -> str:
 
 
 def not_compared(view: View, shown: list[str]) -> str:
-    """Which methods of a figure have no generic run to compare with, as a line for the footer; empty if none."""
-    alone = ", ".join(view.without_generic(shown))
-    return f"Not compared, as there is no generic run on as many tokens: {alone}.\n" if alone else ""
+    """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
+    return "".join(f"{note[0].upper()}{note[1:]}.\n" for note in tables.not_compared(view, shown))
 
 
 def _soups(view: View) -> set[str]:
