@@ -25,7 +25,7 @@ OTHERS = (
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 FOOTER_PER_INCH = 15  # characters
-STYLES = ("-", "--", ":", "-.")  # of lines of one colour
+STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 RC = {
     "font.family": "DejaVu Sans",
@@ -99,8 +99,8 @@ def markers(labels: Iterable[str]) -> dict[str, str]:
     return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
 
 
-def line_styles(labels: Iterable[str], palette: dict[str, object], styles: tuple[str, ...] = STYLES) -> dict[str, str]:
-    """Label -> line style: each label of one colour has another."""
+def line_styles(labels: Iterable[str], palette: dict[str, object], styles: tuple = STYLES) -> dict[str, str | tuple]:
+    """Label -> line style (as matplotlib knows them): each label of one colour has another."""
     drawn: Counter[object] = Counter()
     found = {}
     for label in labels:

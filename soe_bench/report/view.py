@@ -180,8 +180,8 @@ def _seed(data: int, init: int, mix: int) -> str:
 
 
 def _labels(rows: pd.DataFrame) -> dict[str, str]:
-    """Run id -> label: method, number of experts, and what else tells it apart from most runs of that method (from all
-    of them where none are most); the recipe only where nothing else does."""
+    """Run id -> label: method, number of experts, and what else tells it apart from most runs of that method (see
+    `_unusual`); the recipe only where nothing else does."""
     runs = rows.drop_duplicates("run_id").set_index("run_id")
     known = [field for field in VARIANTS if field != "recipe"]
     parts = {run.Index: [run.method if run.n_experts == 0 else f"{run.method} n={run.n_experts}"]
@@ -197,7 +197,14 @@ def _labels(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _unusual(runs: pd.DataFrame, field: str) -> pd.Series:
-    """Whether each run has another value of a field than most runs of its method have; all, where two are as common."""
+    """Whether each run has another value of a field than most runs of its method have. Where two are as common, the one
+    that is most common among all methods counts as that of most; all runs are unusual where neither is."""
     values = runs[field].map(repr)
-    usual = values.groupby(runs.method).agg(lambda own: own.mode()[0] if len(own.mode()) == 1 else None)
-    return values != runs.method.map(usual)
+    common = values.mode()
+
+    def usual(own: pd.Series) -> str | None:
+        most = own.mode()
+        most = most if len(most) == 1 else most[most.isin(common)]
+        return most.iloc[0] if len(most) == 1 else None
+
+    return values != runs.method.map(values.groupby(runs.method).agg(usual))

@@ -66,7 +66,7 @@ def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     return figure
 
 
-def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object, style: str) -> None:
+def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object, style: str | tuple) -> None:
     axes.axhspan(group.loss.min(), group.loss.max(), color=colour, alpha=0.12, linewidth=0)
     axes.axhline(mean(group.loss), color=colour, linestyle=style, linewidth=1.6, label=with_seeds(label, len(group)))
 

@@ -12,23 +12,28 @@ MOST = 12  # methods that one figure can show
 def handful(view: View, labels: list[str]) -> list[str]:
     """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise the generic runs, the soups
     that the claims compare, dense_on_pi, and of each family of other methods the one with the lowest mean loss on the
-    specialists' validation text (of those with no such record, the first)."""
+    specialists' validation text (of those with no such record, the first), among those with as many training tokens as
+    most runs have, where there are such."""
     if len(labels) <= MOST:
         return labels
     methods = view.records.drop_duplicates("label").set_index("label").method
     chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
+    usual = view.records.drop_duplicates("run_id").training_tokens.mode()[0]
     families: dict[str, list[str]] = {}
     for label in labels:
         if methods[label] not in ("generic", "soup", "dense_on_pi"):
             families.setdefault(family(methods[label]), []).append(label)
-    chosen |= {min(members, key=lambda label: _validation(view, label)) for members in families.values()}
+    chosen |= {min(members, key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)))
+               for members in families.values()}  # fmt: skip
     return [label for label in labels if label in chosen]
 
 
 def left_out(labels: list[str], shown: list[str]) -> str:
     """What a figure leaves out of the labels, as a line for the footer; empty if nothing."""
     gone = len(labels) - len(shown)
-    return f"Of a family of methods only the best on validation text: {gone} more are in the tables.\n" if gone else ""
+    if not gone:
+        return ""
+    return f"Of a family of methods only the best on validation text at equal tokens: {gone} more are in the tables.\n"
 
 
 def not_compared(view: View, shown: list[str]) -> str:

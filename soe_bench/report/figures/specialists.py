@@ -70,11 +70,12 @@ def _draw(view: View, frame: pd.DataFrame, note: str) -> Figure:
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="x")
-        panel.set_xlabel("loss minus generic's (nats/token); left of 0: better than generic")
+        panel.set_xlabel("loss minus generic's (nats/token)")
         panel.set_title(title)
     figure.legend(loc="outside right upper")
     bars = "Bars: 95 % t-interval over seeds." if frame.low.notna().any() else "One seed: no interval over seeds."
-    footer(figure, f"Test text, no fine-tuning, paired by specialist and seed. {bars}\n{note}{view.title}")
+    what = "Left of 0: better than generic. Test text, no fine-tuning, paired by specialist and seed."
+    footer(figure, f"{what} {bars}\n{note}{view.title}")
     return figure
 
 
@@ -85,7 +86,7 @@ def _panels(view: View, labels: list[str]) -> dict[str, list[str]]:
     others = [label for label in labels if label not in soups]
     if len(labels) <= MOST_IN_A_PANEL or not soups or not others:
         return {"Each specialist against generic pretraining": labels}
-    return {"Against generic: soups and their dense control": soups, "Other methods": others}
+    return {"Soups and their dense control": soups, "Other methods": others}
 
 
 def _marks(axes: Axes, rows: pd.DataFrame, names: list[str], offset: float, colour: object, marker: str) -> None:

@@ -100,7 +100,7 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
     axes.set_xlabel("largest support m of h in training (log scale)")
 
 
-def _line(axes: Axes, line: str, rows: pd.DataFrame, marker: str, style: str) -> None:
+def _line(axes: Axes, line: str, rows: pd.DataFrame, marker: str, style: str | tuple) -> None:
     """A line through the means over seeds, a mark at each mean and a dash at each seed."""
     colour, groups = soup_colour(rows.n_experts.iloc[0]), rows.groupby("support").loss
     means = groups.agg(mean)
