@@ -3,6 +3,7 @@
 import csv
 import io
 
+import pandas as pd
 import pytest
 from test_report_made_up import run, write_realistic, write_records
 
@@ -81,6 +82,19 @@ def test_the_largest_number_of_experts_decides_and_the_others_are_shown(tmp_path
         "soup n=4 minus generic": ("", "replicated"),
     }
     assert overall(tests) == "contradicted"
+
+
+def test_specialists_outside_the_corpus_are_left_out_where_a_test_is_about_the_others(tmp_path):
+    records = [row for seed, gain in enumerate(SPREAD) for row in generic(seed) + soup(4, seed, gain)]
+    views = make_views(load_results(write_records(tmp_path, records)))
+    corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "share_beyond_q99": [0.01, 0.06, 0.06]})
+    corpus = corpus.assign(part="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
+    frame = claims_table(views, specialists=corpus).frame.set_index("test")
+    row = frame.loc["soup n=4 minus generic, within the corpus"]  # -0.1, -0.11, -0.09 on a; b is flagged
+    assert (row.effect, row["seeds low"], row["seeds high"]) == ("-0.1000", "-0.1248", "-0.0752")
+    assert (row.specialists, row.decides) == ("1 of 2", "")
+    whole = claims_table(views).frame  # without one outside there is no such row, and every other stays as it is
+    assert frame.drop(index=[name for name in frame.index if "within" in name]).reset_index()[list(whole)].equals(whole)
 
 
 def test_without_what_it_needs_a_claim_is_not_run(tmp_path):

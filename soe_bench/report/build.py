@@ -93,7 +93,7 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
         found.setdefault("figure documents", []).append(documents_chart(view))
         found.setdefault("figure support", []).append(support_chart(view))
     if views:
-        found["table claims"] = [claims_table(views, results.distances)]
+        found["table claims"] = [claims_table(views, results.distances, results.specialists)]
         found["figure sizes"] = [sizes_chart(views)]
     for name, make, rows in (
         ("domains", domains_table, results.domains),

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from soe_bench.errors import UserError
+from soe_bench.report.audit import outside
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.stats import Difference, Interval, summarize
@@ -42,6 +43,7 @@ class Criterion:
     below: float | None = None
     above: float | None = None
     intervals: tuple[str, ...] = UNITS
+    within: bool = False
     decides: bool = True
 
     @property
@@ -85,8 +87,8 @@ def _claim(name: str, node: dict, where: str) -> Claim:
     if odd := {"statement", "measure", "rule", "tests"} ^ set(node):
         raise UserError(f"{where}: needs statement, measure, rule, tests; look at {min(odd)!r}")
     tests = [_criterion(dict(test), f"{where}: {test.get('row')}") for test in node["tests"]]
-    if not any(test.decides and test.experts != "smaller" for test in tests):
-        raise UserError(f"{where}: needs a deciding test, not of `experts: smaller`, which may have no row")
+    if not any(test.decides and test.experts != "smaller" and not test.within for test in tests):
+        raise UserError(f"{where}: needs a deciding test, not `experts: smaller` or `within`, which may have no row")
     return Claim(name, **{**node, "tests": tests})
 
 
@@ -105,10 +107,14 @@ def _criterion(test: dict, where: str) -> Criterion:
     return criterion
 
 
-def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Table:
+def claims_table(
+    views: list[View], distances: pd.DataFrame | None = None, specialists: pd.DataFrame | None = None
+) -> Table:
     """A row for each test of each claim, on the first view (effects across models look at the others, those between
-    models at the distances); the first row of a claim has its statement and its verdict."""
-    view, claims, soups = views[0], load_claims(), Soups(views[0], views, distances)
+    models at the distances; `specialists` says which lie outside the corpus); the first row of a claim has its
+    statement and its verdict."""
+    view, claims = views[0], load_claims()
+    soups = Soups(view, views, distances, outside=outside(specialists, view.setting["data_fingerprint"]))
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
         "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim",
@@ -125,7 +131,8 @@ def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Ta
 
 
 def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
-    rows = [_row(test, n, soups) for test in claim.tests for n in test.choices(soups.counts)]
+    tests = [test for test in claim.tests if soups.outside or not test.within]
+    rows = [_row(test, n, soups) for test in tests for n in test.choices(soups.counts)]
     verdicts = {row["verdict"] for row in rows if row["decides"]}
     first = {"statement": claim.statement, "claim's verdict": next(each for each in VERDICTS if each in verdicts)}
     blank = dict.fromkeys(first, "")
@@ -137,6 +144,8 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": test.rule}
     try:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
+        if test.within:
+            values = values.drop(soups.outside, level="specialist", errors="ignore")
         difference = summarize(values)
         if difference is None:
             raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")

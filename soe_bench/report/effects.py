@@ -28,8 +28,8 @@ class NotRun(Exception):
 class Soups:
     """The soups of a view that are compared: one training budget, one pi, one number of draws a step; where a view has
     several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
-    for effects across models, `distances` those between models. With `training_tokens`, only the runs of that budget
-    (to 5 %)."""
+    for effects across models, `distances` those between models, `outside` the specialists outside the corpus. With
+    `training_tokens`, only the runs of that budget (to 5 %)."""
 
     def __init__(
         self,
@@ -37,8 +37,9 @@ class Soups:
         views: Sequence[View] = (),
         distances: pd.DataFrame | None = None,
         training_tokens: float | None = None,
+        outside: Sequence[str] = (),
     ) -> None:
-        self.view, self.views, self.distances = view, views, distances
+        self.view, self.views, self.distances, self.outside = view, views, distances, outside
         runs = view.records.drop_duplicates("run_id")
         soups = runs[runs.method.isin(["soup", "dense_on_pi"])]
         if training_tokens:
