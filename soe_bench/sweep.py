@@ -38,6 +38,7 @@ log = logging.getLogger("soe_bench")
 TIMED_STEPS = 2
 PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder")
 NO_SETTING = "there is no setting {}: python -m soe_bench --cfg job lists what there is"
+ONE_METHOD = " (if one method of several has it, run that one alone: method=NAME)"  # Hydra looks before it sweeps
 
 
 def quoted(argument: str) -> str:
@@ -80,7 +81,8 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], Launcher]:
         if missing := re.search("Could not find 'hydra/launcher/(.+?)'", str(error)):
             raise UserError(f"the launcher {missing[1]} is not installed: conf/launcher says how") from error
         unknown = re.match(r"Could not override '(.+?)'", str(error))
-        raise UserError(NO_SETTING.format(unknown[1]) if unknown else " ".join(str(error).split())) from error
+        raise UserError(NO_SETTING.format(unknown[1]) + ONE_METHOD * unknown[1].startswith("method.")
+                        if unknown else " ".join(str(error).split())) from error
 
 
 def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:

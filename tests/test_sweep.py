@@ -88,6 +88,7 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
     (["seed=0,1"], "add -m"),
     (["nonsense=3"], "there is no setting nonsense"),
+    (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that one alone: method=NAME"),
     (["+train.stepz=3"], "there is no setting train.stepz"),
     (["method=nope"], "method/nope"),
     (["method.n_experts=-1"], "method.n_experts is -1"),
