@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from soe_bench import runs
-from soe_bench.gradient import gradient
+from soe_bench.gradient import backward, gradient, recorded_backward
 from soe_bench.optim import Bank
 from soe_bench.soup import combine
 
@@ -36,15 +36,16 @@ def assert_near(ours, exact, relative):
     assert (ours.detach().cpu().double() - exact).abs().max() <= relative * exact.abs().max()
 
 
+@pytest.mark.parametrize("run", [backward, recorded_backward(after=0)], ids=["eager", "recorded"])
 @pytest.mark.parametrize(("precision", "relative"), [("float32", 1e-4), ("bfloat16", 0.05)])
-def test_combination_and_gradient(pair, precision, relative):
+def test_combination_and_gradient(pair, precision, relative, run):
     exact, ours, tokens = pair
     alpha = torch.softmax(torch.randn(len(tokens), 4, dtype=torch.float64), -1)
     theta = combine(exact.shared.value, exact.experts.value, alpha)
     here = combine(ours.shared.value, ours.experts.value, alpha.float().to(DEVICE))
     assert_near(here, theta, 1e-5)
     loss, grad = gradient(exact.setup.base, exact.flat, theta, tokens, "float32")
-    here_loss, here_grad = gradient(ours.setup.base, ours.flat, here, tokens.to(DEVICE), precision)
+    here_loss, here_grad = gradient(ours.setup.base, ours.flat, here, tokens.to(DEVICE), precision, run=run)
     assert here_loss.item() == pytest.approx(loss.item(), rel=relative)
     assert_near(here_grad, grad, relative)
 
