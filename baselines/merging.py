@@ -152,6 +152,7 @@ class TaskVectorMerge(Merge):
         best = self.best_on((self.common + scale * vector for scale in SCALES), documents)
         return with_parameters(self.setup.base, self.flat, best)
 
+
 def trim(task_vectors: Tensor, density: float) -> Tensor:
     """Each vector of (m, N) with all but its largest `density * N` magnitudes (at least one) set to zero."""
     kept = max(1, int(density * task_vectors.shape[1]))
