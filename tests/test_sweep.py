@@ -285,6 +285,12 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
         assert row.validation_mean == pytest.approx(sum(losses.values()) / len(losses), rel=1e-5)
 
 
+def test_a_trial_of_a_method_without_a_model_for_generic_text(command, tmp_path):
+    status, out, _ = command("method=crisp", "evaluate.parts=[validation]", "train.tokens=2048")
+    (trial,) = pd.read_csv(tmp_path / "results" / "tuning.csv").itertuples()
+    assert status == 0 and "1 trials" in out and trial.validation_mean > 0 and pd.isna(trial.validation_generic)
+
+
 @pytest.mark.parametrize("parts", ["[]", "[train]", "[validation,tests]"])
 def test_unknown_parts_are_refused_before_training(command, parts):
     status, _, line = command(f"evaluate.parts={parts}")
