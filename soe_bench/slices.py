@@ -4,8 +4,8 @@ With R draws a step, R / W for each process, a process combines its slice of eve
 process the whole Thetas of its own draws, and their gradients go back the same way: 2 R P / W numbers, however many
 experts there are. One process holds all columns, and nothing moves.
 
-The same as torch's DTensor, Shard(1) redistributed to Shard(0), which on CPU (torch 2.13) is an all-gather instead of an
-all-to-all: W times as much.
+The same as torch's DTensor, Shard(1) redistributed to Shard(0), which on CPU (torch 2.13) is an all-gather instead of
+an all-to-all: W times as much.
 """
 
 from __future__ import annotations
