@@ -89,7 +89,9 @@ def test_specialists_outside_the_corpus_are_left_out_where_a_test_is_about_the_o
     views = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "share_beyond_q99": [0.01, 0.06, 0.06]})
     corpus = corpus.assign(part="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
-    frame = claims_table(views, specialists=corpus).frame.set_index("test")
+    table = claims_table(views, specialists=corpus)
+    assert "- within the corpus: without b, elsewhere, which lie outside it" in table.markdown()
+    frame = table.frame.set_index("test")
     row = frame.loc["soup n=4 minus generic, within the corpus"]  # -0.1, -0.11, -0.09 on a; b is flagged
     assert (row.effect, row["seeds low"], row["seeds high"]) == ("-0.1000", "-0.1248", "-0.0752")
     assert (row.specialists, row.decides) == ("1 of 2", "")

@@ -124,6 +124,7 @@ def claims_table(
         "over seeds alone",
         f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
         f"soups: {soups.family}",
+        *([f"within the corpus: without {', '.join(soups.outside)}, which lie outside it"] if soups.outside else []),
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
     ]
     title = f"The claims and their verdicts (nats/token), {view.title}"
