@@ -21,19 +21,21 @@ from soe_bench.report.view import GENERIC_TEXT, View, make_views
 
 def find(views: list[View], *names: str) -> tuple[View, list[str]]:
     """The first view (settings with most records come first) with all the names, and their labels in it. Raises
-    UserError that says what the first view lacks."""
-    errors = []
-    for view in views:
-        try:
-            return view, [resolve(name, view) for name in names]
-        except UserError as error:
-            errors.append(error)
-    raise errors[0] if errors else UserError("there are no test records: run a sweep first")
+    UserError for a name of several labels there, and if there is no such view."""
+    if not views:
+        raise UserError("there are no test records: run a sweep first")
+    view = next((view for view in views if all(candidates(name, view) for name in names)), views[0])
+    return view, [resolve(name, view) for name in names]
+
+
+def candidates(name: str, view: View) -> list[str]:
+    """The labels of the view that `name` is or begins."""
+    return [name] if name in view.order else [label for label in view.order if label.startswith(name)]
 
 
 def resolve(name: str, view: View) -> str:
     """The label of the view that `name` is or begins. Raises UserError if there is none, or more than one."""
-    found = [name] if name in view.order else [label for label in view.order if label.startswith(name)]
+    found = candidates(name, view)
     if len(found) != 1:
         what = f"{name!r} could be {', '.join(found)}: say more of it" if found else (
             f"there is no record of {name!r}; there are {', '.join(view.order)}")

@@ -55,6 +55,16 @@ def test_the_setting_that_has_both_methods(tmp_path, capsys):
     assert status == 0 and "a  +0.2000" in text and "demo" in text
 
 
+def test_a_name_of_several_labels_is_not_looked_for_in_another_setting(tmp_path, capsys):
+    """Where the demo has one soup and the setting with most records two."""
+    rows = [row for n in (4, 16) for row in run("soup", n, 0, {"a": 3.0, "b": 3.0}, "estimate")]
+    rows += run("generic", 0, 0, {"a": 3.0, "b": 3.0}, "none")
+    rows += [row for method, n in (("generic", 0), ("soup", 16))
+             for row in run(method, n, 0, {"a": 3.0}, "none", scale="demo", run_id=f"demo-{method}")]
+    status, text = said(tmp_path, capsys, rows, "soup", "generic")
+    assert status == 2 and "could be soup n=4, soup n=16" in text
+
+
 @pytest.mark.parametrize(("names", "message"), [
     (("soap", "generic"), "there is no record of 'soap'; there are generic, soup n=4"),
     (("", "generic"), "could be generic, soup n=4"),

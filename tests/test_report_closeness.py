@@ -85,16 +85,19 @@ def test_an_unknown_family_is_named(distances, tmp_path):
 
 def test_table_by_hand(tmp_path):
     rows = [pair("common_parent", "x", "y", 0, 0.1), pair("common_parent", "x", "z", 1, 0.3),
-            {**pair("soup", "a", "b", 0, -0.1), "cosine_of_updates": 0.25}]  # fmt: skip
+            {**pair("soup", "a", "b", 0, -0.1), "cosine_of_updates": 0.25},
+            {**pair("soup", "a", "c", 0, 0.0), "barrier": "", "merge_gap": ""}]  # fmt: skip
     table = list(csv.DictReader(closeness_table(results(tmp_path, rows).distances).csv().splitlines()))
     assert [row["family"] for row in table] == ["common_parent", "soup"]
     # 0.1 and 0.3: mean 0.2, sd sqrt(2 * 0.1^2 / 1) = 0.1414; the barrier is twice that
     assert {**table[0]} == {
         "family": "common_parent", "method": "experts_common_parent", "seeds": "2", "pairs": "2",
+        "pairs with losses": "2",
         "distance": "1.0000", "distance sd": "0.0000", "cosine": "0.5000", "cosine sd": "0.0000",
         "cosine of updates": "", "cosine of updates sd": "", "barrier": "0.4000", "barrier sd": "0.2828",
         "merge gap": "0.2000", "merge gap sd": "0.1414"}  # fmt: skip
     one = table[1]
+    assert (one["pairs"], one["pairs with losses"]) == ("2", "1")
     assert (one["merge gap"], one["merge gap sd"], one["cosine of updates"]) == ("-0.1000", "", "0.2500")
 
 

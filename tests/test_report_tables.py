@@ -6,6 +6,10 @@ import pytest
 from test_report_made_up import record, run, write_records
 
 from soe_bench.report.__main__ import main
+from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.load import load_results
+from soe_bench.report.view import make_views
 
 
 def table(folder, name: str, key: str = "method") -> dict[str, dict[str, str]]:
@@ -35,12 +39,35 @@ def test_main_table(records, tmp_path):
     assert list(main_table) == ["generic", "soup n=4"]
     # by seed 3.5, 3.53, 3.47: sd 0.03, half width 4.302653 * 0.03 / sqrt(3) = 0.07452
     assert main_table["generic"] == {
-        "method": "generic", "seeds": "3", "mean": "3.5000", "mean low": "3.4255", "mean high": "3.5745",
+        "method": "generic", "seeds": "3", "training tokens": "16M",
+        "mean": "3.5000", "mean low": "3.4255", "mean high": "3.5745",
         "a": "3.0000", "b": "4.0000", "generic text": "3.5000", "flag": ""}  # fmt: skip
     soup = main_table["soup n=4"]
     assert (soup["a"], soup["b"], soup["mean"], soup["generic text"]) == ("2.9000", "3.7000", "3.3000", "3.6000")
     bits = table(tmp_path, "main_bits_per_byte")["soup n=4"]
     assert (bits["a"], bits["b"], bits["mean"]) == ("1.4500", "1.8500", "1.6500")
+
+
+def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(records, tmp_path):
+    rows = records + run("crisp", 0, 0, {"a": 2.0, "b": 2.0}, "none", training_tokens=32_000_000)
+    text = (report(tmp_path, rows) / "tables" / "difference.md").read_text()
+    assert "| soup n=4 |" in text and "| crisp |" not in text
+    assert "no generic run on as many tokens: crisp" in text
+
+
+def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
+    """A soup and a method of seed 0 alone: the first is left out of the figure of experts, the second brings the other
+    down to that seed."""
+    rows = records + run("soup", 16, 0, {"a": 2.5, "b": 3.5}, "estimate")
+    rows += run("other", 0, 0, {"a": 2.0, "b": 3.0}, "none")
+    rows += run("generic", 0, 7, {"a": 9.0, "b": 9.0}, "none")  # a seed that no soup has
+    (view,) = make_views(load_results(write_records(tmp_path, rows)))
+    experts, specialists = experts_chart(view), specialists_chart(view)
+    assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
+    assert specialists.frame.seeds.unique().tolist() == [1]
+    found = specialists.frame.set_index(["label", "specialist"]).difference
+    assert found.to_dict() == pytest.approx({("soup n=4", "a"): -0.1, ("soup n=4", "b"): -0.3, ("soup n=16", "a"): -0.5,
+                                             ("soup n=16", "b"): -0.5, ("other", "a"): -1.0, ("other", "b"): -1.0})
 
 
 def test_markdown_marks_the_best_and_names_the_source(records, tmp_path):

@@ -87,9 +87,8 @@ def deviations_table(deviations: pd.DataFrame) -> Table:
         "Settings against the paper",
         frame.reset_index(drop=True),
         [
-            "status: ours = no value of the paper is confirmed, or ours differs; unconfirmed = from summaries of the "
-            "paper; "
-            "paper = the paper's confirmed value"
+            "status, of the paper's value: ours = not known, so ours stands alone; unconfirmed = from summaries of the "
+            "paper; paper = confirmed (ours may differ)"
         ],
     )
 

@@ -21,8 +21,9 @@ def closeness_table(distances: pd.DataFrame) -> Table:
         "distance: L2 norm of the difference of the two parameter vectors over the mean of their norms; cosine: of the "
         "parameters; cosine of updates: of their differences to the common parent",
         "barrier (nats/token): highest excess over the straight line between the two models' losses; merge gap "
-        "(nats/token): loss of their midpoint minus the mean loss of the two, each on its own text",
-        "sd: standard deviation over the pairs and seeds, n in `pairs`; pairs share models: they are not independent",
+        "(nats/token): loss of their midpoint minus the mean loss of the two, each on its own text; both for `pairs "
+        "with losses` alone: every model and its nearest, and some others",
+        "sd: standard deviation over the pairs and seeds; pairs share models: they are not independent",
         f"runs: {', '.join(sorted(set(distances.run_id)))}",
     ]
     rows = [_row(*key, groups.get_group(key)) for key in keys]
@@ -31,7 +32,8 @@ def closeness_table(distances: pd.DataFrame) -> Table:
 
 
 def _row(family: str, method: str, group: pd.DataFrame) -> dict[str, str]:
-    cells = {"family": family, "method": method, "seeds": str(group.seed.nunique()), "pairs": str(len(group))}
+    cells = {"family": family, "method": method, "seeds": str(group.seed.nunique()), "pairs": str(len(group)),
+             "pairs with losses": str(group.merge_gap.count())}  # fmt: skip
     for measure in MEASURES:
         values, name = group[measure].dropna(), measure.replace("_", " ")
         cells[name] = fixed(mean(values)) if len(values) else ""

@@ -16,7 +16,7 @@ MEASURES = {
 INTERVALS = (
     "over seeds: 95 % t-interval, paired by seed, n in `seeds`; over specialists: 95 % percentile bootstrap "
     f"({RESAMPLES} resamples, generator seed {BOOTSTRAP_SEED}) of the differences averaged over seeds, "
-    "n in `specialists`"
+    "n in `specialists` (of 16 it covers 92 %, of 8 88 %, of 3 about 75 %)"
 )
 VERDICT = (
     "verdict: better or worse only if both intervals lie on that side of 0, not separated otherwise (one seed has no "
@@ -66,6 +66,7 @@ def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str) -> dict
     return {
         "method": label,
         "seeds": "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
+        "training tokens": f"{view.training_tokens(label) / 1e6:.3g}M",
         "mean": MISSING if means is None else fixed(mean(means)),
         "mean low": fixed(interval.low) if interval else "",
         "mean high": fixed(interval.high) if interval else "",
@@ -82,6 +83,7 @@ def _main_notes() -> list[str]:
         "seeds: number of seeds a cell rests on (lowest-highest); mean: over the specialists, not the generic text; "
         "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
         f"{MISSING}: no record, and no mean over a row with a hole",
+        "training tokens: of all models that the method trains, those that they start from included",
         "a label names training tokens, pi or draws a step where they are not those of most runs of the method",
         f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
         DAGGER,

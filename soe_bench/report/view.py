@@ -119,13 +119,12 @@ class View:
         return self.records[self.records.label == label].training_tokens.max()
 
     def generic_for(self, label: str) -> str | None:
-        """The generic run to compare with: among several the one with as many training tokens, then with as many draws
-        a step; None if there is none, or no single one."""
+        """The generic run to compare with: the one with as many training tokens, among several with as many draws a
+        step too; None if there is none, or no single one."""
         rows = self.records.drop_duplicates("label").set_index("label")
-        generics = rows[rows.method == "generic"]
-        for field in ("training_tokens", "draws_per_step"):
-            if len(generics) > 1:
-                generics = generics[generics[field] == rows.loc[label, field]]
+        generics = rows[(rows.method == "generic") & (rows.training_tokens == rows.training_tokens[label])]
+        if len(generics) > 1:
+            generics = generics[generics.draws_per_step == rows.draws_per_step[label]]
         return generics.index[0] if len(generics) == 1 else None
 
     def to_generic(self, label: str) -> Difference | None:

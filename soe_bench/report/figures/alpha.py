@@ -90,7 +90,7 @@ def _draw(view: View, table: pd.DataFrame, title: str) -> Figure:
     if GENERIC_TEXT in table.index:
         axes.axhline(n_rows - 1.5, color="black", linewidth=0.8)
     axes.set_xlabel("expert, beside those of the specialist that uses it most")
-    axes.set_title(f"Coefficients of the experts: {title}")
+    axes.set_title(f"Coefficients of the experts\n{title}")
     figure.colorbar(
         image, ax=axes, label=r"coefficient $\alpha$", pad=0.015, fraction=0.05, aspect=30
     ).outline.set_visible(False)

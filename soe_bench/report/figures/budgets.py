@@ -77,13 +77,14 @@ def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
         right.set_title("Against generic, fine-tuned too")
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
     n = f"the {len(budgets.specialists)} of {len(view.specialists)} specialists that have every budget"
-    bars = "Left: bands from the lowest to the highest seed; right: 95 % t-intervals over seeds, points moved aside."
+    bars = "Left: bands from the lowest to the highest seed; right: 95 % t-intervals over seeds."
     if frame.low.isna().all():
         bars = "No interval over seeds."
+    moved = " Right: points are moved aside." if drawn > 1 else ""
     footer(
         figure,
         f"Test text, mean over {n} (one set throughout).\n"
-        f"0 tokens stands aside, left of the logarithmic axis. {bars}\n{note}{view.title}",
+        f"0 tokens stands aside, left of the logarithmic axis. {bars}{moved}\n{note}{view.title}",
     )
     return figure
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from soe_bench.errors import UserError
+from soe_bench.report.audit import MOST_BEYOND_Q99
 from soe_bench.report.style import FIXED, GREY, OTHERS, Chart, footer
 from soe_bench.report.view import GENERIC_TEXT
 
@@ -68,7 +69,7 @@ def _places(specialists: pd.DataFrame, domains: pd.DataFrame) -> pd.DataFrame | 
         [parse_pairs(text, name) for name, text in rows.nearest_domains.items()], index=rows.index
     ).reindex(columns=order)
     first = table.fillna(0).to_numpy().argmax(axis=1)
-    table["outside"] = rows.share_beyond_q95
+    table["outside"] = rows.share_beyond_q99
     return table.iloc[np.lexsort((np.arange(len(table)), first))]
 
 
@@ -110,7 +111,8 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None, title: str) -> Fig
     footer(
         figure,
         "Shares by tokens; only a specialist's nearest domains are shown. "
-        f"Dashed: 5 %, the share of generic training text beyond q95.\n{title}",
+        f"Outside the corpus: more than the dashed {100 * MOST_BEYOND_Q99:g} % beyond q99; of generic text 1 % is.\n"
+        f"{title}",
     )
     return figure
 
@@ -167,10 +169,10 @@ def _heat_map(figure: Figure, axes: Axes, places: pd.DataFrame) -> None:
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:
     axes.barh(range(len(places)), 100 * places.outside, height=0.65, color=GREY)
-    axes.axvline(5, color="black", linestyle="--", linewidth=1)
+    axes.axvline(100 * MOST_BEYOND_Q99, color="black", linestyle="--", linewidth=1)
     axes.set_xlim(0, max(20, 110 * places.outside.max()))
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
-    axes.set_xlabel("passages beyond q95\nof the distances (%)")
+    axes.set_xlabel("passages beyond q99\nof the distances (%)")
     axes.set_title("Outside")

@@ -16,7 +16,8 @@ REFERENCES = ("generic", "dense_on_pi")
 
 
 def experts_chart(view: View) -> Chart | None:
-    """None unless some method with experts has a record for every specialist and seed. Of many methods a handful."""
+    """None unless some method with experts has a record for every specialist and seed. Of many methods a handful,
+    on the seeds of the one with experts that has most: what lacks one of them is left out, and named."""
     rows = view.records.drop_duplicates("label").set_index("label")
     shown = {rows.method[label] for label in handful(view, view.shown)}
     table, missing = [], []
@@ -33,8 +34,13 @@ def experts_chart(view: View) -> Chart | None:
             {"line": line, "label": label, "n_experts": n, "seed": seed, "loss": means[seed]} for seed in means.index
         ]
     frame = pd.DataFrame(table, columns=["line", "label", "n_experts", "seed", "loss"])
-    if not (frame.n_experts > 0).any():
+    seeds = max(frame[frame.n_experts > 0].groupby("label").seed.agg(set), key=len, default=None)
+    if seeds is None:
         return None
+    frame = frame[frame.seed.isin(seeds)]
+    fewer = frame.groupby("label").seed.transform("nunique") < len(seeds)
+    missing += frame[fewer].label.unique().tolist()
+    frame = frame[~fewer].reset_index(drop=True)
     return Chart("experts" + view.suffix, frame, lambda: _draw(view, frame, missing))
 
 
@@ -60,7 +66,7 @@ def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
     axes.set_title("Specialist loss against the number of experts")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     seeds = " Dashes: single seeds; bands: lowest to highest seed." if frame.seed.nunique() > 1 else ""
-    gone = f" Not shown, cells missing: {', '.join(missing)}." if missing else ""
+    gone = f" Not shown, cells or seeds missing: {'; '.join(missing)}." if missing else ""
     text = f"Mean over {len(view.specialists)} specialists' test text, no fine-tuning.{seeds}{gone}\n{view.title}"
     footer(figure, text)
     return figure

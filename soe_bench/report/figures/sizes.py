@@ -17,13 +17,16 @@ LOOKS = {"generic": (FIXED["generic"], "s"), f"soup n={EXPERTS}": (soup_colour(E
 
 
 def sizes_chart(views: list[View]) -> Chart | None:
-    """The views of the first one's scale and data; None unless two sizes have both methods on every specialist."""
+    """The views of the first one's scale and data, on the seeds that all sizes have; None unless two sizes have both
+    methods on every specialist."""
     soups = Soups(views[0], views)
     same = {key: value for key, value in soups.view.setting.items() if key != "model"}
     models = [view.setting["model"] for view in views if same.items() <= view.setting.items()]
     table = [row for equal in BUDGETS for model in models for row in _rows(soups, equal, model)]
     frame = pd.DataFrame(table, columns=COLUMNS)
     frame = frame[frame.groupby("equal").parameters.transform("nunique") > 1]
+    sizes = frame.groupby("equal").parameters.transform("nunique")
+    frame = frame[frame.groupby(["equal", "line", "seed"]).parameters.transform("nunique") == sizes]
     if not len(frame):
         return None
     order = {equal: place for place, equal in enumerate(BUDGETS)}

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soe_bench.report.figures.handful import handful, left_out, not_compared
-from soe_bench.report.stats import t_interval
+from soe_bench.report.stats import mean, t_interval
 from soe_bench.report.style import Chart, colours, footer, markers, with_seeds
 from soe_bench.report.view import View
 
@@ -15,11 +15,13 @@ MOST_IN_A_PANEL = 6
 
 def specialists_chart(view: View) -> Chart | None:
     """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup). Of
-    many methods a handful."""
+    many methods a handful, on the seeds that all of them have."""
     shown = handful(view, view.shown)
-    tables = {label: _table(view, label) for label in shown if view.to_generic(label)}
-    if not tables:
+    differences = {label: difference for label in shown if (difference := view.to_generic(label))}
+    seeds = set.intersection(*(set(each.by_seed.index) for each in differences.values())) if differences else ()
+    if not seeds:
         return None
+    tables = {label: _table(each.by_cell[sorted(seeds)]) for label, each in differences.items()}
     order = next(reversed(tables.values())).sort_values(["difference", "specialist"]).specialist
     frame = pd.concat(
         [
@@ -37,17 +39,16 @@ def specialists_chart(view: View) -> Chart | None:
     return Chart("specialists" + view.suffix, frame, lambda: _draw(view, frame, note))
 
 
-def _table(view: View, label: str) -> pd.DataFrame:
-    """Mean over seeds and t-interval over seeds (NaN for one seed) for each specialist."""
-    difference = view.to_generic(label)
-    intervals = {name: t_interval(row) for name, row in difference.by_cell.iterrows()}
+def _table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of differences (specialists x seeds) the mean and t-interval over seeds (NaN for one seed) of each specialist."""
+    intervals = [t_interval(row) for _, row in cells.iterrows()]
     return pd.DataFrame(
         {
-            "specialist": difference.by_specialist.index,
-            "difference": difference.by_specialist.to_numpy(),
-            "low": [interval.low if interval else np.nan for interval in intervals.values()],
-            "high": [interval.high if interval else np.nan for interval in intervals.values()],
-            "seeds": len(difference.by_seed),
+            "specialist": cells.index,
+            "difference": [mean(row) for _, row in cells.iterrows()],
+            "low": [interval.low if interval else np.nan for interval in intervals],
+            "high": [interval.high if interval else np.nan for interval in intervals],
+            "seeds": len(cells.columns),
         }
     )
 
@@ -74,7 +75,7 @@ def _draw(view: View, frame: pd.DataFrame, note: str) -> Figure:
         panel.set_title(title)
     figure.legend(loc="outside right upper")
     bars = "Bars: 95 % t-interval over seeds." if frame.low.notna().any() else "One seed: no interval over seeds."
-    what = "Left of 0: better than generic. Test text, no fine-tuning, paired by specialist and seed."
+    what = "Left of 0: better than generic. Test text, no fine-tuning, paired by specialist; the seeds that all have."
     footer(figure, f"{what} {bars}\n{note}{view.title}")
     return figure
 
