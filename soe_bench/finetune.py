@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from soe_bench.evaluate import document_losses
+from soe_bench.evaluate import document_losses, windows
 from soe_bench.flat import Flat
 from soe_bench.gradient import gradient
 from soe_bench.method import forward_flops, with_parameters
@@ -18,8 +18,8 @@ from soe_bench.optim import Bank, Optimizer, squared_norm
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned model, the rate it was given, and what it took: `tokens` trained on and `flops`, all rates tried
-    included. `rate` is 0 where no rate made the model better on the validation text: it is then the model as it was."""
+    """A fine-tuned model, the rate it was given, and what it took: `tokens` trained on and `flops`, all rates tried and
+    their evaluations included. `rate` is 0 where none made the model better on the validation text: it is as it was."""
 
     model: nn.Module
     rate: float
@@ -31,38 +31,42 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
     """AdamW on `tokens` (N,) at each of the fine-tuning rates; the parameters of the lowest validation loss.
 
     `cfg` is the run's configuration: evaluate.fine_tuning has the settings, train.length and train.optimizer are those
-    of pretraining. `validation` (M,) are the specialist's validation tokens. Each rate stops early, after `patience`
-    evaluations without a lower validation loss.
+    of pretraining. `validation` (M,) are the specialist's validation tokens. Each rate stops early, when more than
+    `patience` evaluations in a row gave no lower validation loss, or when it diverges.
     """
     settings, optimizer = cfg.evaluate.fine_tuning, Optimizer(**cfg.train.optimizer)
-    windows = _windows(tokens, cfg.train.length)
-    batch = min(settings.batch_size, len(windows))
-    steps = max(1, min(settings.passes * len(windows), settings.tokens // cfg.train.length) // batch)
+    inputs = _windows(tokens, cfg.train.length)
+    batch = min(settings.batch_size, len(inputs))
+    steps = max(1, min(settings.passes * len(inputs), settings.tokens // cfg.train.length) // batch)
     evaluate_at = {round(steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
     flat, device = Flat(model), next(model.parameters()).device
     start = flat.flatten(model)
     best = (_loss(model, validation, cfg), 0.0, start)
-    trained = 0
+    trained, evaluated = 0, 1
     for rate in settings.rates:
         theta, waited, lowest = Bank(start[None].clone(), flat), 0, best[0] if best[1] == 0 else np.inf
-        order = _order(len(windows), steps * batch, seed)
+        order = _order(len(inputs), steps * batch, seed)
         for step in range(steps):
-            rows = torch.from_numpy(windows[order[step * batch : (step + 1) * batch]]).to(device)
+            rows = torch.from_numpy(inputs[order[step * batch : (step + 1) * batch]]).to(device)
             loss, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
             one = torch.ones_like(grad[:, :1])
-            grad *= optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))[1]
+            try:
+                grad *= optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))[1]
+            except FloatingPointError:  # diverged: the other rates may not
+                break
             theta.adamw_(one, grad, step + 1, rate * optimizer.schedule(step, steps), optimizer)
             trained += batch * cfg.train.length
             if step + 1 not in evaluate_at:
                 continue
-            loss = _loss(with_parameters(model, flat, theta.value[0]), validation, cfg)
+            loss, evaluated = _loss(with_parameters(model, flat, theta.value[0]), validation, cfg), evaluated + 1
             if loss < best[0]:
                 best = (loss, rate, theta.value[0].clone())
             waited = 0 if loss < lowest else waited + 1
             lowest = min(lowest, loss)
             if waited > settings.patience:
                 break
-    flops = 3 * trained // cfg.train.length * forward_flops(model, cfg.train.length)
+    read = evaluated * len(windows([validation], cfg.train.length)[0])
+    flops = (3 * trained // cfg.train.length + read) * forward_flops(model, cfg.train.length)
     return FineTuned(with_parameters(model, flat, best[2]), best[1], trained, flops)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.data.build import open_corpus
 from soe_bench.evaluate import document_losses
@@ -34,12 +35,15 @@ def loss(model, tokens):
 
 def test_it_learns_and_counts_every_rate(cfg, model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
+    with FlopCounterMode(display=False) as counter:
+        tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
     assert loss(tuned.model, PATTERN[400:]) < 0.5 < loss(model, PATTERN[400:])
     assert tuned.rate == 3e-2
     steps = 8 * 24 // 8  # eight passes over 24 windows, 8 a step
     assert tuned.tokens == 2 * steps * 8 * LENGTH
-    assert tuned.flops == 3 * 2 * steps * 8 * forward_flops(model, LENGTH)
+    evaluations = 1 + 2 * cfg.evaluate.fine_tuning.evaluations  # of 7 windows of validation text
+    assert tuned.flops == (3 * 2 * steps * 8 + 7 * evaluations) * forward_flops(model, LENGTH)
+    assert tuned.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # the given one is kept
 
 
@@ -56,6 +60,12 @@ def test_where_nothing_helps_it_stops_early_and_gives_the_model_as_it_was(cfg, m
     tuned = fine_tune(learned, noise, PATTERN[:100], cfg, seed=0)
     assert tuned.rate == 0 and loss(tuned.model, PATTERN) == loss(learned, PATTERN)
     assert tuned.tokens < 2 * 8 * 6400 / 2
+
+
+def test_a_rate_that_diverges_loses_to_the_others(cfg, model):
+    cfg.evaluate.fine_tuning.rates = [1e12, 3e-2]
+    tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
+    assert tuned.rate == 3e-2
 
 
 def test_a_text_shorter_than_a_window_is_enough(cfg, model):
