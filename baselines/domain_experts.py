@@ -9,6 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from soe_bench.errors import UserError
 from soe_bench.method import Dense, Setup
 
 
@@ -35,6 +36,8 @@ class DomainExperts(Dense):
 
     def __init__(self, name: str, learning_rate: float, groups: int, parent: Mapping | None = None) -> None:
         super().__init__(name, learning_rate, parent)
+        if groups < 1:
+            raise UserError(f"method.groups is {groups}: it must be at least 1")
         self.groups = groups
 
     def mixtures(self, setup: Setup) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
 from soe_bench.method import Method, Setup, forward_flops, gradient_share
 from soe_bench.mixture import MetaDistribution
@@ -46,7 +47,7 @@ class Generated(Method):
         if setup.parent:
             start = setup.parent["models.value"][0]
             shared[-len(start) :] = start  # what a module adds to the base model stands before it
-        with torch.random.fork_rng(), torch.device("meta" if shared.is_meta else "cpu"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
             torch.manual_seed(setup.seed)
             self.delta_network = self.network(setup).to(shared)
         self.network_flat = Flat(self.delta_network)
@@ -101,6 +102,8 @@ class LowRank(nn.Module):
 
     def __init__(self, flat: Flat, rank: int) -> None:
         super().__init__()
+        if rank < 1:
+            raise UserError(f"method.rank is {rank}: it must be at least 1")
         self.shapes, self.rank = list(flat.shapes.values()), rank
         self.sizes = [(rank * shape[0], rank * shape[1]) for shape in self.shapes if len(shape) == 2]
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from baselines.generated import Generated, LowRank
+from soe_bench.errors import UserError
 from soe_bench.method import Setup
 from soe_bench.soup import Router
 
@@ -39,6 +40,8 @@ class LowRankSoup(Generated):
 
     def __init__(self, n_experts: int, rank: int, router: dict, **kwargs: object) -> None:
         super().__init__(**kwargs)
+        if n_experts < 1:
+            raise UserError(f"method.n_experts is {n_experts}: it must be at least 1")
         self.n_experts, self.rank, self.router_config = n_experts, rank, router
 
     def network(self, setup: Setup) -> nn.Module:

@@ -40,9 +40,11 @@ class PostHoc(Method):
         if not isinstance(self.experts, DomainExperts):
             raise UserError(f"{name} has nothing to merge: method.parent.method must be a set of experts "
                             "(domain_experts or separate_experts)")
-        if parent["share"] != 1:
-            raise UserError(f"method.parent.share is {parent['share']}: {name} trains nothing itself, so set it "
-                            "to 1: the experts have the whole budget")
+
+    def check_parent(self, parent: Method) -> None:
+        if self.parent["share"] != 1:
+            raise UserError(f"method.parent.share is {self.parent['share']}: {self.label} trains nothing itself, so "
+                            "set it to 1: the experts have the whole budget")
 
     def build(self, setup: Setup) -> None:
         self.setup, self.flat = setup, Flat(setup.base)

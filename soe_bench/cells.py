@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,12 +46,26 @@ class Cell:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises UserError for an unknown part or estimator in cfg.evaluate."""
-    e = cfg.evaluate
+    """Raises UserError for what no evaluation can have: unknown parts or estimators, a value listed twice, counts below
+    1, no rate to fine-tune at."""
+    e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
+    lists = {name: e[name] for name in ("parts", "estimators", "budgets", "documents")}
+    lists["fine_tuning.rates"] = tuning.rates
+    for name, values in lists.items():
+        if not isinstance(values, ListConfig) or len(set(values)) < len(values):
+            raise UserError(f"evaluate.{name} is {values}: it must be a list of different values, [A,B]")
     if not e.parts or set(e.parts) - set(PARTS):
         raise UserError(f"evaluate.parts is {e.parts}: it must list one or more of {', '.join(PARTS)}")
     if unknown := sorted(set(e.estimators) - set(ESTIMATORS)):
         raise UserError(f"evaluate.estimators: unknown {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
+    if not tuning.rates or any(not isinstance(rate, int | float) or rate <= 0 for rate in tuning.rates):
+        raise UserError(f"evaluate.fine_tuning.rates is {tuning.rates}: it must list one or more rates above 0")
+    counts = [(name, value) for name in ("budgets", "documents") for value in e[name]] + [("draws", e.draws)]
+    counts += [(f"fine_tuning.{name}", value) for name, value in tuning.items() if name not in ("rates", "patience")]
+    for name, value in counts:
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"evaluate.{name}: {value} is not a whole number from 1 (what is not fine-tuned, and h "
+                            "from all documents, is evaluated anyway)")
 
 
 def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
@@ -72,7 +86,8 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
             if corpus.training_tokens(name, budget) is not None:
                 yield Cell(name, "test", **own, budget_tokens=budget)
         if method.takes_h:
-            yield from (Cell(name, "test", control) for control in method.controls)
+            yield from (Cell(name, "test", control) for control in method.controls
+                        if control != "shuffled" or len(corpus.specialists) > 1)  # another's h needs another
             yield from (
                 Cell(name, "test", "estimate", estimator, count, draw)
                 for estimator in e.estimators if estimator != "tuned_coefficients" or method.n_experts

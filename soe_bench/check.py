@@ -63,7 +63,8 @@ class Trial:
         if self.run.parent:
             runs.execute(self.run.parent.cfg)
         self.opened: list[str] = []  # where a test part was opened
-        self.tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.length), generator=torch.manual_seed(0))
+        tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.length), generator=torch.manual_seed(0))
+        self.tokens = tokens.to(cfg.device)
 
     def build(self) -> Method:
         return runs.build(self.run, self.corpus)

@@ -30,10 +30,10 @@ class Lost(UserError):
 
 def join() -> None:
     """Makes the processes that torchrun started one group: gloo between tensors on CPU, NCCL between tensors on CUDA,
-    where each process has the device of its LOCAL_RANK."""
+    where each process has the device of its LOCAL_RANK (not on a machine of fewer devices than processes)."""
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         return
-    connect(torch.cuda.is_available(), int(os.environ["LOCAL_RANK"]))
+    connect(torch.cuda.device_count() >= on_this_machine(), int(os.environ["LOCAL_RANK"]))
 
 
 def connect(cuda: bool, number: int, **where: Any) -> None:
@@ -66,7 +66,7 @@ def rank() -> int:
 
 def on_this_machine() -> int:
     """Number of processes that share this machine's memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if size() > 1 else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size()))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import distributed
+from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
 from soe_bench.gradient import Backward, backward, gradient
 from soe_bench.mixture import check_weights
@@ -62,6 +63,7 @@ class Method(ABC):
     pi = "h_0"  # the law of its training weights, in words
     deployable = True  # whether a specialist is one ordinary model of about P parameters
     serves_generic = True  # whether it has a model for generic text
+    one_model = False  # whether its run is one dense model, saved as `models.value` (1, P): others can start from it
     streams = 1  # models trained side by side, each on sequences of its own
     tokens_each: float | None = None  # share of the token budget for each of these models; None: they share the budget
     parallel = False  # whether `update` divides its work among the processes of torchrun
@@ -71,6 +73,14 @@ class Method(ABC):
         self.label = name
         self.learning_rate = learning_rate
         self.parent = parent
+
+    def check_parent(self, parent: Method) -> None:
+        """Raises UserError unless it can start from a run of `parent`: one dense model on a part of the tokens."""
+        if not parent.one_model:
+            raise UserError(f"method.parent.method is {parent.label}: {self.label} starts from one dense model, "
+                            "such as generic")
+        if self.parent["share"] == 1:
+            raise UserError("method.parent.share is 1: it leaves no token to train on, lower it")
 
     @abstractmethod
     def build(self, setup: Setup) -> None:

@@ -16,6 +16,8 @@ def reset_peak_memory() -> None:
     """Starts a new peak, where Linux lets us: a worker process runs several jobs."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory(device: str) -> int:

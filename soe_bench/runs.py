@@ -44,6 +44,7 @@ from soe_bench.train import Progress, tokens_per_step, total_steps, train
 log = logging.getLogger("soe_bench")
 IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
 PRECISIONS = ("float32", "bfloat16")
+COUNTS = ("length", "batch_size", "draws", "tokens", "checkpoint_every")  # of `train`
 SPECIALISTS = 16  # assumed in the plan where the configuration does not name them
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 RESULTS = Path(__file__).parents[1] / "results"  # the committed results
@@ -63,7 +64,9 @@ class Run:
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Run:
-        """The run of a configuration; `method` is built from its configuration, which checks it."""
+        """The run of a configuration. Raises UserError for settings that no run can have."""
+        check(cfg)
+        cells.check(cfg)
         data = fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
         groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
@@ -74,6 +77,8 @@ class Run:
             groups["parent"] = parent.hash
         digest = _digest(groups)
         method = make(cfg.method)
+        if parent is not None:
+            method.check_parent(make(parent.cfg.method))
         experts = f"-n{method.n_experts}" if method.n_experts else ""
         recipe = _digest({group: value for group, value in groups.items() if group != "seeds"}
                          | ({"parent": parent.recipe} if parent else {}))
@@ -86,7 +91,7 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        return (self.folder / "training.json").exists()
+        return all((self.folder / name).exists() for name in ("training.json", "model.safetensors"))
 
     @property
     def records(self) -> Path:
@@ -109,7 +114,12 @@ class Run:
         published = RESULTS / "records.jsonl"
         if self.done or not (self.cfg.skip_published and published.exists()):
             return self.done
-        return any(record["config_hash"] == self.hash for record in read_records(published))
+        own = [record for record in read_records(published) if record["config_hash"] == self.hash]
+        e = self.cfg.evaluate
+        asked = [("part", e.parts), ("budget_tokens", e.budgets)]
+        if e.documents and make(self.cfg.method).takes_h:
+            asked += [("n_documents", e.documents), ("estimator", e.estimators)]
+        return bool(own) and all(set(values) <= {record[field] for record in own} for field, values in asked)
 
     def status(self) -> str:
         """done, `failed: why`, `stopped: where`, running, killed, or not run."""
@@ -127,6 +137,23 @@ class Run:
                 return False
         except Timeout:
             return True
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises UserError for settings of `train`, seeds or threads that no run can have."""
+    counts = {f"train.{name}": cfg.train[name] for name in COUNTS} | ({"threads": cfg.threads} if cfg.threads else {})
+    if wrong := [name for name, value in counts.items() if not isinstance(value, int | float) or value < 1]:
+        raise UserError(f"{wrong[0]} is {counts[wrong[0]]}: it must be a number from 1")
+    if wrong := [name for name, value in cfg.seeds.items() if not isinstance(value, int) or value < 0]:
+        raise UserError(f"seeds.{wrong[0]} is {cfg.seeds[wrong[0]]}: it must be a whole number from 0")
+    if wrong := [name for name, value in cfg.train.optimizer.items() if not isinstance(value, int | float)]:
+        raise UserError(f"train.optimizer.{wrong[0]} is {cfg.train.optimizer[wrong[0]]}: it must be a number")
+    if cfg.train.precision not in PRECISIONS:
+        raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    if cfg.train.moments not in (None, *PRECISIONS):
+        raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
+    if cfg.train.compile not in (None, True):
+        raise UserError(f"train.compile is {cfg.train.compile!r}: it must be null or true")
 
 
 def parent_of(cfg: DictConfig) -> DictConfig | None:
@@ -151,13 +178,6 @@ def build(run: Run, corpus: Corpus | None, device: str | None = None) -> Method:
     Without a corpus, for planning: uniform weights, and no parent's tensors.
     """
     cfg = run.cfg
-    if cfg.train.precision not in PRECISIONS:
-        raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
-    if cfg.train.moments not in (None, *PRECISIONS):
-        raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
-    if cfg.train.compile not in (None, True):
-        raise UserError(f"train.compile is {cfg.train.compile!r}: it must be null or true")
-    cells.check(cfg)
 
     def initial(seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -204,7 +224,7 @@ def prepare_process(cfg: DictConfig) -> None:
     system and fault them in anew (a step is 1.4 times as fast without; another C library has no such setting)."""
     torch.set_num_threads(cfg.threads or torch.get_num_threads())
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # an older one's largest
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
@@ -221,7 +241,7 @@ def execute(cfg: DictConfig) -> None:
 
 def _execute(run: Run, as_parent: bool = False) -> None:
     """Of a parent the training alone is needed, and another process that has it in hand is waited for."""
-    if run.parent and not distributed.on_first(lambda: run.trained):
+    if run.parent and not distributed.on_first(lambda: run.trained if as_parent else run.done):
         _execute(run.parent, as_parent=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.folder / ".lock")
@@ -296,8 +316,8 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
 
 def _forget(folder: Path) -> None:
     """What was evaluated of these parameters before they were trained anew."""
-    for partial in folder.glob("*.partial"):
-        partial.unlink()
+    for path in (*folder.glob("records-*.jsonl"), *folder.glob("*.partial")):
+        path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

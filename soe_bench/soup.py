@@ -112,11 +112,11 @@ class SoupOfExperts(Method):
         self.flat = Slices(setup.base)
         shared = setup.parent["models.value"][0].clone() if setup.parent else self.flat.flatten(setup.base)
         experts = shared.new_zeros(self.n_experts, self.flat.width)
-        with torch.random.fork_rng(), torch.device("meta" if shared.is_meta else "cpu"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
             torch.manual_seed(setup.seed)
             self.router = Router(len(setup.h_0), self.n_experts, **self.router_config).to(shared)
             for row in experts if self.expert_init else ():
-                row.copy_(self.flat.own(torch.empty_like(shared).normal_(std=self.expert_init)))
+                row.copy_(self.flat.own(torch.empty(shared.shape, dtype=shared.dtype).normal_(std=self.expert_init)))
         self.router_flat = Flat(self.router)
         self.shared = Bank(self.flat.own(shared)[None], self.flat, setup.moments)
         self.experts = Bank(experts, self.flat, setup.moments)

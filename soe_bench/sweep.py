@@ -133,6 +133,7 @@ class Plan:
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+            check_device(run.cfg.device, launcher)
             check_parallel(run)
         before = {run.name for run in runs.values() if run.skippable}
         parents: dict[str, Run] = {}
@@ -176,6 +177,7 @@ class Plan:
         else:
             log.info("about %s of training, not counting what a run had already done before it was stopped",
                      timedelta(seconds=round(total / parallel)))
+        torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
             distributed.on_first(self._open, cfg)
         return True
@@ -209,6 +211,18 @@ class Plan:
             if any(run.name not in self.before for run in own):
                 mirror_figures(own[0].cfg, Path(folder))
         return all(run.skippable for run in self.runs)
+
+
+def check_device(device: str, launcher: Launcher) -> None:
+    """Raises UserError unless `device` is cpu or cuda, and torch sees one for each process of torchrun; where the jobs
+    run on other machines, it is they that must have it."""
+    kind = str(device).partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device is {device}: it must be cpu or cuda")
+    count, wanted = torch.cuda.device_count(), distributed.on_this_machine()
+    if kind == "cuda" and count < wanted and not launcher.elsewhere:
+        raise UserError(f"device is {device}, and torch sees {count} CUDA devices, not {wanted}: set device=cpu"
+                        + (", or start fewer processes" if count else ""))
 
 
 def check_parallel(run: Run | None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,20 +44,24 @@ class Progress:
 
 
 class Curve:
-    """metrics.jsonl, a row a reporting interval, and the progress line. A resumed run cuts it to its checkpoint."""
+    """metrics.jsonl, a row a reporting interval, and the progress line. A resumed run cuts it to its checkpoint. The
+    first process writes, and what the disk refuses it reaches all."""
 
     def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
         self.path = path
-        first = distributed.rank() == 0  # the others write to nowhere
-        self.file = open(path, "ab") if first else tempfile.TemporaryFile()  # noqa: SIM115 (open for the whole run)
-        self.file.truncate(progress.curve_bytes)
+        distributed.on_first(self._open, progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
         self.first, self.begin = progress.step, time.perf_counter()
         self.row_begin = self.shown = self.begin
 
-    def append(self, step: int, row: dict) -> None:
+    def _open(self, size: int) -> None:
         with refusals(self.path):
-            self.file.write(json.dumps(row).encode() + b"\n")
+            self.file = open(self.path, "ab")  # noqa: SIM115 (open for the whole run)
+            self.file.truncate(size)
+            self.file.seek(size)  # cutting a file does not move the place in it
+
+    def append(self, step: int, row: dict) -> None:
+        distributed.on_first(self._write, row)
         self.tracker.log({key: value for key, value in row.items() if value is not None}, step)
         self.row_begin = now = time.perf_counter()
         if now - self.shown > PROGRESS_SECONDS or step == self.steps:
@@ -67,7 +70,15 @@ class Curve:
                      f"{row['tokens_per_second']:,.0f}", timedelta(seconds=round(left)))
             self.shown = now
 
+    def _write(self, row: dict) -> None:
+        with refusals(self.path):
+            self.file.write(json.dumps(row).encode() + b"\n")
+
     def size(self) -> int:
+        """Bytes of the rows so far, which are on the disk when this returns."""
+        return distributed.on_first(self._flush)
+
+    def _flush(self) -> int:
         with refusals(self.path):
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -128,7 +139,7 @@ def train(
 
 
 def send(batch: np.ndarray, weights: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Tokens (int64) and their domain weights (float64) on the device: one transfer, which nothing waits for."""
+    """Tokens (int64) and their domain weights (float64) on the device, in one transfer."""
     numbers = np.concatenate([batch.ravel(), np.asarray(weights, np.float64).ravel().view(np.int64)])
     tokens, bits = torch.from_numpy(numbers).to(device, non_blocking=True).split([batch.size, weights.size])
     return tokens.view(batch.shape), bits.view(torch.float64).view(weights.shape)

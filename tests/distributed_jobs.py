@@ -22,6 +22,7 @@ from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
 from soe_bench.optim import Optimizer
 from soe_bench.soup import SoupOfExperts
+from soe_bench.train import Curve, Progress
 
 K, DRAWS, SEQUENCES, LENGTH, VOCAB, STEPS, HALF, RATE = 5, 4, 8, 9, 17, 6, 3, 1e-2
 OPTIMIZER = Optimizer(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup=0.1, final_rate=0.1, clip=0.5)
@@ -120,6 +121,20 @@ def refused(folder: Path) -> str:
         return str(error)
 
 
+def refused_curve(folder: Path) -> list[str]:
+    """What a curve raises where the disk refuses its file, and where it refuses the rows before a checkpoint."""
+    found = []
+    for path in (folder / "4-end.safetensors" / "curve.jsonl", folder / "curve.jsonl"):
+        try:
+            curve = Curve(path, "curve", Progress(), 1, None)
+            if distributed.rank() == 0:
+                os.close(curve.file.fileno())
+            curve.size()
+        except UserError as error:
+            found.append(str(error))
+    return found
+
+
 def traffic(folder: Path) -> dict[int, dict[str, int]]:
     """The bytes that one process gives to each collective in a step, by number of experts."""
     sent = {}
@@ -160,7 +175,7 @@ def left_alone(folder: Path) -> str:
 
 def all_jobs(folder: Path, other: Path) -> dict[str, object]:
     """Every result of one process of a group; `other` has the checkpoints of another number of processes."""
-    jobs: list[Callable] = [delivered, diverged, refused, traffic, agreed]
+    jobs: list[Callable] = [delivered, diverged, refused, refused_curve, traffic, agreed]
     return ({name: trained(folder, name) for name in ("4", "0", "generic")}
             | {"resumed": resumed(other / "4-half.safetensors", "4")}
             | {job.__name__: job(folder) for job in jobs})

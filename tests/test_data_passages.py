@@ -99,6 +99,8 @@ def test_trim_drops_the_surplus() -> None:
     table = pd.DataFrame({"specialist": "mine", "part": ["test"] * 3 + ["train"] * 2, "tokens": [10, 10, 10, 99, 99]})
     kept = parts.trim(table, OmegaConf.create({"test": {"tokens": 25}, "validation": {"tokens": 5}}))
     assert kept.tokens.tolist() == [10, 10, 99, 99]
+    kept = parts.trim(table, OmegaConf.create({"test": {"tokens": 5}, "validation": {"tokens": 5}}))
+    assert kept.tokens.tolist() == [10, 99, 99]  # no part is left empty
 
 
 def table_of(documents: dict[str, list[tuple[int, int]]]) -> pd.DataFrame:

@@ -91,7 +91,9 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_all_with_nothing_changed
 
 def test_a_full_disk_reaches_all(group):
     for result in group[1]:
-        assert "cannot write" in result["refused"] and "free some disk space" in result["refused"]
+        for refused in (result["refused"], *result["refused_curve"]):
+            assert "cannot write" in refused and "free some disk space" in refused
+        assert len(result["refused_curve"]) == 2
 
 
 def test_a_stop_and_an_error_reach_all_and_disagreement_is_seen(group):

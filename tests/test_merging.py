@@ -306,6 +306,11 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
     assert {record["budget_tokens"] for record in own} == {0, 500}
     assert {record["h_source"] for record in records if record["method"] == "best_expert"} == {"none"}
 
+    (experts,) = (tmp_path / "home" / "runs").glob("domain_experts-*")
+    (experts / "model.safetensors").unlink()  # damaged, say: trained once more, for the merge that is evaluated anew
+    command("method=merge_linear", "evaluate.parts=[validation]")
+    assert trained[6:] == [("domain_experts", 4)]
+
 
 def test_a_run_without_a_curve_leaves_those_of_others_as_they_are(tmp_path):
     """A whole number among floats is written as it was, too."""

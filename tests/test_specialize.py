@@ -105,7 +105,23 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
 
 @pytest.mark.parametrize("extra, message", [
     ("evaluate.estimators=[nearest]", "unknown 'nearest'"), ("evaluate.parts=[training]", "one or more of"),
+    ("evaluate.parts=[test,test]", "parts .* list of different values"),
+    ("evaluate.budgets=[500,500]", "budgets .* list of different values"),
+    ("evaluate.documents=4", "documents is 4: it must be a list"), ("evaluate.documents=[0]", "documents: 0 is not"),
+    ("evaluate.budgets=[0,500]", "budgets: 0 is not a whole number from 1"), ("evaluate.draws=0", "draws: 0 is not"),
+    ("evaluate.fine_tuning.rates=[]", "one or more rates above 0"),
+    ("evaluate.fine_tuning.rates=[-1e-3]", "one or more rates above 0"),
+    ("evaluate.fine_tuning.batch_size=0", "fine_tuning.batch_size: 0 is not"),
 ])
-def test_an_unknown_estimator_or_part_is_refused(compose, extra, message):
+def test_what_cannot_be_evaluated_is_refused(compose, extra, message):
     with pytest.raises(UserError, match=message):
-        runs.build(runs.Run.of(compose(extra)), None, device="meta")
+        runs.Run.of(compose(extra))
+
+
+def test_one_specialist_has_no_other_whose_h_is_a_control(compose, corpus, monkeypatch):
+    cfg = compose("method.parent=null")
+    method = runs.build(runs.Run.of(cfg), corpus)
+    every = {"estimate", "h_0", "uniform", "shuffled", "tuned", "zero"}
+    assert {cell.h_source for cell in cells.cells(cfg, method, corpus)} == every
+    monkeypatch.setattr(corpus, "specialists", ["first"])
+    assert {cell.h_source for cell in cells.cells(cfg, method, corpus)} == every - {"shuffled"}

@@ -95,6 +95,18 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     (["method.meta.domains=sizes"], "it must be 'uniform' or 'h_0'"),
     (["train.draws=3"], "must be a multiple of train.draws (3)"),
     (["references=[nope]"], "no method 'nope'"),
+    *(([f"train.{name}={value}"], f"train.{name} is {value}: it must be a number from 1") for name, value in (
+        ("draws", 0), ("length", 0), ("batch_size", -1), ("tokens", "many"), ("checkpoint_every", 0))),
+    (["threads=-1"], "threads is -1"),
+    (["seed=a"], "seeds.data is a: it must be a whole number"),
+    (["train.optimizer.warmup=x"], "train.optimizer.warmup is x"),
+    (["device=gpu"], "device is gpu: it must be cpu or cuda"),
+    (["method.parent.method=dense_on_pi"], "soup starts from one dense model, such as generic"),
+    (["method=crisp", "method.parent.method=domain_experts"], "crisp starts from one dense model"),
+    (["method=domain_experts", "method.parent.share=1.0"], "it leaves no token to train on"),
+    (["method=domain_experts", "method.groups=0"], "method.groups is 0"),
+    (["method=low_rank_soup", "method.n_experts=0"], "method.n_experts is 0"),
+    (["method=hypernetwork", "method.rank=0"], "method.rank is 0"),
     (["train.precision=float16"], "one of float32, bfloat16"),
     (["+sweep=experts", "method=generic"], "method.n_experts"),
     (["scale=paper", "method.n_experts=128"], "lower method.n_experts"),
@@ -123,13 +135,16 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
     status, out, _ = command(*sweep_of_two)
     assert status == 0 and len(trained) == 3 and out.count("  done before\n") == 3
 
-    soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
-    (soup / "training.json").unlink()
-    status, out, _ = command(*sweep_of_two)
-    assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
-
     status, out, _ = command(*sweep_of_two, "evaluate.parts=[test]")  # evaluated anew, not trained
-    assert status == 0 and len(trained) == 4 and out.count("  done\n") == 3
+    assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
+
+    soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
+    for name in ("training.json", "model.safetensors"):  # what a user deletes, as damaged files ask for it
+        (soup / name).unlink()
+        del trained[3:]
+        status, out, _ = command(*sweep_of_two)
+        assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
+        assert len(list(soup.glob("records-*.jsonl"))) == 1  # none of other parameters
 
     records = read_records(tmp_path / "results" / "records.jsonl")
     assert {record["method"] for record in records} == {"generic", "dense_on_pi", "soup"}
@@ -301,7 +316,11 @@ def test_skip_published(command, monkeypatch, tmp_path):
     small = ["method=generic", "train.tokens=4096"]
     assert command(*small)[0] == 0
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
-    assert "done before" in command(*small, f"home={tmp_path / 'new home'}", "skip_published=true")[1]
+    new = [*small, f"home={tmp_path / 'new home'}", "skip_published=true"]
+    assert "done before" in command(*new)[1]
+    more = ["evaluate.budgets=[300]", "evaluate.fine_tuning.rates=[1e-3]"]  # which are not published
+    assert "  done\n" in command(*new, *more)[1]
+    assert "done before" in command(*new, *more, f"home={tmp_path / 'newer home'}")[1]
 
 
 def test_memory_that_cannot_suffice_is_refused_before_anything_is_allocated(arguments):
@@ -342,8 +361,8 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(comp
     acquire = runs.FileLock.acquire
 
     def finished_meanwhile(self, *arguments, **options):
-        (run.folder / "training.json").touch()
-        run.records.touch()
+        for path in (run.folder / "training.json", run.folder / "model.safetensors", run.records):
+            path.touch()
         return acquire(self, *arguments, **options)
 
     monkeypatch.setattr(runs.FileLock, "acquire", finished_meanwhile)

@@ -116,6 +116,23 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
     assert_same(final(cfg), reference)
 
 
+def test_a_curve_with_rows_past_the_last_checkpoint_is_cut_at_each_resume(compose, monkeypatch, reference):
+    """A second stop before the next row of the curve must not take the length of what was cut."""
+    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
+    for step, action in ((14, fail), (11, lambda: os.kill(os.getpid(), signal.SIGTERM))):
+        with monkeypatch.context() as patch:
+            break_at(patch, step, action)
+            with pytest.raises((RuntimeError, Interrupted)):
+                runs.execute(cfg)
+        STOP.clear()
+    runs.execute(cfg)
+    assert_same(final(cfg), reference)
+
+
+def fail():
+    raise RuntimeError("out of luck")
+
+
 def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkeypatch, reference):
     cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     folder = runs.Run.of(cfg).folder

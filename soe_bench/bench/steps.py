@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds
+from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds, synchronize
 from soe_bench.bench.plain import PlainSoup
 from soe_bench.gradient import compiled_backward, recorded_backward
 from soe_bench.method import Method, forward_flops
@@ -142,6 +142,7 @@ def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
+            synchronize(cfg.device)
             ends.append(time.perf_counter())
 
     def train() -> list[float]:

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from filelock import FileLock
+
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
@@ -46,11 +48,12 @@ def fetch(manifest: str, names: list[str], folder: Path) -> dict[str, Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = pins(manifest, names)
-    missing = [name for name in names if _local(folder, name, *wanted[name]) is None]
-    if missing:
-        log.info("fetching %d wheels: %s", len(missing), ", ".join(missing))
-        _pip_download([f"{n}=={wanted[n][0]} --hash=sha256:{wanted[n][1]}" for n in missing], folder)
-    files = {name: _local(folder, name, *wanted[name]) for name in names}
+    with FileLock(folder / ".lock"):  # another corpus may want the same wheels at the same time
+        missing = [name for name in names if _local(folder, name, *wanted[name]) is None]
+        if missing:
+            log.info("fetching %d wheels: %s", len(missing), ", ".join(missing))
+            _pip_download([f"{n}=={wanted[n][0]} --hash=sha256:{wanted[n][1]}" for n in missing], folder)
+        files = {name: _local(folder, name, *wanted[name]) for name in names}
     if absent := [name for name, file in files.items() if file is None]:
         raise UserError(
             f"pip gave no wheel with the pinned hash for {', '.join(absent)}: check the package index that pip uses"

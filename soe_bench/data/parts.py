@@ -118,13 +118,14 @@ def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterab
 
 
 def trim(table: pd.DataFrame, parts: DictConfig) -> pd.DataFrame:
-    """Drop what exceeds `parts.test.tokens` and `parts.validation.tokens` (column `tokens`) for each specialist;
-    dropped text goes nowhere.
+    """Drop what exceeds `parts.test.tokens` and `parts.validation.tokens` (column `tokens`) for each specialist,
+    but never the first passage; dropped text goes nowhere.
     """
     keep = pd.Series(True, index=table.index)
     for part in ("test", "validation"):
         rows = table[(table.part == part) & (table.specialist != GENERIC)]
-        keep[rows.index] = rows.groupby("specialist").tokens.cumsum() <= parts[part].tokens
+        groups = rows.groupby("specialist")
+        keep[rows.index] = (groups.tokens.cumsum() <= parts[part].tokens) | (groups.cumcount() == 0)
     return table[keep].reset_index(drop=True)
 
 
