@@ -57,7 +57,8 @@ def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
     palette, marks = colours(view), markers(dict.fromkeys(frame.label))
     places = _places(budgets.budgets)
     drawn = frame[frame.difference.notna()].label.nunique()
-    moves = iter(np.linspace(-0.15, 0.15, drawn) if drawn > 1 else [0.0])
+    apart = 0.15 if drawn > 1 and frame.low.notna().any() else 0.0  # where intervals would lie on each other
+    moves = iter(np.linspace(-apart, apart, drawn))
     for label, rows in frame.groupby("label", sort=False):
         x = np.array([places[budget] for budget in rows.budget_tokens])
         look = dict(color=palette[label], marker=marks[label], markersize=6, markeredgecolor="white", linewidth=1.5)
@@ -77,14 +78,13 @@ def _draw(budgets: Budgets, frame: pd.DataFrame, note: str) -> Figure:
         right.set_title("Against generic, fine-tuned too")
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
     n = f"the {len(budgets.specialists)} of {len(view.specialists)} specialists that have every budget"
-    bars = "Left: bands from the lowest to the highest seed; right: 95 % t-intervals over seeds."
+    bars = "Left: bands from the lowest to the highest seed; right: 95 % t-intervals over seeds, points moved aside."
     if frame.low.isna().all():
         bars = "No interval over seeds."
-    moved = " Right: points are moved aside." if drawn > 1 else ""
     footer(
         figure,
         f"Test text, mean over {n} (one set throughout).\n"
-        f"0 tokens stands aside, left of the logarithmic axis. {bars}{moved}\n{note}{view.title}",
+        f"0 tokens stands aside, left of the logarithmic axis. {bars}\n{note}{view.title}",
     )
     return figure
 
