@@ -19,7 +19,7 @@ from soe_bench.records import read_records
 from soe_bench.soup import SoupOfExperts
 from soe_bench.stop import STOP, Interrupted
 from soe_bench.sweep import job_configs
-from soe_bench.train import send, total_steps
+from soe_bench.train import Curve, Progress, send, total_steps
 
 STEPS = 25
 TOKENS = f"train.tokens={STEPS * 16 * 64}"
@@ -116,21 +116,11 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
     assert_same(final(cfg), reference)
 
 
-def test_a_curve_with_rows_past_the_last_checkpoint_is_cut_at_each_resume(compose, monkeypatch, reference):
-    """A second stop before the next row of the curve must not take the length of what was cut."""
-    cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
-    for step, action in ((14, fail), (11, lambda: os.kill(os.getpid(), signal.SIGTERM))):
-        with monkeypatch.context() as patch:
-            break_at(patch, step, action)
-            with pytest.raises((RuntimeError, Interrupted)):
-                runs.execute(cfg)
-        STOP.clear()
-    runs.execute(cfg)
-    assert_same(final(cfg), reference)
-
-
-def fail():
-    raise RuntimeError("out of luck")
+def test_a_curve_is_cut_to_its_checkpoint_and_knows_its_length_before_the_next_row(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"a row\nmore than the checkpoint knows\n")
+    curve = Curve(path, "run", Progress(step=1, curve_bytes=6), 2, None)
+    assert curve.size() == 6 and path.read_bytes() == b"a row\n"
 
 
 def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkeypatch, reference):
