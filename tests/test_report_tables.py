@@ -2,6 +2,7 @@
 
 import csv
 
+import pandas as pd
 import pytest
 from test_report_made_up import record, run, write_records
 
@@ -9,6 +10,7 @@ from soe_bench.report.__main__ import main
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
+from soe_bench.report.tables import main_table
 from soe_bench.report.view import make_views
 
 
@@ -46,6 +48,18 @@ def test_main_table(records, tmp_path):
     assert (soup["a"], soup["b"], soup["mean"], soup["generic text"]) == ("2.9000", "3.7000", "3.3000", "3.6000")
     bits = table(tmp_path, "main_bits_per_byte")["soup n=4"]
     assert (bits["a"], bits["b"], bits["mean"]) == ("1.4500", "1.8500", "1.6500")
+
+
+def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path):
+    (view,) = make_views(load_results(write_records(tmp_path, records)))
+    corpus = pd.DataFrame({"specialist": ["a", "b"], "share_beyond_q99": [0.01, 0.06]})
+    corpus = corpus.assign(part="estimate", data_fingerprint=view.setting["data_fingerprint"])
+    table = main_table(view, "loss", corpus)
+    assert table.frame["mean within the corpus"].tolist() == ["3.0000", "2.9000"]  # the means on a
+    assert "- within the corpus: without b, which lie outside it" in table.markdown()
+    nothing = main_table(view, "loss", corpus.assign(share_beyond_q99=0.06)).frame["mean within the corpus"]
+    assert nothing.tolist() == ["missing", "missing"]
+    assert "mean within the corpus" not in main_table(view, "loss").frame
 
 
 def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(records, tmp_path):

@@ -78,7 +78,7 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
     found: dict[str, list] = {} if views else {"tables and figures of results (no test record)": []}
     for view in views:
         for measure, (name, _) in MEASURES.items():
-            found.setdefault(f"table {name}", []).append(main_table(view, measure))
+            found.setdefault(f"table {name}", []).append(main_table(view, measure, results.specialists))
         found.setdefault("table difference", []).append(difference_table(view))
         found.setdefault("table controls", []).append(controls_table(view))
         found.setdefault("table budgets", []).append(budgets_table(view))

@@ -13,7 +13,7 @@ from soe_bench.report.audit import outside
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.stats import Difference, Interval, summarize
-from soe_bench.report.tables import INTERVALS, MOST_EPOCHS, bounds, commits, provenance
+from soe_bench.report.tables import INTERVALS, MOST_EPOCHS, bounds, commits, provenance, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
 
 CLAIMS = Path(__file__).parents[2] / "conf" / "claims.yaml"
@@ -124,7 +124,7 @@ def claims_table(
         "over seeds alone",
         f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
         f"soups: {soups.family}",
-        *([f"within the corpus: without {', '.join(soups.outside)}, which lie outside it"] if soups.outside else []),
+        *within_note(soups.outside),
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
     ]
     title = f"The claims and their verdicts (nats/token), {view.title}"

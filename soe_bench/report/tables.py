@@ -2,12 +2,14 @@
 
 import pandas as pd
 
+from soe_bench.report.audit import outside
 from soe_bench.report.marks import DAGGER, mark, untested
 from soe_bench.report.output import Table, fixed
 from soe_bench.report.stats import BOOTSTRAP_SEED, RESAMPLES, Difference, Interval, mean, paired_difference, t_interval
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 
 MOST_EPOCHS = 4
+WITHIN = "mean within the corpus"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
 MEASURES = {
     "loss": ("main", "Loss on each specialist's test text (nats/token)"),
@@ -24,26 +26,36 @@ VERDICT = (
 )
 
 
-def main_table(view: View, measure: str) -> Table:
-    """Methods x specialists at budget 0: mean over seeds, macro mean with its interval over seeds, generic text."""
+def main_table(view: View, measure: str, specialists: pd.DataFrame | None = None) -> Table:
+    """Methods x specialists at budget 0: mean over seeds, macro mean with its interval over seeds, that of the
+    specialists within the corpus (where `specialists` flags others as outside it), generic text."""
     name, title = MEASURES[measure]
     cells = view.cells()
-    rows = [_main_row(view, cells[cells.label == label], label, measure) for label in view.order]
+    without = outside(specialists, view.setting["data_fingerprint"])
+    rows = [_main_row(view, cells[cells.label == label], label, measure, without) for label in view.order]
     frame = pd.DataFrame(rows)
-    losses = _by_column(view, cells, frame, measure)
+    losses = _by_column(view, cells, frame, measure, without)
     return Table(
         name + view.suffix,
         f"{title}, {view.title}",
         frame,
-        [*_main_notes(), *untested(frame, "mean", losses["mean"]), *provenance(cells)],
+        [*_main_notes(), *within_note(without), *untested(frame, "mean", losses["mean"]), *provenance(cells)],
         turned=True,
         **mark(frame, losses),
     )
 
 
-def _by_column(view: View, cells: pd.DataFrame, frame: pd.DataFrame, measure: str) -> dict[str, dict[str, pd.Series]]:
+def within_note(without: list[str]) -> list[str]:
+    """What `within the corpus` means in a table, if it stands there."""
+    return [f"within the corpus: without {', '.join(without)}, which lie outside it"] if without else []
+
+
+def _by_column(
+    view: View, cells: pd.DataFrame, frame: pd.DataFrame, measure: str, without: list[str]
+) -> dict[str, dict[str, pd.Series]]:
     """Column -> method -> the values behind its cell, indexed (specialist, seed)."""
     texts = {"mean": cells[cells.specialist != GENERIC_TEXT], "generic text": cells[cells.specialist == GENERIC_TEXT]}
+    texts[WITHIN] = texts["mean"][~texts["mean"].specialist.isin(without)]
     texts |= {name: cells[cells.specialist == name] for name in view.specialists}
     return {
         column: {
@@ -54,12 +66,13 @@ def _by_column(view: View, cells: pd.DataFrame, frame: pd.DataFrame, measure: st
     }
 
 
-def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str) -> dict[str, str]:
+def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str, without: list[str]) -> dict[str, str]:
     values = cells.set_index(["specialist", "seed"])[measure]
     groups = {specialist: list(group) for specialist, group in values.groupby("specialist")}
     counts = sorted({len(group) for group in groups.values()}) or [0]
     means = view.seed_means(values[values.index.get_level_values("specialist") != GENERIC_TEXT])
     interval = None if means is None else t_interval(means)
+    inside = [losses for name in set(view.specialists) - set(without) for losses in groups.get(name, ())]
     cell = {
         name: fixed(mean(groups[name]), 4) if name in groups else MISSING for name in [*view.specialists, GENERIC_TEXT]
     }
@@ -70,6 +83,7 @@ def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str) -> dict
         "mean": MISSING if means is None else fixed(mean(means)),
         "mean low": fixed(interval.low) if interval else "",
         "mean high": fixed(interval.high) if interval else "",
+        **({WITHIN: fixed(mean(inside)) if inside and means is not None else MISSING} if without else {}),
         **{name: cell[name] for name in view.specialists},
         "generic text": cell[GENERIC_TEXT],
         "flag": f"over {MOST_EPOCHS} epochs" if (cells.max_epochs > MOST_EPOCHS).any() else "",
