@@ -33,6 +33,7 @@ def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) ->
                "parameters_sent": sent["all_to_all"], "sums_sent": sent["all_reduce"],
                "step_seconds": float(np.median(times))}
         write_text(folder / "row.json", json.dumps(row))
+    distributed.leave(0)
 
 
 def processes(settings: Settings) -> list[dict]:
