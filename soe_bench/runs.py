@@ -303,21 +303,21 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
 
 def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
+    distributed.on_first(_forget, folder)
     mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker,
                      lambda: cells.validation_loss(cfg, method, corpus))
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
     _write(folder / "alpha.csv", cells.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
-    distributed.on_first(_forget, folder)
     _write(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
     distributed.on_first(checkpoint.drop, folder)
 
 
 def _forget(folder: Path) -> None:
-    """What was evaluated of these parameters before they were trained anew."""
-    for path in (*folder.glob("records-*.jsonl"), *folder.glob("*.partial")):
-        path.unlink()
+    """What is left of an earlier training, so that a kill in this one cannot pass for its end."""
+    for path in (folder / "training.json", *folder.glob("records-*.jsonl"), *folder.glob("*.partial")):
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -121,6 +121,17 @@ def test_an_evaluation_of_other_parameters_is_not_gone_on_with(compose, monkeypa
     assert len(evaluated) == len(varying(cfg))
 
 
+def test_a_second_training_that_is_cut_does_not_pass_for_the_first(compose, monkeypatch):
+    """Cut between the new parameters and the file that says the run is trained."""
+    run = runs.Run.of(compose(*SHORT))
+    runs.execute(run.cfg)
+    (run.folder / "model.safetensors").unlink()
+    at_call(monkeypatch, cells, "alpha_table", 1, lambda: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        runs.execute(run.cfg)
+    assert (run.folder / "model.safetensors").exists() and not run.trained and not run.records.exists()
+
+
 def test_a_stop_while_the_corpus_is_built_leaves_nothing(compose, tmp_path, monkeypatch):
     cfg = compose(*SHORT, f"home={tmp_path / 'new'}")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # no worker processes for so little
