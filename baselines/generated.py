@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
-from soe_bench.method import Method, Setup, forward_flops, gradient_share
+from soe_bench.flops import FlopCounter, forward_flops
+from soe_bench.method import Method, Setup, gradient_share
 from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank
 
@@ -84,7 +84,7 @@ class Generated(Method):
 
     def cost(self) -> dict[str, int]:
         setup, omega, size = self.setup, self.network_flat.size, self.flat.size
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounter() as counter, torch.no_grad():
             self.delta(np.tile(setup.h_0, (setup.draws, 1)))
         dense = setup.sequences * forward_flops(setup.base, setup.length)
         return {

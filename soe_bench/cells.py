@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, ListConfig
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import distributed
 from soe_bench.data.corpus import Corpus
@@ -23,6 +22,7 @@ from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary, document_losses, summarize
 from soe_bench.files import refusals, rename
 from soe_bench.finetune import fine_tune
+from soe_bench.flops import FlopCounter
 from soe_bench.method import Method, with_parameters
 from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
 from soe_bench.stop import Interrupted, stop_requested
@@ -30,6 +30,7 @@ from soe_bench.train import PROGRESS_SECONDS
 
 log = logging.getLogger("soe_bench")
 PARTS = ("validation", "test")
+CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def check(cfg: DictConfig) -> None:
     """Raises UserError for what no evaluation can have: unknown parts or estimators, a value listed twice, counts below
     1, no rate to fine-tune at."""
     e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
-    lists = {name: e[name] for name in ("parts", "estimators", "budgets", "documents")}
+    lists = {name: e[name] for name in ("parts", "estimators", "budgets", "documents", "controls")}
     lists["fine_tuning.rates"] = tuning.rates
     for name, values in lists.items():
         if not isinstance(values, ListConfig) or len(set(values)) < len(values):
@@ -58,6 +59,8 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"evaluate.parts is {e.parts}: it must list one or more of {', '.join(PARTS)}")
     if unknown := sorted(set(e.estimators) - set(ESTIMATORS)):
         raise UserError(f"evaluate.estimators: unknown {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
+    if unknown := sorted(set(e.controls) - set(CONTROLS)):
+        raise UserError(f"evaluate.controls: unknown {unknown[0]!r}; there are {', '.join(CONTROLS)}")
     if not tuning.rates or any(not isinstance(rate, int | float) or rate <= 0 for rate in tuning.rates):
         raise UserError(f"evaluate.fine_tuning.rates is {tuning.rates}: it must list one or more rates above 0")
     counts = [(name, value) for name in ("budgets", "documents") for value in e[name]] + [("draws", e.draws)]
@@ -86,7 +89,7 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
             if corpus.training_tokens(name, budget) is not None:
                 yield Cell(name, "test", **own, budget_tokens=budget)
         if method.takes_h:
-            yield from (Cell(name, "test", control) for control in method.controls
+            yield from (Cell(name, "test", control) for control in method.controls if control in e.controls
                         if control != "shuffled" or len(corpus.specialists) > 1)  # another's h needs another
             yield from (
                 Cell(name, "test", "estimate", estimator, count, draw)
@@ -102,7 +105,7 @@ def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> t
     corpus's."""
     validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
     start, trained, flops = time.perf_counter(), 0, 0
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         model = _instantiate(method, corpus, cell, validation)
     if cell.budget_tokens:
         tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens)

@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import cells, runs, train
 from soe_bench.config import make
@@ -33,6 +32,7 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
 from soe_bench.flat import Flat
+from soe_bench.flops import FlopCounter
 from soe_bench.gradient import gradient
 from soe_bench.method import Method
 from soe_bench.mixture import check_weights
@@ -177,7 +177,7 @@ def trains(trial: Trial) -> None:
 
 def flops(trial: Trial) -> None:
     """flops_per_step against the FLOPs of the matrix products in a training (elementwise work does not count)."""
-    with FlopCounterMode(display=False) as counter:  # it takes some products apart: not the same bits as `trained`
+    with FlopCounter() as counter:  # it takes some products apart: not the same bits as `trained`
         method = trial.train("counted")
     claimed, steps, counted = method.cost()["flops_per_step"], trial.steps, counter.get_total_flops()
     if steps and abs(claimed * steps / counted - 1) > FLOPS_TOLERANCE:

@@ -12,7 +12,8 @@ from torch import nn
 from soe_bench.errors import UserError
 
 IGNORED = -100  # target of padding
-WINDOWS = 8  # windows a forward pass: their logits stay in the cache (1.6 times as fast as 64 on one core)
+# Windows per forward pass: on CPU their logits stay in the cache (1.6 times as fast as 64 on one core).
+WINDOWS = {"cpu": 8, "cuda": 128}
 
 
 def windows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,8 +51,9 @@ def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) 
     device = next(model.parameters()).device
     inputs, targets, owners = windows(documents, length)
     nats = np.zeros(len(documents))
-    for start in range(0, len(inputs), WINDOWS):
-        batch = slice(start, start + WINDOWS)
+    at_once = WINDOWS[device.type]
+    for start in range(0, len(inputs), at_once):
+        batch = slice(start, start + at_once)
         target = torch.from_numpy(targets[batch]).to(device)
         logits = model(torch.from_numpy(inputs[batch]).to(device))
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none")

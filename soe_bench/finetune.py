@@ -11,8 +11,9 @@ from torch import nn
 
 from soe_bench.evaluate import document_losses, windows
 from soe_bench.flat import Flat
+from soe_bench.flops import forward_flops
 from soe_bench.gradient import gradient
-from soe_bench.method import forward_flops, with_parameters
+from soe_bench.method import with_parameters
 from soe_bench.optim import Bank, Optimizer, squared_norm
 
 

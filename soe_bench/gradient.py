@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from soe_bench.flat import Flat, Forward, compiled_forward, forward
 
-LOSS_NUMBERS = 2**20  # logits whose loss is computed at once
-SMALL = 1_500_000  # parameters: of a smaller model a pass for several draws is faster (measured), a larger takes memory
-TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**14}  # in one pass: they fill the machine, more would only take memory
+LOSS_NUMBERS = {"cpu": 2**20, "cuda": 2**27}  # logits whose loss is computed at once
+# Parameters below which one pass takes several draws: faster where it was measured, but each draw has its own gradient.
+SMALL = {"cpu": 1_500_000, "cuda": 20_000_000}
+TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # in one pass: they fill the machine, more would only take memory
 RECORD_AFTER = 100  # passes of a shape: recording one takes about a second, what some hundred replays save
 aten = torch.ops.aten
 VIEWS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default, aten.detach.default}
@@ -49,7 +50,7 @@ def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, preci
     """
     out = torch.empty_like(theta) if out is None else out
     at_once = sequences_at_once(theta.device.type, tokens.shape[2] - 1)
-    draws = max(1, at_once // tokens.shape[1]) if flat.size < SMALL else 1
+    draws = max(1, at_once // tokens.shape[1]) if flat.size < SMALL[theta.device.type] else 1
     total = theta.new_zeros((), dtype=torch.promote_types(theta.dtype, torch.float32))
     count = tokens[..., 1:].numel()
     for point, own, target in zip(theta.split(draws), tokens.split(draws), out.split(draws), strict=True):
@@ -125,7 +126,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     three more tensors of their size.
     """
     rows, total = logits.flatten(0, -2), 0.0
-    size = max(1, LOSS_NUMBERS // logits.shape[-1])
+    size = max(1, LOSS_NUMBERS[logits.device.type] // logits.shape[-1])
     for x, target in zip(rows.split(size), targets.reshape(-1, 1).split(size), strict=True):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # x itself, unless it is of a shorter type
         picked, top = wide.gather(1, target), wide.amax(1, keepdim=True)

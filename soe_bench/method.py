@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench import distributed
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
+from soe_bench.flops import forward_flops
 from soe_bench.gradient import Backward, backward, gradient
 from soe_bench.mixture import check_weights
 from soe_bench.optim import Bank, Optimizer, squared_norm
@@ -149,15 +149,6 @@ def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
         for parameter, value in zip(module.parameters(), flat.unflatten(theta).values(), strict=True):
             parameter.copy_(value)
     return module.requires_grad_(False)
-
-
-def forward_flops(module: nn.Module, length: int) -> int:
-    """Counted FLOPs of the matrix products of one sequence of `length` tokens, forward (torch counts attention on some
-    accelerators, on CPU it does not)."""
-    tokens = torch.zeros(1, length, dtype=torch.long, device=next(module.parameters()).device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(tokens)
-    return counter.get_total_flops()
 
 
 class Dense(Method):

@@ -20,7 +20,7 @@ from torch import Tensor
 from soe_bench.flat import Flat
 
 BLOCK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # of the bank updated at once: the gradient's block stays in the cache,
-BLOCK_ROWS = 16  # and its rows, for each of which the kernel calls all threads, are long (GPU: enough for a launch)
+BLOCK_ROWS = {"cpu": 16, "cuda": 64}  # and its rows, for each of which the kernel calls all threads, are long
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Bank:
         rows = len(self.value)
         if not rows:
             return
-        height = min(rows, BLOCK_ROWS)
+        height = min(rows, BLOCK_ROWS[self.value.device.type])
         width = BLOCK_NUMBERS[self.value.device.type] // height
         count = torch.full((), float(step), device=self.value.device)  # filled there: nothing is sent
         for start, stop, decays in self.spans:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from soe_bench.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2  # 2: FLOPs include attention
 # A record's key: no two records of a results folder agree in all of these.
 KEY = ("run_id", "specialist", "part", "budget_tokens", "h_source", "estimator", "n_documents", "document_draw")
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")

@@ -164,6 +164,8 @@ def parent_of(cfg: DictConfig) -> DictConfig | None:
     if not 0 < parent.share <= 1:
         raise UserError(f"method.parent.share is {parent.share}: it must be in (0, 1]")
     other = with_method(cfg, parent.method)
+    if parent.get("learning_rate"):
+        other.method.learning_rate = parent.learning_rate
     other.train.tokens = round(parent.share * cfg.train.tokens)
     return other
 
@@ -223,6 +225,7 @@ def prepare_process(cfg: DictConfig) -> None:
     """Sets the number of threads, and has glibc keep freed memory: it would hand each step's large buffers back to the
     system and fault them in anew (a step is 1.4 times as fast without; another C library has no such setting)."""
     torch.set_num_threads(cfg.threads or torch.get_num_threads())
+    torch.backends.cuda.enable_cudnn_sdp(False)  # torch 2.11 compiles a call of it under vmap that fails when it runs
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # an older one's largest
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

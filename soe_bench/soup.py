@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from soe_bench import distributed
 from soe_bench.errors import UserError
 from soe_bench.flat import Flat, forward_at
-from soe_bench.method import Method, Setup, forward_flops, gradient_share
+from soe_bench.flops import forward_flops
+from soe_bench.method import Method, Setup, gradient_share
 from soe_bench.mixture import MetaDistribution
 from soe_bench.optim import Bank, squared_norm
 from soe_bench.slices import Slices

@@ -91,7 +91,8 @@ def train(
 ) -> Progress:
     """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
 
-    Writes metrics.jsonl and checkpoints to `folder`. `validation_loss` is called train.validations times.
+    Writes metrics.jsonl and checkpoints to `folder`, none at the end: the parameters are saved next.
+    `validation_loss` is called train.validations times.
     Raises UserError, naming the step, when the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
     """
@@ -131,10 +132,11 @@ def train(
                 })
                 progress.losses = []
             stop = stop_requested()
-            if done == steps or done % t.checkpoint_every == 0 or stop:
+            if done % t.checkpoint_every == 0 or stop:
                 save()
             if stop and done < steps:
                 raise Interrupted(f"stopped at step {done} of {steps}; the same command goes on from there")
+    progress.seconds, progress.curve_bytes = before + time.perf_counter() - curve.begin, curve.size()
     return progress
 
 

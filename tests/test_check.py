@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.generic import Generic
 from soe_bench import check, runs, sweep
@@ -15,6 +14,7 @@ from soe_bench.check import RULES, conformance
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
+from soe_bench.flops import FlopCounter
 from soe_bench.gradient import gradient
 from soe_bench.method import with_parameters
 
@@ -313,6 +313,6 @@ def test_the_cost_of_the_soup_is_the_counted_flops_for_few_draws_and_many(compos
     cfg = compose("method=soup", f"train.draws={draws}")
     method = runs.build(runs.Run.of(cfg), None)
     tokens = torch.zeros(draws, cfg.train.batch_size // draws, cfg.train.length + 1, dtype=torch.long)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         method.update(tokens, method.domain_weights(np.random.default_rng(0), 1), 1, 0.0)
     assert method.cost()["flops_per_step"] == pytest.approx(counter.get_total_flops(), rel=0.01)

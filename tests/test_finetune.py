@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from soe_bench.data.build import open_corpus
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
-from soe_bench.method import forward_flops
+from soe_bench.flops import FlopCounter, forward_flops
 from soe_bench.model import Llama
 
 LENGTH = 16
@@ -35,7 +34,7 @@ def loss(model, tokens):
 
 def test_it_learns_and_counts_every_rate(cfg, model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
     assert loss(tuned.model, PATTERN[400:]) < 0.5 < loss(model, PATTERN[400:])
     assert tuned.rate == 3e-2

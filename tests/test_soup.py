@@ -145,7 +145,7 @@ def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
     whole, blocks = soup(4), soup(4)
     for tokens, weights in batches():
         whole.update(tokens, weights, 1, RATE)
-    monkeypatch.setattr(optim, "BLOCK_ROWS", 3)
+    monkeypatch.setitem(optim.BLOCK_ROWS, "cpu", 3)
     monkeypatch.setitem(optim.BLOCK_NUMBERS, "cpu", 100)
     for tokens, weights in batches():
         blocks.update(tokens, weights, 1, RATE)
@@ -182,7 +182,7 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
                                      (10**6, sequences, one_by_one), (10**6, 1, draws * sequences * [(1, 1)]),
                                      (1, 2 * sequences, one_by_one)):
         sizes.clear()
-        monkeypatch.setattr(gradients, "SMALL", small)
+        monkeypatch.setitem(gradients.SMALL, "cpu", small)
         monkeypatch.setitem(gradients.TOKENS_AT_ONCE, "cpu", length * at_once)
         own_loss, own = gradient(*arguments, run=recorded)
         assert sizes == expected
@@ -273,7 +273,7 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
     expected = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
     (slope,) = torch.autograd.grad(expected, logits)
     for numbers in (1, 4 * 17, 2**20):
-        monkeypatch.setattr(gradients, "LOSS_NUMBERS", numbers)
+        monkeypatch.setitem(gradients.LOSS_NUMBERS, "cpu", numbers)
         loss, own = cross_entropy(logits.detach().clone(), targets)
         torch.testing.assert_close(loss / 30, expected.detach(), rtol=0, atol=1e-12)
         torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)

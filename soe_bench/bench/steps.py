@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds, synchronize
 from soe_bench.bench.plain import PlainSoup
+from soe_bench.flops import forward_flops
 from soe_bench.gradient import compiled_backward, recorded_backward
-from soe_bench.method import Method, forward_flops
+from soe_bench.method import Method
 from soe_bench.mixture import Mixture
 from soe_bench.runs import Run, build, prepare_process
 from soe_bench.soup import SoupOfExperts

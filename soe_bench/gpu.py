@@ -1,0 +1,237 @@
+"""python -m soe_bench.gpu OUT: the evidence that one GPU gives in a few minutes, written to OUT piece by piece.
+
+In this order, as far as --seconds suffice: the tests marked gpu; tuning trials, as many for each method; generic
+pretraining, the soup and one dense model on the soup's batches, seed after seed, with records, curves and coefficients;
+then the time of a training step beside its limits. What is finished stays when the time is over or the machine is lost.
+
+A machine that cannot fetch the corpus gets it packed: `--pack FILE` here, `--corpus FILE` there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import DictConfig
+
+from soe_bench import collect, runs
+from soe_bench.bench import __main__ as bench_command
+from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
+from soe_bench.errors import UserError
+from soe_bench.gradient import backward, compiled_backward
+from soe_bench.records import read_records
+from soe_bench.report.audit import outside
+from soe_bench.runs import Run
+from soe_bench.sweep import job_configs
+from soe_bench.train import send
+
+SOUP = ("method.meta.max_support=2", "method.meta.generic_share=0.25", "method.parent.share=0.05")
+METHODS: dict[str, tuple[str, ...]] = {
+    "generic": (), "soup": ("method.n_experts=64", *SOUP), "dense_on_pi": SOUP,
+}  # fmt: skip
+RATES = (1.5e-3, 3e-3, 6e-3)  # learning rates tried for each method
+TRIAL = 1 / 8  # of the training tokens
+SEEDS = (0, 1, 2)
+STEP_TIMES = 90.0  # seconds that the step times are expected to take
+log = logging.getLogger("soe_bench")
+
+
+class Session:
+    """One machine for a limited time: what is run, where its results go, and what is still affordable."""
+
+    def __init__(self, out: Path, seconds: float, quick: bool) -> None:
+        self.out, self.quick, self.seconds = out, quick, seconds
+        self.begin, self.compile = time.perf_counter(), True
+        self.took = {"steps": STEP_TIMES}
+
+    def config(self, method: str, *overrides: str) -> DictConfig:
+        """The configuration of a run; with `quick` at toy size on CPU."""
+        scale = ["scale=test"] if self.quick else ["scale=gpu"]
+        scale += [] if self.compile else ["train.compile=null"]
+        return job_configs([*scale, f"method={method}", *METHODS[method], *overrides, "wandb.mode=disabled",
+                            "sweep_name=gpu", f"results_dir='{self.out}'"])[0][0]
+
+    def within_time(self, kind: str, piece: Callable[[], None]) -> None:
+        """Does a piece of work, unless one of its kind took longer than what is left."""
+        start = time.perf_counter()
+        left = self.seconds - (start - self.begin)
+        if left < self.took.get(kind, 0.0):
+            log.info("%s: left out, %.0f s are left and the last one took %.0f s", kind, left, self.took[kind])
+            return
+        try:
+            piece()
+        except Exception:  # the other pieces may go well, and the machine is lent for minutes
+            log.exception("%s failed; the others go on", kind)
+        gc.collect()
+        torch.cuda.empty_cache()  # the next piece may run in other processes on the same device
+        self.took[kind] = time.perf_counter() - start
+        log.info("%s: %.0f s; %.0f s since the start", kind, self.took[kind], time.perf_counter() - self.begin)
+
+
+def tests(session: Session) -> None:
+    """The tests marked gpu; their output is in OUT/tests.log."""
+    ended = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py"],
+                           capture_output=True, text=True)
+    (session.out / "tests.log").write_text(ended.stdout + ended.stderr)
+    log.info("tests: %s", (ended.stdout.strip().splitlines() or ["no output"])[-1])
+
+
+def compiles(cfg: DictConfig) -> bool:
+    """Whether a compiled step of this run works and gives the loss of one that is not compiled, on random text."""
+    method = runs.build(Run.of(cfg), None)
+    rng, t = np.random.default_rng(0), cfg.train
+    batch = rng.integers(cfg.data.vocab_size, size=(t.draws, t.batch_size // t.draws, t.length + 1))
+    tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
+    losses, seconds = [], []
+    try:
+        for run in (backward, compiled_backward()):
+            method.setup = replace(method.setup, backward=run)
+            for _ in range(6):
+                start = time.perf_counter()
+                losses.append(method.update(tokens, weights, 1, 0.0))
+            seconds.append(time.perf_counter() - start)
+    except Exception as error:  # whatever a compiler or its code raises
+        log.warning("train.compile fails and is left out: %s", str(error).splitlines()[0])
+        return False
+    log.info("%s: a step of %.1f ms, compiled %.1f ms; loss %.5f and %.5f", cfg.method.name, 1e3 * seconds[0],
+             1e3 * seconds[1], losses[0], losses[-1])
+    return abs(losses[0] - losses[-1]) < 1e-2 and seconds[1] < seconds[0]
+
+
+def rate_of(parent: str | None, rate: float, method: str) -> list[str]:
+    """The overrides that set a method's rate and, where it starts from generic pretraining, that run's."""
+    own = [f"method.learning_rate={rate}"]
+    return own if method == "generic" else [*own, f"method.parent.learning_rate={parent}"]
+
+
+def run(cfg: DictConfig) -> Run:
+    """Trains and evaluates one run."""
+    one = Run.of(cfg)
+    runs.execute(cfg)
+    return one
+
+
+def trial_loss(one: Run) -> float:
+    """Mean validation loss over the specialists within the corpus; infinite where the training diverged."""
+    if not one.done:
+        return float("inf")
+    corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
+    table = pd.read_csv(corpus.path / "specialists.csv").assign(data_fingerprint=corpus.fingerprint)
+    left_out = {"generic", *outside(table, corpus.fingerprint)}
+    losses = [record["loss"] for record in read_records(one.records) if record["specialist"] not in left_out]
+    return sum(losses) / len(losses)
+
+
+def tune(session: Session) -> dict[str, float]:
+    """The best of RATES for each method, by trials of the same length; generic pretraining first, as the others start
+    from it at its best rate."""
+    best: dict[str, float] = {}
+    for method in METHODS:
+        losses = {}
+        for rate in RATES[:2] if session.quick else RATES:
+            cfg = session.config(method, *rate_of(best.get("generic"), rate, method), "evaluate.parts=[validation]")
+            cfg.train.tokens = int(cfg.train.tokens * TRIAL)
+            try:
+                one = run(cfg)
+                collect.collect_trials([one.records], session.out)
+            except UserError as error:
+                log.warning("%s", error)
+            losses[rate] = trial_loss(Run.of(cfg))
+        best[method] = min(losses, key=losses.get)
+        log.info("%s: %s; takes %g", method, ", ".join(f"{r:g} {loss:.4f}" for r, loss in losses.items()), best[method])
+    return best
+
+
+def seed_runs(session: Session, rates: dict[str, float], seed: int) -> None:
+    """Every method at one seed, each collected into OUT as soon as it is evaluated."""
+    for method in METHODS:
+        def piece(method: str = method) -> None:
+            one = run(session.config(method, *rate_of(rates["generic"], rates[method], method), f"seed={seed}"))
+            corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
+            collect.collect([one.records], [corpus], session.out)
+
+        session.within_time(method, piece)
+
+
+def step_times(session: Session) -> None:
+    """The figure `bases` of the benchmark: a step's time beside its limits for two bases with 0, 16 and 64 experts."""
+    device = "cpu" if session.quick else "cuda"
+    bench_command.main(["bases", "--device", device, "--out", str(session.out / "bench.json"),
+                        *["--quick"] * session.quick])
+
+
+def pack(file: Path, cfg: DictConfig) -> None:
+    """Writes the built corpus, compressed, to `file`: token streams take about 3 bits of each stored 16."""
+    corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    with tarfile.open(file, "w:xz", preset=9) as archive:
+        archive.add(corpus.path, corpus.path.name)
+
+
+def unpack(file: Path, cfg: DictConfig) -> None:
+    """Puts a packed corpus where the runs look for it."""
+    place = corpora.folder(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file) as archive:
+        archive.extractall(place.parent, filter="data")
+    if not place.exists():
+        raise UserError(f"{file} holds another corpus than {place.name}, which the configuration asks for: pack anew")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: all that the time allowed is in OUT; 2: bad input."""
+    parser = argparse.ArgumentParser(prog="python -m soe_bench.gpu", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for records, curves, bench.json and logs")
+    parser.add_argument("pieces", metavar="PIECE", nargs="*", help="of tests, train, steps; all by default")
+    parser.add_argument("--seconds", type=float, default=540, help="no piece begins that would take longer than what "
+                        "is left of these; default: %(default)s")
+    parser.add_argument("--corpus", type=Path, help="a packed corpus, used where none is built")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="only write the packed corpus")
+    parser.add_argument("--quick", action="store_true", help="toy sizes on CPU: does everything run?")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    session = Session(options.out, options.seconds, options.quick)
+    try:
+        cfg = session.config("generic")
+        if options.pack:
+            pack(options.pack, cfg)
+            return 0
+        options.out.mkdir(parents=True, exist_ok=True)
+        if options.corpus:
+            unpack(options.corpus, cfg)
+        pieces = options.pieces or ["tests", "train", "steps"]
+        if "tests" in pieces:
+            session.within_time("tests", lambda: tests(session))
+        if "train" in pieces:
+            session.compile = compiles(session.config("soup"))
+            rates = tune(session)
+            for seed in SEEDS[:2]:
+                seed_runs(session, rates, seed)
+        if "steps" in pieces:
+            session.within_time("steps", lambda: step_times(session))
+        if "train" in pieces:
+            for seed in SEEDS[2:]:
+                seed_runs(session, rates, seed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
