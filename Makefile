@@ -46,7 +46,7 @@ test-peer: $(VENV)/peer/ready ## the merges against mergekit, tensor by tensor
 	PYTHONPATH=$(VENV)/peer $(RUN) -m pytest -m peer
 
 test-ray: setup-ray ## two jobs on Ray
-	$(RUN) -m pytest tests/test_launchers.py -k ray
+	$(RUN) -m pytest tests/runs/test_launchers.py -k ray
 
 bench: $(VENV)/peer/ready ## time and memory beside their limits, into results/bench.json; on an idle machine
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from baselines.merging import PostHoc
+from baselines.merge_base import PostHoc
 from soe_bench.method import with_parameters
 
 

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from baselines.generated import Generated
+from baselines.generated_base import Generated
 from soe_bench.method import Setup
 
 

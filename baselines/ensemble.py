@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.merging import PostHoc
-from soe_bench.flat import forward_at
+from baselines.merge_base import PostHoc
 from soe_bench.method import with_parameters
+from soe_bench.ops.flat import forward_at
 
 
 def mixed(log_probabilities: Sequence[Tensor], weights: Tensor) -> Tensor:

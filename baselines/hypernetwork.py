@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.generated import Generated, LowRank
+from baselines.generated_base import Generated, LowRank
 from soe_bench.method import Setup
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from baselines.generated import Generated, LowRank
+from baselines.generated_base import Generated, LowRank
 from soe_bench.errors import UserError
 from soe_bench.method import Setup
 from soe_bench.soup import Router

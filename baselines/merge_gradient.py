@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from baselines.merging import Merge
-from soe_bench.flat import forward_at
+from baselines.merge_base import Merge
 from soe_bench.method import with_parameters
+from soe_bench.ops.flat import forward_at
 from soe_bench.specialize import minimise
 
 STEPS, RATE = 100, 0.02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.merging import Merge
+from baselines.merge_base import Merge
 
 
 class MergeLinear(Merge):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.merging import Merge
+from baselines.merge_base import Merge
 from soe_bench.method import Setup
 
 COLLINEAR = 0.9995  # above this cosine (as in mergekit) the arc is a line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.merging import TaskVectorMerge
+from baselines.merge_base import TaskVectorMerge
 
 
 class MergeTaskArithmetic(TaskVectorMerge):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from baselines.merging import TaskVectorMerge, check_density, elect, trim
+from baselines.merge_base import TaskVectorMerge, check_density, elect, trim
 
 
 class MergeTies(TaskVectorMerge):

@@ -11,10 +11,13 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from soe_bench import distributed
+from soe_bench.config import CONF, quoted
 from soe_bench.errors import UserError
-from soe_bench.stop import STOP, stop_requests
-from soe_bench.sweep import CONF, Plan, quoted, run_all, run_job
+from soe_bench.report import write as report
+from soe_bench.runs.sweep import Plan, run_all, run_job
+from soe_bench.system import distributed
+from soe_bench.system.stop import STOP, stop_requests
+from soe_bench.tracking import mirror_figures
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
@@ -60,7 +63,16 @@ def run(arguments: list[str]) -> bool:
         STOP.set()
     except SystemExit:  # the launcher's own failure, which Hydra has printed: the table says what is left
         pass
-    return distributed.on_first(plan.finish)
+    return distributed.on_first(finish, plan)
+
+
+def finish(plan: Plan) -> bool:
+    """Collects what the jobs left, and brings tables and figures up to date; True if every job is done."""
+    for folder, cfg in plan.finish().items():
+        report.rewrite(folder)
+        if cfg is not None:
+            mirror_figures(cfg, folder)
+    return plan.done
 
 
 if __name__ == "__main__":

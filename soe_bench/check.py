@@ -24,21 +24,25 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from soe_bench import cells, runs, train
-from soe_bench.config import make
+from soe_bench import train
+from soe_bench.config import job_configs, make, quoted
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary
-from soe_bench.flat import Flat
-from soe_bench.flops import FlopCounter
-from soe_bench.gradient import gradient
 from soe_bench.method import Method
 from soe_bench.mixture import check_weights
+from soe_bench.ops.flat import Flat
+from soe_bench.ops.flops import FlopCounter
+from soe_bench.ops.gradient import gradient
+from soe_bench.runs import evaluation
+from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 from soe_bench.specialize import domain_weights
-from soe_bench.stop import STOP, Interrupted
-from soe_bench.sweep import job_configs, quoted
+from soe_bench.system.machine import prepare_process
+from soe_bench.system.stop import STOP, Interrupted
 from soe_bench.tracking import Tracker
 
 TOKENS = 16_384  # 16 steps for one model
@@ -57,24 +61,24 @@ class Trial:
     home must be a folder of its own: the rule on test text changes the corpus there. A parent is trained first."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.cfg, self.run = cfg, runs.Run.of(cfg)
-        runs.prepare_process(cfg)
+        self.cfg, self.run = cfg, Run.of(cfg)
+        prepare_process(cfg)
         self.corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         if self.run.parent:
-            runs.execute(self.run.parent.cfg)
+            execute(self.run.parent.cfg)
         self.opened: list[str] = []  # where a test part was opened
         tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.length), generator=torch.manual_seed(0))
         self.tokens = tokens.to(cfg.device)
 
-    def build(self) -> Method:
-        return runs.build(self.run, self.corpus)
+    def build_method(self) -> Method:
+        return build_method(self.run, self.corpus)
 
     def train(self, name: str, validate: Callable[[], float] = lambda: 0.0) -> Method:
         """A fresh build, trained from the last checkpoint in the folder `name`."""
         folder = Path(self.cfg.home) / "check" / name
         folder.mkdir(parents=True, exist_ok=True)
         method = self.build()
-        mixture = runs.sampler(self.run, self.corpus, method)
+        mixture = sampler(self.run, self.corpus, method)
         with Tracker(self.cfg, name, folder) as tracker:
             train.train(self.cfg, name, method, mixture, folder, tracker, validate)
         return method
@@ -90,8 +94,8 @@ class Trial:
 
     def specialists(self, method: Method) -> dict[str, nn.Module]:
         """The models that an evaluation on validation text asks for. A method may need gradients to make them."""
-        return {cell.specialist: cells.specialist(self.cfg, method, self.corpus, cell)[0]
-                for cell in cells.cells(self.cfg, method, self.corpus)}
+        return {cell.specialist: evaluation.specialist(self.cfg, method, self.corpus, cell)[0]
+                for cell in evaluation.cells(self.cfg, method, self.corpus)}
 
     @torch.no_grad()
     def logits(self, models: dict[str, nn.Module]) -> Tensor:
@@ -128,7 +132,7 @@ class Trial:
 
 def builds(trial: Trial) -> None:
     """With the corpus, and without one on the meta device, which is how the plan learns what memory a run needs."""
-    costs = trial.build().cost(), runs.build(trial.run, None, device="meta").cost()
+    costs = trial.build().cost(), build_method(trial.run, None, device="meta").cost()
     for entry in COST:
         for cost in costs:
             if not isinstance(cost.get(entry), int) or cost[entry] < 0:
@@ -278,8 +282,8 @@ def resumes(trial: Trial) -> None:
 def saves(trial: Trial) -> None:
     """The parameters that a trained run keeps, loaded into a fresh build, give the same specialists."""
     loaded, folder = trial.build(), Path(trial.cfg.home) / "check"
-    runs.save_parameters(trial.trained, folder, {})
-    runs.load_parameters(loaded, folder)
+    save_parameters(trial.trained, folder, {})
+    load_parameters(loaded, folder)
     if not torch.equal(trial.expected, trial.logits(trial.specialists(loaded))):
         raise Broken("saved and loaded, the specialists differ: name every parameter of tensors() NAME.value (these "
                      "are kept), and read nothing else that training changes")

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from soe_bench import distributed
 from soe_bench.errors import UserError
-from soe_bench.files import replacing
-from soe_bench.slices import Sliced
+from soe_bench.ops.sharding import Sliced
+from soe_bench.system import distributed
+from soe_bench.system.files import replacing
 
 log = logging.getLogger("soe_bench")
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16"}  # their names in safetensors

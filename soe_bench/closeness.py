@@ -22,16 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.domain_experts import DomainExperts, SeparateExperts
-from soe_bench.collect import check_results, collect_distances
+from soe_bench.config import job_configs, quoted
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import GENERIC, spread
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import Method, with_parameters
-from soe_bench.runs import Run, build, load_parameters, prepare_process
+from soe_bench.runs.build import build_method, load_parameters
+from soe_bench.runs.collect import check_results, collect_distances
+from soe_bench.runs.run import Run
 from soe_bench.specialize import domain_weights
-from soe_bench.sweep import job_configs, quoted
+from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
 POINTS = 11  # on the line between two models, the ends included
@@ -147,7 +149,7 @@ def measure(run: Run, count: int) -> pd.DataFrame:
     """The rows of distances.csv of a trained run."""
     prepare_process(run.cfg)
     corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
-    method = build(run, corpus)
+    method = build_method(run, corpus)
     load_parameters(method, run.folder)
     models = models_of(method, corpus)
     print(f"{run.name}: {len(models.names)} models ({models.family})")

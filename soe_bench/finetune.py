@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from soe_bench.evaluate import document_losses, windows
-from soe_bench.flat import Flat
-from soe_bench.flops import forward_flops
-from soe_bench.gradient import gradient
 from soe_bench.method import with_parameters
-from soe_bench.optim import Bank, Optimizer, squared_norm
+from soe_bench.ops.adamw import Bank, Optimizer, squared_norm
+from soe_bench.ops.flat import Flat
+from soe_bench.ops.flops import forward_flops
+from soe_bench.ops.gradient import gradient
 
 
 @dataclass(frozen=True)

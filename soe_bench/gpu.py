@@ -25,16 +25,19 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from soe_bench import collect, runs
 from soe_bench.bench import __main__ as bench_command
+from soe_bench.config import job_configs
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.gradient import backward, compiled_backward
+from soe_bench.ops.gradient import backward
+from soe_bench.ops.traced import compiled_backward
 from soe_bench.records import read_records
-from soe_bench.report.audit import outside
-from soe_bench.runs import Run
-from soe_bench.sweep import job_configs
+from soe_bench.report.tables.corpus import outside
+from soe_bench.runs import collect
+from soe_bench.runs.build import build_method
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 from soe_bench.train import send
 
 SOUP = ("method.meta.max_support=2", "method.meta.generic_share=0.25", "method.parent.share=0.05")
@@ -90,7 +93,7 @@ def tests(session: Session) -> None:
 
 def compiles(cfg: DictConfig) -> bool:
     """Whether a compiled step of this run works and gives the loss of one that is not compiled, on random text."""
-    method = runs.build(Run.of(cfg), None)
+    method = build_method(Run.of(cfg), None)
     rng, t = np.random.default_rng(0), cfg.train
     batch = rng.integers(cfg.data.vocab_size, size=(t.draws, t.batch_size // t.draws, t.length + 1))
     tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
@@ -119,7 +122,7 @@ def rate_of(parent: str | None, rate: float, method: str) -> list[str]:
 def run(cfg: DictConfig) -> Run:
     """Trains and evaluates one run."""
     one = Run.of(cfg)
-    runs.execute(cfg)
+    execute(cfg)
     return one
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from soe_bench import distributed
 from soe_bench.errors import UserError
-from soe_bench.flat import Flat, forward_at
-from soe_bench.flops import forward_flops
-from soe_bench.gradient import Backward, backward, gradient
 from soe_bench.mixture import check_weights
-from soe_bench.optim import Bank, Optimizer, squared_norm
+from soe_bench.ops.adamw import Bank, Optimizer, squared_norm
+from soe_bench.ops.flat import Flat, forward_at
+from soe_bench.ops.flops import forward_flops
+from soe_bench.ops.gradient import Backward, backward, gradient
+from soe_bench.system import distributed
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench.bench.measure import Rates, Settings, rates
-from soe_bench.config import make
+from soe_bench.config import job_configs, make, quoted
 from soe_bench.errors import UserError
-from soe_bench.gradient import sequences_at_once
-from soe_bench.runs import Run, build
-from soe_bench.sweep import job_configs, quoted, state_bytes
+from soe_bench.ops.gradient import sequences_at_once
+from soe_bench.runs.build import build_method
+from soe_bench.runs.resources import state_bytes
+from soe_bench.runs.run import Run
 from soe_bench.train import tokens_per_step, total_steps
 
 WORDS = 8  # moved for a parameter of the bank in a step: combination, dL/dA, and the update's three reads and writes
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
     """The lines of the plan; `cpu` has the rates of this machine. Raises UserError as `build` does."""
     run = Run.of(cfg)
-    method = build(run, None, device="meta")
+    method = build_method(run, None, device="meta")
     cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
     parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
     size = cost["deployed_parameters"]

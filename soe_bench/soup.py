@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from soe_bench import distributed
 from soe_bench.errors import UserError
-from soe_bench.flat import Flat, forward_at
-from soe_bench.flops import forward_flops
 from soe_bench.method import Method, Setup, gradient_share
 from soe_bench.mixture import MetaDistribution
-from soe_bench.optim import Bank, squared_norm
-from soe_bench.slices import Slices
+from soe_bench.ops.adamw import Bank, squared_norm
+from soe_bench.ops.flat import Flat, forward_at
+from soe_bench.ops.flops import forward_flops
+from soe_bench.ops.sharding import Slices
+from soe_bench.system import distributed
 
 COMBINED = 2**15  # columns of a block
 

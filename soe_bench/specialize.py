@@ -15,8 +15,8 @@ from soe_bench.data import domains
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import GENERIC
 from soe_bench.evaluate import IGNORED, windows
-from soe_bench.flat import forward_at
 from soe_bench.method import Method
+from soe_bench.ops.flat import forward_at
 
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from soe_bench import distributed
+from soe_bench.system import distributed
 
 
 class Tracker:

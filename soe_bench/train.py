@@ -20,12 +20,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from soe_bench import checkpoint, distributed
+from soe_bench import checkpoint
 from soe_bench.errors import UserError
-from soe_bench.files import refusals
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
-from soe_bench.stop import Interrupted, stop_requested, stop_requests
+from soe_bench.system import distributed
+from soe_bench.system.files import refusals
+from soe_bench.system.stop import Interrupted, stop_requested, stop_requests
 from soe_bench.tracking import Tracker
 
 log = logging.getLogger("soe_bench")

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from arguments import base_arguments
 from omegaconf import DictConfig
 
-from soe_bench import stop, sweep
+from soe_bench.config import job_configs
+from soe_bench.system import stop
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +29,9 @@ def compose(tmp_path: Path, shared_home: Path) -> Callable[..., DictConfig]:
     """compose("method=generic", ...) -> the configuration of one run: test scale, own run and results folders."""
 
     def composed(*overrides: str) -> DictConfig:
-        return sweep.job_configs(base_arguments(tmp_path, shared_home) + list(overrides))[0][0]
+        return job_configs(base_arguments(tmp_path, shared_home) + list(overrides))[0][0]
 
     return composed
-
-
-def base_arguments(tmp_path: Path, shared_home: Path) -> list[str]:
-    """Arguments of every test run. The corpora are shared by a link; runs and results are the test's own."""
-    home = tmp_path / "home"
-    if not home.exists():
-        home.mkdir()
-        (shared_home / "data").mkdir(exist_ok=True)
-        (home / "data").symlink_to(shared_home / "data")
-    return ["scale=test", "wandb.mode=disabled", "threads=1", f"home={home}", f"results_dir={tmp_path / 'results'}"]
 
 
 @pytest.fixture

@@ -9,14 +9,19 @@ import torch
 from torch import nn
 
 from baselines.generic import Generic
-from soe_bench import check, runs, sweep
+from soe_bench import check
 from soe_bench.check import RULES, conformance
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.flops import FlopCounter
-from soe_bench.gradient import gradient
 from soe_bench.method import with_parameters
+from soe_bench.ops.flops import FlopCounter
+from soe_bench.ops.gradient import gradient
+from soe_bench.runs import execute as executing
+from soe_bench.runs import sweep
+from soe_bench.runs.build import build_method
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 
 ALL = [rule.__name__ for rule in RULES]
 
@@ -45,7 +50,7 @@ class TwoFiles(Generic):
 
     takes_h = True
 
-    def build(self, setup):
+    def build_method(self, setup):
         super().build(setup)
         self.shift = torch.zeros(len(setup.h_0), self.flat.size)
 
@@ -297,21 +302,21 @@ def test_bad_input_is_one_line(arguments, says, capsys):
 def test_another_vocabulary_is_refused_before_anything_is_trained(arguments, compose, monkeypatch):
     target = ["method=generic", "method._target_=test_check.OtherVocabulary"]
     plan = sweep.Plan.of([*arguments, *target])
-    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(executing, "train", lambda *_: pytest.fail("trained"))
     with pytest.raises(UserError, match=r"not \(1, 2, 320\): it must predict over the 320 tokens"):
         plan.prepare()
 
 
 def test_another_vocabulary_is_refused_in_evaluation(compose, monkeypatch):
     with pytest.raises(UserError, match=r"not \(1, 2, 320\)"):
-        runs.execute(compose("method=generic", "train.tokens=4096", "method._target_=test_check.OtherVocabulary"))
+        execute(compose("method=generic", "train.tokens=4096", "method._target_=test_check.OtherVocabulary"))
 
 
 @pytest.mark.parametrize("draws", [1, 16])
 def test_the_cost_of_the_soup_is_the_counted_flops_for_few_draws_and_many(compose, draws):
     """With one draw a sequence the products of the gradient's norm are an eighth of the step."""
     cfg = compose("method=soup", f"train.draws={draws}")
-    method = runs.build(runs.Run.of(cfg), None)
+    method = build_method(Run.of(cfg), None)
     tokens = torch.zeros(draws, cfg.train.batch_size // draws, cfg.train.length + 1, dtype=torch.long)
     with FlopCounter() as counter:
         method.update(tokens, method.domain_weights(np.random.default_rng(0), 1), 1, 0.0)

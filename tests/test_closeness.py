@@ -10,12 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soe_bench import closeness, runs
+from soe_bench import closeness
 from soe_bench.checkpoint import load
 from soe_bench.data.build import open_corpus
 from soe_bench.data.parts import GENERIC
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters
+from soe_bench.runs.build import build_method, load_parameters
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 
 TINY = ["train.tokens=8192", "evaluate.parts=[validation]"]
 FAMILIES = {"domain_experts": "common_parent", "separate_experts": "separate", "soup": "soup"}
@@ -60,15 +63,15 @@ def test_each_model_is_paired_with_its_nearest_first_then_others_once(seed, m, c
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, shared_home):
     """The command on a run of each family: its arguments, what the home holds, distances.csv."""
-    from conftest import base_arguments
+    from arguments import base_arguments
 
-    from soe_bench.sweep import job_configs
+    from soe_bench.config import job_configs
 
     folder = tmp_path_factory.mktemp("closeness")
     common, configs = [*base_arguments(folder, shared_home), *TINY], {}
     for method in FAMILIES:
         configs[method] = job_configs([*common, f"method={method}"])[0][0]
-        runs.execute(configs[method])
+        execute(configs[method])
     assert closeness.main([*common, "method=" + ",".join(FAMILIES), "-m", "--pairs", "4"]) == 0
     return common, configs, folder / "results" / "distances.csv"
 
@@ -92,9 +95,9 @@ def test_a_row_for_every_pair_and_losses_for_the_same_pairs_of_both_kinds_of_gro
 def test_values_against_the_saved_parameters(written):
     _, configs, path = written
     cfg = configs["domain_experts"]
-    run, table = runs.Run.of(cfg), pd.read_csv(path).dropna(subset="barrier")
+    run, table = Run.of(cfg), pd.read_csv(path).dropna(subset="barrier")
     corpus = open_corpus(cfg.data, Path(cfg.home), 0)
-    method, values = runs.build(run, corpus), load(run.folder / "model.safetensors")[0]
+    method, values = build_method(run, corpus), load(run.folder / "model.safetensors")[0]
     models, parent = values["models.value"].double(), values["common.value"][0].double()
     assert torch.equal(values["common.value"], load(run.parent.folder / "model.safetensors")[0]["models.value"])
     row = next(row for row in table.itertuples() if row.method == "domain_experts")
@@ -119,10 +122,10 @@ def test_values_against_the_saved_parameters(written):
 
 def test_no_barrier_between_a_model_and_itself_and_none_known_without_text(written):
     cfg = written[1]["separate_experts"]
-    run = runs.Run.of(cfg)
+    run = Run.of(cfg)
     corpus = open_corpus(cfg.data, Path(cfg.home), 0)
-    method = runs.build(run, corpus)
-    runs.load_parameters(method, run.folder)
+    method = build_method(run, corpus)
+    load_parameters(method, run.folder)
     models = closeness.models_of(method, corpus)
     text = next(text for text in models.texts if text)
     same = closeness.Models("separate", ["a", "b", "c"], models.theta[[0, 0, 1]], None, [text, text, []],
@@ -152,6 +155,6 @@ def test_bad_input_is_one_line(arguments, capsys, extra, says):
 
 
 def test_one_model_has_no_closeness(compose, arguments, capsys):
-    runs.execute(compose("method=generic", *TINY))
+    execute(compose("method=generic", *TINY))
     assert closeness.main([*arguments, *TINY, "method=generic"]) == 2
     assert "generic is one model" in capsys.readouterr().err

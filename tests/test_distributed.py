@@ -15,9 +15,14 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from soe_bench import checkpoint, distributed, runs, sweep
+from soe_bench import checkpoint
+from soe_bench.config import job_configs
 from soe_bench.errors import UserError
 from soe_bench.records import read_records
+from soe_bench.runs.execute import execute
+from soe_bench.runs.resources import check_parallel
+from soe_bench.runs.run import Run
+from soe_bench.system import distributed
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["distributed_jobs"])  # imported once, for all processes
@@ -125,7 +130,7 @@ def test_where_a_process_is_gone_the_others_end(group):
 def test_what_torchrun_cannot_do_is_said_before_any_work(arguments, monkeypatch, extra, message):
     monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(UserError) as error:
-        sweep.check_parallel(runs.Run.of(sweep.job_configs([*arguments, *extra])[0][0]))
+        check_parallel(Run.of(job_configs([*arguments, *extra])[0][0]))
     assert message in str(error.value)
 
 
@@ -157,7 +162,7 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     assert done.stdout.count("  done\n") == 1 and done.stderr.count("resuming at step") == 1
 
     cfg = compose(*own)
-    run = runs.Run.of(cfg)
+    run = Run.of(cfg)
     facts = json.loads((run.folder / "training.json").read_text())
     assert facts["device"].startswith("2 x cpu")
     bare = "import soe_bench.runs; from soe_bench.provenance import peak_memory; print(peak_memory('cpu'))"
@@ -165,11 +170,11 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     assert facts["peak_memory_bytes"] > 2 * least  # of both processes
     losses = [record["loss"] for record in read_records(run.records)]
     run.records.unlink()
-    runs.execute(cfg)  # evaluates what the two processes trained
+    execute(cfg)  # evaluates what the two processes trained
     assert losses == pytest.approx([record["loss"] for record in read_records(run.records)], abs=1e-5)
 
     (home / "runs").rename(home / "in_two")
-    runs.execute(cfg)  # trains it all
+    execute(cfg)  # trains it all
     for folder in home.glob("runs/*"):
         curves = [(home / runs_of / folder.name / "metrics.jsonl").read_text() for runs_of in ("runs", "in_two")]
         for a, b in zip(*(map(json.loads, curve.splitlines()) for curve in curves), strict=True):

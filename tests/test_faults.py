@@ -14,12 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from soe_bench import cells, checkpoint, finetune, runs
-from soe_bench.collect import collect
+from soe_bench import checkpoint, finetune
 from soe_bench.data import build
+from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.stop import STOP, Interrupted
-from soe_bench.sweep import Plan
+from soe_bench.runs import execute as executing
+from soe_bench.runs.build import save_parameters
+from soe_bench.runs.collect import collect
+from soe_bench.runs.evaluation import cells
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
+from soe_bench.runs.sweep import Plan
+from soe_bench.system.stop import STOP, Interrupted
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ("seconds", "tokens_per_second", "specialist_seconds", "peak_memory_bytes", "seconds each", "peak memory GB")
@@ -81,20 +87,20 @@ def terminate():
 
 
 def varying(cfg):
-    return [row | {"seconds": 0} for row in lines(runs.Run.of(cfg).records)]
+    return [row | {"seconds": 0} for row in lines(Run.of(cfg).records)]
 
 
 def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(compose, tmp_path, monkeypatch):
     cfg, other = compose(*TUNED), compose(*TUNED, f"home={tmp_path / 'home' / '..' / 'other'}")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data").symlink_to(tmp_path / "home" / "data")
-    runs.execute(other)
+    execute(other)
     with monkeypatch.context() as patch:
         steps = at_call(patch, finetune, "gradient", 2, terminate)
         with pytest.raises(Interrupted, match="the same command goes on"):
-            runs.execute(cfg)
+            execute(cfg)
         assert len(steps) == 2  # not the end of the cell
-    run = runs.Run.of(cfg)
+    run = Run.of(cfg)
     assert run.status() == "stopped: stopped; the same command goes on" and not run.records.exists()
     partial = run.records.with_suffix(".partial")
     known = len(partial.read_text().splitlines())
@@ -102,7 +108,7 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
     partial.write_text(partial.read_text() + '{"schema": 1, "lo')  # what a kill may leave
     STOP.clear()
     evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
-    runs.execute(cfg)
+    execute(cfg)
     records = varying(cfg)
     assert len(evaluated) == len(records) - known and records == varying(other)
     assert not partial.exists()
@@ -113,22 +119,22 @@ def test_an_evaluation_of_other_parameters_is_not_gone_on_with(compose, monkeypa
     with monkeypatch.context() as patch:
         at_call(patch, cells, "specialist", 3, terminate)
         with pytest.raises(Interrupted):
-            runs.execute(cfg)
+            execute(cfg)
     STOP.clear()
-    (runs.Run.of(cfg).folder / "training.json").unlink()
+    (Run.of(cfg).folder / "training.json").unlink()
     evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
-    runs.execute(cfg)
+    execute(cfg)
     assert len(evaluated) == len(varying(cfg))
 
 
 def test_a_second_training_that_is_cut_does_not_pass_for_the_first(compose, monkeypatch):
     """Cut between the new parameters and the file that says the run is trained."""
-    run = runs.Run.of(compose(*SHORT))
-    runs.execute(run.cfg)
+    run = Run.of(compose(*SHORT))
+    execute(run.cfg)
     (run.folder / "model.safetensors").unlink()
     at_call(monkeypatch, cells, "alpha_table", 1, lambda: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
-        runs.execute(run.cfg)
+        execute(run.cfg)
     assert (run.folder / "model.safetensors").exists() and not run.trained and not run.records.exists()
 
 
@@ -137,15 +143,15 @@ def test_a_stop_while_the_corpus_is_built_leaves_nothing(compose, tmp_path, monk
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # no worker processes for so little
     at_call(monkeypatch, build.domains, "cluster", 1, terminate)
     with pytest.raises(Interrupted):
-        runs.execute(cfg)
+        execute(cfg)
     assert [path.name for path in (tmp_path / "new" / "data").iterdir() if path.is_dir()] == []
 
 
 def test_a_killed_run_is_not_called_running(compose):
-    run = runs.Run.of(compose(*SHORT))
+    run = Run.of(compose(*SHORT))
     run.folder.mkdir(parents=True)
     (run.folder / "status").write_text("running")
-    with runs.FileLock(run.folder / ".lock"):
+    with executing.FileLock(run.folder / ".lock"):
         assert run.status() == "running"
     assert run.status() == "killed; the same command goes on"
 
@@ -172,17 +178,17 @@ def test_a_disk_that_fills_up_in_a_checkpoint_keeps_the_old_one(tmp_path):
 def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_line(compose, tmp_path, monkeypatch):
     cfg = compose(*SHORT)
     with monkeypatch.context() as patch, full(5_000):
-        patch.setattr(runs, "train", unlimited(runs.train))
-        patch.setattr(runs, "save_parameters", unlimited(runs.save_parameters))
+        patch.setattr(executing, "train", unlimited(executing.train))
+        patch.setattr(executing, "save_parameters", unlimited(save_parameters))
         with pytest.raises(UserError, match=r"cannot write .*records-.*\.partial: .* free some disk space"):
-            runs.execute(cfg)
-    run = runs.Run.of(cfg)
+            execute(cfg)
+    run = Run.of(cfg)
     assert run.status().startswith("failed: cannot write")
     evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
-    runs.execute(cfg)
+    execute(cfg)
     records = varying(cfg)
     assert 0 < len(evaluated) < len(records) == 8
-    corpus = runs.open_corpus(cfg.data, Path(cfg.home), 0)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     collect([run.records], [corpus], tmp_path / "results")
     before = (tmp_path / "results" / "records.jsonl").read_bytes()
     with full(5_000), pytest.raises(UserError, match=r"cannot write .*records\.jsonl: .* free some disk space"):
@@ -214,7 +220,7 @@ def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path)
 
     plan = Plan.of([*sweep, f"home={one}", f"results_dir={one / 'results'}"])
     for run in plan.runs:
-        runs.execute(run.cfg)
+        execute(run.cfg)
     plan.finish()
     for run in [*plan.parents, *plan.runs]:
         ends = [line for text in said for line in "".join(text).splitlines() if f"{run.name}  step " in line]

@@ -9,8 +9,8 @@ import torch
 from soe_bench.data.build import open_corpus
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
-from soe_bench.flops import FlopCounter, forward_flops
 from soe_bench.model import Llama
+from soe_bench.ops.flops import FlopCounter, forward_flops
 
 LENGTH = 16
 PATTERN = np.tile(np.arange(1, 9), 80)  # what there is to learn: each token follows the one before

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from soe_bench import runs
-from soe_bench.gradient import backward, gradient, recorded_backward
-from soe_bench.optim import Bank
+from soe_bench.ops.adamw import Bank
+from soe_bench.ops.gradient import backward, gradient
+from soe_bench.ops.traced import recorded_backward
+from soe_bench.runs.build import build_method
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 from soe_bench.soup import combine
 
 DEVICE = "cuda"
@@ -21,13 +24,13 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 def pair(compose):
     """A soup of random experts in float64 on CPU and, with the same numbers, in float32 on the GPU."""
     cfg = compose("method.n_experts=4", "method.expert_init=0.02")
-    exact = runs.build(runs.Run.of(cfg), None)
+    exact = build_method(Run.of(cfg), None)
     exact.setup.base.double()
     for bank in (exact.shared, exact.experts, exact.omega):
         bank.value, bank.exp_avg, bank.exp_avg_sq = (x.double() for x in (bank.value, bank.exp_avg, bank.exp_avg_sq))
     exact.router.double()
     tokens = torch.randint(cfg.data.vocab_size, (cfg.train.draws, 2, cfg.train.length + 1))
-    return exact, runs.build(runs.Run.of(cfg), None, device=DEVICE), tokens
+    return exact, build_method(Run.of(cfg), None, device=DEVICE), tokens
 
 
 def assert_near(ours, exact, relative):
@@ -71,7 +74,7 @@ def test_router(pair):
 @pytest.mark.parametrize("compiled", ["null", "true"])
 def test_a_run_from_end_to_end(compose, compiled):
     cfg = compose(f"device={DEVICE}", "train.tokens=20_000", "train.precision=bfloat16", f"train.compile={compiled}")
-    runs.execute(cfg)
+    execute(cfg)
     (path,) = Path(cfg.home).glob("runs/soup-*/records-*.jsonl")
     losses = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
     assert losses and max(losses) < math.log(cfg.data.vocab_size)

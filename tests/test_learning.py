@@ -9,7 +9,7 @@ from torch import nn
 from soe_bench.data.build import open_corpus
 from soe_bench.method import Setup
 from soe_bench.mixture import MetaDistribution, Mixture
-from soe_bench.optim import Optimizer
+from soe_bench.ops.adamw import Optimizer
 from soe_bench.soup import SoupOfExperts
 from soe_bench.specialize import domain_weights
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from soe_bench.flat import Flat, forward_at
 from soe_bench.method import with_parameters
 from soe_bench.model import Llama, RotaryEmbedding
+from soe_bench.ops.flat import Flat, forward_at
 
 
 def llama(tied: bool = True) -> Llama:

@@ -7,7 +7,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from soe_bench import plan
 from soe_bench.bench.measure import Rates
 from soe_bench.config import make
-from soe_bench.flat import Flat
+from soe_bench.ops.flat import Flat
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from soe_bench import sweep
+from soe_bench.config import quoted
+from soe_bench.runs import sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -24,7 +25,7 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "method=x" in command:
         pytest.skip("the reader's own method")
-    arguments = [sweep.quoted(argument) for argument in shlex.split(command)[3:]]
+    arguments = [quoted(argument) for argument in shlex.split(command)[3:]]
     assert sweep.Plan.of([*arguments, f"home={tmp_path}", f"results_dir={tmp_path / 'results'}"]).runs
 
 

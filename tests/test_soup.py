@@ -7,47 +7,26 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_soup import DRAWS, META, OPTIMIZER, RATE, ROUTER, VOCAB, K, batches, setup, soup
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.generic import Generic
-from soe_bench import gradient as gradients
-from soe_bench import optim
-from soe_bench.bench.plain import PlainSoup
+from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.errors import UserError
-from soe_bench.flat import Flat
-from soe_bench.gradient import backward, compiled_backward, cross_entropy, gradient, recorded_backward
 from soe_bench.method import Setup
-from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
-from soe_bench.optim import Bank, Optimizer
+from soe_bench.ops import adamw
+from soe_bench.ops import gradient as gradients
+from soe_bench.ops.adamw import Bank, Optimizer
+from soe_bench.ops.flat import Flat
+from soe_bench.ops.gradient import backward, gradient
+from soe_bench.ops.loss import cross_entropy
+from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.soup import COMBINED, SoupOfExperts, combine
 
-K, DRAWS, VOCAB, STEPS, RATE = 5, 3, 17, 4, 1e-2
-OPTIMIZER = Optimizer(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup=0.1, final_rate=0.1, clip=0.5)
-META = MetaDistribution(max_support=3, domains="uniform", concentration=1.0, generic_share=0.2)
-ROUTER = {"hidden": 6, "law": "softmax", "init_std": 1.0}
 READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"}  # what makes the program wait
-
-
-def setup() -> Setup:
-    torch.manual_seed(0)
-    base = Llama(VOCAB, dim=8, layers=1, heads=2, hidden=12, max_length=9).double()
-    return Setup(base, np.full(K, 1 / K), length=9, sequences=6, draws=DRAWS, optimizer=OPTIMIZER, seed=1)
-
-
-def soup(n: int, law: str = "softmax", expert_init: float = 0.02) -> SoupOfExperts:
-    method = SoupOfExperts("soup", RATE, n, 0.3, expert_init, ROUTER | {"law": law}, META)
-    method.build(setup())
-    return method
-
-
-def batches() -> list[tuple[torch.Tensor, np.ndarray]]:
-    generator = torch.Generator().manual_seed(3)
-    rng = np.random.default_rng(3)
-    return [(torch.randint(VOCAB, (DRAWS, 2, 10), generator=generator), META.sample(rng, DRAWS, np.full(K, 1 / K)))
-            for _ in range(STEPS)]
 
 
 def test_combine_hand_values():
@@ -145,8 +124,8 @@ def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
     whole, blocks = soup(4), soup(4)
     for tokens, weights in batches():
         whole.update(tokens, weights, 1, RATE)
-    monkeypatch.setitem(optim.BLOCK_ROWS, "cpu", 3)
-    monkeypatch.setitem(optim.BLOCK_NUMBERS, "cpu", 100)
+    monkeypatch.setitem(adamw.BLOCK_ROWS, "cpu", 3)
+    monkeypatch.setitem(adamw.BLOCK_NUMBERS, "cpu", 100)
     for tokens, weights in batches():
         blocks.update(tokens, weights, 1, RATE)
     torch.testing.assert_close(whole.experts.value, blocks.experts.value, rtol=0, atol=1e-14)

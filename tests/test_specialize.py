@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from soe_bench import cells, runs
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.records import read_records
+from soe_bench.runs import evaluation
+from soe_bench.runs import execute as executing
+from soe_bench.runs.build import build_method, load_parameters
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 from soe_bench.specialize import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
 
 SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens=122880", "method.meta.domains=uniform"]
@@ -52,10 +56,10 @@ def test_draws_differ_and_repeat(corpus):
 @pytest.fixture
 def trained(compose, corpus):
     cfg = compose(*SOUP)
-    run = runs.Run.of(cfg)
-    runs.execute(cfg)
-    method = runs.build(run, corpus)
-    runs.load_parameters(method, run.folder)
+    run = Run.of(cfg)
+    execute(cfg)
+    method = build_method(run, corpus)
+    load_parameters(method, run.folder)
     return cfg, run, method
 
 
@@ -73,7 +77,7 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
     assert loss(method.specialist(h)) < loss(method.specialist(start)) - 0.01
     alpha = tuned_coefficients(method, start, documents)
     theta = method.instantiate(alpha[None])[0]
-    tuned = runs.cells.with_parameters(method.setup.base, method.flat, theta)
+    tuned = executing.cells.with_parameters(method.setup.base, method.flat, theta)
     assert loss(tuned) < loss(method.specialist(start)) - 0.01
     assert not torch.equal(alpha, method.coefficients(start[None])[0])
 
@@ -84,15 +88,15 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
     asked = ["evaluate.budgets=[500,100_000_000]", "evaluate.documents=[2,1000]", "evaluate.draws=3",
              "evaluate.estimators=[soft,tuned_coefficients]"]
     cfg = compose(*SOUP, *asked)
-    assert runs.Run.of(cfg).hash == run.hash  # evaluation is no part of what was trained
-    found = list(cells.cells(cfg, method, corpus))
+    assert Run.of(cfg).hash == run.hash  # evaluation is no part of what was trained
+    found = list(evaluation.cells(cfg, method, corpus))
     own = [cell for cell in found if cell.specialist == "first" and cell.part == "test"]
     assert {cell.budget_tokens for cell in own} == {0, 500}
     assert [(c.estimator, c.n_documents, c.document_draw) for c in own if c.document_draw is not None] == [
         (estimator, 2, draw) for estimator in ("soft", "tuned_coefficients") for draw in range(3)]
     assert [c.h_source for c in own if c.estimator is None] == ["uniform", "shuffled", "h_0", "tuned", "zero"]
-    runs.execute(cfg)
-    records = read_records(runs.Run.of(cfg).records)
+    execute(cfg)
+    records = read_records(Run.of(cfg).records)
     assert len(records) == len(found)
     tuned = [r for r in records if r["budget_tokens"] == 500]
     assert all(r["specialist_tokens"] > 0 and r["specialist_flops"] > 0 for r in tuned)
@@ -115,13 +119,13 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
 ])
 def test_what_cannot_be_evaluated_is_refused(compose, extra, message):
     with pytest.raises(UserError, match=message):
-        runs.Run.of(compose(extra))
+        Run.of(compose(extra))
 
 
 def test_one_specialist_has_no_other_whose_h_is_a_control(compose, corpus, monkeypatch):
     cfg = compose("method.parent=null")
-    method = runs.build(runs.Run.of(cfg), corpus)
+    method = build_method(Run.of(cfg), corpus)
     every = {"estimate", "h_0", "uniform", "shuffled", "tuned", "zero"}
-    assert {cell.h_source for cell in cells.cells(cfg, method, corpus)} == every
+    assert {cell.h_source for cell in evaluation.cells(cfg, method, corpus)} == every
     monkeypatch.setattr(corpus, "specialists", ["first"])
-    assert {cell.h_source for cell in cells.cells(cfg, method, corpus)} == every - {"shuffled"}
+    assert {cell.h_source for cell in evaluation.cells(cfg, method, corpus)} == every - {"shuffled"}

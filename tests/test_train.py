@@ -7,18 +7,19 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import base_arguments
+from arguments import base_arguments
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from soe_bench import checkpoint, runs
-from soe_bench.config import make
+from soe_bench import checkpoint
+from soe_bench.config import job_configs, make
 from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
 from soe_bench.records import read_records
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run, parent_of
 from soe_bench.soup import SoupOfExperts
-from soe_bench.stop import STOP, Interrupted
-from soe_bench.sweep import job_configs
+from soe_bench.system.stop import STOP, Interrupted
 from soe_bench.train import Curve, Progress, send, total_steps
 
 STEPS = 25
@@ -62,7 +63,7 @@ def test_a_batch_and_its_weights_are_sent_in_one_transfer():
 
 def final(cfg):
     """The trained values and the validation losses of a finished run."""
-    folder = runs.Run.of(cfg).folder
+    folder = Run.of(cfg).folder
     rows = [line for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [line.split('"learning_rate"')[0] for line in rows]  # without the speed
     return load_file(folder / "model.safetensors"), losses
@@ -82,7 +83,7 @@ def reference(tmp_path_factory, shared_home):
     folder = tmp_path_factory.mktemp("reference")
     cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4",
                        "method.parent=null"])[0][0]
-    runs.execute(cfg)
+    execute(cfg)
     return final(cfg)
 
 
@@ -97,9 +98,9 @@ def test_a_killed_run_resumes_bit_for_bit(compose, monkeypatch, reference, step)
     with monkeypatch.context() as patch:
         break_at(patch, step, kill)
         with pytest.raises(Killed):
-            runs.execute(cfg)
-    assert runs.Run.of(cfg).status() == "failed: Killed"
-    runs.execute(cfg)
+            execute(cfg)
+    assert Run.of(cfg).status() == "failed: Killed"
+    execute(cfg)
     assert_same(final(cfg), reference)
 
 
@@ -109,10 +110,10 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
     with monkeypatch.context() as patch:
         break_at(patch, 14, lambda: os.kill(os.getpid(), number))
         with pytest.raises(Interrupted, match="stopped at step 14 of 25"):
-            runs.execute(cfg)
-    assert runs.Run.of(cfg).status().startswith("stopped: stopped at step 14")
+            execute(cfg)
+    assert Run.of(cfg).status().startswith("stopped: stopped at step 14")
     STOP.clear()
-    runs.execute(cfg)
+    execute(cfg)
     assert_same(final(cfg), reference)
 
 
@@ -125,7 +126,7 @@ def test_a_curve_is_cut_to_its_checkpoint_and_knows_its_length_before_the_next_r
 
 def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkeypatch, reference):
     cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
-    folder = runs.Run.of(cfg).folder
+    folder = Run.of(cfg).folder
     update = SoupOfExperts.update
 
     def poisoned(self, tokens, weights, number, rate):
@@ -136,25 +137,25 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkey
     with monkeypatch.context() as patch:
         patch.setattr(SoupOfExperts, "update", poisoned)
         with pytest.raises(UserError, match=r"diverged at step 17 of 25.*lower method.learning_rate"):
-            runs.execute(cfg)
+            execute(cfg)
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-000000010.safetensors"]
-    runs.execute(cfg)
+    execute(cfg)
     assert_same(final(cfg), reference)
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose, monkeypatch, reference):
     cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
-    folder = runs.Run.of(cfg).folder
+    folder = Run.of(cfg).folder
     with monkeypatch.context() as patch:
         break_at(patch, 23, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
-            runs.execute(cfg)
+            execute(cfg)
     STOP.clear()
     last = folder / "checkpoint-000000023.safetensors"
     damaged = bytearray(last.read_bytes())
     damaged[-5] ^= 1  # one flipped bit in the numbers: only the checksum can tell
     last.write_bytes(damaged)
-    runs.execute(cfg)
+    execute(cfg)
     assert_same(final(cfg), reference)
 
 
@@ -163,17 +164,17 @@ def test_when_every_checkpoint_is_damaged_it_says_what_to_do(compose, monkeypatc
     with monkeypatch.context() as patch:
         break_at(patch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
-            runs.execute(cfg)
+            execute(cfg)
     STOP.clear()
-    for path in runs.Run.of(cfg).folder.glob("checkpoint-*"):
+    for path in Run.of(cfg).folder.glob("checkpoint-*"):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="every checkpoint in .* is damaged: delete them"):
-        runs.execute(cfg)
+        execute(cfg)
 
 
 def test_a_full_disk_loses_nothing(compose, monkeypatch, reference):
     cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
-    folder = runs.Run.of(cfg).folder
+    folder = Run.of(cfg).folder
     replace = os.replace
 
     def full(source, target):
@@ -184,9 +185,9 @@ def test_a_full_disk_loses_nothing(compose, monkeypatch, reference):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(UserError, match="No space left on device; free some disk space"):
-            runs.execute(cfg)
+            execute(cfg)
     assert [path.name for path in folder.glob("*checkpoint*")] == ["checkpoint-000000010.safetensors"]
-    runs.execute(cfg)
+    execute(cfg)
     assert_same(final(cfg), reference)
 
 
@@ -203,7 +204,7 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
 def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(compose, tokens, share):
     whole = compose("method.parent=null", f"train.tokens={tokens}")
     run = compose(f"method.parent.share={share}", f"train.tokens={tokens}")
-    parts = sum(total_steps(cfg, make(cfg.method)) for cfg in (run, runs.parent_of(run)))
+    parts = sum(total_steps(cfg, make(cfg.method)) for cfg in (run, parent_of(run)))
     one = total_steps(whole, make(whole.method))
     assert parts == one or one == 1  # the least is a step for each
 
@@ -213,8 +214,8 @@ def test_bfloat16_trains_to_nearly_the_same_loss(compose):
     losses = []
     for precision in ("float32", "bfloat16"):
         cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null", f"train.precision={precision}")
-        runs.execute(cfg)
-        records = read_records(runs.Run.of(cfg).records)
+        execute(cfg)
+        records = read_records(Run.of(cfg).records)
         losses.append(np.mean([record["loss"] for record in records if record["h_source"] == "estimate"]))
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], abs=0.05)
 
@@ -231,7 +232,7 @@ def test_every_method_trains_on_the_same_sequences_of_a_domain(compose, monkeypa
 
     monkeypatch.setattr(Mixture, "_next", recorded)
     for current in ("generic", "soup"):
-        runs.execute(compose(f"method={current}"))
+        execute(compose(f"method={current}"))
     for domain in range(4):
         for a, b in zip(seen["generic"][domain], seen["soup"][domain], strict=False):
             assert np.array_equal(a, b)

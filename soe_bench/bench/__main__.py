@@ -29,8 +29,8 @@ from soe_bench.bench.moments import moments_loss_change
 from soe_bench.bench.processes import processes
 from soe_bench.bench.steps import compiled_speedup, data_share, plain_speedup, soup_step_ratio, trainer_speedup
 from soe_bench.errors import UserError
-from soe_bench.files import write_text
-from soe_bench.provenance import device_name, git_state
+from soe_bench.system.files import write_text
+from soe_bench.system.machine import device_name, git_state
 
 FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "soup_step_ratio_n16": partial(soup_step_ratio, n=16, goal=1.15),

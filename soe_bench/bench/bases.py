@@ -9,8 +9,9 @@ from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rat
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import Steps
 from soe_bench.plan import WORDS
-from soe_bench.provenance import peak_memory
-from soe_bench.runs import Run, build, prepare_process
+from soe_bench.runs.build import build_method
+from soe_bench.runs.run import Run
+from soe_bench.system.machine import peak_memory, prepare_process
 
 EXPERTS = (0, 16, 64)
 LARGE = ("model=d768", "data.vocab_size=32000", "train.length=1024", "train.precision=bfloat16")
@@ -28,7 +29,7 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
     cfg = settings.compose(f"method.n_experts={n}", *overrides)
     prepare_process(cfg)
     before = resident(settings.device)
-    cost = build(Run.of(cfg), None, device="meta").cost()
+    cost = build_method(Run.of(cfg), None, device="meta").cost()
     row: dict = {"n": n, "P": cost["deployed_parameters"], "tokens": cfg.train.batch_size * cfg.train.length,
                  "precision": cfg.train.precision, "step_seconds": None, "peak_bytes": None}
     try:

@@ -8,9 +8,8 @@ from omegaconf import DictConfig
 from soe_bench.bench.measure import Settings, in_fresh_process, interleaved
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import RATE, Steps
-from soe_bench.gradient import gradient
-from soe_bench.provenance import peak_memory
-from soe_bench.runs import prepare_process
+from soe_bench.ops.gradient import gradient
+from soe_bench.system.machine import peak_memory, prepare_process
 
 AXES = {  # what varies, and the settings that vary it; the others stay at n = 16, R = 8, k = 64, P = 0.28M
     "n": {n: f"method.n_experts={n}" for n in (1, 4, 16, 64, 256)},

@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 
 from soe_bench.bench.measure import Figure, Settings, in_fresh_process, interleaved, quartiles, rates
 from soe_bench.bench.memory import LARGE
-from soe_bench.runs import Run, build, prepare_process
+from soe_bench.runs.build import build_method
+from soe_bench.runs.run import Run
 from soe_bench.soup import SoupOfExperts, combine_file
+from soe_bench.system.machine import prepare_process
 
 # 16 models of 10.7M parameters, 43 MB each
 ON_DISK = ("model=d128", "model.base.dim=320", "model.base.layers=8", "model.base.heads=5", "model.base.hidden=880",
@@ -28,7 +30,7 @@ def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExpert
     """A soup whose parameters are all random, without its moments."""
     cfg = settings.compose(*overrides, "method.expert_init=0.02")
     prepare_process(cfg)
-    method = build(Run.of(cfg), None)
+    method = build_method(Run.of(cfg), None)
     method.experts.exp_avg = method.experts.exp_avg_sq = None
     return method
 
@@ -85,7 +87,7 @@ def anonymous_models(settings: Settings, overrides: tuple[str, ...], folder: Pat
     """Peak anonymous memory of making a specialist's file from the soup's, in models of P parameters."""
     cfg = settings.compose(*overrides)
     prepare_process(cfg)
-    method = build(Run.of(cfg), None, device="meta")
+    method = build_method(Run.of(cfg), None, device="meta")
     torch.ones(64, 64) @ torch.ones(64, 64)  # the matrix library's own buffers
     with PeakAnonymous() as peak:
         specialist_file(folder / "soup", folder / "specialist", method, torch.rand(1, method.n_experts))

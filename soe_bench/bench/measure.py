@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench import sweep
+from soe_bench.config import job_configs
 from soe_bench.errors import UserError
-from soe_bench.runs import prepare_process
+from soe_bench.system.machine import prepare_process
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Settings:
         """The configuration of scale=small (quick: scale=test) with R = 8 draws, and the settings given."""
         base = [f"scale={'test' if self.quick else 'small'}", "train.draws=8", "wandb.mode=disabled",
                 f"device={self.device}"]
-        return sweep.job_configs([*base, *overrides])[0][0]
+        return job_configs([*base, *overrides])[0][0]
 
 
 def synchronize(device: str) -> None:

@@ -7,10 +7,11 @@ from torch.nn.functional import cross_entropy
 
 from soe_bench.bench.measure import Figure, Settings, in_fresh_process
 from soe_bench.bench.steps import Steps, plain_steps
-from soe_bench.flat import forward_at
-from soe_bench.gradient import gradient
-from soe_bench.provenance import peak_memory, reset_peak_memory
-from soe_bench.runs import Run, build, prepare_process
+from soe_bench.ops.flat import forward_at
+from soe_bench.ops.gradient import gradient
+from soe_bench.runs.build import build_method
+from soe_bench.runs.run import Run
+from soe_bench.system.machine import peak_memory, prepare_process, reset_peak_memory
 
 # 64 experts of 1.58M parameters: n P = 101M
 LARGE = ("model=d128", "model.base.dim=160", "model.base.heads=5", "model.base.hidden=440", "method.n_experts=64")
@@ -30,7 +31,7 @@ def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -
     steps = plain_steps(cfg) if plain else Steps(cfg)
     for _ in range(2):
         steps()
-    return peak_memory(settings.device) - before, build(Run.of(cfg), None, device="meta").cost()["state_bytes"]
+    return peak_memory(settings.device) - before, build_method(Run.of(cfg), None, device="meta").cost()["state_bytes"]
 
 
 def plain_memory_ratio(settings: Settings) -> Figure:
@@ -46,7 +47,7 @@ def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
     """Peak bytes of one gradient of the dense model with a large vocabulary; without `chunks`, of torch's own loss."""
     cfg = settings.compose("method=generic", f"data.vocab_size={vocabulary}")
     prepare_process(cfg)
-    dense = build(Run.of(cfg), None)
+    dense = build_method(Run.of(cfg), None)
     tokens = torch.randint(vocabulary, (1, cfg.train.batch_size, cfg.train.length + 1), device=cfg.device)
     theta, base, flat = dense.models.value, dense.setup.base, dense.flat
     before = resident(settings.device)

@@ -6,10 +6,11 @@ import tempfile
 
 import numpy as np
 
-from soe_bench import sweep
 from soe_bench.bench.measure import Figure, Settings, quartiles
+from soe_bench.config import job_configs
 from soe_bench.records import read_records
-from soe_bench.runs import Run, execute
+from soe_bench.runs.execute import execute
+from soe_bench.runs.run import Run
 
 
 def moments_loss_change(settings: Settings) -> Figure:
@@ -29,7 +30,7 @@ def moments_loss_change(settings: Settings) -> Figure:
 
 
 def _validation_loss(*overrides: str) -> float:
-    run = Run.of(sweep.job_configs(list(overrides))[0][0])
+    run = Run.of(job_configs(list(overrides))[0][0])
     execute(run.cfg)
     return float(np.mean([record["loss"] for record in read_records(run.records)
                           if record["specialist"] != "generic" and record["h_source"] == "estimate"]))

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-from soe_bench import distributed
 from soe_bench.bench.measure import Settings, interleaved
 from soe_bench.bench.steps import Steps
-from soe_bench.files import write_text
+from soe_bench.system import distributed
+from soe_bench.system.files import write_text
 
 EXPERTS, PROCESSES = (16, 64, 256), (1, 2, 4)
 

@@ -14,13 +14,15 @@ import torch
 from omegaconf import DictConfig
 
 from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds, synchronize
-from soe_bench.bench.plain import PlainSoup
-from soe_bench.flops import forward_flops
-from soe_bench.gradient import compiled_backward, recorded_backward
+from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
-from soe_bench.runs import Run, build, prepare_process
+from soe_bench.ops.flops import forward_flops
+from soe_bench.ops.traced import compiled_backward, recorded_backward
+from soe_bench.runs.build import build_method
+from soe_bench.runs.run import Run
 from soe_bench.soup import SoupOfExperts
+from soe_bench.system.machine import prepare_process
 from soe_bench.train import send
 
 RATE = 1e-3
@@ -34,7 +36,7 @@ class Steps:
     def __init__(self, cfg: DictConfig) -> None:
         prepare_process(cfg)
         self.cfg, self.count = cfg, itertools.count(1)
-        self.method: Method = build(Run.of(cfg), None)
+        self.method: Method = build_method(Run.of(cfg), None)
         # as in a run that has gone on for a while
         self.method.setup = replace(self.method.setup, backward=recorded_backward(after=0))
         self.updated: Method | PlainSoup = self.method

@@ -1,4 +1,4 @@
-"""python -m soe_bench.data audit CORPUS [--run RUN]: what a corpus holds.
+"""python -m soe_bench.data audit CORPUS: what a corpus holds.
 python -m soe_bench.data stability CORPUS...: how far its domains depend on the k-means seed and on the embedder.
 
 CORPUS is a folder, or a name such as wheels.
@@ -33,7 +33,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("audit", help="sizes, duplicates, domains, specialists, leakage (exit status 1)")
     command.add_argument("corpora", metavar="CORPUS", nargs=1, help="a folder, or a name such as wheels")
-    command.add_argument("--run", type=Path, help="a run folder: also its mixture, asked for and realised, and epochs")
     command = commands.add_parser("stability", help="adjusted Rand index between k-means seeds and between corpora")
     command.add_argument("corpora", metavar="CORPUS", nargs="+", help="of the same text, say with two embedders")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -53,9 +52,6 @@ def main(arguments: list[str]) -> int:
             if len(corpora) > 1:
                 print(stability.between_corpora(corpora).to_string(index=False))
             return 0
-        if given.run:
-            mixture = audit.mixture(corpora[0], given.run)
-            print(mixture.to_string(index=False, float_format="%.4f"), "\n")
         return 0 if audit.audit(corpora[0]) else 1
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

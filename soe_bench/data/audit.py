@@ -2,19 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 from scipy.sparse import csr_matrix
 
-from soe_bench.data.corpus import Corpus, fingerprint
+from soe_bench.data.corpus import Corpus
 from soe_bench.data.parts import generic_training
 from soe_bench.data.passages import jaccard, shingles
-from soe_bench.errors import UserError
-from soe_bench.runs import Run, build, sampler
-from soe_bench.train import total_steps
 
 ROWS = 2000  # passages compared with all others at once
 
@@ -60,31 +56,6 @@ def leaks(passages: Sequence[str], groups: np.ndarray, threshold: float) -> pd.D
         if value >= threshold:
             rows.append((i, j, value, passages[i].split() == passages[j].split()))
     return pd.DataFrame(rows, columns=["first", "second", "jaccard", "exact"]).sort_values("jaccard", ascending=False)
-
-
-def mixture(corpus: Corpus, folder: Path) -> pd.DataFrame:
-    """domain, h_0, asked, realised, epochs of a finished run, its draws repeated with its seeds by the same sampler.
-
-    asked: the mean of the domain weights drawn; realised: the share of the sequences taken. UserError for a folder
-    that is no run, or a run on another corpus.
-    """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no run folder (no config.json in it): give one of <home>/runs/")
-    cfg = OmegaConf.load(folder / "config.json")
-    if fingerprint(cfg.data, cfg.seeds.kmeans) != corpus.fingerprint:
-        raise UserError(f"the run in {folder} was made on another corpus than {corpus.path}: give that one")
-    run = Run.of(cfg)
-    method = build(run, corpus)
-    drawn = sampler(run, corpus, method)
-    asked, steps = np.zeros(corpus.k), total_steps(cfg, method)
-    for step in range(steps):
-        rng = np.random.default_rng([cfg.seeds.mix, step])
-        weights = method.domain_weights(rng, step + 1)
-        asked += weights.mean(0) / steps
-        drawn.batch(rng, weights, cfg.train.batch_size // cfg.train.draws, step % method.streams)
-    realised = drawn.taken.sum(0) / drawn.taken.sum()
-    columns = {"h_0": corpus.h_0, "asked": asked, "realised": realised, "epochs": drawn.epochs.max(0)}
-    return pd.DataFrame({"domain": range(corpus.k), **columns})
 
 
 def _candidates(sets: list[np.ndarray], groups: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

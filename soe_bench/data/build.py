@@ -21,13 +21,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from soe_bench.config import make
 from soe_bench.data import domains, embed
 from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load
-from soe_bench.data.documents import Source
-from soe_bench.data.files import sha256
 from soe_bench.data.parts import GENERIC, PRIORITY, claim, generic_training, passages, trim
 from soe_bench.data.passages import duplicates
+from soe_bench.data.sources.document import Source
+from soe_bench.data.sources.textfiles import sha256
 from soe_bench.data.summaries import summaries
 from soe_bench.errors import UserError
-from soe_bench.files import rename
+from soe_bench.system.files import rename
 
 log = logging.getLogger("soe_bench")
 EOS = "<|endoftext|>"
@@ -45,11 +45,11 @@ def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
     with FileLock(f"{path}.lock"):
         if not (path / "done").is_file():
             shutil.rmtree(path, ignore_errors=True)
-            build(data_cfg, Path(home), kmeans_seed, path)
+            build_corpus(data_cfg, Path(home), kmeans_seed, path)
     return load(path)
 
 
-def build(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> None:
+def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> None:
     """Write the artefact to `path`: under a temporary name first, so that a killed build leaves nothing that looks
     finished.
     """

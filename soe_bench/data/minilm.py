@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from soe_bench.data.files import sha256
+from soe_bench.data.sources.textfiles import sha256
 from soe_bench.data.words import count_words
 from soe_bench.errors import UserError
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from soe_bench.data.documents import Document
 from soe_bench.data.passages import cut
+from soe_bench.data.sources.document import Document
 from soe_bench.errors import UserError
 
 GENERIC = "generic"

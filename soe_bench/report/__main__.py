@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from soe_bench.errors import UserError
-from soe_bench.report.build import check, rewrite
 from soe_bench.report.load import load_results
+from soe_bench.report.write import check, rewrite
 
 
 def main(arguments: list[str] | None = None) -> int:

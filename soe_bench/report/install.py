@@ -14,11 +14,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from soe_bench.errors import UserError
-from soe_bench.files import write_text
+from soe_bench.report.format import to_csv
 from soe_bench.report.load import load_results, read_csv
-from soe_bench.report.output import to_csv
 from soe_bench.report.stats import mean
 from soe_bench.report.view import make_views
+from soe_bench.system.files import write_text
 
 EXPECTED = Path(__file__).parents[2] / "results" / "demo.csv"
 COLUMNS = dict(data_fingerprint="text", method="text", seed="text", loss="number")

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.budgets import Budgets, budget_name, fine_tuned
-from soe_bench.report.figures.handful import handful, left_out, not_compared
+from soe_bench.report.figures.selection import handful, left_out, not_compared
 from soe_bench.report.stats import mean
 from soe_bench.report.style import Chart, colours, footer, markers, with_seeds
+from soe_bench.report.tables.budgets import Budgets, budget_name, fine_tuned
 from soe_bench.report.view import View
 
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from soe_bench.report.figures.handful import handful, left_out
+from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.stats import mean
 from soe_bench.report.style import Chart, colours, footer, line_styles, with_seeds
 from soe_bench.report.view import View

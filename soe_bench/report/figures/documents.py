@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.documents import Documents, drawn_documents
-from soe_bench.report.figures.handful import handful
+from soe_bench.report.figures.selection import handful
 from soe_bench.report.style import OTHERS, Chart, footer, markers
+from soe_bench.report.tables.documents import Documents, drawn_documents
 from soe_bench.report.view import CENTROIDS, View
 
 BAND = CENTROIDS  # the estimator whose spread over draws is drawn: four bands would hide each other

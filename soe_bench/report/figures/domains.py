@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from soe_bench.errors import UserError
-from soe_bench.report.audit import MOST_BEYOND_Q99
 from soe_bench.report.style import FIXED, GREY, OTHERS, Chart, footer
+from soe_bench.report.tables.corpus import MOST_BEYOND_Q99
 from soe_bench.report.view import GENERIC_TEXT
 
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:-1])

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from soe_bench.report.figures.handful import handful
+from soe_bench.report.figures.selection import handful
 from soe_bench.report.stats import mean
 from soe_bench.report.style import MARKERS, STYLES, Chart, colours, footer, line_styles, with_seeds
 from soe_bench.report.view import View

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.figures.handful import handful, left_out, not_compared
+from soe_bench.report.figures.selection import handful, left_out, not_compared
 from soe_bench.report.stats import mean, t_interval
 from soe_bench.report.style import Chart, colours, footer, markers, with_seeds
 from soe_bench.report.view import View

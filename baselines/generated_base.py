@@ -1,0 +1,131 @@
+"""Parameters generated from domain weights: Theta(h) = S + Delta(h), Delta any network, trained as the soup is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from soe_bench.errors import UserError
+from soe_bench.method import Method, Setup, gradient_share
+from soe_bench.mixture import MetaDistribution
+from soe_bench.ops.adamw import Bank
+from soe_bench.ops.flat import Flat, forward_at
+from soe_bench.ops.flops import FlopCounter, forward_flops
+
+
+class Generated(Method):
+    """Minimises over S and the network's parameters omega the expectation over h ~ pi of the loss of S + Delta(h) on
+    mix(h): Algorithm 2 of the Soup-of-Experts (arXiv 2502.01804) with another map from h to parameters.
+
+    `network_rate` multiplies the learning rate of omega. A `parent` of one dense model is a warm start of S.
+    """
+
+    takes_h = True
+
+    def __init__(self, name: str, learning_rate: float, network_rate: float, meta: MetaDistribution,
+                 parent: Mapping | None = None) -> None:
+        super().__init__(name, learning_rate, parent)
+        self.network_rate, self.meta, self.pi = network_rate, meta, str(meta)
+
+    @abstractmethod
+    def network(self, setup: Setup) -> nn.Module:
+        """A module from domain weights (R, k) to Delta (R, P), in the order of the base model's parameters."""
+
+    def module(self, setup: Setup) -> nn.Module:
+        """The model whose parameters Theta(h) are: the base model, or one that adds parameters of its own before it."""
+        return setup.base
+
+    def build(self, setup: Setup) -> None:
+        self.setup = setup = replace(setup, base=self.module(setup))
+        self.flat = Flat(setup.base)
+        shared = self.flat.flatten(setup.base)
+        if setup.parent:
+            start = setup.parent["models.value"][0]
+            shared[-len(start) :] = start  # what a module adds to the base model stands before it
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
+            torch.manual_seed(setup.seed)
+            self.delta_network = self.network(setup).to(shared)
+        self.network_flat = Flat(self.delta_network)
+        self.shared = Bank(shared[None], self.flat, setup.moments)
+        self.omega = Bank(self.network_flat.flatten(self.delta_network)[None], self.network_flat, setup.moments)
+
+    def delta(self, weights: np.ndarray | Tensor) -> Tensor:
+        """Delta (R, P) at the domain weights (R, k)."""
+        h = torch.as_tensor(weights, dtype=self.omega.value.dtype, device=self.omega.value.device)
+        return forward_at(self.delta_network, self.network_flat, self.omega.value, h[None])[0]
+
+    def theta(self, h: Tensor) -> Tensor:
+        return self.shared.value[0] + self.delta(h[None])[0]
+
+    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
+        return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
+
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
+        optimizer = self.setup.optimizer
+        self.omega.value.requires_grad_()
+        delta = self.delta(weights)
+        theta = self.shared.value + delta.detach()
+        loss, grad = gradient_share(self.setup, self.flat, theta, tokens, out=theta)
+        (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
+        self.omega.value.requires_grad_(False)
+        one = torch.ones_like(grad[:, :1])
+        loss, scale = optimizer.clip_scale(loss, grad.sum(0).square().sum() + omega_grad.square().sum())
+        self.shared.adamw_(scale * one, grad, step, rate, optimizer)
+        self.omega.adamw_(scale * one[:1], omega_grad, step, rate * self.network_rate, optimizer)
+        return loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.shared.tensors("shared") | self.omega.tensors("network")
+
+    def cost(self) -> dict[str, int]:
+        setup, omega, size = self.setup, self.network_flat.size, self.flat.size
+        with FlopCounter() as counter, torch.no_grad():
+            self.delta(np.tile(setup.h_0, (setup.draws, 1)))
+        dense = setup.sequences * forward_flops(setup.base, setup.length)
+        return {
+            "flops_per_step": 3 * (dense + counter.get_total_flops()),
+            "stored_parameters": size + omega,
+            "deployed_parameters": size,
+            "state_bytes": self.shared.bytes + self.omega.bytes
+            + (size + omega + 2 * setup.draws * size) * self.shared.value.element_size(),
+        }
+
+
+class LowRank(nn.Module):
+    """For a model's matrices W (out, in): products A B of factors A (R, out, r) and B (R, r, in) as one vector (R, P),
+    zero for its other parameters (LoRA, Hu et al., https://arxiv.org/abs/2106.09685)."""
+
+    def __init__(self, flat: Flat, rank: int) -> None:
+        super().__init__()
+        if rank < 1:
+            raise UserError(f"method.rank is {rank}: it must be at least 1")
+        self.shapes, self.rank = list(flat.shapes.values()), rank
+        self.sizes = [(rank * shape[0], rank * shape[1]) for shape in self.shapes if len(shape) == 2]
+
+    @property
+    def size(self) -> int:
+        """Numbers in all factors of one model."""
+        return sum(map(sum, self.sizes))
+
+    def start(self, *leading: int) -> Tensor:
+        """(*leading, size) factors whose products are zero: A is N(0, 1), B is 0."""
+        parts = [part for a, b in self.sizes for part in (torch.randn(*leading, a), torch.zeros(*leading, b))]
+        return torch.cat(parts, -1)
+
+    def pairs(self, factors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """factors (..., size) -> for each matrix A (..., out, r) and B (..., r, in)."""
+        parts = iter(factors.split([size for pair in self.sizes for size in pair], -1))
+        matrices = [shape for shape in self.shapes if len(shape) == 2]
+        return [(next(parts).unflatten(-1, (shape[0], self.rank)), next(parts).unflatten(-1, (self.rank, shape[1])))
+                for shape in matrices]
+
+    def vector(self, products: list[Tensor]) -> Tensor:
+        """products, for each matrix (R, out, in) -> (R, P)."""
+        left, rows = iter(products), products[0]
+        return torch.cat([next(left).flatten(1) if len(shape) == 2 else rows.new_zeros(len(rows), shape.numel())
+                          for shape in self.shapes], 1)

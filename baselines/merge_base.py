@@ -1,0 +1,175 @@
+"""What the post-hoc methods share: the trained experts of the parent run, their weights, and the scale of a merge."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
+from soe_bench.config import make, method_node
+from soe_bench.errors import UserError
+from soe_bench.evaluate import document_losses
+from soe_bench.method import Method, Setup, with_parameters
+from soe_bench.ops.flat import Flat
+
+log = logging.getLogger("soe_bench")
+SCALES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)  # what a tuned scale is chosen from
+
+
+class PostHoc(Method):
+    """A method on the experts of its parent run (baselines/domain_experts.py), which trains nothing itself.
+
+    `weights`: how much each expert counts, (m,) on the simplex. `h`: the share of h in the expert's group of domains;
+    `uniform`: 1/m for every specialist. After `build`: `models` (m, P), the experts, and `common` (P,), their parent.
+    """
+
+    keeps_common = False  # whether a specialist is made from the common parent too
+
+    def __init__(self, name: str, parent: Mapping | None, weights: str = "h") -> None:
+        if weights not in ("h", "uniform"):
+            raise UserError(f"method.weights is {weights!r}: it must be 'h' or 'uniform'")
+        super().__init__(name if weights == "h" else f"{name}_uniform", 0.0, parent)
+        self.takes_h = weights == "h"
+        self.experts = make(method_node(parent["method"])) if parent else None
+        if not isinstance(self.experts, DomainExperts):
+            raise UserError(f"{name} has nothing to merge: method.parent.method must be a set of experts "
+                            "(domain_experts or separate_experts)")
+
+    def check_parent(self, parent: Method) -> None:
+        if self.parent["share"] != 1:
+            raise UserError(f"method.parent.share is {self.parent['share']}: {self.label} trains nothing itself, so "
+                            "set it to 1: the experts have the whole budget")
+
+    def build(self, setup: Setup) -> None:
+        self.setup, self.flat = setup, Flat(setup.base)
+        self.count = min(self.experts.groups, len(setup.h_0))
+        if setup.parent is not None:  # None in planning: only the costs are asked for
+            models = setup.parent["models.value"]
+            if models.shape[1] != self.flat.size:
+                raise UserError(f"the experts of the parent run have {models.shape[1]} parameters, the base model has "
+                                f"{self.flat.size}: train them anew for this model")
+            self.models, self.common, self.count = models, setup.parent["common.value"][0], len(models)
+            labels = domain_groups(setup.centroids, setup.h_0, self.count)
+            self.labels = torch.as_tensor(labels, dtype=torch.long, device=models.device)
+
+    def expert_weights(self, h: Tensor | None) -> Tensor:
+        """(m,) weights of the experts at h (k,), differentiable in it; uniform without h."""
+        if h is None or not self.takes_h:
+            return self.models.new_full((self.count,), 1 / self.count)
+        return h.new_zeros(self.count).index_add(0, self.labels, h)
+
+    def best_on(self, candidates: Iterable[Tensor], documents: Sequence[np.ndarray]) -> Tensor:
+        """The parameters (P,) among the candidates with the lowest loss on the documents (token ids), the first of
+        equals."""
+        def loss(theta: Tensor) -> float:
+            nats, tokens = document_losses(with_parameters(self.setup.base, self.flat, theta), documents,
+                                           self.setup.length)
+            return nats.sum() / tokens.sum()
+
+        return min(candidates, key=loss)
+
+    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
+        raise NotImplementedError(f"{self.label} takes no training step")
+
+    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
+        raise NotImplementedError(f"{self.label} takes no training step")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """None: the parent run keeps the experts."""
+        return {}
+
+    def cost(self) -> dict[str, int]:
+        size, element = self.flat.size, next(self.setup.base.parameters()).element_size()
+        return {
+            "flops_per_step": 0,
+            "stored_parameters": (self.count + self.keeps_common) * size,
+            "deployed_parameters": size,
+            "state_bytes": (2 * self.count + 2) * size * element,  # experts and as much to work with; base and parent
+        }
+
+
+class Merge(PostHoc):
+    """A merge of the experts' parameters into one model."""
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        if setup.parent is not None and isinstance(self.experts, SeparateExperts):
+            log.warning("%s merges experts that have no common parent: expect a barrier between them (claim C3)",
+                        self.label)
+
+    @abstractmethod
+    def merged(self, weights: Tensor) -> Tensor:
+        """The merged parameters (P,) at the weights (m,) of the experts, differentiable in them."""
+
+    def theta(self, h: Tensor | None) -> Tensor:
+        return self.merged(self.expert_weights(h))
+
+
+class TaskVectorMerge(Merge):
+    """common + scale * task_vector(weights), where an expert's task vector is its difference from the common parent.
+
+    `scale` (lambda) is a number, `default` (the paper's, `default_scale`), or `tuned`: for each specialist the one of
+    SCALES with the lowest loss on its validation documents (theta, and so a tuned h, is at the default scale).
+    """
+
+    keeps_common = True
+    default_scale = 1.0
+
+    def __init__(self, name: str, parent: Mapping | None, weights: str = "h", scale: float | str = "default") -> None:
+        number = isinstance(scale, int | float) and math.isfinite(scale)
+        if not number and scale not in ("default", "tuned"):
+            raise UserError(f"method.scale is {scale!r}: it must be a number, 'default' or 'tuned'")
+        super().__init__(name, parent, weights)
+        self.tuned = scale == "tuned"
+        self.label += "_tuned" if self.tuned else ""
+        self.scale = scale if number else self.default_scale
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        if setup.parent is not None:
+            self.task_vectors = self.sparsified(self.models - self.common)
+
+    def sparsified(self, task_vectors: Tensor) -> Tensor:
+        """The task vectors (m, P) as they are merged."""
+        return task_vectors
+
+    @abstractmethod
+    def task_vector(self, weights: Tensor) -> Tensor:
+        """The merged task vector (P,) at the weights (m,), differentiable in them."""
+
+    def merged(self, weights: Tensor) -> Tensor:
+        return self.common + self.scale * self.task_vector(weights)
+
+    @torch.no_grad()
+    def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
+        if not self.tuned:
+            return super().specialist(h)
+        vector = self.task_vector(self.expert_weights(None if h is None else self.weights_tensor(h)))
+        best = self.best_on((self.common + scale * vector for scale in SCALES), documents)
+        return with_parameters(self.setup.base, self.flat, best)
+
+
+def trim(task_vectors: Tensor, density: float) -> Tensor:
+    """Each vector of (m, N) with all but its largest `density * N` magnitudes (at least one) set to zero."""
+    kept = max(1, int(density * task_vectors.shape[1]))
+    mask = torch.zeros_like(task_vectors).scatter_(1, task_vectors.abs().topk(kept).indices, 1)
+    return task_vectors * mask
+
+
+def elect(weighted: Tensor) -> Tensor:
+    """(m, P) ones where a vector's sign is that of the sum over the vectors (a zero sum counts as positive)."""
+    majority = torch.where(weighted.sum(0) >= 0, 1.0, -1.0)
+    return (weighted.sign() == majority).to(weighted)
+
+
+def check_density(density: float) -> float:
+    """Raises UserError unless it is in (0, 1]."""
+    if not 0 < density <= 1:
+        raise UserError(f"method.density is {density}: it must be in (0, 1]")
+    return density

@@ -1,0 +1,115 @@
+"""AdamW for banks of flat parameters whose gradient has low rank, the learning-rate schedule and clipping.
+
+The loss of a step is the mean over its R draws. With g_r = dL/dTheta_r as rows of G (R, P) and the coefficients as
+rows of A (R, n), the gradient of a bank (n, P) is A^T G: it is formed block by block inside the update and never
+exists as an (n, P) buffer. Shared parameters are the bank of one row with A = 1. A block's update is torch's own fused
+kernel, one pass over parameters and moments on CPU and GPU: as fast as a compiled update, with nothing to compile.
+AdamW: Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from soe_bench.ops.flat import Flat
+
+BLOCK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # of the bank updated at once: the gradient's block stays in the cache,
+BLOCK_ROWS = {"cpu": 16, "cuda": 64}  # and its rows, for each of which the kernel calls all threads, are long
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Settings of AdamW, of the schedule and of clipping: one for all methods.
+
+    `warmup` is the share of the steps with a linearly growing rate, then a cosine down to `final_rate` times the peak.
+    `clip` bounds the global gradient norm.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    warmup: float
+    final_rate: float
+    clip: float
+
+    def schedule(self, step: int, steps: int) -> float:
+        """Factor on the peak rate at `step` (from 0) of `steps`."""
+        warmup = max(1, round(self.warmup * steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, steps - warmup)
+        return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def clip_scale(self, loss: Tensor, squared_norm: Tensor) -> tuple[float, float]:
+        """The loss as a number, and the factor that brings the global norm down to `clip`: the only place of a step
+        where the program waits for the device. Raises FloatingPointError if one of them is NaN or infinite."""
+        loss, squares = torch.stack((loss.to(squared_norm), squared_norm)).tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
+        if not math.isfinite(squares):
+            raise FloatingPointError("the gradient is not finite")
+        return loss, min(1.0, self.clip / (math.sqrt(max(0.0, squares)) + 1e-6))
+
+
+def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:
+    """||A^T G||_F^2 = sum((A A^T) * (G G^T)) for A (R, n) and the Gram matrix G G^T (R, R)."""
+    return ((coefficients @ coefficients.T) * gram).sum()
+
+
+class Bank:
+    """n rows of P parameters with their AdamW moments, updated in one pass from the rank-R gradient A^T G.
+
+    The moments are kept in the type `moments`, by default the parameters'; the arithmetic is in the parameters' type.
+    """
+
+    def __init__(self, value: Tensor, flat: Flat, moments: torch.dtype | None = None) -> None:
+        self.value = value
+        self.exp_avg = torch.zeros_like(value, dtype=moments)
+        self.exp_avg_sq = torch.zeros_like(value, dtype=moments)
+        self.spans = flat.spans
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the parameters and moments."""
+        return sum(x.nbytes for x in (self.value, self.exp_avg, self.exp_avg_sq))
+
+    def row(self, i: int) -> Bank:
+        """Row i as a bank that shares its memory."""
+        row = copy.copy(self)
+        row.value, row.exp_avg, row.exp_avg_sq = (x[i : i + 1] for x in (self.value, self.exp_avg, self.exp_avg_sq))
+        return row
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """The parameters and moments under their names in a checkpoint."""
+        return {f"{prefix}.{name}": getattr(self, name) for name in ("value", "exp_avg", "exp_avg_sq")}
+
+    def adamw_(self, coefficients: Tensor, gradients: Tensor, step: int, rate: float, optimizer: Optimizer) -> None:
+        """One AdamW update (step counts from 1) with the gradient A^T G of A (R, n) and G (R, P)."""
+        rows = len(self.value)
+        if not rows:
+            return
+        height = min(rows, BLOCK_ROWS[self.value.device.type])
+        width = BLOCK_NUMBERS[self.value.device.type] // height
+        count = torch.full((), float(step), device=self.value.device)  # filled there: nothing is sent
+        for start, stop, decays in self.spans:
+            for left, top in product(range(start, stop, width), range(0, rows, height)):
+                block = slice(top, top + height), slice(left, min(left + width, stop))
+                gradient = coefficients.T[block[0]] @ gradients[:, block[1]]
+                stored = [self.exp_avg[block], self.exp_avg_sq[block]]
+                moments = [x.to(gradient.dtype) for x in stored]  # themselves, unless they are kept in another type
+                lists = [x.unbind() for x in (self.value[block], gradient, *moments)]
+                torch._fused_adamw_(  # the kernel of torch.optim.AdamW(fused=True)
+                    *lists, [], [count] * len(gradient), lr=rate, beta1=optimizer.beta1, beta2=optimizer.beta2,
+                    eps=optimizer.eps, weight_decay=optimizer.weight_decay if decays else 0.0, amsgrad=False,
+                    maximize=False,
+                )
+                for kept, new in zip(stored, moments, strict=True):
+                    if kept is not new:
+                        kept.copy_(new)

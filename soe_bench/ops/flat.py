@@ -1,0 +1,90 @@
+"""Any module's parameters as one flat vector, and the module run at R such vectors in one batched pass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.overrides import TorchFunctionMode
+
+Forward = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
+log = logging.getLogger("soe_bench")
+
+
+class Flat:
+    """The order, shapes and offsets of a module's parameters inside a flat vector of `size` = P numbers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+        self.sizes = [shape.numel() for shape in self.shapes.values()]
+        self.size = sum(self.sizes)
+
+    def flatten(self, module: nn.Module) -> Tensor:
+        """The parameters of `module` as one new vector (P,)."""
+        return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Views of theta (..., P) under the parameters' names, each (..., *shape)."""
+        parts = theta.split(self.sizes, dim=-1)
+        return {name: part.unflatten(-1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int, bool]]:
+        """(start, stop, whether weight decay shrinks them) of the columns, in order: it shrinks the matrices, not the
+        vectors (norms and biases)."""
+        spans, start = [], 0
+        for decays, shapes in groupby(self.shapes.values(), lambda shape: len(shape) > 1):
+            stop = start + sum(shape.numel() for shape in shapes)
+            spans.append((start, stop, decays))
+            start = stop
+        return spans
+
+
+def forward_at(module: nn.Module, flat: Flat, theta: Tensor, inputs: Tensor) -> Tensor:
+    """`module` at R parameter vectors: theta (R, P), inputs (R, B, ...) -> outputs (R, B, ...), in one batched pass."""
+    return forward(module, flat.unflatten(theta), inputs)
+
+
+def forward(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """`module` at R values of each of its parameters, (R, *shape): inputs (R, B, ...) -> outputs (R, B, ...)."""
+
+    def one(parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(module, parameters, (inputs,))
+
+    if len(inputs) == 1:  # vmap over a single model would only cost time
+        return one({name: value[0] for name, value in parameters.items()}, inputs[0])[None]
+    with nullcontext() if torch.compiler.is_compiling() else _BatchedAttention():  # which torch cannot trace
+        return vmap(one)(parameters, inputs)
+
+
+class _Attention(torch.autograd.Function):
+    """Attention has no parameters: under vmap the batches of all models are one batch. On CPU torch has no such rule
+    and would attend model by model, with a gradient of the whole batch filled with zeros for each."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, query: Tensor, key: Tensor, value: Tensor, settings: dict) -> tuple:
+        whole = [x.movedim(dim, 0).flatten(0, 1) for x, dim in zip((query, key, value), in_dims, strict=False)]
+        return F.scaled_dot_product_attention(*whole, **settings).unflatten(0, (info.batch_size, -1)), 0
+
+    @staticmethod
+    def forward(*_: Any) -> None:
+        raise NotImplementedError("only under vmap")
+
+    setup_context = forward
+
+
+class _BatchedAttention(TorchFunctionMode):
+    """Inside, scaled_dot_product_attention(query, key, value, **settings) has a rule for vmap."""
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function is F.scaled_dot_product_attention:
+            return _Attention.apply(*args, kwargs or {})
+        return function(*args, **kwargs or {})

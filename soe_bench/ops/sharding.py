@@ -1,0 +1,126 @@
+"""Flat parameters sharded along P: each process holds the same columns of every row, and the W slices make the whole.
+
+With R draws a step, R / W for each process, a process combines its slice of every Theta; an all-to-all hands each
+process the whole Thetas of its own draws, and their gradients go back the same way: 2 R P / W numbers, however many
+experts there are. One process holds all columns, and nothing moves.
+
+The same as torch's DTensor, Shard(1) redistributed to Shard(0), which on CPU (torch 2.13) is an all-gather instead of
+an all-to-all: W times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from soe_bench.ops.flat import Flat
+from soe_bench.system import distributed
+
+
+class Slices(Flat):
+    """A module's parameters as a flat vector of which each process holds `width` columns; those past P are zero."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.width = -(-self.size // distributed.size())
+
+    def own(self, whole: Tensor) -> Tensor:
+        """This process's columns: (..., P) -> (..., width); `whole` itself in one process."""
+        if distributed.size() == 1:
+            return whole
+        start = distributed.rank() * self.width
+        part = whole[..., start : start + self.width]
+        return F.pad(part, (0, self.width - part.shape[-1]))
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int, bool]]:
+        first = distributed.rank() * self.width
+        own = [(max(start - first, 0), min(stop - first, self.width), decays) for start, stop, decays in super().spans]
+        return [(start, stop, decays) for start, stop, decays in own if start < stop]
+
+    def to_draws(self, theta: Tensor) -> Tensor:
+        """A slice of every draw's parameters (R, width) -> all parameters of this process's draws (R / W, P)."""
+        if distributed.size() == 1:
+            return theta
+        return self._join(_all_to_all(theta))
+
+    def to_slices(self, gradient: Tensor) -> Tensor:
+        """All parameters of this process's draws (R / W, P) -> a slice of every draw's (R, width)."""
+        if distributed.size() == 1:
+            return gradient
+        padded = F.pad(gradient, (0, distributed.size() * self.width - self.size))
+        return _all_to_all(padded.unflatten(1, (-1, self.width)).transpose(0, 1).flatten(0, 1))
+
+    def whole(self, slices: Tensor) -> Tensor:
+        """A slice (R, width) -> all parameters (R, P), in every process, which each goes on with alike."""
+        return slices if distributed.size() == 1 else _Whole.apply(slices, self)
+
+    def on_first(self, slices: Tensor) -> Tensor | None:
+        """A slice (R, width) -> all parameters (R, P) on the first process, in memory of the CPU; None on the others.
+        """
+        part = slices.cpu().contiguous()
+        parts = [torch.empty_like(part) for _ in range(distributed.size())] if distributed.rank() == 0 else None
+        with distributed.exchange("gather", part):
+            dist.gather(part, parts)
+        return parts and torch.cat(parts, 1)[:, : self.size]
+
+    def named(self, tensors: dict[str, Tensor]) -> dict[str, Tensor | Sliced]:
+        """Tensors of slices for a checkpoint, which has them whole."""
+        return tensors if distributed.size() == 1 else {name: Sliced(t, self) for name, t in tensors.items()}
+
+    def _join(self, pieces: Tensor) -> Tensor:
+        """(W m, width), the slices of m rows by process -> (m, P)."""
+        return pieces.unflatten(0, (distributed.size(), -1)).transpose(0, 1).flatten(1)[:, : self.size]
+
+
+class _Whole(torch.autograd.Function):
+    """As every process goes on alike with the whole, the gradient of its slice is its own columns of their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, slices: Slices) -> Tensor:
+        ctx.slices = slices
+        return slices._join(_all_to_all(part.repeat(distributed.size(), 1)))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.slices.own(gradient), None
+
+
+def _all_to_all(x: Tensor) -> Tensor:
+    received = torch.empty_like(x)
+    with distributed.exchange("all_to_all", x):
+        dist.all_to_all_single(received, x.contiguous())
+    return received
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """A tensor (rows, P) of which each process has a slice (rows, width)."""
+
+    part: Tensor
+    slices: Slices
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.part), self.slices.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.part.dtype
+
+    def copy_(self, whole: Tensor) -> None:
+        """Takes this process's columns of the whole tensor."""
+        self.part.copy_(self.slices.own(whole))
+
+    def rows(self) -> Iterator[Tensor | None]:
+        """The whole rows (P,) on the first process, one at a time: it never holds more than one; None on the others."""
+        for row in self.part:
+            whole = self.slices.on_first(row[None])
+            yield None if whole is None else whole[0]

@@ -1,0 +1,120 @@
+"""`python -m soe_bench.report.compare A B [--results DIR]`: method A minus method B, paired by specialist and seed.
+
+A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. From the committed records alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from soe_bench.errors import UserError
+from soe_bench.report.format import fixed
+from soe_bench.report.load import load_results
+from soe_bench.report.stats import Difference, Interval, paired_difference, t_interval
+from soe_bench.report.view import GENERIC_TEXT, View, make_views
+
+
+def find(views: list[View], *names: str) -> tuple[View, list[str]]:
+    """The first view (settings with most records come first) with all the names, and their labels in it. Raises
+    UserError for a name of several labels there, and if there is no such view."""
+    if not views:
+        raise UserError("there are no test records: run a sweep first")
+    view = next((view for view in views if all(candidates(name, view) for name in names)), views[0])
+    return view, [resolve(name, view) for name in names]
+
+
+def candidates(name: str, view: View) -> list[str]:
+    """The labels of the view that `name` is or begins."""
+    return [name] if name in view.order else [label for label in view.order if label.startswith(name)]
+
+
+def resolve(name: str, view: View) -> str:
+    """The label of the view that `name` is or begins. Raises UserError if there is none, or more than one."""
+    found = candidates(name, view)
+    if len(found) != 1:
+        what = f"{name!r} could be {', '.join(found)}: say more of it" if found else (
+            f"there is no record of {name!r}; there are {', '.join(view.order)}")
+        raise UserError(what)
+    return found[0]
+
+
+def specialists_table(view: View, one: str, other: str, difference: Difference) -> pd.DataFrame:
+    """A row a specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
+    `high` and `outcome`.
+
+    win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for
+    one seed two standard errors over the test documents, those of both methods as if independent (wider than paired).
+    """
+    errors = {label: view.cells()[lambda rows, label=label: rows.label == label]
+              .set_index(["specialist", "seed"]).loss_se_documents for label in (one, other)}
+    rows = []
+    for name, values in difference.by_cell.iterrows():
+        interval = t_interval(values)
+        if interval is None:
+            both = [errors[label][name, values.index[0]] for label in (one, other)]
+            half = math.inf if None in both else 2 * math.hypot(*both)
+            interval = Interval(difference.by_specialist[name] - half, difference.by_specialist[name] + half, 1)
+        outcome = "win" if interval.high < 0 else "loss" if interval.low > 0 else "tie"
+        rows.append((name, difference.by_specialist[name], interval.low, interval.high, outcome))
+    table = pd.DataFrame(rows, columns=["specialist", "difference", "low", "high", "outcome"])
+    return table.sort_values(["difference", "specialist"], ignore_index=True)
+
+
+def report(view: View, one: str, other: str) -> str:
+    """The comparison in words and a table. Raises UserError where no specialist and seed has both methods."""
+    difference = paired_difference(view.losses(one), view.losses(other))
+    if difference is None:
+        raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
+    table = specialists_table(view, one, other, difference)
+    seeds = len(difference.by_seed)
+    width = max(len(name) for name in table.specialist)
+    lines = [f"{one} minus {other}, nats/token, {view.title}; below 0: {one} is better", ""]
+    lines += [f"  {row.specialist:<{width}}  {row.difference:+.4f}  {row.low:+.4f} to {row.high:+.4f}  {row.outcome}"
+              for row in table.itertuples()]
+    how = "95 % t-interval over seeds" if seeds > 1 else "one seed: two standard errors over documents"
+    count = table.outcome.value_counts()
+    lines += ["", f"{count.get('win', 0)} wins, {count.get('tie', 0)} ties, {count.get('loss', 0)} losses ({how})",
+              f"mean {difference.mean:+.4f} over {len(table)} of {len(view.specialists)} specialists and {seeds} "
+              f"seed{'s' if seeds > 1 else ''}; {difference.verdict}"]
+    for unit, interval in (("seeds", difference.over_seeds), ("specialists", difference.over_specialists)):
+        if interval:
+            lines.append(f"  95 % over {unit} (n = {interval.n}): {interval.low:+.4f} to {interval.high:+.4f}")
+    text = paired_difference(view.generic_text_losses(one), view.generic_text_losses(other))
+    lines.append(f"{GENERIC_TEXT} text: " + (f"{text.mean:+.4f}" if text else "no record of both"))
+    return "\n".join([*lines, *_equality(view, one, other)])
+
+
+def _equality(view: View, one: str, other: str) -> list[str]:
+    """How far training tokens and parameters are equal: a difference between unequal ones is not the method's alone."""
+    first, second = (view.records[view.records.label == label].iloc[0] for label in (one, other))
+    lines = []
+    for field, name in (("training_tokens", "training tokens"), ("stored_parameters", "stored parameters"),
+                        ("deployed_parameters", "deployed parameters")):
+        a, b = first[field], second[field]
+        lines.append(f"{name}: " + (f"equal, {a:,}" if a == b else f"NOT equal, {a:,} and {b:,} ({fixed(a / b, 2)} x)"))
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: compared; 2: bad input."""
+    parser = argparse.ArgumentParser(prog="python -m soe_bench.compare", description=__doc__)
+    parser.add_argument("one", metavar="A")
+    parser.add_argument("other", metavar="B")
+    parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"))
+    options = parser.parse_args(arguments)
+    try:
+        view, labels = find(make_views(load_results(options.results)), options.one, options.other)
+        print(report(view, *labels))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

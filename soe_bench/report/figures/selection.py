@@ -1,0 +1,57 @@
+"""Which methods a figure shows where all of them would be too many to tell apart."""
+
+from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.stats import mean
+from soe_bench.report.style import family
+from soe_bench.report.tables import main as tables
+from soe_bench.report.view import View
+
+MOST = 12  # methods that one figure can show
+
+
+def handful(view: View, labels: list[str]) -> list[str]:
+    """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise the generic runs, the soups
+    that the claims compare, dense_on_pi, and of each family of other methods the one with the lowest mean loss on the
+    specialists' validation text (of those with no such record, the first), among those with as many training tokens as
+    most runs have, where there are such."""
+    if len(labels) <= MOST:
+        return labels
+    methods = view.records.drop_duplicates("label").set_index("label").method
+    chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
+    usual = view.records.drop_duplicates("run_id").training_tokens.mode()[0]
+    families: dict[str, list[str]] = {}
+    for label in labels:
+        if methods[label] not in ("generic", "soup", "dense_on_pi"):
+            families.setdefault(family(methods[label]), []).append(label)
+    chosen |= {min(members, key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)))
+               for members in families.values()}  # fmt: skip
+    return [label for label in labels if label in chosen]
+
+
+def left_out(labels: list[str], shown: list[str]) -> str:
+    """What a figure leaves out of the labels, as a line for the footer; empty if nothing."""
+    gone = len(labels) - len(shown)
+    if not gone:
+        return ""
+    return f"Of a family of methods only the best on validation text at equal tokens: {gone} more are in the tables.\n"
+
+
+def not_compared(view: View, shown: list[str]) -> str:
+    """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
+    return "".join(f"{note[0].upper()}{note[1:]}.\n" for note in tables.not_compared(view, shown))
+
+
+def _soups(view: View) -> set[str]:
+    """The soup with each number of experts that the claims compare, and dense_on_pi."""
+    soups, labels = Soups(view), set()
+    for n in (0, *soups.counts):
+        try:
+            labels.add(soups.label(n))
+        except NotRun:
+            continue
+    return labels
+
+
+def _validation(view: View, label: str) -> float:
+    means = view.seed_means(view.losses(label, part="validation"))
+    return float("inf") if means is None else mean(means)

@@ -1,0 +1,122 @@
+"""The tables of the benchmark, from bench.json: figures beside goals and limits, growth, steps of base models and of
+several processes."""
+
+import pandas as pd
+
+from soe_bench.report.format import Table
+
+MEASURES = {"step_seconds": "step (s)", "soup_seconds": "soup's part (s)", "peak_bytes": "peak memory (bytes)"}
+
+
+def bench_table(bench: dict) -> Table:
+    """A row a figure."""
+    rows = [
+        {
+            "figure": figure["name"],
+            "value": _short(figure["value"]) or "missing",
+            "low": _short(figure["low"]),
+            "high": _short(figure["high"]),
+            "unit": figure["unit"],
+            "limit": _short(figure["limit"]),
+            "goal": "" if figure["goal"] is None else f"at {figure['bound']} {figure['goal']:g}",
+            "met": {True: "yes", False: "no", None: ""}[figure["met"]],
+            "note": figure["note"],
+            "commit": _commit(figure),
+        }
+        for figure in bench["figures"]
+    ]
+    rates = bench["rates"]
+    notes = [
+        "value: median over interleaved rounds, low and high its quartiles (empty: measured once); ratios are taken in "
+        "one run",
+        "limit: the value if our side moved its bytes at the copy bandwidth and did its operations at the "
+        f"matmul rate, here {rates['bandwidth'] / 1e9:.1f} GB/s (read plus written) and {rates['matmul'] / 1e9:.0f} "
+        "GFLOP/s in float32, measured in the last run",
+        *_provenance(bench),
+    ]
+    return Table("bench", "Time and memory beside their limits", pd.DataFrame(rows), notes)
+
+
+def growth_table(bench: dict) -> Table:
+    """A row a point; the exponents of its axis stand on the axis's last row."""
+    rows = []
+    for i, point in enumerate(bench["growth"]):
+        last = bench["growth"][i + 1 : i + 2] == [] or bench["growth"][i + 1]["axis"] != point["axis"]
+        row = {name: str(point[name]) for name in ("axis", "n", "P", "R", "k")}
+        for measure, title in MEASURES.items():
+            row[title] = _short(point[measure])
+            row[f"exponent of {title.split(' (')[0]}"] = _short(point[f"{measure}_exponent"]) if last else ""
+        rows.append(row)
+    notes = [
+        "b of a x^b, fitted by least squares on logarithms along the axis, over its rows; the other three stay fixed",
+        "step: median of one training step; soup's part: beyond forward and backward at Theta (combination, dL/dA, "
+        "update of the bank, router); peak memory: above the process after import and data",
+        *_provenance(bench, "growth"),
+    ]
+    return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
+
+
+def bases_table(bench: dict) -> Table:
+    """A row a base model and number of experts."""
+    rows = [
+        {
+            "base": point["base"],
+            "n": str(point["n"]),
+            "P": str(point["P"]),
+            "tokens": str(point["tokens"]),
+            "precision": point["precision"],
+            "step (s)": _short(point["step_seconds"]) or "out of memory",
+            "least (s)": _short(point["least_seconds"]),
+            "share": _short(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
+            "tokens a second": _short(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
+            "peak memory (bytes)": _short(point["peak_bytes"]),
+        }
+        for point in bench["bases"]
+    ]
+    notes = [
+        "step: median of one training step with R = 8 draws; least: its counted FLOPs at the matmul rate in that "
+        "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; share: least / step",
+        "peak memory: above the process after import",
+        *_provenance(bench, "bases"),
+    ]
+    return Table("bases", "A training step on two base models, beside its limit", pd.DataFrame(rows), notes)
+
+
+def processes_table(bench: dict) -> Table:
+    """A row a number of experts and of processes."""
+    alone = {point["n"]: point["step_seconds"] for point in bench["processes"] if point["processes"] == 1}
+    rows = [
+        {
+            "n": str(point["n"]),
+            "processes": str(point["processes"]),
+            "sent for parameters (bytes)": str(point["parameters_sent"]),
+            "of 2 R P words": _short(point["parameters_sent"] / (2 * 4 * point["R"] * point["P"])),
+            "sent for sums (bytes)": str(point["sums_sent"]),
+            "step (s)": _short(point["step_seconds"]),
+            "against one process": _short(alone[point["n"]] / point["step_seconds"]),
+        }
+        for point in bench["processes"]
+    ]
+    notes = [
+        "sent: what one process gives in a step with R = 8 draws to the all-to-all (Theta and its gradients, however "
+        "many experts) and to the all-reduce (R n numbers for the router, R^2 and a loss)",
+        "step: median of one training step, each process with one thread of a CPU or one GPU",
+        *_provenance(bench, "processes"),
+    ]
+    return Table("processes", "A training step in several processes", pd.DataFrame(rows), notes)
+
+
+def _provenance(bench: dict, measured: str | None = None) -> list[str]:
+    """Notes: the commit at which a list was measured, if named; device and versions."""
+    commit = [f"commit {_commit(bench[f'{measured}_state'])}"] if measured else []
+    versions = ", ".join(f"{name} {value}" for name, value in bench["versions"].items() if value)
+    return [*commit, f"device: {bench['device']}, {bench['threads']} threads; {versions}"]
+
+
+def _commit(state: dict) -> str:
+    return (state["commit"] or "unknown")[:12] + ("+dirty" if state["dirty"] else "")
+
+
+def _short(value: float | None) -> str:
+    """Three significant digits; empty for None."""
+    return "" if value is None else f"{value:.3g}"

@@ -1,0 +1,136 @@
+"""Fine-tuned models: loss after fine-tuning on so many tokens of a specialist's own text, on one set of specialists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from soe_bench.report.format import Table, fixed
+from soe_bench.report.stats import Difference, mean, paired_difference
+from soe_bench.report.tables.main import INTERVALS, VERDICT, difference_cells, not_compared, provenance
+from soe_bench.report.tables.marks import DAGGER, mark, untested
+from soe_bench.report.view import MISSING, View
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The fine-tuned methods of a view on one fixed set of specialists: those with a record at every budget, 0 among
+    them, for each method that has any such specialist."""
+
+    view: View
+    budgets: list[int]  # tokens, 0 first
+    specialists: list[str]
+    losses: dict[str, pd.DataFrame]  # label -> (specialist, seed) x budget, nats/token, NaN where there is no record
+
+    @property
+    def fixed_set(self) -> str:
+        """The specialists, in words."""
+        return (
+            "one set of specialists throughout, those with a record at every budget for every method: "
+            f"n = {len(self.specialists)} of {len(self.view.specialists)}: {', '.join(self.specialists)}"
+        )
+
+    @property
+    def sources(self) -> list[str]:
+        """What the fine-tuned records come from."""
+        rows = self.view.all
+        return provenance(rows[rows.label.isin(self.losses) & (rows.budget_tokens > 0) & (rows.part == "test")])
+
+    def means(self, label: str, budget: int) -> pd.Series | None:
+        """Mean over the set for each seed; None (missing) if a (specialist, seed) has no record."""
+        table = self.losses[label][budget].unstack("seed").dropna(axis=1, how="all")
+        return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
+
+    def to_generic(self, label: str, budget: int) -> Difference | None:
+        """Paired difference to the generic run fine-tuned on the same budget, on the set; None if there is none."""
+        generic = self.view.generic_for(label)
+        if generic in (None, label) or generic not in self.losses:
+            return None
+        return paired_difference(self.losses[label][budget], self.losses[generic][budget])
+
+
+def fine_tuned(view: View) -> Budgets | None:
+    """None if no method has records at every budget, or all of these have no specialist in common."""
+    rows = view.all[(view.all.part == "test") & (view.all.budget_tokens > 0) & view.all.label.notna()]
+    budgets = [0, *sorted(set(rows.budget_tokens))]
+    labels = [label for label in view.order if label in set(rows.label)]
+    tables = {label: pd.DataFrame({b: view.losses(label, budget=b) for b in budgets}) for label in labels}
+    complete = {label: table.dropna() for label, table in tables.items() if len(table.dropna())}
+    sets = [_with_every_seed(table) for table in complete.values()]
+    names = sorted(set.intersection(*sets)) if sets else []
+    if not names:
+        return None
+    # The seeds that have every budget, so that a method's row, or line, rests on the same runs throughout.
+    kept = {label: table[_seeds(table).isin(_seeds(complete.get(label, table)))] for label, table in tables.items()}
+    cells = {label: pd.MultiIndex.from_product([names, sorted(set(_seeds(table)))], names=["specialist", "seed"])
+             for label, table in kept.items()}  # fmt: skip
+    return Budgets(view, budgets, names, {label: table.reindex(cells[label]) for label, table in kept.items()})
+
+
+def budgets_table(view: View) -> Table | None:
+    """Methods x budgets: mean over the fixed set of specialists and over seeds; None if nothing was fine-tuned."""
+    budgets = fine_tuned(view)
+    if budgets is None:
+        return None
+    frame = pd.DataFrame([_row(budgets, label) for label in budgets.losses])
+    losses = {budget_name(b): {label: table[b] for label, table in budgets.losses.items()} for b in budgets.budgets}
+    last = budget_name(budgets.budgets[-1])
+    notes = [
+        "part test; columns: tokens of the specialist's own text that the model was fine-tuned on; h from the estimate "
+        "part; mean over specialists and seeds",
+        budgets.fixed_set,
+        f"seeds: those with every budget; {MISSING}: a specialist of the set has no record",
+        DAGGER,
+        *untested(frame, last, losses[last]),
+    ]
+    title = f"Loss after fine-tuning (nats/token), {view.title}"
+    return Table("budgets" + view.suffix, title, frame, [*notes, *budgets.sources], **mark(frame, losses))
+
+
+def budgets_difference_table(view: View) -> Table | None:
+    """A row for each budget and method: paired difference to generic fine-tuned on as many tokens."""
+    budgets = fine_tuned(view)
+    rows = [] if budgets is None else [
+        {"budget": budget_name(b), "method": label, **difference_cells(difference, len(budgets.specialists))}
+        for b in budgets.budgets
+        for label in budgets.losses
+        if (difference := budgets.to_generic(label, b))
+    ]  # fmt: skip
+    if not rows:
+        return None
+    notes = [
+        "method minus generic, both fine-tuned on as many tokens of the specialist's own text, paired by specialist "
+        "and seed",
+        budgets.fixed_set,
+        INTERVALS,
+        VERDICT,
+        *not_compared(view, list(budgets.losses)),
+    ]
+    title = f"Difference to generic after fine-tuning (nats/token), {view.title}"
+    return Table("budgets_difference" + view.suffix, title, pd.DataFrame(rows), [*notes, *budgets.sources])
+
+
+def budget_name(tokens: int) -> str:
+    """10_000 -> 10k, 1_000_000 -> 1M."""
+    return f"{tokens / 1e6:.3g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k" if tokens >= 1e3 else str(tokens)
+
+
+def _row(budgets: Budgets, label: str) -> dict[str, str]:
+    means = {b: budgets.means(label, b) for b in budgets.budgets}
+    counts = sorted({len(each) for each in means.values() if each is not None}) or [0]
+    return {
+        "method": label,
+        "seeds": "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
+        **{budget_name(b): MISSING if each is None else fixed(mean(each)) for b, each in means.items()},
+    }
+
+
+def _seeds(table: pd.DataFrame) -> pd.Index:
+    return table.index.get_level_values("seed")
+
+
+def _with_every_seed(table: pd.DataFrame) -> set[str]:
+    """The specialists that have all the seeds of the table."""
+    counts = table.groupby("specialist").size()
+    return set(counts[counts == len(set(_seeds(table)))].index)

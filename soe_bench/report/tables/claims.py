@@ -1,0 +1,191 @@
+"""The claims of conf/claims.yaml against the records: effect, interval over seeds and over specialists, verdict."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from soe_bench.errors import UserError
+from soe_bench.report.effects import EFFECTS, NotRun, Soups
+from soe_bench.report.format import Table, fixed
+from soe_bench.report.stats import Difference, Interval, summarize
+from soe_bench.report.tables.corpus import outside
+from soe_bench.report.tables.main import INTERVALS, MOST_EPOCHS, bounds, commits, provenance, within_note
+from soe_bench.report.view import GENERIC_TEXT, View
+
+CLAIMS = Path(__file__).parents[3] / "conf" / "claims.yaml"
+VERDICTS = ("contradicted", "not run", "not separated", "replicated")  # a claim has the first that a deciding test has
+UNITS = ("seeds", "specialists")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of claims.yaml."""
+
+    name: str
+    statement: str
+    measure: str
+    rule: str
+    tests: list["Criterion"]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A test of a claim: the effect (nats/token) must lie below, or above, a threshold, and so must its intervals."""
+
+    row: str
+    effect: str
+    arguments: dict[str, object]
+    experts: object = None
+    below: float | None = None
+    above: float | None = None
+    intervals: tuple[str, ...] = UNITS
+    within: bool = False
+    decides: bool = True
+
+    @property
+    def rule(self) -> str:
+        """The threshold in a cell of the table."""
+        if self.below is not None:
+            return f"< {self.below:g}"
+        return "" if self.above is None else f"> {self.above:g}"
+
+    def choices(self, counts: list[int]) -> list:
+        """What stands for `experts`, a row each: of the numbers of experts with a record, or as it is."""
+        if self.experts == "largest":
+            return counts[:1] or [None]
+        return counts[1:] if self.experts == "smaller" else [self.experts]
+
+    def verdict(self, intervals: dict[str, Interval | None]) -> tuple[str, str]:
+        """A verdict and, where an interval is missing, why: replicated or contradicted only if every interval asked for
+        lies wholly on that side of the threshold."""
+        if lacking := [unit for unit in self.intervals if intervals[unit] is None]:
+            return "not separated", f"n = 1 {lacking[0].removesuffix('s')}"
+        ends = [(intervals[unit].low, intervals[unit].high) for unit in self.intervals]
+        below = self.below is not None
+        threshold = self.below if below else self.above
+        if all(high < threshold for _, high in ends):
+            return "replicated" if below else "contradicted", ""
+        if all(low > threshold for low, _ in ends):
+            return "contradicted" if below else "replicated", ""
+        return "not separated", ""
+
+
+def load_claims(path: Path = CLAIMS) -> list[Claim]:
+    """Every claim in the order of the file. Raises UserError that names the claim for what is malformed."""
+    try:
+        nodes = OmegaConf.to_container(OmegaConf.load(path))
+    except YAMLError as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    return [_claim(name, node, f"{path}: {name}") for name, node in nodes.items()]
+
+
+def _claim(name: str, node: dict, where: str) -> Claim:
+    if odd := {"statement", "measure", "rule", "tests"} ^ set(node):
+        raise UserError(f"{where}: needs statement, measure, rule, tests; look at {min(odd)!r}")
+    tests = [_criterion(dict(test), f"{where}: {test.get('row')}") for test in node["tests"]]
+    if not any(test.decides and test.experts != "smaller" and not test.within for test in tests):
+        raise UserError(f"{where}: needs a deciding test, not `experts: smaller` or `within`, which may have no row")
+    return Claim(name, **{**node, "tests": tests})
+
+
+def _criterion(test: dict, where: str) -> Criterion:
+    if lacking := {"row", "effect"} - set(test):
+        raise UserError(f"{where}: needs row and effect; {min(lacking)!r} is missing")
+    own = {field: test.pop(field) for field in Criterion.__dataclass_fields__ if field in test}
+    criterion = Criterion(**{**own, "arguments": test, "intervals": tuple(own.get("intervals", UNITS))})
+    if criterion.effect not in EFFECTS:
+        raise UserError(f"{where}: no effect {criterion.effect!r}: one of {', '.join(EFFECTS)}")
+    wanted = set(inspect.signature(EFFECTS[criterion.effect]).parameters) - {"soups", "experts"}
+    if wanted != set(test):
+        raise UserError(f"{where}: {criterion.effect} takes {sorted(wanted)} beside experts, not {sorted(test)}")
+    if (criterion.below is None) == (criterion.above is None) or not set(criterion.intervals) <= set(UNITS):
+        raise UserError(f"{where}: needs one threshold, below or above, and intervals out of {', '.join(UNITS)}")
+    return criterion
+
+
+def claims_table(
+    views: list[View], distances: pd.DataFrame | None = None, specialists: pd.DataFrame | None = None
+) -> Table:
+    """A row for each test of each claim, on the first view (effects across models look at the others, those between
+    models at the distances; `specialists` says which lie outside the corpus); the first row of a claim has its
+    statement and its verdict."""
+    view, claims = views[0], load_claims()
+    soups = Soups(view, views, distances, outside=outside(specialists, view.setting["data_fingerprint"]))
+    rows = [row for claim in claims for row in _claim_rows(claim, soups)]
+    notes = [
+        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim",
+        INTERVALS,
+        "verdict: replicated if both intervals lie wholly on the rule's side of the threshold, contradicted if both "
+        "lie wholly on the other, not separated otherwise (one seed has no interval); on the generic text the interval "
+        "over seeds alone",
+        f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
+        f"soups: {soups.family}",
+        *within_note(soups.outside),
+        *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
+    ]
+    title = f"The claims and their verdicts (nats/token), {view.title}"
+    return Table("claims" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.records)])
+
+
+def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
+    tests = [test for test in claim.tests if soups.outside or not test.within]
+    rows = [_row(test, n, soups) for test in tests for n in test.choices(soups.counts)]
+    verdicts = {row["verdict"] for row in rows if row["decides"]}
+    first = {"statement": claim.statement, "claim's verdict": next(each for each in VERDICTS if each in verdicts)}
+    blank = dict.fromkeys(first, "")
+    return [{"claim": claim.name, **(blank if i else first), **row} for i, row in enumerate(rows)]
+
+
+def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
+    experts = ", ".join(map(str, n)) if isinstance(n, list) else n or test.experts
+    head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": test.rule}
+    try:
+        values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
+        if test.within:
+            values = values.drop(soups.outside, level="specialist", errors="ignore")
+        difference = summarize(values)
+        if difference is None:
+            raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")
+    except NotRun as error:
+        return {**head, **_cells(None, soups.view), "verdict": "not run", "note": f"missing: {error}", "commit": ""}
+    intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
+    verdict, why = test.verdict(intervals)
+    records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
+    flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
+    return {
+        **head,
+        **_cells(difference, soups.view),
+        "verdict": verdict,
+        "note": "; ".join(filter(None, (why, flag))),
+        "commit": commits(records),
+    }
+
+
+def _views(test: Criterion, soups: Soups) -> list[View]:
+    """Those of the base models that a test is about."""
+    one, several = test.arguments.get("model"), test.arguments.get("models", [])
+    return [soups.at(model).view for model in ([one] if one else several)] or [soups.view]
+
+
+def _cells(difference: Difference | None, view: View) -> dict[str, str]:
+    """Effect, both intervals and what they rest on; empty if there is none."""
+    if difference is None:
+        return {**dict.fromkeys(["effect"], ""), **bounds("seeds", None), **bounds("specialists", None),
+                "seeds": "", "specialists": ""}  # fmt: skip
+    units = difference.by_specialist.index
+    of = f"{len(units)} of {len(view.specialists)}"
+    if units.name == "pair":
+        of = f"{len(units)} pairs"
+    elif list(units) == [GENERIC_TEXT]:
+        of = "generic text"
+    return {
+        "effect": fixed(difference.mean),
+        **bounds("seeds", difference.over_seeds),
+        **bounds("specialists", difference.over_specialists),
+        "seeds": str(len(difference.by_seed)),
+        "specialists": of,
+    }

@@ -1,0 +1,82 @@
+"""From a run to its method with parameters, and to the source of its batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from soe_bench import checkpoint
+from soe_bench.config import make
+from soe_bench.data.corpus import Corpus
+from soe_bench.method import Method, Setup
+from soe_bench.mixture import Mixture
+from soe_bench.ops.adamw import Optimizer
+from soe_bench.ops.traced import compiled_backward, recorded_backward
+from soe_bench.runs.run import Run
+from soe_bench.specialize import domain_weights
+from soe_bench.train import total_steps
+
+SPECIALISTS = 16  # assumed in the plan where the configuration does not name them
+
+
+def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> Method:
+    """The method with its parameters at their initialisation, on the run's device unless told.
+
+    Without a corpus, for planning: uniform weights, and no parent's tensors.
+    """
+    cfg = run.cfg
+
+    def initial(seed: int) -> torch.nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
+                return make(cfg.model.base).to(device=device or cfg.device)
+
+    parent = None
+    if corpus is None:
+        uniform = np.full(cfg.data.k, 1 / cfg.data.k)
+        names = cfg.data.get("specialists") or range(SPECIALISTS)
+        facts = {"h_0": uniform, "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),
+                 "specialists": {str(name): uniform for name in names}}
+    else:
+        weights = {name: domain_weights(corpus, name, "estimate") for name in corpus.specialists}
+        facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
+        if run.parent:
+            parent = {name: tensor.to(device or cfg.device)
+                      for name, tensor in checkpoint.load(run.parent.folder / "model.safetensors")[0].items()}
+    method = make(cfg.method)
+    method.build(Setup(
+        initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
+        optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
+        backward=compiled_backward() if cfg.train.compile and corpus is not None else recorded_backward(),
+        moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
+        **facts,
+    ))
+    total_steps(cfg, method)
+    return method
+
+
+def sampler(run: Run, corpus: Corpus, method: Method) -> Mixture:
+    """The source of the run's batches: a method with a parent goes on where the parent's stopped."""
+    streams = [corpus.domain_tokens(i) for i in range(corpus.k)]
+    mixture = Mixture(streams, run.cfg.train.length, run.cfg.seeds.data, method.streams)
+    if run.parent:
+        taken = checkpoint.load(run.parent.folder / "model.safetensors")[1]["taken"]
+        mixture.taken[:] = np.max(taken, axis=0)  # of a parent that is several models, the farthest
+    return mixture
+
+
+def save_parameters(method: Method, folder: Path, state: dict) -> None:
+    """Writes the parameters of a trained method: its tensors whose names end in `.value`."""
+    values = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
+    checkpoint.save(folder / "model.safetensors", values, state)
+
+
+def load_parameters(method: Method, folder: Path) -> None:
+    """Copies the parameters of a trained run into its method, built anew. Raises UserError if the file is damaged."""
+    values, _ = checkpoint.load(folder / "model.safetensors")
+    for name, tensor in method.tensors().items():
+        if name.endswith(".value"):
+            tensor.copy_(values[name])

@@ -1,0 +1,143 @@
+"""From run folders to the results folder: records and small CSVs, upserted by key, under a lock."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from soe_bench.data.corpus import Corpus
+from soe_bench.errors import UserError
+from soe_bench.records import KEY, read_records
+from soe_bench.system.files import write_text
+
+CURVE = ("step", "tokens", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
+TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
+log = logging.getLogger("soe_bench")
+
+
+def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
+    """Raises UserError if the results folder is malformed or holds records of another build of the same corpus."""
+    for record in read_records(results_dir / "records.jsonl") if (results_dir / "records.jsonl").exists() else []:
+        if record["data"] == data and record["data_fingerprint"] != fingerprint:
+            raise UserError(
+                f"{results_dir} holds records of another build of the corpus {data} "
+                f"({record['data_fingerprint'][:12]}, this configuration gives {fingerprint[:12]}): "
+                "choose another results_dir, or undo the change to the data"
+            )
+
+
+def check_domains(results_dir: Path, corpus: Corpus) -> None:
+    """Raises UserError if the results folder rests on other domains under the corpus's fingerprint: k-means amplifies
+    rounding, so another processor or library may give other clusters of the same text."""
+    path = results_dir / "domains.csv"
+    if not path.exists():
+        return
+    known = pd.read_csv(path)
+    known = known[known.data_fingerprint == corpus.fingerprint].set_index("domain").tokens.sort_index()
+    own = pd.read_csv(corpus.path / "domains.csv").set_index("domain").tokens.sort_index()
+    if len(known) and not known.equals(own):
+        raise UserError(f"{results_dir} rests on other domains of the corpus {corpus.name} than {corpus.path} has: "
+                        "their losses must not be compared; choose another results_dir")
+
+
+def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
+    """Upserts the records, curves and coefficients of finished runs (their records' paths), and the audits of their
+    corpora. A run that was trained anew loses the records of its earlier training.
+
+    Returns the number of records written. Raises UserError as check_domains does.
+    """
+    for corpus in corpora:
+        check_domains(results_dir, corpus)
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(results_dir / ".lock"):
+        path = results_dir / "records.jsonl"
+        records = {_key(record): record for record in (read_records(path) if path.exists() else [])}
+        curves, alphas, count = [], [], 0
+        for evaluation in evaluations:
+            folder, own = evaluation.parent, read_records(evaluation)
+            facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
+            facts["seed"] = own[0]["seed_data"]
+            kept = {key: record for key, record in records.items() if not _is_other_training(record, own[0])}
+            if dropped := len(records) - len(kept):
+                log.warning("%s was trained anew: its %d records of another training are dropped, as losses of two "
+                            "trainings are not to be compared", folder.name, dropped)
+            records = kept | {_key(record): record for record in own}
+            count += len(own)
+            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            curves.append(_labelled(pd.DataFrame(rows, columns=CURVE), facts))
+            alphas.append(_labelled(pd.read_csv(folder / "alpha.csv"), facts))
+        write_text(path, "".join(json.dumps(records[key]) + "\n" for key in sorted(records)))
+        _upsert(results_dir / "curves.csv", curves, "run_id", ["run_id", "step"])
+        _upsert(results_dir / "alpha.csv", alphas, "run_id", ["run_id", "specialist", "expert"])
+        for name, order in (("domains", ["domain"]), ("specialists", ["specialist", "part"])):
+            tables = [_labelled(pd.read_csv(corpus.path / f"{name}.csv"),
+                                {"data_fingerprint": corpus.fingerprint, "data": corpus.name}) for corpus in corpora]
+            _upsert(results_dir / f"{name}.csv", tables, "data_fingerprint", ["data", *order])
+    return count
+
+
+def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
+    """Upserts the row of tuning.csv of each finished trial (a run with evaluate.parts=[validation]): its settings and
+    its validation losses. Returns the number of rows written."""
+    rows = []
+    for evaluation in evaluations:
+        records = pd.DataFrame(read_records(evaluation))
+        cfg = json.loads((evaluation.parent / "config.json").read_text())
+        generic = records.specialist == "generic"  # of no row where a method has no model for generic text (CRISP)
+        own = records.loss[~generic]
+        facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
+        rows.append(pd.json_normalize(
+            {field: records[field][0] for field in facts}
+            | {"seed": cfg["seed"], "validation_mean": own.mean(), "validation_median": own.median(),
+               "validation_generic": records.loss[generic].mean(), "commit": records.commit[0]}
+            | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
+            | {"draws": cfg["train"]["draws"], **cfg["train"]["optimizer"]}
+        ).drop(columns="meta._target_", errors="ignore"))
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(results_dir / ".lock"):
+        _upsert(results_dir / "tuning.csv", rows, "run_id", ["method", "training_tokens", "validation_mean"])
+    return len(rows)
+
+
+def collect_distances(tables: list[pd.DataFrame], results_dir: Path) -> None:
+    """Upserts the rows of distances.csv of the runs in `tables` (closeness.py)."""
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(results_dir / ".lock"):
+        _upsert(results_dir / "distances.csv", tables, "run_id", ["run_id", "one", "other"])
+
+
+def _key(record: dict) -> tuple[str, ...]:
+    return tuple(json.dumps(record[field]) for field in KEY)
+
+
+def _is_other_training(record: dict, of: dict) -> bool:
+    """Whether a record is of the same run as `of`, but of parameters trained at another time."""
+    return record["run_id"] == of["run_id"] and any(record[field] != of[field] for field in TRAINING)
+
+
+def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
+    for place, (name, value) in enumerate(fields.items()):
+        table.insert(place, name, value)
+    return table
+
+
+def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
+    """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
+    def read(file: Path | io.StringIO) -> pd.DataFrame:
+        return pd.read_csv(file, dtype={owner: str})  # one run in two thousand has an id that looks like a number
+
+    new = _stack([read(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
+    if path.exists():
+        old = read(path)
+        new = _stack([old[~old[owner].isin(new[owner])], new])
+    write_text(path, new.sort_values(order).to_csv(index=False, float_format="%.6g"))
+
+
+def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables. An empty one (of a run that takes no step) would turn the columns into objects."""
+    return pd.concat([table for table in tables if len(table)] or tables[:1])

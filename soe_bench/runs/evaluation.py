@@ -1,0 +1,200 @@
+"""What is evaluated: every cell of a run's records, the model that it is about, and what that model cost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, ListConfig
+from torch import nn
+
+from soe_bench.data.corpus import Corpus
+from soe_bench.data.parts import GENERIC
+from soe_bench.errors import UserError
+from soe_bench.evaluate import check_vocabulary, document_losses, summarize
+from soe_bench.finetune import fine_tune
+from soe_bench.method import Method, with_parameters
+from soe_bench.ops.flops import FlopCounter
+from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
+from soe_bench.system import distributed
+from soe_bench.system.files import refusals, rename
+from soe_bench.system.stop import Interrupted, stop_requested
+from soe_bench.train import PROGRESS_SECONDS
+
+log = logging.getLogger("soe_bench")
+PARTS = ("validation", "test")
+CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one record rests on, under the names of the record's fields (results/README.md)."""
+
+    specialist: str
+    part: str
+    h_source: str
+    estimator: str | None = None
+    n_documents: int | None = None
+    document_draw: int | None = None
+    budget_tokens: int = 0
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Raises UserError for what no evaluation can have: unknown parts or estimators, a value listed twice, counts below
+    1, no rate to fine-tune at."""
+    e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
+    lists = {name: e[name] for name in ("parts", "estimators", "budgets", "documents", "controls")}
+    lists["fine_tuning.rates"] = tuning.rates
+    for name, values in lists.items():
+        if not isinstance(values, ListConfig) or len(set(values)) < len(values):
+            raise UserError(f"evaluate.{name} is {values}: it must be a list of different values, [A,B]")
+    if not e.parts or set(e.parts) - set(PARTS):
+        raise UserError(f"evaluate.parts is {e.parts}: it must list one or more of {', '.join(PARTS)}")
+    if unknown := sorted(set(e.estimators) - set(ESTIMATORS)):
+        raise UserError(f"evaluate.estimators: unknown {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
+    if unknown := sorted(set(e.controls) - set(CONTROLS)):
+        raise UserError(f"evaluate.controls: unknown {unknown[0]!r}; there are {', '.join(CONTROLS)}")
+    if not tuning.rates or any(not isinstance(rate, int | float) or rate <= 0 for rate in tuning.rates):
+        raise UserError(f"evaluate.fine_tuning.rates is {tuning.rates}: it must list one or more rates above 0")
+    counts = [(name, value) for name in ("budgets", "documents") for value in e[name]] + [("draws", e.draws)]
+    counts += [(f"fine_tuning.{name}", value) for name, value in tuning.items() if name not in ("rates", "patience")]
+    for name, value in counts:
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"evaluate.{name}: {value} is not a whole number from 1 (what is not fine-tuned, and h "
+                            "from all documents, is evaluated anyway)")
+
+
+def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
+    """Every cell that the configuration asks for: the specialists and generic text on evaluate.parts at what the method
+    knows of h; on the test part also the controls, the fine-tuning budgets (where a specialist has as much text) and
+    the drawn documents (where it has as many)."""
+    e = cfg.evaluate
+    for name in [*corpus.specialists, GENERIC][: None if method.serves_generic else -1]:
+        own = {"h_source": "none" if not method.takes_h else "h_0"}
+        if method.takes_h and name != GENERIC:
+            own = {"h_source": "estimate", "estimator": "nearest_centroid",
+                   "n_documents": len(corpus.documents(name, "estimate"))}
+        for part in e.parts:
+            yield Cell(name, part, **own)
+        if name == GENERIC or "test" not in e.parts:
+            continue
+        for budget in e.budgets if method.deployable else ():
+            if corpus.training_tokens(name, budget) is not None:
+                yield Cell(name, "test", **own, budget_tokens=budget)
+        if method.takes_h:
+            yield from (Cell(name, "test", control) for control in method.controls if control in e.controls
+                        if control != "shuffled" or len(corpus.specialists) > 1)  # another's h needs another
+            yield from (
+                Cell(name, "test", "estimate", estimator, count, draw)
+                for estimator in e.estimators if estimator != "tuned_coefficients" or method.n_experts
+                for count in e.documents if count <= own["n_documents"]
+                for draw in range(e.draws)
+            )
+
+
+def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> tuple[nn.Module, dict]:
+    """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun in
+    one process, which has its slice of the combination). Raises UserError for a model over another vocabulary than the
+    corpus's."""
+    validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
+    start, trained, flops = time.perf_counter(), 0, 0
+    with FlopCounter() as counter:
+        model = _instantiate(method, corpus, cell, validation)
+    if cell.budget_tokens:
+        tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens)
+        tuned = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
+        model, trained, flops = tuned.model, tuned.tokens, tuned.flops
+    seconds = round(time.perf_counter() - start, 4)
+    check_vocabulary(model, cfg.data.vocab_size)
+    return model, {"specialist_tokens": trained, "specialist_flops": counter.get_total_flops() + flops,
+                   "specialist_seconds": seconds}
+
+
+def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np.ndarray]) -> nn.Module:
+    if cell.h_source == "tuned":
+        h = tuned_weights(method, domain_weights(corpus, cell.specialist, "estimate"), validation)
+    elif cell.document_draw is not None:
+        h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
+    else:
+        h = domain_weights(corpus, cell.specialist, cell.h_source)
+    if cell.estimator == "tuned_coefficients":
+        documents = corpus.estimate_documents(cell.specialist, cell.n_documents, cell.document_draw)
+        theta = method.instantiate(tuned_coefficients(method, h, documents)[None])[0]
+        return with_parameters(method.setup.base, method.flat, theta)
+    return method.specialist(h, validation)
+
+
+def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:
+    """Writes the records of a run to `path` and returns them: `facts` and the varying fields of every cell.
+
+    Each is appended to a partial file as soon as it is known, and a cell that stands there is not evaluated again. Says
+    how far it is. Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole
+    bank, and the first one writes. Raises Interrupted on a stop request, UserError where the disk refuses.
+    """
+    partial = path.with_suffix(".partial")
+    every, known = list(cells(cfg, method, corpus)), distributed.on_first(_known, partial)
+    missing = [cell for cell in every if cell not in known]
+    begin = shown = time.perf_counter()
+    for number, cell in enumerate(missing):
+        if stop_requested():
+            raise Interrupted(f"stopped with {len(known)} of {len(every)} cells evaluated; the same command goes on")
+        if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
+            left = timedelta(seconds=round((len(missing) - number) * (now - begin) / number))
+            log.info("%s  evaluated %d/%d  %s left", method.label, len(known), len(every), left)
+            shown = now
+        documents = corpus.documents(cell.specialist, cell.part)
+        model, cost = specialist(cfg, method, corpus, cell)
+        nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
+        losses = summarize(nats, tokens, sum(size for _, _, size in documents))
+        known[cell] = facts | asdict(cell) | cost | losses
+        distributed.on_first(_append, partial, known[cell])
+    distributed.on_first(rename, partial, path)
+    return list(known.values())
+
+
+def _append(partial: Path, record: dict) -> None:
+    with refusals(partial), open(partial, "ab") as file:
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+def _known(partial: Path) -> dict[Cell, dict]:
+    """The cells in a partial file, which is cut off behind its last whole line: a killed process may have left half."""
+    known, size = {}, 0
+    with refusals(partial), open(partial, "ab+") as file:
+        file.seek(0)
+        for line in file:
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else {}
+                known[Cell(**{field.name: record[field.name] for field in fields(Cell)})] = record
+            except (ValueError, KeyError):
+                break
+            size += len(line)
+        file.truncate(size)
+    return known
+
+
+def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
+    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation parts."""
+    losses = []
+    for name in corpus.specialists:
+        documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
+        model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None, documents)
+        nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.length)
+        losses.append(nats.sum() / count.sum())
+    return float(np.mean(losses))
+
+
+def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:
+    """Coefficients at each specialist's estimated h: specialist, expert, alpha. Empty for a method without experts."""
+    rows = []
+    for name in [*corpus.specialists, GENERIC] if method.n_experts else []:
+        alpha = method.coefficients(domain_weights(corpus, name, "estimate")[None])[0]
+        rows += [(name, expert, value) for expert, value in enumerate(alpha.tolist())]
+    return pd.DataFrame(rows, columns=["specialist", "expert", "alpha"])

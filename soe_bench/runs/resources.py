@@ -1,0 +1,91 @@
+"""What a run needs and what the machine has: devices, memory, and the time of a step."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+import psutil
+import torch
+
+from soe_bench.config import make
+from soe_bench.errors import UserError
+from soe_bench.evaluate import check_vocabulary
+from soe_bench.runs.build import build_method
+from soe_bench.runs.launchers import Launcher
+from soe_bench.runs.run import Run
+from soe_bench.system import distributed
+from soe_bench.system.machine import prepare_process
+from soe_bench.train import send
+
+log = logging.getLogger("soe_bench")
+TIMED_STEPS = 2
+
+
+def check_device(device: str, launcher: Launcher) -> None:
+    """Raises UserError unless `device` is cpu or cuda, and torch sees one for each process of torchrun; where the jobs
+    run on other machines, it is they that must have it."""
+    kind = str(device).partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device is {device}: it must be cpu or cuda")
+    count, wanted = torch.cuda.device_count(), distributed.on_this_machine()
+    if kind == "cuda" and count < wanted and not launcher.elsewhere:
+        raise UserError(f"device is {device}, and torch sees {count} CUDA devices, not {wanted}: set device=cpu"
+                        + (", or start fewer processes" if count else ""))
+
+
+def check_parallel(run: Run | None) -> None:
+    """Raises UserError if torchrun started several processes, among which a run or its parent cannot be divided."""
+    processes = distributed.size()
+    while run is not None and processes > 1:
+        if not make(run.cfg.method).parallel:
+            raise UserError(f"torchrun works for the soup and dense models: run {run.cfg.method.name} in one process "
+                            "(python -m soe_bench ...)")
+        if run.cfg.train.draws % processes:
+            raise UserError(f"train.draws ({run.cfg.train.draws}) must be a multiple of the {processes} processes of "
+                            "torchrun")
+        run = run.parent
+
+
+def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
+    """Raises UserError unless the largest `parallel` runs fit into the memory side by side (under torchrun on CPU, the
+    parts of one run in all processes of this machine); on other machines, unless the largest fits into what a job asks
+    for."""
+    needs = sorted((state_bytes(run) for run in runs), reverse=True)[: 1 if launcher.elsewhere else parallel]
+    need, free = sum(needs) / 1e9, launcher.gigabytes
+    if not launcher.elsewhere and runs[0].cfg.device == "cpu":
+        need, free = need * distributed.on_this_machine(), psutil.virtual_memory().available / 1e9
+    elif not launcher.elsewhere:
+        free = torch.cuda.mem_get_info()[0] / 1e9
+    log.info("memory for parameters and moments: %.2f GB at most%s", need,
+             " for each job" if launcher.elsewhere else f", {free:.1f} GB free")
+    if need > free:
+        raise UserError(f"{len(needs)} jobs at once need {need:.1f} GB, {free:.1f} GB are free: "
+                        "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)"
+                        if not launcher.elsewhere else
+                        f"a job needs {need:.1f} GB and asks for {free:.1f}: raise hydra.launcher.mem_gb")
+
+
+def state_bytes(run: Run) -> int:
+    """Bytes of parameters, moments and gradients in training in one process, computed without allocating them."""
+    return build_method(run, None, device="meta").cost()["state_bytes"]
+
+
+def step_seconds(run: Run) -> float:
+    """Seconds of one training step, measured on random tokens after one step of warm-up. Raises UserError if the
+    method's specialists predict over another vocabulary than the corpus's."""
+    cfg = run.cfg
+    prepare_process(cfg)
+    method = build_method(run, None)
+    shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
+    rng = np.random.default_rng(0)
+    batch = rng.integers(cfg.data.vocab_size, size=shape)
+    h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None
+    check_vocabulary(method.specialist(h, [batch[0, 0]]), cfg.data.vocab_size)
+    tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
+    for step in range(1 + TIMED_STEPS):
+        if step == 1:
+            start = time.perf_counter()
+        method.update(tokens, weights, step + 1, 0.0)
+    return (time.perf_counter() - start) / TIMED_STEPS

@@ -1,0 +1,138 @@
+"""One run: its identity and its folder.
+
+A run folder lies under <home>/runs, outside the checkout: config.json, metrics.jsonl, checkpoints while it trains, then
+model.safetensors, alpha.csv and training.json, written last; and records-<digest>.jsonl for each way it was evaluated
+(.partial until it is whole).
+Same configuration, same folder: what is trained is never trained again, however it is evaluated, and what was
+interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from soe_bench.config import make, with_method
+from soe_bench.data.corpus import fingerprint
+from soe_bench.errors import UserError
+from soe_bench.runs import evaluation
+
+IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
+PRECISIONS = ("float32", "bfloat16")
+COUNTS = ("length", "batch_size", "draws", "tokens", "checkpoint_every")  # of `train`
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configuration with its identity: `hash` covers the IDENTITY groups (a null of `train` is as if the setting were
+    not there) and the data fingerprint, `recipe` all of it but the seeds. `parent` is the run that it starts from."""
+
+    cfg: DictConfig
+    fingerprint: str
+    hash: str
+    recipe: str
+    name: str
+    parent: Run | None
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Run:
+        """The run of a configuration. Raises UserError for settings that no run can have."""
+        check_settings(cfg)
+        evaluation.check_evaluation(cfg)
+        data = fingerprint(cfg.data, cfg.seeds.kmeans)
+        groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
+        groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
+        groups["data"] = data
+        parent = parent_of(cfg)
+        if parent is not None:
+            parent = cls.of(parent)
+            groups["parent"] = parent.hash
+        digest = _digest(groups)
+        method = make(cfg.method)
+        if parent is not None:
+            method.check_parent(make(parent.cfg.method))
+        experts = f"-n{method.n_experts}" if method.n_experts else ""
+        recipe = _digest({group: value for group, value in groups.items() if group != "seeds"}
+                         | ({"parent": parent.recipe} if parent else {}))
+        name = f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}"
+        return cls(cfg, data, digest, recipe, name, parent)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.cfg.home) / "runs" / self.name
+
+    @property
+    def trained(self) -> bool:
+        return all((self.folder / name).exists() for name in ("training.json", "model.safetensors"))
+
+    @property
+    def records(self) -> Path:
+        """Where the records of this evaluation lie once it is done."""
+        evaluate = OmegaConf.to_container(self.cfg.evaluate, resolve=True)
+        return self.folder / f"records-{_digest(evaluate)[:8]}.jsonl"
+
+    @property
+    def done(self) -> bool:
+        return self.trained and self.records.exists()
+
+    @property
+    def is_trial(self) -> bool:
+        """A tuning trial: it never opens the test parts."""
+        return "test" not in self.cfg.evaluate.parts
+
+    def status(self) -> str:
+        """done, `failed: why`, `stopped: where`, running, killed, or not run."""
+        if self.done:
+            return "done"
+        path = self.folder / "status"
+        status = path.read_text() if path.exists() else "not run"
+        return "killed; the same command goes on" if status == "running" and not self.in_hand else status
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether a process, of this command or another, is at it."""
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Raises UserError for settings of `train`, seeds or threads that no run can have."""
+    counts = {f"train.{name}": cfg.train[name] for name in COUNTS} | ({"threads": cfg.threads} if cfg.threads else {})
+    if wrong := [name for name, value in counts.items() if not isinstance(value, int | float) or value < 1]:
+        raise UserError(f"{wrong[0]} is {counts[wrong[0]]}: it must be a number from 1")
+    if wrong := [name for name, value in cfg.seeds.items() if not isinstance(value, int) or value < 0]:
+        raise UserError(f"seeds.{wrong[0]} is {cfg.seeds[wrong[0]]}: it must be a whole number from 0")
+    if wrong := [name for name, value in cfg.train.optimizer.items() if not isinstance(value, int | float)]:
+        raise UserError(f"train.optimizer.{wrong[0]} is {cfg.train.optimizer[wrong[0]]}: it must be a number")
+    if cfg.train.precision not in PRECISIONS:
+        raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    if cfg.train.moments not in (None, *PRECISIONS):
+        raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
+    if cfg.train.compile not in (None, True):
+        raise UserError(f"train.compile is {cfg.train.compile!r}: it must be null or true")
+
+
+def parent_of(cfg: DictConfig) -> DictConfig | None:
+    """The configuration of the run that a method starts from: method.parent.method on its share of the tokens."""
+    parent = cfg.method.get("parent")
+    if not parent:
+        return None
+    if not 0 < parent.share <= 1:
+        raise UserError(f"method.parent.share is {parent.share}: it must be in (0, 1]")
+    other = with_method(cfg, parent.method)
+    if parent.get("learning_rate"):
+        other.method.learning_rate = parent.learning_rate
+    other.train.tokens = round(parent.share * cfg.train.tokens)
+    return other
+
+
+def _digest(groups: dict) -> str:
+    return hashlib.sha256(json.dumps(groups, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,172 @@
+"""What happens around the jobs of one command line: the plan before them, the table and the results after them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from soe_bench.config import job_configs, with_method
+from soe_bench.data.build import open_corpus
+from soe_bench.errors import UserError
+from soe_bench.records import read_records
+from soe_bench.runs.build import build_method
+from soe_bench.runs.collect import check_domains, check_results, collect, collect_trials
+from soe_bench.runs.execute import execute
+from soe_bench.runs.launchers import Launcher
+from soe_bench.runs.resources import check_device, check_memory, check_parallel, step_seconds
+from soe_bench.runs.run import Run
+from soe_bench.system import distributed
+from soe_bench.system.stop import Interrupted, stop_requested
+from soe_bench.train import total_steps
+
+log = logging.getLogger("soe_bench")
+
+
+def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
+    """Each job's configuration followed by those of its `references`: other methods, all else equal."""
+    return [each for cfg in cfgs for each in (cfg, *(with_method(cfg, name) for name in cfg.references))]
+
+
+def run_job(cfg: DictConfig) -> None:
+    """One job and its references."""
+    run_all(with_references([cfg]))
+
+
+def run_all(cfgs: list[DictConfig]) -> None:
+    """Runs one after the other. A failure is kept in the run's folder and does not stop the others.
+
+    Under torchrun, a failure that the other processes cannot know of does: raises it, which ends them all.
+    """
+    for cfg in cfgs:
+        if stop_requested():
+            return
+        try:
+            execute(cfg)
+        except distributed.Lost:
+            raise
+        except (UserError, Interrupted) as error:
+            log.warning("%s", error)
+        except Exception:
+            if distributed.size() > 1:
+                raise
+            log.exception("this job failed; the others go on")
+
+
+@dataclass
+class Plan:
+    """The jobs of one command: their runs, the runs that these start from (trained, not evaluated), what launches them,
+    how many run at once, and which of them all were done before."""
+
+    runs: list[Run]
+    parents: list[Run]
+    launcher: Launcher
+    parallel: int
+    before: set[str]
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> Plan:
+        """Checks everything that can be checked before any long work. Raises UserError."""
+        cfgs, node = job_configs(arguments)
+        launcher = Launcher.of(node)
+        runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        for run in runs.values():
+            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+            check_device(run.cfg.device, launcher)
+            check_parallel(run)
+        before = {run.name for run in runs.values() if run.done}
+        parents: dict[str, Run] = {}
+        for run in [run for run in runs.values() if run.name not in before]:
+            while (run := run.parent) is not None:
+                parents[run.name] = run
+        own = [run for run in parents.values() if run.name not in runs]
+        before |= {run.name for run in own if run.trained}
+        return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
+
+    def prepare(self) -> bool:
+        """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
+
+        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. False if there
+        is nothing to run. Raises UserError if the memory cannot suffice.
+        """
+        jobs = [*self.parents, *self.runs]
+        waiting = [run for run in jobs if run.name not in self.before]
+        parallel = 1 if distributed.size() > 1 else max(1, min(self.parallel, len(waiting)))
+        log.info("%d jobs: %d done before, %d to run, %d at once", len(jobs), len(self.before), len(waiting), parallel)
+        if not waiting:
+            return False
+        distributed.on_first(check_memory, waiting, parallel, self.launcher)
+        costs: dict[str, float] = {}
+        total = 0.0
+        for run in waiting:
+            if run.trained:
+                log.info("  %-40s trained before, to be evaluated", run.name)
+                continue
+            kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
+            steps = total_steps(run.cfg, build_method(run, None, device="meta"))
+            if self.launcher.elsewhere:
+                log.info("  %-40s %d steps", run.name, steps)
+                continue
+            if kind not in costs:
+                costs[kind] = step_seconds(run) if steps else 0.0
+            log.info("  %-40s %d steps of %.2f s", run.name, steps, costs[kind])
+            total += costs[kind] * steps
+        if self.launcher.elsewhere:
+            log.info("no estimate of the time: the jobs run on other machines")
+        else:
+            log.info("about %s of training, not counting what a run had already done before it was stopped",
+                     timedelta(seconds=round(total / parallel)))
+        torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
+        for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
+            distributed.on_first(self._open, cfg)
+        return True
+
+    def _open(self, cfg: DictConfig) -> None:
+        """Builds a corpus if it is missing; refuses a results folder that rests on other domains."""
+        corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        for folder in {run.cfg.results_dir for run in self.runs}:
+            check_domains(Path(folder), corpus)
+
+    @property
+    def done(self) -> bool:
+        """Whether every job is done."""
+        return all(run.done for run in self.runs)
+
+    def finish(self) -> dict[Path, DictConfig | None]:
+        """Prints the table of all jobs and collects the records of those that are done. Returns the results folders
+        that hold them, each with the configuration of a run that is new there (None: there is none)."""
+        width = max(len(run.name) for run in [*self.parents, *self.runs])
+        for run in self.parents:
+            print(f"{run.name:<{width}}  {'':<10}  {'trained' if run.trained else run.status()}")
+        for run in self.runs:
+            status = "done before" if run.name in self.before else run.status()
+            print(f"{run.name:<{width}}  {mean_loss(run):<10}  {status}")
+        done, results = [run for run in self.runs if run.done], {}
+        for folder in {run.cfg.results_dir for run in done}:
+            trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
+            if trials:
+                print(f"{collect_trials([run.records for run in trials], Path(folder))} trials in {folder}/tuning.csv")
+            own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
+            if not own:
+                continue
+            data = {run.fingerprint: run.cfg for run in own}.values()
+            opened = [open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
+            print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
+            results[Path(folder)] = own[0].cfg if any(run.name not in self.before for run in own) else None
+        return results
+
+
+def mean_loss(run: Run) -> str:
+    """Mean test loss (a trial: validation loss) over the specialists at the estimated h, in words; empty for a run
+    without records."""
+    if not run.done:
+        return ""
+    part = "validation" if run.is_trial else "test"
+    losses = [record["loss"] for record in read_records(run.records) if record["part"] == part
+              and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")]
+    return f"{np.mean(losses):.3f} nats"

@@ -1,0 +1,63 @@
+"""Stop requests: Ctrl-C and SIGTERM, in the command and in the processes that run its jobs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+from soe_bench.system import distributed
+
+STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, no other begins
+JOBLIB = "loky.backend.popen"
+WORKERS = (JOBLIB, "submitit.core._submit")  # in the command line of a process that runs jobs
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: the run stopped, and the same command resumes it."""
+
+
+def stop_requested() -> bool:
+    """Whether a stop was requested of any of the processes; then it is of all, at the same place."""
+    stop = distributed.anywhere(STOP.is_set())
+    if stop:
+        STOP.set()
+    return stop
+
+
+@contextmanager
+def stop_requests(at_once: bool = False) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM set STOP, so that a training step is never cut in half; a second Ctrl-C stops at once.
+
+    With `at_once`, for work that a stop cannot spoil, they raise Interrupted besides; not under torchrun, where the
+    other processes would wait for this one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(number: int, _: object) -> None:
+        again = number == signal.SIGINT and STOP.is_set()
+        STOP.set()
+        hand_on(number)
+        if again or at_once and distributed.size() == 1:
+            raise Interrupted("stopped; the same command goes on")
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def hand_on(number: int) -> None:
+    """SIGTERM to the processes that run this command's jobs; a terminal's Ctrl-C reaches joblib's by itself."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            command = " ".join(child.cmdline())
+            if any(name in command for name in WORKERS if number == signal.SIGTERM or name != JOBLIB):
+                child.terminate()

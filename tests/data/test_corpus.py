@@ -1,0 +1,218 @@
+"""The artefact on synthetic text: true domains and mixtures recovered, leakage, determinism, and what damages it."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from sklearn.metrics import adjusted_rand_score
+
+from soe_bench.config import job_configs
+from soe_bench.data import build as builder
+from soe_bench.data import corpus as corpora
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import Corpus, fingerprint, load
+from soe_bench.data.passages import _sketch as sketch
+from soe_bench.data.passages import jaccard
+from soe_bench.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
+
+
+def config(**changes: object) -> DictConfig:
+    return OmegaConf.merge(OmegaConf.load(CONF / "synthetic.yaml"), changes)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return open_corpus(config(), tmp_path_factory.mktemp("home"), 0)
+
+
+def true_domains(corpus: Corpus) -> np.ndarray:
+    """cluster -> true domain, from the paths of the generic training documents."""
+    rows = corpus.rows("generic", "train")
+    truth = rows.path.str.split("/").str[1].astype(int)
+    assert adjusted_rand_score(truth, rows.domain) == 1.0
+    return truth.groupby(rows.domain).first().to_numpy()
+
+
+def test_k_means_recovers_the_true_domains_and_mixtures(corpus: Corpus) -> None:
+    order = true_domains(corpus)
+    mixtures = instantiate(config().source).mixtures
+    for name in corpus.specialists:
+        h = np.zeros(corpus.k)
+        h[order] = corpus.histogram(name)
+        assert h == pytest.approx(np.array(mixtures[name]), abs=0.02)  # tokens a word differ a little between domains
+    assert corpus.h_0.sum() == pytest.approx(1) and corpus.h_0 == pytest.approx(np.full(4, 0.25), abs=0.02)
+
+
+def test_the_law_of_a_domain_is_known() -> None:
+    source = instantiate(config().source)
+    law, p = source.law(2)
+    assert p.sum() == pytest.approx(1) and len(set(law)) == 24
+    assert source.entropy(2) == pytest.approx(-(p * np.log(p)).sum())
+    assert set(law) & set(source.law(0)[0]) == set(law[-4:])  # only the common words are shared
+
+
+def test_streams_hold_each_passage_after_an_end_of_text(corpus: Corpus) -> None:
+    rows = corpus.rows("generic", "train")
+    for i in range(corpus.k):
+        stream, mine = corpus.domain_tokens(i), rows[rows.domain == i]
+        assert stream.dtype == np.uint16 and len(stream) == mine.tokens.sum()
+        assert stream[0] == 0 and (stream == 0).sum() == len(mine)
+
+
+def test_documents_decode_to_their_text(corpus: Corpus) -> None:
+    source = instantiate(config().source)
+    texts = {d.path: "".join(d.pieces) for d in source.documents(Path())}
+    for name in ("first", "generic"):
+        for path, tokens, n_bytes in corpus.documents(name, "test"):
+            text = corpus.tokenizer.decode([t for t in tokens.tolist() if t])
+            assert text == texts[path] and n_bytes == len(text.encode())
+
+
+def test_the_tokenizer_is_lossless(corpus: Corpus) -> None:
+    for text in ("Grüße, мир 日本 <|endoftext|> \t\n  x", "\x00"):
+        ids = corpus.tokenizer.encode(text).ids
+        assert 0 not in ids and corpus.tokenizer.decode(ids) == text
+    assert corpus.tokenizer.get_vocab_size() == corpus.vocab_size == 320
+
+
+def test_no_text_of_a_part_leaks_into_another(corpus: Corpus) -> None:
+    assert corpus.passages.groupby(["source", "path"])[["specialist", "part"]].nunique().to_numpy().max() == 1
+
+
+def test_the_test_copy_of_a_duplicate_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = instantiate(config().source)
+    original = list(source.documents(tmp_path))
+    copies = [type(d)(d.source, f"{name}/copy-{d.path}", [p + " end" if name == "uneven" else p for p in d.pieces])
+              for d in original if d.path.startswith("first/") for name in ("generic/0", "uneven")]  # fmt: skip
+    monkeypatch.setattr(type(source), "documents", lambda self, home: iter(original + copies))
+    built = open_corpus(config(), tmp_path, 0)
+    table = built.passages
+    test = table[(table.specialist == "first") & (table.part == "test")]
+    removed = json.loads((built.path / "audit.json").read_text())["duplicates_removed"]
+    assert len(test) == 24 and removed["exact across"] > 50 and removed["near across"] > 50
+    text = [
+        built.tokenizer.decode(built._tokens[r.start + 1 : r.start + r.tokens].tolist()) for r in table.itertuples()
+    ]
+    sketches = sketch(text)
+    held = [i for i, part in enumerate(table.part) if part != "train"]
+    leaks = sum(jaccard(sketches[i][1], sketches[j][1]) >= 0.8 for i in held[:60] for j in range(len(text)) if i != j)
+    assert leaks == 0
+
+
+def test_the_same_configuration_gives_the_same_artefact(corpus: Corpus, tmp_path: Path) -> None:
+    again = open_corpus(config(), tmp_path, 0)
+    for name in (
+        "tokens.npy",
+        "centroids.npy",
+        "embedder.safetensors",
+        "tokenizer.json",
+        "domains.csv",
+        "specialists.csv",
+    ):
+        assert (again.path / name).read_bytes() == (corpus.path / name).read_bytes(), name
+    assert again.passages.equals(corpus.passages) and again.fingerprint == corpus.fingerprint
+
+
+def test_new_texts_are_assigned_as_the_corpus_was(corpus: Corpus) -> None:
+    rows = corpus.rows("generic", "train").iloc[::40]
+    texts = [
+        corpus.tokenizer.decode(corpus._tokens[r.start + 1 : r.start + r.tokens].tolist()) for r in rows.itertuples()
+    ]
+    domains, distances = corpus.assign(texts)
+    assert (domains == rows.domain).all() and distances == pytest.approx(rows.distance.to_numpy(), abs=1e-4)
+
+
+def test_the_fingerprint_knows_content_and_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fingerprint(config(), 0)
+    assert first != fingerprint(config(), 1) and first != fingerprint(config(k=5), 0)
+    assert first != fingerprint(config(source={"seed": 1}), 0)
+    wheels = OmegaConf.load(CONF / "wheels.yaml")
+    before = fingerprint(wheels, 0)
+    monkeypatch.setattr(corpora, "BUILDER_VERSION", 99)
+    assert before != fingerprint(wheels, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("wheels", "de0b7b2f0edb73365d2fc72bf42939d18fbdf25fb1e8a01dd108cfaf4c7caa51"),
+        ("wheels_demo", "d212badc4e056fa062806c332f4396892ba93bafd4b924f7f43b46be8eb67402"),
+        ("synthetic", "bbcaba59f38930c10481c6ad6a56cb24baeb311cce7ee916a1518838ec21a16d"),
+    ],
+)
+def test_published_fingerprints_stay(name: str, known: str) -> None:
+    """Committed results name them: a change of the data is a new BUILDER_VERSION, and new results."""
+    cfg = job_configs([f"data={name}"])[0][0]
+    assert fingerprint(cfg.data, 0) == fingerprint(OmegaConf.load(CONF / f"{name}.yaml"), 0) == known
+
+
+def test_a_finished_corpus_is_not_built_again(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "build", None)
+    assert open_corpus(config(), corpus.path.parents[1], 0).path == corpus.path
+
+
+def test_an_unfinished_build_is_started_anew(tmp_path: Path) -> None:
+    path = corpora.folder(config(), tmp_path, 0)
+    for left in (path, path.with_name(path.name + ".tmp")):
+        left.mkdir(parents=True)
+        (left / "tokens.npy").write_text("half")
+    assert open_corpus(config(), tmp_path, 0).k == 4
+    assert not path.with_name(path.name + ".tmp").exists()
+    with pytest.raises(UserError, match="no finished corpus"):
+        load(tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(builder.np, "save", full)
+    with pytest.raises(UserError, match="disk .* is full"):
+        open_corpus(config(), tmp_path, 0)
+    assert [p.name for p in (tmp_path / "data").iterdir() if p.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"k": 5000}, "data.k = 5000 is larger than the number of generic training passages"),
+        ({"vocab_size": 100}, "data.vocab_size = 100 is outside"),
+        ({"specialists": {"lost": {"source": "synthetic", "match": ["nowhere/*"]}}}, "lost matches no document"),
+    ],
+)
+def test_bad_configurations_are_refused_before_long_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, message: str
+) -> None:
+    monkeypatch.setattr(builder, "duplicates", None)  # the first long stage
+    with pytest.raises(UserError, match=message):
+        open_corpus(config(**changes), tmp_path, 0)
+
+
+def test_a_damaged_corpus_is_refused(tmp_path: Path) -> None:
+    path = open_corpus(config(), tmp_path, 0).path
+    whole = (path / "tokens.npy").read_bytes()
+    (path / "tokens.npy").write_bytes(whole[:-2])
+    with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
+        open_corpus(config(), tmp_path, 0)
+    (path / "tokens.npy").unlink()
+    with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
+        load(path)
+    (path / "tokens.npy").write_bytes(whole)
+    done = json.loads((path / "done").read_text())
+    (path / "done").write_text(json.dumps(done | {"builder_version": 0}))
+    with pytest.raises(UserError, match="builder version 0"):
+        load(path)
+    (path / "done").write_text("{")
+    with pytest.raises(UserError, match=r"damaged \(done\)"):
+        load(path)
+
+
+def test_an_unknown_specialist_is_named(corpus: Corpus) -> None:
+    with pytest.raises(UserError, match="'nobody'.*there are first, halves, uneven, generic"):
+        corpus.histogram("nobody")

@@ -1,0 +1,65 @@
+"""Made-up records of generic pretraining and soups, and the claims table of them."""
+
+import csv
+
+import pytest
+from made_up_records import run, write_records
+
+from soe_bench.report.__main__ import main
+from soe_bench.report.load import load_results
+from soe_bench.report.tables.claims import claims_table
+from soe_bench.report.view import make_views
+
+SPREAD = (0.1, 0.11, 0.09)  # by seed; a t-interval over such values has half width 4.302653 * 0.01 / sqrt(3) = 0.02484
+
+
+def generic(seed: int, **changes) -> list[dict]:
+    """Generic pretraining: 3 on a, 4 on b, 3.5 on generic text."""
+    return run("generic", 0, seed, {"a": 3.0, "b": 4.0, "generic": 3.5}, "none", **changes)
+
+
+def soup(n: int, seed: int, gain: float, text: float = 0.0, **changes) -> list[dict]:
+    """A soup better than generic by `gain` on a and 3 * `gain` on b, worse by `text` on generic text."""
+    rows = run("soup", n, seed, {"a": 3.0 - gain, "b": 4.0 - 3 * gain}, "estimate", **changes)
+    return rows + run("soup", n, seed, {"generic": 3.5 + text}, "h_0", **changes)
+
+
+def claims(folder, rows: list[dict]) -> dict[str, dict[str, dict[str, str]]]:
+    """The claims table of these records: claim -> test -> row."""
+    frame = claims_table(make_views(load_results(write_records(folder, rows)))).frame
+    return {name: group.set_index("test").to_dict("index") for name, group in frame.groupby("claim")}
+
+
+def overall(tests: dict[str, dict[str, str]]) -> str:
+    """A claim's verdict."""
+    return "".join(row["claim's verdict"] for row in tests.values())
+
+
+def table(folder, name: str, key: str = "method") -> dict[str, dict[str, str]]:
+    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+        return {row[key]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def records() -> list[dict]:
+    """generic and a soup, specialists a and b, three seeds; the soup is better by 0.1 on a, 0.3 on b (on average)."""
+    rows = []
+    for seed, (shift, gain) in enumerate([(0.0, 0.1), (0.03, 0.11), (-0.03, 0.09)]):
+        rows += run("generic", 0, seed, {"a": 3.0 + shift, "b": 4.0 + shift, "generic": 3.5}, "none")
+        rows += run("soup", 4, seed, {"a": 3.0 + shift - gain, "b": 4.0 + shift - 3 * gain}, "estimate")
+        rows += run("soup", 4, seed, {"generic": 3.6}, "h_0")
+        rows += run("soup", 4, seed, {"a": 4.0, "b": 5.0}, "uniform")
+    return rows
+
+
+def report(folder, rows: list[dict]):
+    assert main([str(write_records(folder, rows))]) == 0
+    return folder
+
+
+def markdown_rows(folder, name: str) -> dict[str, list[str]]:
+    """The rows of a Markdown table by their first cell."""
+    lines = (folder / "tables" / f"{name}.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows}
+

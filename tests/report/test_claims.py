@@ -1,0 +1,349 @@
+"""Effects, intervals and verdicts of the claims against values worked out by hand from made-up records."""
+
+import csv
+import io
+
+import pandas as pd
+import pytest
+from made_up_claims import SPREAD, claims, generic, overall, soup
+from made_up_records import run, write_realistic, write_records
+
+from soe_bench.errors import UserError
+from soe_bench.report.effects import NotRun, Soups, break_even_with_crisp, slope
+from soe_bench.report.load import load_results
+from soe_bench.report.tables.claims import claims_table, load_claims
+from soe_bench.report.view import make_views
+
+
+def test_a_replicated_claim_by_hand(tmp_path):
+    rows = [row for seed in range(3) for row in generic(seed) + soup(4, seed, SPREAD[seed])]
+    tests = claims(tmp_path, rows)["C1"]
+    # by seed -0.2, -0.22, -0.18: half width 0.04968; by specialist -0.1, -0.3: the bootstrap of two ends at them
+    assert tests == {"soup n=4 minus generic": {
+        "claim": "C1", "claim's verdict": "replicated", "decides": "yes", "rule": "< 0",
+        "statement": load_claims()[0].statement, "effect": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
+        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
+        "verdict": "replicated", "note": "", "commit": "0123456789ab"}}  # fmt: skip
+@pytest.mark.parametrize(
+    ("gains", "effect", "verdict", "note"),
+    [
+        ((-0.1, -0.11, -0.09), "0.2000", "contradicted", ""),
+        ((0.1, -0.05, 0.1), "-0.1000", "not separated", ""),  # by seed -0.2, 0.1, -0.2
+        ((0.1,), "-0.2000", "not separated", "n = 1 seed"),
+    ],
+)
+def test_the_other_verdicts(tmp_path, gains, effect, verdict, note):
+    rows = [row for seed, gain in enumerate(gains) for row in generic(seed) + soup(4, seed, gain)]
+    row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
+    assert (row["effect"], row["verdict"], row["note"]) == (effect, verdict, note)
+
+
+def test_the_interval_over_specialists_can_withhold_a_verdict(tmp_path):
+    rows = []
+    for seed, gain in enumerate(SPREAD):
+        rows += generic(seed) + run("soup", 4, seed, {"a": 3.0 + 0.01, "b": 4.0 - 3 * gain}, "estimate")
+    row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
+    assert float(row["seeds high"]) < 0 < float(row["specialists high"])
+    assert row["verdict"] == "not separated"
+
+
+def test_the_largest_number_of_experts_decides_and_the_others_are_shown(tmp_path):
+    rows = []
+    for seed, gain in enumerate(SPREAD):
+        rows += generic(seed) + soup(4, seed, gain) + soup(16, seed, -gain)
+    tests = claims(tmp_path, rows)["C1"]
+    assert {name: (row["decides"], row["verdict"]) for name, row in tests.items()} == {
+        "soup n=16 minus generic": ("yes", "contradicted"),
+        "soup n=4 minus generic": ("", "replicated"),
+    }
+    assert overall(tests) == "contradicted"
+
+
+def test_specialists_outside_the_corpus_are_left_out_where_a_test_is_about_the_others(tmp_path):
+    records = [row for seed, gain in enumerate(SPREAD) for row in generic(seed) + soup(4, seed, gain)]
+    views = make_views(load_results(write_records(tmp_path, records)))
+    corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "share_beyond_q99": [0.01, 0.06, 0.06]})
+    corpus = corpus.assign(part="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
+    table = claims_table(views, specialists=corpus)
+    assert "- within the corpus: without b, elsewhere, which lie outside it" in table.markdown()
+    frame = table.frame.set_index("test")
+    row = frame.loc["soup n=4 minus generic, within the corpus"]  # -0.1, -0.11, -0.09 on a; b is flagged
+    assert (row.effect, row["seeds low"], row["seeds high"]) == ("-0.1000", "-0.1248", "-0.0752")
+    assert (row.specialists, row.decides) == ("1 of 2", "")
+    whole = claims_table(views).frame  # without one outside there is no such row, and every other stays as it is
+    assert frame.drop(index=[name for name in frame.index if "within" in name]).reset_index()[list(whole)].equals(whole)
+
+
+def test_without_what_it_needs_a_claim_is_not_run(tmp_path):
+    tests = claims(tmp_path / "generic", generic(0))
+    assert tests["C1"]["soup n=largest minus generic"]["note"] == "missing: no record of a soup"
+    assert {overall(rows) for rows in tests.values()} == {"not run"}
+    tests = claims(tmp_path / "soup", soup(4, 0, 0.1))
+    assert overall(tests["C1"]) == overall(tests["C10"]) == "not run"
+    tests = claims(tmp_path / "tokens", soup(4, 0, 0.1) + generic(0, training_tokens=8_000_000))
+    assert tests["C1"]["soup n=4 minus generic"]["note"].endswith("one generic run with as many training tokens")
+    other_seed = claims(tmp_path / "seed", soup(4, 0, 0.1) + generic(1))["C1"]["soup n=4 minus generic"]
+    assert (other_seed["verdict"], other_seed["effect"]) == ("not run", "")
+
+
+def test_more_experts_by_hand(tmp_path):
+    rows = [
+        row
+        for seed, gain in enumerate(SPREAD)
+        for n, share in ((4, 1), (16, 2.5), (64, 3))
+        for row in soup(n, seed, share * gain)
+    ]
+    tests = claims(tmp_path, rows)["C4"]
+    # 64 minus 4: -2 gain on a, -6 gain on b; the slope over 2, 4, 6 = log2 n is a quarter of it
+    expected = {
+        "soup n=64 minus n=4": ("-0.4000", "-0.4994", "-0.3006", "-0.6000", "-0.2000"),
+        "slope on log2 n over n=4, 16, 64": ("-0.1000", "-0.1248", "-0.0752", "-0.1500", "-0.0500"),
+        "soup n=16 minus n=4": ("-0.3000", "-0.3745", "-0.2255", "-0.4500", "-0.1500"),
+        "soup n=64 minus n=16": ("-0.1000", "-0.1248", "-0.0752", "-0.1500", "-0.0500"),
+    }
+    columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high")
+    assert {name: tuple(row[column] for column in columns) for name, row in tests.items()} == expected
+    assert overall(tests) == "replicated"
+
+
+def test_more_experts_needs_both_tests(tmp_path):
+    rows = [row for seed, gain in enumerate(SPREAD) for n in (4, 64) for row in soup(n, seed, n * gain / 100)]
+    tests = claims(tmp_path, rows)["C4"]
+    assert tests["soup n=64 minus n=4"]["verdict"] == "replicated"
+    assert tests["slope on log2 n over n=4, 16, 64"]["note"] == "missing: no record of a soup with n = 16"
+    assert overall(tests) == "not run"
+
+
+def test_slope_by_hand_over_unequal_steps(tmp_path):
+    losses = {1: 1.0, 2: 3.0, 8: 2.0}  # log2: 0, 1, 3; slope (-4 * 1 - 3 + 5 * 2) / 14 = 3 / 14
+    rows = [row for n, loss in losses.items() for row in run("soup", n, 0, {"a": loss}, "estimate")]
+    soups = Soups(make_views(load_results(write_records(tmp_path, rows)))[0])
+    values, labels = slope(soups, [1, 2, 8])
+    assert values.to_dict() == {("a", "0"): pytest.approx(3 / 14)}
+    assert labels == ["soup n=1", "soup n=2", "soup n=8"]
+@pytest.mark.parametrize(
+    ("differences", "verdict", "high"),
+    [
+        ((0.010, 0.011, 0.009), "replicated", "0.0125"),  # half width 4.302653 * 0.001 / sqrt(3) = 0.00248
+        ((0.017, 0.018, 0.016), "replicated", "0.0195"),  # worse than generic, but within the margin
+        ((0.018, 0.019, 0.017), "not separated", "0.0205"),
+        ((0.022, 0.023, 0.021), "not separated", "0.0245"),
+        ((0.023, 0.024, 0.022), "contradicted", "0.0255"),
+        ((0.010,), "not separated", ""),
+    ],
+)
+def test_no_worse_on_generic_text_within_a_margin(tmp_path, differences, verdict, high):
+    rows = [row for seed, text in enumerate(differences) for row in generic(seed) + soup(4, seed, 0.1, text)]
+    row = claims(tmp_path, rows)["C10"]["generic text: soup n=4 minus generic"]
+    assert (row["verdict"], row["seeds high"], row["rule"]) == (verdict, high, "< 0.02")
+    assert (row["specialists"], row["specialists low"]) == ("generic text", "")
+    assert row["note"] == ("n = 1 seed" if len(differences) == 1 else "")
+
+
+def test_h_matters_if_the_controls_are_worse(tmp_path):
+    rows = []
+    for seed, gain in enumerate(SPREAD):
+        rows += soup(4, seed, gain) + run("dense_on_pi", 0, seed, {"a": 3.0, "b": 4.0}, "none")
+        rows += run("soup", 4, seed, {"a": 3.1 - gain, "b": 4.2 - 3 * gain}, "uniform")
+        rows += run("soup", 4, seed, {"a": 2.9 - gain, "b": 3.8 - 3 * gain}, "shuffled")
+        rows += run("soup", 4, seed, {"a": 3.0, "b": 4.0}, "h_0")
+    tests = claims(tmp_path, rows)["controls"]
+    assert {name: (row["effect"], row["verdict"]) for name, row in tests.items()} == {
+        "h uniform minus estimate, n=4": ("0.1500", "replicated"),
+        "h shuffled minus estimate, n=4": ("-0.1500", "contradicted"),
+        "h_0 minus estimate, n=4": ("0.2000", "replicated"),
+        "S alone minus estimate, n=4": ("", "not run"),
+        "soup n=4 minus dense_on_pi": ("-0.2000", "replicated"),
+    }
+    assert overall(tests) == "contradicted"
+
+
+def test_an_ablation_does_not_take_the_place_of_the_main_soups(tmp_path):
+    rows = [row for seed, gain in enumerate(SPREAD) for n in (4, 16) for row in soup(n, seed, n * gain)]
+    rows += [row for seed in range(3) for row in generic(seed)]
+    main_soups = claims(tmp_path / "main", rows)
+    other_pi = soup(64, 0, -1.0, run_id="other-pi", pi="uniform") + generic(0, run_id="one-draw", draws_per_step=1)
+    other_recipe = soup(4, 0, -1.0, run_id="other-recipe", recipe="r2")
+    tests = claims(tmp_path / "more", rows + other_pi + other_recipe)
+    effects = [[row["effect"] for row in table["C1"].values()] for table in (main_soups, tests)]
+    assert effects[0] == effects[1] == ["-3.2000", "-0.8000"]
+
+
+def test_two_recipes_with_as_many_seeds_are_not_chosen_between(tmp_path):
+    rows = soup(4, 0, 0.1) + soup(4, 0, 0.2, run_id="other-recipe", recipe="r2") + generic(0)
+    tests = claims(tmp_path, rows)["C1"]
+    assert "several recipes with n = 4" in tests["soup n=4 minus generic"]["note"] and overall(tests) == "not run"
+
+
+def test_fields_that_may_be_null(tmp_path):
+    null = dict(pi=None, draws_per_step=None, commit=None, dirty=None)
+    row = claims(tmp_path, generic(0, **null) + soup(4, 0, 0.1, **null))["C1"]["soup n=4 minus generic"]
+    assert (row["effect"], row["commit"]) == ("-0.2000", "unknown")
+
+
+def test_missing_specialists_epochs_and_uncommitted_code_are_said(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1, max_epochs=4.5, dirty=True)
+    rows = [row for row in rows if not (row["specialist"] == "b" and row["method"] == "soup")]
+    row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
+    assert (row["specialists"], row["note"]) == ("1 of 2", "n = 1 seed; over 4 epochs")
+    assert row["commit"] == "0123456789ab, 0123456789ab+dirty"
+
+
+def merge(method: str, seed: int, validation: dict[str, float], test: dict[str, float]) -> list[dict]:
+    """A merge with its losses on both parts."""
+    return run(method, 0, seed, validation, "estimate", part="validation") + run(method, 0, seed, test, "estimate")
+
+
+def test_the_best_merge_is_chosen_on_validation(tmp_path):
+    """On a: slerp by validation (3.2), though linear is better on test; on b: linear (3.9). The soup: 2.9 and 3.7."""
+    rows = []
+    for seed, spread in enumerate(SPREAD):
+        rows += generic(seed) + soup(4, seed, spread)
+        rows += merge("merge_linear", seed, {"a": 3.0, "b": 3.0}, {"a": 2.0, "b": 3.9})
+        rows += merge("merge_slerp", seed, {"a": 2.9, "b": 3.1}, {"a": 3.2, "b": 1.0})
+    found = claims(tmp_path, rows)["C2"]
+    row = found["soup n=4 minus the best merge"]
+    assert float(row["effect"]) == pytest.approx((2.9 - 3.2 + 3.7 - 3.9) / 2) and row["verdict"] == "replicated"
+    assert found["soup n=4 minus the best single expert"]["note"].startswith("missing: no record of best_expert*")
+
+
+def test_merges_of_another_budget_are_not_compared(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1)
+    rows += [row | {"training_tokens": 17} for row in merge("merge_linear", 0, {"a": 3.0}, {"a": 2.0})]
+    note = claims(tmp_path, rows)["C2"]["soup n=4 minus the best merge"]["note"]
+    assert note == "missing: no record of merge_* at equal training tokens"
+
+
+def test_merges_without_validation_records_cannot_be_chosen(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1) + run("merge_linear", 0, 0, {"a": 2.0}, "estimate")
+    note = claims(tmp_path, rows)["C2"]["soup n=4 minus the best merge"]["note"]
+    assert note == "missing: no specialist and seed with a validation record of each of merge_linear"
+
+
+def crisp(seed: int, gain: float) -> list[dict]:
+    """CRISP: better than generic by `gain` on a and on b, for ten times the FLOPs of the other runs in all."""
+    return run("crisp", 0, seed, {"a": 3.0 - gain, "b": 4.0 - gain}, "estimate", training_tokens=32_000_000, flops=1e14,
+               trained_for=2)  # fmt: skip
+
+
+def beside_crisp(gain: float) -> list[dict]:
+    """Three seeds of generic, soup and CRISP."""
+    return [row for seed, own in enumerate(SPREAD)
+            for row in (*generic(seed), *soup(4, seed, own), *crisp(seed, gain))]  # fmt: skip
+
+
+def test_share_of_the_way_by_hand(tmp_path):
+    """The soup gains 0.2 on the mean of a and b, CRISP 0.3: two thirds of the way."""
+    found = claims(tmp_path, beside_crisp(0.3))["C9"]
+    assert float(found["generic minus CRISP"]["effect"]) == pytest.approx(0.3)
+    assert float(found["share of the way above 0.5, soup n=4"]["effect"]) == pytest.approx(0.2 - 0.5 * 0.3)
+
+
+def test_a_share_of_no_gap_is_not_replicated(tmp_path):
+    assert overall(claims(tmp_path, beside_crisp(0.0))["C9"]) == "not separated"
+
+
+def soups_of(folder, rows: list[dict]) -> Soups:
+    return Soups(make_views(load_results(write_records(folder, rows)))[0])
+
+
+def test_break_even_with_crisp_by_hand(tmp_path):
+    """The soup costs 1e13 FLOPs once and 1e12 a specialist, CRISP 1e14 for two and 4e12 more for each."""
+    each = {"soup": 1e12, "crisp": 4e12, "generic": 0.0}
+    rows = [row | {"specialist_flops": each[row["method"]]} for row in beside_crisp(0.3)]
+    values, _ = break_even_with_crisp(soups_of(tmp_path, rows), 4)
+    assert len(values) == 6 and values.tolist() == pytest.approx([1e13 / (1e14 / 2 + 4e12 - 1e12)] * 6)
+
+
+def tuned_generic(seed: int, flops: dict[str, float]) -> list[dict]:
+    """Generic pretraining and its fine-tuning on 100k tokens, which takes `flops` by specialist."""
+    rows = generic(seed, flops=1e13)
+    return rows + [row | {"budget_tokens": 100_000, "specialist_flops": flops[row["specialist"]]}
+                   for row in rows if row["specialist"] in flops]  # fmt: skip
+
+
+def test_break_even_with_fine_tuning_by_hand(tmp_path):
+    """(5e13 - 1e13) FLOPs more once; 3e12 and 7e12 a specialist against 1e12: 4e13 / (5e12 - 1e12) = 10."""
+    rows = [row for seed, gain in enumerate(SPREAD)
+            for row in (*tuned_generic(seed, {"a": 3e12, "b": 7e12}),
+                        *soup(4, seed, gain, flops=5e13, specialist_flops=1e12))]  # fmt: skip
+    row = claims(tmp_path, rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]
+    columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high", "verdict")
+    assert [row[column] for column in columns] == ["10.0000"] * 5 + ["replicated"]
+
+
+def test_without_fine_tuned_records_or_with_cheaper_ones_there_is_no_break_even(tmp_path):
+    rows = generic(0) + soup(4, 0, 0.1, specialist_flops=1e12)
+    note = claims(tmp_path / "none", rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]["note"]
+    assert note == "missing: no record of generic fine-tuned on 100000 tokens"
+    rows = tuned_generic(0, {"a": 1e12, "b": 1e12}) + soup(4, 0, 0.1, flops=5e13, specialist_flops=1e12)
+    note = claims(tmp_path / "cheaper", rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]["note"]
+    assert note == "missing: no break-even: a specialist of generic costs no more FLOPs than one of soup n=4"
+
+
+def test_gain_by_size_by_hand(tmp_path):
+    """Gains of 0.3, 0.2, 0.1 (a) and three times that (b), for 1, 4, 16 parameters: a slope of +0.1 a doubling on the
+    mean. Of d32's two budgets the one with as many tokens a parameter as d64 counts."""
+    rows = []
+    for seed in range(3):
+        for model, size, gain in (("d32", 1, 0.3), ("d64", 4, 0.2), ("d128", 16, 0.1)):
+            facts = dict(model=model, parameters=size, training_tokens=1000 * size)
+            pair = generic(seed, **facts) + soup(16, seed, gain, **facts)
+            rows += [row | {"run_id": row["run_id"] + model} for row in pair]
+        other = dict(model="d32", parameters=1, training_tokens=4000)
+        pair = generic(seed, **other) + soup(16, seed, 9.0, **other)
+        rows += [row | {"run_id": row["run_id"] + "more"} for row in pair]
+    rows += generic(3, model="d64", parameters=4, training_tokens=4000)  # most records: the first view
+    found = claims(tmp_path, rows)["C5"]
+    assert [float(found[f"{model}: soup n=16 minus generic"]["effect"]) for model in ("d32", "d64", "d128")] == (
+        pytest.approx([-0.6, -0.4, -0.2])
+    )
+    slope = found["slope on log2 of the parameters, n=16"]
+    assert float(slope["effect"]) == pytest.approx(0.1)
+
+
+def test_every_claim_of_the_file_is_in_the_table(tmp_path):
+    results = load_results(write_realistic(tmp_path))
+    table = claims_table(make_views(results), results.distances)
+    rows = list(csv.DictReader(io.StringIO(table.csv())))
+    assert list(dict.fromkeys(row["claim"] for row in rows)) == [*(f"C{i}" for i in range(1, 11)), "controls"]
+    assert not [row["test"] for row in rows if row["verdict"] == "not run"]
+    text = table.markdown()
+    assert "C10: loss of the soup at h_0 minus" in text
+    assert "soups: 16M training tokens, pi: support 1..4 by h_0, Dirichlet(1), 15% h_0, 8 draws" in text
+CLAIM = """
+C1: {{statement: s, measure: m, rule: r, tests: [{test}]}}
+"""
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ("{row: x, effect: guess, experts: 4, below: 0}", "C1: x: no effect 'guess'"),
+        ("{row: x, effect: slope, experts: [4]}", "C1: x: needs one threshold"),
+        ("{row: x, effect: slope, experts: [4], below: 0, above: 0}", "C1: x: needs one threshold"),
+        ("{row: x, effect: slope, experts: [4], below: 0, intervals: [documents]}", "intervals out of seeds"),
+        ("{row: x, effect: control, experts: 4, above: 0}", r"control takes \['h'\] beside experts, not \[\]"),
+        ("{row: x, experts: 4, above: 0}", "C1: x: needs row and effect; 'effect' is missing"),
+        ("{row: x, effect: control, h: h_0, experts: smaller, above: 0}", "C1: needs a deciding test"),
+        ("", "C1: needs a deciding test"),
+        ("{", "claims.yaml: while parsing"),
+    ],
+)
+def test_a_malformed_claim_is_named(tmp_path, test, message):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIM.format(test=test))
+    with pytest.raises(UserError, match=message):
+        load_claims(path)
+
+
+def test_a_claim_without_its_rule_is_named(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text("C1: {statement: s, measure: m, tests: []}")
+    with pytest.raises(UserError, match="C1: needs statement, measure, rule, tests.* 'rule'"):
+        load_claims(path)
+
+
+def test_no_soup_is_said(tmp_path):
+    soups = Soups(make_views(load_results(write_records(tmp_path, generic(0))))[0])
+    assert (soups.counts, soups.family) == ([], "none")
+    with pytest.raises(NotRun, match="no record of a soup with n = 4"):
+        soups.label(4)

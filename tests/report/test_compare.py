@@ -1,0 +1,74 @@
+"""Two methods side by side: hand-computed differences, what counts as a win, and what it says of unequal budgets."""
+
+import pytest
+from made_up_records import run, write_records
+
+from soe_bench.report.compare import main
+
+
+def soup_and_generic(seeds, **changes):
+    """The soup is better by 0.1, 0.11, 0.09 on a, worse by three times that on b, and the same on c."""
+    rows = []
+    for seed, gain in zip(range(seeds), (0.1, 0.11, 0.09), strict=False):
+        rows += run("generic", 0, seed, {"a": 3.0, "b": 4.0, "c": 5.0, "generic": 3.5}, "none")
+        rows += run("soup", 4, seed, {"a": 3.0 - gain, "b": 4.0 + 3 * gain, "c": 5.0}, "estimate", **changes)
+        rows += run("soup", 4, seed, {"generic": 3.6}, "h_0", **changes)
+    return rows
+
+
+def said(tmp_path, capsys, rows, *names):
+    status = main([*names, "--results", str(write_records(tmp_path, rows))])
+    out, err = capsys.readouterr()
+    return status, out + err
+
+
+def test_three_seeds_by_hand(tmp_path, capsys):
+    status, text = said(tmp_path, capsys, soup_and_generic(3), "soup", "generic")
+    assert status == 0
+    # sd 0.01 over three seeds: half width 4.302653 * 0.01 / sqrt(3) = 0.0248
+    assert "a  -0.1000  -0.1248 to -0.0752  win" in text
+    assert "b  +0.3000  +0.2255 to +0.3745  loss" in text
+    assert "c  +0.0000  +0.0000 to +0.0000  tie" in text
+    assert "1 wins, 1 ties, 1 losses (95 % t-interval over seeds)" in text
+    assert "mean +0.0667 over 3 of 3 specialists and 3 seeds" in text and "generic text: +0.1000" in text
+    assert "training tokens: equal, 16,000,000" in text
+
+
+def test_one_seed_has_errors_over_documents(tmp_path, capsys):
+    # each loss_se_documents is 0.01: half width 2 * 0.01 * sqrt(2) = 0.0283
+    _, text = said(tmp_path, capsys, soup_and_generic(1), "soup n=4", "gen")
+    assert "a  -0.1000  -0.1283 to -0.0717  win" in text and "two standard errors over documents" in text
+    _, text = said(tmp_path, capsys, soup_and_generic(1, loss_se_documents=None), "soup n=4", "generic")
+    assert "0 wins, 3 ties, 0 losses" in text  # one document says nothing of the spread
+
+
+def test_unequal_budgets_are_named(tmp_path, capsys):
+    _, text = said(tmp_path, capsys, soup_and_generic(1, training_tokens=32_000_000), "soup", "generic")
+    assert "training tokens: NOT equal, 32,000,000 and 16,000,000 (2.00 x)" in text
+
+
+def test_the_setting_that_has_both_methods(tmp_path, capsys):
+    """Most records are of the small scale, which has no merge; the demo has both."""
+    demo = [row for method, loss in (("generic", 3.0), ("merge_linear", 3.2))
+            for row in run(method, 0, 0, {"a": loss}, "none", scale="demo", run_id=f"demo-{method}")]
+    status, text = said(tmp_path, capsys, soup_and_generic(3) + demo, "merge_linear", "generic")
+    assert status == 0 and "a  +0.2000" in text and "demo" in text
+
+
+def test_a_name_of_several_labels_is_not_looked_for_in_another_setting(tmp_path, capsys):
+    """Where the demo has one soup and the setting with most records two."""
+    rows = [row for n in (4, 16) for row in run("soup", n, 0, {"a": 3.0, "b": 3.0}, "estimate")]
+    rows += run("generic", 0, 0, {"a": 3.0, "b": 3.0}, "none")
+    rows += [row for method, n in (("generic", 0), ("soup", 16))
+             for row in run(method, n, 0, {"a": 3.0}, "none", scale="demo", run_id=f"demo-{method}")]
+    status, text = said(tmp_path, capsys, rows, "soup", "generic")
+    assert status == 2 and "could be soup n=4, soup n=16" in text
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (("soap", "generic"), "there is no record of 'soap'; there are generic, soup n=4"),
+    (("", "generic"), "could be generic, soup n=4"),
+])
+def test_a_name_that_is_no_label_is_one_line(tmp_path, capsys, names, message):
+    status, text = said(tmp_path, capsys, soup_and_generic(1), *names)
+    assert status == 2 and text.startswith("error: ") and message in text and text.count("\n") == 1

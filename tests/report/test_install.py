@@ -1,0 +1,77 @@
+"""The check of an installation against expected values, on made-up demos with known answers."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_records import record, run, write_records
+
+from soe_bench.report import install
+
+GENERIC, SOUP = (4.99, 5.00, 5.01), (4.89, 4.92, 4.92)  # by seed
+
+
+def demo(folder: Path, generic: tuple[float, ...], soup: tuple[float, ...], **changes) -> Path:
+    """A demo's results folder: the losses given, on specialists half a nat to either side."""
+    rows = []
+    for method, n, losses, source in (("generic", 0, generic, "none"), ("soup", 16, soup, "estimate")):
+        for seed, loss in enumerate(losses):
+            rows += run(method, n, seed, {"a": loss - 0.5, "b": loss + 0.5}, source, scale="demo", **changes)
+    return write_records(folder, rows)
+
+
+@pytest.fixture
+def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(install, "EXPECTED", tmp_path / "expected.csv")
+    assert install.main([str(demo(tmp_path / "several", GENERIC, SOUP)), "--write"]) == 0
+    return tmp_path / "expected.csv"
+
+
+def test_expected_values_are_the_means_of_each_seed(expected: Path) -> None:
+    table = pd.read_csv(expected)
+    assert table.method.tolist() == ["generic"] * 3 + ["soup n=16"] * 3
+    assert table.loss.tolist() == pytest.approx([*GENERIC, *SOUP])
+
+
+def test_prediction_interval_by_hand() -> None:
+    low, high = install.prediction_interval(pd.Series(GENERIC))
+    half = 9.924843 * 0.01 * (4 / 3) ** 0.5  # Student's t with 2 degrees of freedom, 99.5 %
+    assert (low, high) == pytest.approx((5 - half, 5 + half))
+
+
+@pytest.mark.parametrize(
+    ("generic", "soup", "code", "failing"),
+    [
+        (5.00, 4.91, 0, []),
+        (5.11, 5.02, 0, []),  # a half width is 0.1146 for generic
+        (5.12, 5.03, 1, ["generic"]),
+        (5.00, 5.12, 1, ["soup n=16", "soup n=16 minus generic"]),  # the soup's experts do nothing
+        (float("1e3"), 1e3, 1, ["generic", "soup n=16"]),
+    ],
+)
+def test_verdict(expected, tmp_path, capsys, generic, soup, code, failing) -> None:
+    assert install.main([str(demo(tmp_path / "demo", (generic,), (soup,)))]) == code
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines if line.endswith("FAIL")] == failing
+    assert last.startswith(f"check-install: {'FAIL' if code else 'PASS'}")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no records"),
+        ([record(scale="demo", data_fingerprint="another")], "not the one of the expected values"),
+        ([record(scale="demo")], "lacks 'soup n=16'"),
+        ([record(method="soup", n_experts=16, h_source="estimate")], "does not hold the records of one demo"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(expected, tmp_path, capsys, rows, message) -> None:
+    assert install.main([str(write_records(tmp_path / "demo", rows))]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_two_seeds_are_no_expected_values(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(install, "EXPECTED", tmp_path / "expected.csv")
+    assert install.main([str(demo(tmp_path / "demo", GENERIC[:2], SOUP[:2])), "--write"]) == 2
+    assert "3 or more are needed" in capsys.readouterr().err and not install.EXPECTED.exists()

@@ -1,0 +1,104 @@
+"""Made-up results folders of realistic size, for the tests of the report; and that the whole report runs on one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_records import ESTIMATORS, FINGERPRINT, METHODS, write_realistic
+
+METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
+METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
+METHODS |= {(f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
+            for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
+            for j, how in enumerate(("", "_uniform", "_tuned"))} | {("merge_gradient", 0): -0.04}  # fmt: skip
+ESTIMATORS |= {("low_rank_soup", 64): ("nearest_centroid",)}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every written file of the report: relative path -> bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for kind in ("tables", "figures")
+        for path in sorted((folder / kind).glob("*"))
+    }
+REPORT = """
+import sys
+from soe_bench.report.__main__ import main
+code = main(sys.argv[1:])
+print("imported:", *({"torch", "wandb", "datasets"} & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> tuple[Path, str]:
+    """A realistic folder with its report written in a process of its own, and what that printed."""
+    folder = write_realistic(tmp_path_factory.mktemp("realistic") / "results")
+    command = [sys.executable, "-c", REPORT, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def realistic(said) -> Path:
+    """The folder of `said`."""
+    return said[0]
+
+
+@pytest.mark.slow
+def test_every_table_and_figure_is_written(realistic):
+    tables = {"main", "main_bits_per_byte", "controls", "difference", "budgets", "budgets_difference", "documents",
+              "costs", "claims", "domains", "specialists", "closeness", "deviations"}  # fmt: skip
+    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "budgets", "documents", "sizes",
+               "support", "closeness"}  # fmt: skip
+    for size in ("d32", "d128"):
+        suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
+        tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
+        figures |= {name + suffix for name in ("experts", "specialists")}
+    expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
+    expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
+    assert set(tree(realistic)) == expected
+
+
+@pytest.mark.slow
+def test_check_sees_a_changed_table_a_missing_image_and_a_stray_file(realistic, capsys):
+    from soe_bench.report.__main__ import main
+
+    assert main([str(realistic), "--check"]) == 0
+    path, image, stray = (
+        realistic / "tables" / "main.csv",
+        realistic / "figures" / "curves.png",
+        realistic / "tables" / "old.csv",
+    )
+    kept, kept_image = path.read_bytes(), image.read_bytes()
+    path.write_bytes(kept.replace(b"3.", b"2.", 1))
+    image.unlink()
+    stray.write_text("x\n")
+    assert main([str(realistic), "--check"]) == 1
+    lines = capsys.readouterr().out
+    assert "differs: " in lines and "missing: " in lines and "remove it: " in lines
+    path.write_bytes(kept)
+    image.write_bytes(kept_image)
+    stray.unlink()
+
+
+@pytest.mark.slow
+def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic, tmp_path):
+    from soe_bench.report.__main__ import main
+
+    other = tmp_path / "results"
+    other.mkdir()
+    for path in realistic.glob("[!.]*.*"):
+        head, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = [*reversed(rest), head] if path.suffix == ".jsonl" else [head, *reversed(rest)]
+        (other / path.name).write_text("".join(lines), encoding="utf-8")
+    assert main([str(other)]) == 0
+    assert tree(other) == tree(realistic)
+
+
+def test_the_report_imports_no_torch_and_no_wandb(said):
+    empty = ("bench", "growth", "bases", "processes")
+    assert said[1].splitlines() == [*(f"skipped table {name}: no data for it yet" for name in empty),
+                                    f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]

@@ -1,0 +1,110 @@
+"""With many methods a figure shows a handful of them, chosen on validation text, each with a colour of its own."""
+
+import pytest
+from made_up_records import run, write_csv, write_records
+
+from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.budgets import budgets_chart
+from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.selection import MOST, handful, left_out
+from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.load import load_results
+from soe_bench.report.style import colours
+from soe_bench.report.tables.main import difference_table
+from soe_bench.report.view import View, make_views
+
+OTHERS = ["dense_conditioned", "low_rank_soup", "hypernetwork", "crisp", "ensemble", "a_stranger"]
+
+
+def both(method: str, n: int, validation: float, test: float, **changes) -> list[dict]:
+    """A run with its loss on both parts."""
+    return (run(method, n, 0, {"a": validation}, "estimate", part="validation", **changes)
+            + run(method, n, 0, {"a": test}, "estimate", **changes))  # fmt: skip
+
+
+@pytest.fixture
+def records() -> list[dict]:
+    """Twelve merges, of which merge_5 is best on validation and merge_0 on test text; two experts; soups, one of them
+    with another pi; and the methods that have no family."""
+    rows = [row for i in range(12) for row in both(f"merge_{i}", 16, 2.0 + abs(i - 5), 1.0 + i)]
+    rows += both("best_expert", 0, 3.0, 3.0) + both("nearest_expert", 0, 2.9, 3.1)
+    rows += [row for name in OTHERS for row in both(name, 0, 3.0, 3.0)]
+    rows += [row for n in (4, 16, 64) for row in both("soup", n, 3.0, 3.0)] + both("dense_on_pi", 0, 3.0, 3.0)
+    rows += both("soup", 8, 1.0, 1.0, pi="uniform")
+    return rows + both("generic", 0, 3.0, 3.0) + both("generic", 0, 3.0, 3.0, run_id="long", training_tokens=32_000_000)
+
+
+def view_of(folder, rows: list[dict]) -> View:
+    return make_views(load_results(write_records(folder, rows)))[0]
+
+
+CHOSEN = {"generic", "generic, 32M tokens", "dense_on_pi", "soup n=4", "soup n=16", "soup n=64",
+          "merge_5 n=16", "nearest_expert", *OTHERS}  # fmt: skip
+
+
+def test_the_best_of_each_family_is_chosen_on_validation(records, tmp_path):
+    view = view_of(tmp_path, records)
+    assert set(handful(view, view.shown)) == CHOSEN
+    assert "12 more are in the tables" in left_out(view.shown, handful(view, view.shown))
+
+
+def test_what_had_more_training_tokens_is_not_chosen(records, tmp_path):
+    more = both("merge_5", 16, 0.5, 0.5, run_id="more", training_tokens=32_000_000)
+    view = view_of(tmp_path, records + more)
+    assert "merge_5 n=16, 32M tokens" in view.shown and set(handful(view, view.shown)) == CHOSEN
+
+
+def test_few_methods_are_all_shown(records, tmp_path):
+    few = [row for row in records if row["method"].startswith("merge_")]
+    view = view_of(tmp_path, few)
+    assert len(handful(view, view.shown)) == MOST and left_out(view.shown, handful(view, view.shown)) == ""
+
+
+def test_the_handful_has_a_colour_for_each(records, tmp_path):
+    view = view_of(tmp_path, [row for row in records if row["run_id"] != "long"])
+    palette = colours(view)
+    chosen = {label: str(palette[label]) for label in handful(view, view.shown)}
+    assert len(set(chosen.values())) == len(chosen)
+    assert palette["merge_0 n=16"] == palette["merge_5 n=16"]
+
+
+def test_the_figures_show_the_handful_alone(records, tmp_path):
+    view = view_of(tmp_path, records)
+    references = {"generic", "generic, 32M tokens"}
+    assert set(specialists_chart(view).frame.label) == CHOSEN - references
+    assert set(experts_chart(view).frame.label) >= {"soup n=64", "merge_5 n=16"}
+    assert "merge_0 n=16" not in set(experts_chart(view).frame.label)
+    row = dict(n_experts=16, seed=0, tokens=10, train_loss=3.0, validation_loss=3.0)
+    names = [f"merge_{i}" for i in range(12)]
+    write_csv(tmp_path / "curves.csv", [{"run_id": f"{name}-16-0", "method": name, **row} for name in names])
+    frame = curves_chart(view, load_results(tmp_path).curves).frame
+    assert set(frame.label) == {"merge_5 n=16"}
+    assert set(frame.tokens) == set(view.records.training_tokens[view.records.label == "merge_5 n=16"])  # at the end
+
+
+def test_of_a_few_fine_tuned_methods_all_are_shown(records, tmp_path):
+    fine = [row for name, n in (("merge_0", 16), ("generic", 0))
+            for row in run(name, n, 0, {"a": 2.0}, "estimate", budget_tokens=10_000)]  # fmt: skip
+    view = view_of(tmp_path, records + fine)
+    assert "merge_0 n=16" not in handful(view, view.shown)
+    assert set(budgets_chart(view).frame.label) == {"generic", "merge_0 n=16"}
+
+
+def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):
+    rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
+    view = view_of(tmp_path, rows)
+    assert view.without_generic(view.shown) == ["crisp"] and "crisp" not in set(specialists_chart(view).frame.label)
+    assert "no generic run on as many tokens: crisp" in difference_table(view).notes[4]
+
+
+def test_coefficients_are_those_of_the_soup(tmp_path):
+    rows = [row for name in ("soup", "low_rank") for row in run(name, 16, 0, {"a": 3.0}, "estimate")]
+    view = view_of(tmp_path, rows)
+    row = dict(n_experts=16, seed=0, specialist="a")
+    write_csv(tmp_path / "alpha.csv", [
+        {"run_id": f"{method}-16-0", "method": method, **row, "expert": i, "alpha": alpha}
+        for method, alpha in (("low_rank", 0.9), ("soup", 0.1)) for i in range(16)
+    ])  # fmt: skip
+    [chart] = alpha_charts(view, load_results(tmp_path).alpha)
+    assert set(chart.frame.alpha) == {0.1}

@@ -1,0 +1,115 @@
+"""The numbers in the figures `sizes` and `support` against values worked out by hand."""
+
+import pytest
+from made_up_claims import claims, generic, soup
+from made_up_records import run, write_records
+from made_up_sweeps import PI
+
+from soe_bench.report.figures.sizes import sizes_chart
+from soe_bench.report.figures.support import support_chart
+from soe_bench.report.load import load_results
+from soe_bench.report.style import style
+from soe_bench.report.view import make_views
+
+
+def views(folder, rows: list[dict]):
+    return make_views(load_results(write_records(folder, rows)))
+
+
+def size(model: str, parameters: int, tokens: int, gain: float, seeds: int = 2) -> list[dict]:
+    """Generic and a soup of 16 experts, 2 * `gain` better on the mean of a (3 nats) and b (4 nats)."""
+    facts = dict(model=model, parameters=parameters, training_tokens=tokens)
+    rows = [row for seed in range(seeds) for row in generic(seed, **facts) + soup(16, seed, gain, **facts)]
+    return [row | {"run_id": f"{row['run_id']}-{model}-{tokens}"} for row in rows]
+
+
+def points(frame) -> dict:
+    """(equal, line, model) -> tokens, losses, differences."""
+    return {key: (set(rows.training_tokens), rows.loss.tolist(), rows.difference.dropna().tolist())
+            for key, rows in frame.groupby(["equal", "line", "model"])}  # fmt: skip
+
+
+def test_sizes_by_hand(tmp_path):
+    """d64 has 400 tokens for 4 parameters: d32 (1 parameter) counts with 100 and 400, d128 (16) with 1600 alone."""
+    rows = size("d64", 4, 400, 0.2) + generic(2, model="d64", parameters=4, training_tokens=400)
+    rows += size("d32", 1, 100, 0.3) + size("d32", 1, 400, 0.25) + size("d32", 1, 9000, 0.9)
+    rows += size("d128", 16, 1600, 0.1)
+    rows = [row | {"scale": "demo"} for row in size("d256", 64, 6400, 0.1, 1)] + rows
+    found = [view for view in views(tmp_path, rows) if view.setting["model"] == "d64"]
+    chart = sizes_chart(found + [view for view in views(tmp_path, rows) if view.setting["model"] != "d64"])
+    per_parameter, tokens = "tokens a parameter", "tokens"
+    expected = {
+        (per_parameter, "d32"): (100, -0.6), (per_parameter, "d64"): (400, -0.4), (per_parameter, "d128"): (1600, -0.2),
+        (tokens, "d32"): (400, -0.5), (tokens, "d64"): (400, -0.4)}  # fmt: skip
+    found = points(chart.frame)
+    assert set(found) == {(equal, line, model) for equal, model in expected for line in ("generic", "soup n=16")}
+    for (equal, model), (budget, difference) in expected.items():
+        assert found[equal, "soup n=16", model] == (
+            {budget}, pytest.approx([3.5 + difference] * 2), pytest.approx([difference] * 2))  # fmt: skip
+        assert found[equal, "generic", model] == ({budget}, [3.5] * 2, [])  # d64 has one more, which the others lack
+    with style():
+        left, right = chart.draw().axes
+    assert [line.get_linestyle() for line in right.lines if len(line.get_xdata()) > 2] == ["-"]
+    assert left.get_xscale() == right.get_xscale() == "log"
+
+
+def test_a_claim_about_a_size_names_the_commits_of_its_own_records(tmp_path):
+    sizes = (("d64", 4, 400, 5, "a"), ("d32", 1, 100, 2, "b"), ("d128", 16, 1600, 2, "c"), ("d128", 16, 400, 2, "d"))
+    rows = [row | {"commit": 12 * letter} for model, parameters, tokens, seeds, letter in sizes
+            for row in size(model, parameters, tokens, 0.2, seeds)]  # fmt: skip
+    found = {name.split(":")[0]: row["commit"].replace(", ", " ") for name, row in claims(tmp_path, rows)["C5"].items()}
+    a, b, c = (12 * letter for letter in "abc")
+    assert found == {"d32": b, "d64": a, "d128": c, "slope on log2 of the parameters, n=16": f"{a} {b} {c}"}
+
+
+def test_no_sizes_without_a_second_model_or_with_a_hole(tmp_path):
+    one = size("d64", 4, 400, 0.2)
+    assert sizes_chart(views(tmp_path / "one", one)) is None
+    other = [row for row in size("d32", 1, 100, 0.3, 1) if not (row["specialist"] == "b" and row["n_experts"])]
+    other += run("dense_on_pi", 0, 0, {"b": 1.0}, "none", model="d32", parameters=1, run_id="b")
+    assert sizes_chart(views(tmp_path / "hole", one + other)) is None
+
+
+def law(largest: int, domains: str, loss: float, n: int = 16, **changes) -> list[dict]:
+    """A soup under a law of pi: `loss` on a, 1 more on b, 2 more on generic text."""
+    facts = dict(pi=PI.format(largest, domains), run_id=f"{largest}-{domains}-{n}", recipe=f"{largest}{domains}{n}")
+    facts |= changes
+    rows = run("soup", n, 0, {"a": loss, "b": loss + 1}, "estimate", **facts)
+    return rows + run("soup", n, 0, {"generic": loss + 2}, "h_0", **facts)
+
+
+@pytest.fixture
+def laws() -> list[dict]:
+    """The main soups (n = 4 and 16) and n = 16 under two other laws; one with other draws a step, which is left out."""
+    rows = generic(0) + law(4, "h_0", 2.8) + law(4, "h_0", 2.9, n=4) + law(16, "h_0", 2.6) + law(4, "uniform", 3.1)
+    return rows + law(2, "h_0", 1.0, draws_per_step=1)
+
+
+def test_support_by_hand(laws, tmp_path):
+    frame = support_chart(views(tmp_path, laws)[0]).frame
+    table = {(row.text, row.line, row.support): row.loss for row in frame.itertuples()}
+    by_h_0, uniform = (f"n=16, by {domains}, Dirichlet(1), 15% h_0" for domains in ("h_0", "uniform"))
+    assert table == pytest.approx({
+        ("specialists", "generic", ""): 3.5, ("generic", "generic", ""): 3.5,
+        ("specialists", by_h_0, 4): 3.3, ("generic", by_h_0, 4): 4.8,
+        ("specialists", by_h_0, 16): 3.1, ("generic", by_h_0, 16): 4.6,
+        ("specialists", uniform, 4): 3.6, ("generic", uniform, 4): 5.1})  # fmt: skip
+
+
+def test_support_is_compared_on_the_seeds_that_all_laws_have(laws, tmp_path):
+    second = dict(seed_data=1, seed_init=1, seed_mix=1, run_id="second", loss=9.0)
+    chart = support_chart(views(tmp_path, laws + [row | second for row in law(4, "h_0", 2.8)])[0])
+    assert chart.frame.equals(support_chart(views(tmp_path / "without", laws)[0]).frame)
+
+
+def test_a_law_that_is_not_one_of_support_is_left_out_and_said(laws, tmp_path):
+    other = law(1, "x", 1.0, pi="one domain")
+    chart = support_chart(views(tmp_path, laws + other)[0])
+    assert "one domain" not in " ".join(chart.frame.line)
+    with style():
+        assert "Not shown, several recipes or no support: n=16, one domain." in chart.draw().get_supxlabel()
+
+
+def test_no_support_with_one_law(tmp_path):
+    assert support_chart(views(tmp_path, generic(0) + law(4, "h_0", 2.8))[0]) is None
+    assert support_chart(views(tmp_path / "none", generic(0))[0]) is None

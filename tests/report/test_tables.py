@@ -1,0 +1,217 @@
+"""Every cell of the tables against values worked out by hand from made-up records."""
+
+import csv
+
+import pandas as pd
+import pytest
+from made_up_claims import markdown_rows, report, table
+from made_up_records import record, run, write_records
+
+from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.load import load_results
+from soe_bench.report.tables.main import main_table
+from soe_bench.report.view import make_views
+
+
+def test_main_table(records, tmp_path):
+    main_table = table(report(tmp_path, records), "main")
+    assert list(main_table) == ["generic", "soup n=4"]
+    # by seed 3.5, 3.53, 3.47: sd 0.03, half width 4.302653 * 0.03 / sqrt(3) = 0.07452
+    assert main_table["generic"] == {
+        "method": "generic", "seeds": "3", "training tokens": "16M",
+        "mean": "3.5000", "mean low": "3.4255", "mean high": "3.5745",
+        "a": "3.0000", "b": "4.0000", "generic text": "3.5000", "flag": ""}  # fmt: skip
+    soup = main_table["soup n=4"]
+    assert (soup["a"], soup["b"], soup["mean"], soup["generic text"]) == ("2.9000", "3.7000", "3.3000", "3.6000")
+    bits = table(tmp_path, "main_bits_per_byte")["soup n=4"]
+    assert (bits["a"], bits["b"], bits["mean"]) == ("1.4500", "1.8500", "1.6500")
+
+
+def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path):
+    (view,) = make_views(load_results(write_records(tmp_path, records)))
+    corpus = pd.DataFrame({"specialist": ["a", "b"], "share_beyond_q99": [0.01, 0.06]})
+    corpus = corpus.assign(part="estimate", data_fingerprint=view.setting["data_fingerprint"])
+    table = main_table(view, "loss", corpus)
+    assert table.frame["mean within the corpus"].tolist() == ["3.0000", "2.9000"]  # the means on a
+    assert "- within the corpus: without b, which lie outside it" in table.markdown()
+    nothing = main_table(view, "loss", corpus.assign(share_beyond_q99=0.06)).frame["mean within the corpus"]
+    assert nothing.tolist() == ["missing", "missing"]
+    assert "mean within the corpus" not in main_table(view, "loss").frame
+
+
+def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(records, tmp_path):
+    rows = records + run("crisp", 0, 0, {"a": 2.0, "b": 2.0}, "none", training_tokens=32_000_000)
+    text = (report(tmp_path, rows) / "tables" / "difference.md").read_text()
+    assert "| soup n=4 |" in text and "| crisp |" not in text
+    assert "no generic run on as many tokens: crisp" in text
+
+
+def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
+    """A soup and a method of seed 0 alone: the first is left out of the figure of experts, the second brings the other
+    down to that seed."""
+    rows = records + run("soup", 16, 0, {"a": 2.5, "b": 3.5}, "estimate")
+    rows += run("other", 0, 0, {"a": 2.0, "b": 3.0}, "none")
+    rows += run("generic", 0, 7, {"a": 9.0, "b": 9.0}, "none")  # a seed that no soup has
+    (view,) = make_views(load_results(write_records(tmp_path, rows)))
+    experts, specialists = experts_chart(view), specialists_chart(view)
+    assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
+    assert specialists.frame.seeds.unique().tolist() == [1]
+    found = specialists.frame.set_index(["label", "specialist"]).difference
+    assert found.to_dict() == pytest.approx({("soup n=4", "a"): -0.1, ("soup n=4", "b"): -0.3, ("soup n=16", "a"): -0.5,
+                                             ("soup n=16", "b"): -0.5, ("other", "a"): -1.0, ("other", "b"): -1.0})
+
+
+def test_markdown_marks_the_best_and_names_the_source(records, tmp_path):
+    text = (report(tmp_path, records) / "tables" / "main.md").read_text()
+    assert "| a | 3.0000 | **2.9000** |" in text and "| generic text | **3.5000** | 3.6000 |" in text
+    assert "3fa94c1b77d2;" in text and "0123456789ab;" in text and "device: cpu" in text and "deviations.csv" in text
+
+
+def test_difference_table(records, tmp_path):
+    rows = table(report(tmp_path, records), "difference")
+    assert list(rows) == ["soup n=4"]
+    # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; two specialists: -0.3 to -0.1
+    assert rows["soup n=4"] == {
+        "method": "soup n=4", "difference": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
+        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
+        "specialists better": "2", "verdict": "better"}  # fmt: skip
+
+
+def test_controls_table(records, tmp_path):
+    rows = table(report(tmp_path, records), "controls", key="h")
+    assert list(rows) == ["estimate", "uniform", "shuffled", "h_0", "zero"]
+    assert (rows["estimate"]["loss"], rows["estimate"]["difference"]) == ("3.3000", "")
+    assert (rows["uniform"]["loss"], rows["uniform"]["difference"]) == ("4.5000", "1.2000")
+    assert rows["uniform"]["verdict"] == "worse"
+    assert (rows["zero"]["loss"], rows["zero"]["difference"], rows["zero"]["verdict"]) == ("missing", "", "")
+
+
+def test_a_missing_cell_stays_missing_and_so_does_its_mean(records, tmp_path):
+    rows = [row for row in records if not (row["specialist"] == "b" and row["n_experts"])]
+    soup = table(report(tmp_path, rows), "main")["soup n=4"]
+    assert (soup["a"], soup["b"], soup["mean"], soup["mean low"]) == ("2.9000", "missing", "missing", "")
+    assert table(tmp_path, "difference")["soup n=4"]["specialists"] == "1 of 2"
+    assert table(tmp_path, "controls", key="h")["uniform"]["loss"] == "missing"
+
+
+def test_a_hole_in_one_seed_shows_in_the_seeds_and_takes_the_mean_away(records, tmp_path):
+    rows = [row for row in records if not (row["specialist"] == "b" and row["n_experts"] and row["seed_data"] == 2)]
+    soup = table(report(tmp_path, rows), "main")["soup n=4"]
+    assert (soup["seeds"], soup["mean"], soup["b"]) == ("2-3", "missing", "3.7000")  # b: (3.7 + 3.7) / 2
+
+
+def test_one_seed_has_no_interval_and_no_verdict(records, tmp_path):
+    folder = report(tmp_path, [row for row in records if row["seed_data"] == 0])
+    assert table(folder, "main")["soup n=4"]["mean low"] == ""
+    row = table(folder, "difference")["soup n=4"]
+    assert (row["seeds low"], row["seeds"], row["verdict"]) == ("", "1", "not separated (n = 1 seed)")
+
+
+def test_only_test_records_without_fine_tuning_and_with_all_documents_count(records, tmp_path):
+    kept = report(tmp_path / "kept", records) / "tables" / "main.csv"
+    soup = dict(method="soup", n_experts=4, run_id="soup-4-0", h_source="estimate", specialist="a", loss=9.0)
+    others = [record(**soup, part="validation"), record(**soup, budget_tokens=10000),
+              record(**soup, n_documents=4, document_draw=3)]  # fmt: skip
+    assert (report(tmp_path / "more", records + others) / "tables" / "main.csv").read_bytes() == kept.read_bytes()
+
+
+def test_a_domain_seen_too_often_is_flagged(records, tmp_path):
+    rows = [{**row, "max_epochs": 4.01 if row["n_experts"] else 4.0} for row in records]
+    flags = {name: row["flag"] for name, row in table(report(tmp_path, rows), "main").items()}
+    assert flags == {"generic": "", "soup n=4": "over 4 epochs"}
+
+
+def test_settings_that_cannot_be_compared_get_their_own_tables(records, tmp_path):
+    demo = run("generic", 0, 0, {"a": 5.0}, "none", run_id="demo", scale="demo")
+    folder = report(tmp_path, records + demo)
+    assert table(folder, "main")["generic"]["a"] == "3.0000"
+    assert table(folder, "main_demo-d64-wheels-3fa94c1b")["generic"]["a"] == "5.0000"
+
+
+def test_variants_of_a_method_get_their_own_rows(records, tmp_path):
+    """A label names what most runs of the method do not have, or where two values are as common most runs of all; both
+    where neither is that of most."""
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="one-draw", draws_per_step=1, recipe="r2")
+    rows = table(report(tmp_path / "most", records + other), "main")
+    assert rows["soup n=4"]["a"] == "2.9000" and rows["soup n=4, draws=1"]["a"] == "2.5000"
+    one_seed = [row for row in records if row["seed_data"] == 0]
+    assert set(table(report(tmp_path / "equal", one_seed + other), "main")) == {
+        "generic", "soup n=4", "soup n=4, draws=1"}  # fmt: skip
+    soups = [row for row in one_seed if row["method"] == "soup"]
+    assert set(table(report(tmp_path / "alone", soups + other), "main")) == {"soup n=4, draws=8", "soup n=4, draws=1"}
+
+
+def test_two_recipes_alike_in_all_else_are_told_apart_by_the_recipe(records, tmp_path):
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="other", recipe="r2")
+    assert set(table(report(tmp_path, records + other), "main")) == {
+        "generic", "soup n=4, recipe r1", "soup n=4, recipe r2"}  # fmt: skip
+
+
+def test_figures_of_all_methods_leave_other_laws_to_the_figure_support(records, tmp_path):
+    other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="law", pi="uniform")
+    folder = report(tmp_path, records + other)
+    assert "soup n=4, pi=uniform" in table(folder, "main")
+    for name in ("experts", "specialists"):
+        with (folder / "figures" / f"{name}.csv").open(encoding="utf-8") as file:
+            assert {row["label"] for row in csv.DictReader(file)} - {"generic"} == {"soup n=4"}
+
+
+def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
+    report(tmp_path, [row for row in records if row["method"] == "generic"])
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("table difference", "table controls", "figure experts", "figure alpha", "figure curves",
+                 "figure domains", "figure sizes", "figure support", "table closeness", "figure closeness",
+                 "table specialists"):  # fmt: skip
+        assert f"skipped {name}: no data for it yet" in lines
+
+
+def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
+    report(tmp_path, [record(part="validation")])
+    assert "skipped tables and figures of results (no test record): no data for it yet" in capsys.readouterr().out
+
+
+def three(name: str, n: int, losses: dict[str, tuple[float, float, float]], **changes) -> list[dict]:
+    """A run for each of three seeds: {specialist: loss by seed}; bits per byte are half of it."""
+    by_seed = [{text: values[seed] for text, values in losses.items()} for seed in range(3)]
+    return [row for seed in range(3) for row in run(name, n, seed, by_seed[seed], "none", **changes)]
+
+
+@pytest.fixture
+def close() -> list[dict]:
+    """Five methods; best: generic on a, mixed on b, near on the mean, generic and mixed on generic text."""
+    rows = three("generic", 0, {"a": (3.0, 3.1, 3.2), "b": (4.0, 4.1, 4.2), "generic": (3.5, 3.5, 3.5)})
+    rows += three("near", 0, {"a": (3.1, 3.2, 3.1), "b": (3.9, 4.0, 4.1), "generic": (3.6, 3.6, 3.6)})
+    rows += three("far", 0, {"a": (3.1, 3.21, 3.29), "b": (4.5, 4.6, 4.7), "generic": (3.5, 3.6, 3.5)})
+    rows += three("mixed", 0, {"a": (3.3, 3.4, 3.3), "b": (3.8, 3.9, 4.0), "generic": (3.5, 3.5, 3.5)})
+    return rows + run("once", 0, 0, {"a": 3.4, "b": 4.5, "generic": 3.55}, "none")
+
+
+def test_what_is_not_separated_from_the_best_has_a_dagger(close, tmp_path):
+    rows = markdown_rows(report(tmp_path, close), "main")
+    assert rows["method"] == ["generic", "far", "mixed", "near", "once"]
+    # near minus generic: 0.1, 0.1, -0.1, half width 4.302653 * 0.11547 / sqrt(3) = 0.287; far: 0.1, half width 0.025;
+    # mixed: 0.3, 0.3, 0.1, the same half width
+    assert rows["a"] == ["**3.1000**", "3.2000", "3.3333†", "3.1333†", "3.4000"]
+    assert rows["b"] == ["4.1000", "4.6000", "**3.9000**", "4.0000", "4.5000"]
+    # generic minus near: 0, 0, 0.1 by seed; mixed minus near: 0.05 in each seed, but 0.2 and -0.1 by specialist
+    assert rows["mean"] == ["3.6000†", "3.9000", "3.6167†", "**3.5667**", "3.9500"]
+    assert rows["generic text"] == ["**3.5000**", "3.5333†", "**3.5000**", "3.6000", "3.5500"]
+    assert "mean: not separated from it, and not marked †: once" in (tmp_path / "tables" / "main.md").read_text()
+    assert "†" not in (tmp_path / "tables" / "main.csv").read_text()
+    assert markdown_rows(tmp_path, "main_bits_per_byte")["a"][2:4] == ["1.6667†", "1.5667†"]
+
+
+def test_one_seed_marks_nothing_as_not_separated(close, tmp_path):
+    folder = report(tmp_path, [row for row in close if row["seed_data"] == 0])
+    assert not any("†" in cell for row in markdown_rows(folder, "main").values() for cell in row)
+    assert "nothing is separated, and nothing marked †" in (folder / "tables" / "main.md").read_text()
+
+
+def test_many_methods_are_shown_in_parts_below_each_other(tmp_path):
+    rows = [row for i in range(20) for row in run(f"m{i:02}", 0, 0, {"a": 3.0 + i / 100}, "none")]
+    lines = (report(tmp_path, rows) / "tables" / "main.md").read_text().splitlines()
+    heads = [line.strip("| ").split(" | ") for line in lines if line.startswith("| method")]
+    assert [len(head) - 1 for head in heads] == [7, 6, 7]
+    assert [name for head in heads for name in head[1:]] == [f"m{i:02}" for i in range(20)]
+    assert [line for line in lines if line.startswith("| a ")][0].startswith("| a | **3.0000** | 3.0100 |")

@@ -1,0 +1,377 @@
+"""The command line: which jobs it makes, what it refuses, relaunching, the table of all jobs, collecting."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from soe_bench import __main__ as cli
+from soe_bench import checkpoint
+from soe_bench.config import CONF, job_configs, make, quoted
+from soe_bench.data.build import open_corpus
+from soe_bench.data.corpus import Corpus
+from soe_bench.errors import UserError
+from soe_bench.records import KEY, read_records
+from soe_bench.runs import evaluation, sweep
+from soe_bench.runs import execute as executing
+from soe_bench.runs.build import build_method
+from soe_bench.runs.collect import collect, collect_distances
+from soe_bench.runs.execute import execute
+from soe_bench.runs.resources import state_bytes
+from soe_bench.runs.run import Run
+from soe_bench.system.stop import STOP, Interrupted
+
+CONF = CONF
+SERIAL = ["launcher=single", "hydra/launcher=basic"]
+
+
+@pytest.fixture
+def command(arguments, monkeypatch, capsys):
+    """command("+sweep=...") -> (exit status, standard output, error line): the command line in this process."""
+
+    def call(*extra):
+        monkeypatch.setattr(sys, "argv", ["soe_bench", *arguments, *extra])
+        handlers, level = logging.root.handlers[:], logging.root.level
+        try:
+            status = cli.main()
+        finally:
+            logging.root.handlers[:], logging.root.level = handlers, level
+        out, err = capsys.readouterr()
+        return status, out, err.strip().splitlines()[-1] if err.strip() else ""
+
+    call.arguments = arguments
+    return call
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_expands_to_distinct_runs(path, arguments):
+    plan = sweep.Plan.of([*[a for a in arguments if not a.startswith("scale=")], f"+sweep={path.stem}"])
+    assert len({run.hash for run in plan.runs}) == len({run.name for run in plan.runs}) == len(plan.runs) > 1
+    assert plan.runs[0].cfg.sweep_name == path.stem
+    assert f"python -m soe_bench +sweep={path.stem}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "method").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_method_is_named_as_its_file(path, compose):
+    assert make(compose(f"method={path.stem}").method).label == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "scale").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_scale_is_planned_without_allocating_it(path, arguments):
+    (cfg,), _ = job_configs([*arguments, f"scale={path.stem}"])
+    assert state_bytes(Run.of(cfg)) > 0
+
+
+def test_the_experts_sweep_crosses_experts_and_seeds_and_adds_generic_once_a_seed(arguments):
+    plan = sweep.Plan.of([*arguments, "+sweep=experts", "method.n_experts=0,4", "seed=0,1"])
+    names = sorted(run.name.rsplit("-", 1)[0] for run in plan.runs)
+    methods = ("dense_on_pi", "generic", "soup-n4")
+    assert names == sorted(f"{method}-test-s{seed}" for method in methods for seed in (0, 1))
+
+
+def test_dense_on_pi_is_the_soup_with_no_experts(compose):
+    assert Run.of(compose("method=dense_on_pi")).hash == Run.of(compose("method.n_experts=0")).hash
+
+
+def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
+    base = Run.of(compose())
+    for same in ("threads=2", "wandb.mode=offline", f"results_dir={tmp_path / 'other'}", "sweep_name=x"):
+        assert Run.of(compose(same)).hash == base.hash
+    for other in ("seed=1", "method.n_experts=4", "train.tokens=8192", "model=d64", "data.k=3", "seeds.kmeans=1"):
+        assert Run.of(compose(other)).hash != base.hash
+    assert Run.of(compose("seed=1")).recipe == base.recipe != Run.of(compose("train.tokens=8192")).recipe
+
+
+@pytest.mark.parametrize("extra, message", [
+    (["+sweep=experts,demo", "-m"], "one sweep at a time"),
+    (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
+    (["seed=0,1"], "add -m"),
+    (["nonsense=3"], "there is no setting nonsense"),
+    (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that one alone: method=NAME"),
+    (["+train.stepz=3"], "there is no setting train.stepz"),
+    (["method=nope"], "method/nope"),
+    (["method.n_experts=-1"], "method.n_experts is -1"),
+    (["method.meta.domains=sizes"], "it must be 'uniform' or 'h_0'"),
+    (["train.draws=3"], "must be a multiple of train.draws (3)"),
+    (["references=[nope]"], "no method 'nope'"),
+    *(([f"train.{name}={value}"], f"train.{name} is {value}: it must be a number from 1") for name, value in (
+        ("draws", 0), ("length", 0), ("batch_size", -1), ("tokens", "many"), ("checkpoint_every", 0))),
+    (["threads=-1"], "threads is -1"),
+    (["seed=a"], "seeds.data is a: it must be a whole number"),
+    (["train.optimizer.warmup=x"], "train.optimizer.warmup is x"),
+    (["device=gpu"], "device is gpu: it must be cpu or cuda"),
+    (["method.parent.method=dense_on_pi"], "soup starts from one dense model, such as generic"),
+    (["method=crisp", "method.parent.method=domain_experts"], "crisp starts from one dense model"),
+    (["method=domain_experts", "method.parent.share=1.0"], "it leaves no token to train on"),
+    (["method=domain_experts", "method.groups=0"], "method.groups is 0"),
+    (["method=low_rank_soup", "method.n_experts=0"], "method.n_experts is 0"),
+    (["method=hypernetwork", "method.rank=0"], "method.rank is 0"),
+    (["train.precision=float16"], "one of float32, bfloat16"),
+    (["+sweep=experts", "method=generic"], "method.n_experts"),
+    (["scale=paper", "method.n_experts=128"], "lower method.n_experts"),
+    (["method.n_experts=100000000"], "lower method.n_experts"),
+    (["data.k=100000"], "k"),
+    (["threads=x)"], "threads=x)"),
+    (["data=wheels_demo", "data.source.wheels.nltk=[poems]"], "unknown kind poems"),
+])
+def test_bad_input_is_one_line_and_exit_2(command, extra, message):
+    status, _, line = command(*extra)
+    assert status == 2
+    assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.slow
+def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monkeypatch):
+    sweep_of_two = ["+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
+                    "train.tokens=4096"]
+    trained = []
+    train = executing.train
+    monkeypatch.setattr(executing, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
+
+    status, out, _ = command(*sweep_of_two)
+    assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
+
+    status, out, _ = command(*sweep_of_two)
+    assert status == 0 and len(trained) == 3 and out.count("  done before\n") == 3
+
+    status, out, _ = command(*sweep_of_two, "evaluate.parts=[test]")  # evaluated anew, not trained
+    assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
+
+    soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
+    for name in ("training.json", "model.safetensors"):  # what a user deletes, as damaged files ask for it
+        (soup / name).unlink()
+        del trained[3:]
+        status, out, _ = command(*sweep_of_two)
+        assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
+        assert len(list(soup.glob("records-*.jsonl"))) == 1  # none of other parameters
+
+    records = read_records(tmp_path / "results" / "records.jsonl")
+    assert {record["method"] for record in records} == {"generic", "dense_on_pi", "soup"}
+    assert len({record["run_id"] for record in records}) == 3
+
+
+def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, monkeypatch):
+    validate = evaluation.validation_loss
+
+    def failing(cfg, method, corpus):
+        if method.n_experts == 4:
+            raise RuntimeError("out of luck")
+        return validate(cfg, method, corpus)
+
+    monkeypatch.setattr(evaluation, "validation_loss", failing)
+    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
+                             "train.tokens=4096")
+    assert status == 1
+    assert "failed: out of luck" in out and out.count("  done\n") == 2
+
+
+def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
+    def interrupted(*_):
+        STOP.set()
+        raise Interrupted("stopped at step 1 of 10")
+
+    monkeypatch.setattr(executing, "train", interrupted)
+    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null")
+    assert status == 130
+    assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 2
+
+
+def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
+    small = ["method=generic", "train.tokens=4096"]
+    assert command(*small)[0] == 0
+    before = (tmp_path / "results" / "records.jsonl").read_text()
+    status, _, line = command(*small, "data.source.seed=1")
+    assert status == 2 and "another build of the corpus synthetic" in line and "results_dir" in line
+    assert (tmp_path / "results" / "records.jsonl").read_text() == before
+
+
+def test_results_on_other_domains_of_the_same_corpus_are_not_mixed_in(command, tmp_path):
+    """As a processor that rounds otherwise would give them: refused before a step is taken, and when nothing is left
+    to train."""
+    assert command("method=generic", "train.tokens=4096")[0] == 0
+    path = tmp_path / "results" / "domains.csv"
+    table = pd.read_csv(path)
+    table.loc[[0, 1], "tokens"] += [10, -10]
+    table.to_csv(path, index=False)
+    before = (tmp_path / "results" / "records.jsonl").read_text()
+    for tokens in (8192, 4096):
+        status, out, line = command("method=generic", f"train.tokens={tokens}")
+        assert status == 2 and "other domains of the corpus synthetic" in line and "results_dir" in line
+        assert tokens == 4096 or not out  # no job was begun, so there is no table of jobs
+    assert (tmp_path / "results" / "records.jsonl").read_text() == before
+
+
+def test_a_damaged_record_line_is_named_and_nothing_is_lost(command, tmp_path):
+    small = ["method=generic", "train.tokens=4096"]
+    assert command(*small)[0] == 0
+    path = tmp_path / "results" / "records.jsonl"
+    path.write_text(path.read_text() + '{"schema": 1, "loss"\n')
+    before = path.read_text()
+    status, _, line = command(*small)
+    assert status == 2 and f"records.jsonl:{before.count(chr(10))}: not a JSON object" in line
+    assert path.read_text() == before
+
+
+def test_collect_upserts_by_key(compose, tmp_path):
+    cfg = compose("method.n_experts=4", "method.parent=null", "train.tokens=4096")
+    execute(cfg)
+    run = Run.of(cfg)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
+    folder = tmp_path / "results"
+    count = collect([run.records], [corpus], folder)
+    first = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"}
+    assert set(first) == {"records.jsonl", "curves.csv", "alpha.csv", "domains.csv", "specialists.csv"}
+    assert collect([run.records], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
+    rows = read_records(folder / "records.jsonl")
+    others, budget, stale = (dict(rows[0], **fields) for fields in (
+        {"run_id": "another run"}, {"budget_tokens": 7}, {"budget_tokens": 8, "seconds": rows[0]["seconds"] + 1}))
+    rows[0]["loss"] += 1
+    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, others, budget, stale]))
+    collect([run.records], [corpus], folder)  # replaces the record of the same key, keeps what others have
+    kept = read_records(folder / "records.jsonl")
+    assert len(kept) == count + 2 and others in kept and rows[0] not in kept
+    assert budget in kept and stale not in kept  # another evaluation of the same training, and another training
+    kept.remove(budget)
+    alpha = pd.read_csv(folder / "alpha.csv").groupby("specialist").alpha.sum()
+    assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
+    records = [record for record in kept if record != others]
+    assert len({tuple(record[field] for field in KEY) for record in records}) == count
+    sources = {r["h_source"] for r in records if r["part"] == "test"}
+    assert sources == {"estimate", "uniform", "shuffled", "h_0", "tuned", "zero"}
+
+
+def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp_path):
+    trained = []
+    train = executing.train
+    monkeypatch.setattr(executing, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
+    warm = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=8192", "seed=0",
+            "method.parent={method:generic,share:0.5}"]
+    status, out, err = command(*warm)
+    assert status == 0 and "  trained\n" in out
+    assert sorted(name.split("-test")[0] for name in trained) == ["dense_on_pi", "generic", "generic", "soup-n4"]
+    records = pd.DataFrame(read_records(tmp_path / "results" / "records.jsonl"))
+    assert set(records.training_tokens) == {8192} and records.run_id.nunique() == 3  # the parent has no records
+    assert records[records.method != "generic"].parent.nunique() == 1
+    assert records[records.method == "generic"].parent.isna().all()
+    soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
+    parent = next(path for path in (tmp_path / "home" / "runs").glob("generic-*")
+                  if json.loads((path / "training.json").read_text())["training_tokens"] == 4096)
+    taken = [np.array(checkpoint.load(folder / "model.safetensors")[1]["taken"]) for folder in (parent, soup)]
+    assert (taken[1] >= taken[0]).all() and taken[1].sum() == 2 * taken[0].sum()  # no text twice before its turn
+    assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_a_warm_start_begins_with_the_parents_parameters(compose):
+    cfg = compose("method.n_experts=4", "train.tokens=8192", "method.parent={method:generic,share:0.5}")
+    execute(cfg)
+    run = Run.of(cfg)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
+    parent = checkpoint.load(run.parent.folder / "model.safetensors")[0]["models.value"]
+    assert torch.equal(build_method(run, corpus).shared.value, parent)
+    cold = Run.of(compose("method.n_experts=4", "method.parent=null"))
+    assert not torch.equal(build_method(cold, corpus).shared.value, parent)
+
+
+def test_a_bad_share_and_an_unknown_parent_are_refused(command):
+    assert "must be in (0, 1]" in command("method.parent={method:generic,share:0}")[2]
+    assert "no method 'genric'" in command("method.parent={method:genric,share:0.5}")[2]
+
+
+def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
+    documents = Corpus.documents
+    monkeypatch.setattr(Corpus, "documents", lambda self, name, part: (
+        pytest.fail("opened a test part") if part == "test" else documents(self, name, part)))
+    trial = ["evaluate.parts=[validation]", "train.tokens=4096"]
+    assert command(*trial, "method=soup,generic", "method.learning_rate=1e-3,2e-3", "-m")[0] == 0
+    status, out, _ = command(*trial, "method=generic", "method.learning_rate=2e-3")
+    assert status == 0 and "1 trials" in out
+    table = pd.read_csv(tmp_path / "results" / "tuning.csv")
+    assert table.groupby("method").learning_rate.apply(sorted).to_dict() == {"generic": [1e-3, 2e-3],
+                                                                            "soup": [1e-3, 2e-3]}
+    assert table.run_id.is_unique and not (tmp_path / "results" / "records.jsonl").exists()
+    home = Path(job_configs(command.arguments)[0][0].home)
+    for row in table.itertuples():
+        (records,) = [path for path in map(read_records, home.glob("runs/*/records-*.jsonl"))
+                      if path[0]["run_id"] == row.run_id]
+        losses = {record["specialist"]: record["loss"] for record in records}
+        assert row.validation_generic == pytest.approx(losses.pop("generic"), rel=1e-5)
+        assert row.validation_mean == pytest.approx(sum(losses.values()) / len(losses), rel=1e-5)
+
+
+def test_a_trial_of_a_method_without_a_model_for_generic_text(command, tmp_path):
+    status, out, _ = command("method=crisp", "evaluate.parts=[validation]", "train.tokens=2048")
+    (trial,) = pd.read_csv(tmp_path / "results" / "tuning.csv").itertuples()
+    assert status == 0 and "1 trials" in out and trial.validation_mean > 0 and pd.isna(trial.validation_generic)
+
+
+@pytest.mark.parametrize("parts", ["[]", "[train]", "[validation,tests]"])
+def test_unknown_parts_are_refused_before_training(command, parts):
+    status, _, line = command(f"evaluate.parts={parts}")
+    assert status == 2 and "one or more of validation, test" in line
+
+
+def test_memory_that_cannot_suffice_is_refused_before_anything_is_allocated(arguments):
+    plan = sweep.Plan.of([*arguments, "method.n_experts=100000000"])
+    with pytest.raises(UserError, match="GB are free: lower method.n_experts"):
+        plan.prepare()
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
+def test_any_path_survives_quoting(value):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if value[0] in "'\"":
+        return  # quoted by the user
+    parsed = OverridesParser.create().parse_overrides([quoted(f"results_dir={value}")])[0]
+    assert parsed.value() == value
+
+
+def test_a_home_with_spaces_parentheses_and_japanese(command, tmp_path, shared_home):
+    home = tmp_path / "my files (1) 日本語"
+    home.mkdir()
+    (home / "data").symlink_to(shared_home / "data")
+    status, out, _ = command("method=generic", "train.tokens=4096", f"home={home}", f"results_dir={home / 'r (2)'}")
+    assert status == 0 and (home / "r (2)" / "records.jsonl").exists()
+
+
+def test_resolved_configuration_is_kept(compose):
+    cfg = compose("method=generic", "train.tokens=4096")
+    execute(cfg)
+    kept = json.loads((Run.of(cfg).folder / "config.json").read_text())
+    assert kept == OmegaConf.to_container(cfg, resolve=True)
+    assert Run.of(cfg).done
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(compose, monkeypatch):
+    cfg = compose("method=generic", "train.tokens=4096")
+    run = Run.of(cfg)
+    acquire = executing.FileLock.acquire
+
+    def finished_meanwhile(self, *arguments, **options):
+        for path in (run.folder / "training.json", run.folder / "model.safetensors", run.records):
+            path.touch()
+        return acquire(self, *arguments, **options)
+
+    monkeypatch.setattr(executing.FileLock, "acquire", finished_meanwhile)
+    monkeypatch.setattr(executing, "_train_and_evaluate", lambda run: pytest.fail("trained again"))
+    execute(cfg)
+
+
+def test_a_run_whose_identity_looks_like_a_number_is_kept_and_replaced_as_text(tmp_path):
+    def pair(run_id, distance):
+        return pd.DataFrame([dict(run_id=run_id, one="a", other="b", distance=distance)])
+
+    for distance in (1.0, 2.0):
+        collect_distances([pair("6001362893621222", distance)], tmp_path)
+        collect_distances([pair("0d2858e9ac9aa7af", distance), pair("0012e45678901234", distance)], tmp_path)
+    assert (tmp_path / "distances.csv").read_text().splitlines()[1:] == [
+        "0012e45678901234,a,b,2", "0d2858e9ac9aa7af,a,b,2", "6001362893621222,a,b,2"]
