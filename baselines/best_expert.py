@@ -20,4 +20,4 @@ class BestExpert(PostHoc):
         self.takes_h = False
 
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
-        return with_parameters(self.setup.base, self.flat, self.best_on(self.models, documents))
+        return with_parameters(self.context.base, self.flat, self.best_on(self.models, documents))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from soe_bench.method import Dense, Setup
+from soe_bench.method import Dense, MethodContext
 
 
 class Crisp(Dense):
@@ -21,10 +21,10 @@ class Crisp(Dense):
     serves_generic = False
     tokens_each = 1.0
 
-    def mixtures(self, setup: Setup) -> np.ndarray:
-        self.trained_for = len(setup.specialists)
-        return np.stack(list(setup.specialists.values()))
+    def mixtures(self, context: MethodContext) -> np.ndarray:
+        self.trained_for = len(context.specialists)
+        return np.stack(list(context.specialists.values()))
 
-    def theta(self, h: Tensor) -> Tensor:
+    def parameters_at(self, h: Tensor) -> Tensor:
         distance = (torch.as_tensor(self.weights).to(h) - h).abs().sum(1)
         return self.models.value[distance.argmin()]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.generated_base import Generated
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 
 
 class Shifted(nn.Module):
@@ -41,8 +41,8 @@ class DenseConditioned(Generated):
     https://arxiv.org/abs/1909.05858): one dense model on the soup's batches. A specialist is that model with W h.
     """
 
-    def module(self, setup: Setup) -> nn.Module:
-        return Shifted(setup.base)
+    def module(self, context: MethodContext) -> nn.Module:
+        return Shifted(context.base)
 
-    def network(self, setup: Setup) -> nn.Module:
-        return ShiftOnly(len(setup.h_0), len(setup.base.shift), self.flat.size)
+    def network(self, context: MethodContext) -> nn.Module:
+        return ShiftOnly(len(context.h_0), len(context.base.shift), self.flat.size)

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from soe_bench.errors import UserError
-from soe_bench.method import Dense, Setup
+from soe_bench.method import Dense, MethodContext
 
 
 def domain_groups(centroids: np.ndarray, h_0: np.ndarray, groups: int) -> np.ndarray:
@@ -19,10 +19,10 @@ def domain_groups(centroids: np.ndarray, h_0: np.ndarray, groups: int) -> np.nda
     return fitted.labels_
 
 
-def group_mixtures(setup: Setup, groups: int) -> np.ndarray:
+def group_mixtures(context: MethodContext, groups: int) -> np.ndarray:
     """(m, k) domain weights, a row a group: h_0 restricted to the group's domains."""
-    labels = domain_groups(setup.centroids, setup.h_0, groups)
-    rows = np.where(labels == np.arange(labels.max() + 1)[:, None], setup.h_0, 0)
+    labels = domain_groups(context.centroids, context.h_0, groups)
+    rows = np.where(labels == np.arange(labels.max() + 1)[:, None], context.h_0, 0)
     return rows / rows.sum(1, keepdims=True)
 
 
@@ -34,20 +34,20 @@ class DomainExperts(Dense):
     takes_h = True
     controls = ("uniform", "shuffled", "h_0")
 
-    def __init__(self, name: str, learning_rate: float, groups: int, parent: Mapping | None = None) -> None:
-        super().__init__(name, learning_rate, parent)
+    def __init__(self, name: str, lr: float, groups: int, parent: Mapping | None = None) -> None:
+        super().__init__(name, lr, parent)
         if groups < 1:
             raise UserError(f"method.groups is {groups}: it must be at least 1")
         self.groups = groups
 
-    def mixtures(self, setup: Setup) -> np.ndarray:
-        return group_mixtures(setup, self.groups)
+    def mixtures(self, context: MethodContext) -> np.ndarray:
+        return group_mixtures(context, self.groups)
 
-    def build(self, setup: Setup) -> None:
-        super().build(setup)
-        self.common = self.start(setup)[:1].clone()
+    def build(self, context: MethodContext) -> None:
+        super().build(context)
+        self.common = self.start(context)[:1].clone()
 
-    def theta(self, h: Tensor) -> Tensor:
+    def parameters_at(self, h: Tensor) -> Tensor:
         share = h @ torch.as_tensor(self.weights > 0).to(h).T
         return self.models.value[share.argmax()]
 
@@ -61,11 +61,11 @@ class SeparateExperts(DomainExperts):
     domains, if there are fewer). The reference for merging of distant models.
     """
 
-    def __init__(self, name: str, learning_rate: float, groups: int, tokens_each: float) -> None:
-        super().__init__(name, learning_rate, groups)
+    def __init__(self, name: str, lr: float, groups: int, tokens_each: float) -> None:
+        super().__init__(name, lr, groups)
         self.tokens_each = tokens_each
 
-    def start(self, setup: Setup) -> Tensor:
-        first = self.flat.flatten(setup.base)
-        seeds = setup.seed + 1_000 * np.arange(len(self.weights))
-        return torch.stack([first, *(self.flat.flatten(setup.initial(int(seed))) for seed in seeds[1:])])
+    def start(self, context: MethodContext) -> Tensor:
+        first = self.flat.flatten(context.base)
+        seeds = context.seed + 1_000 * np.arange(len(self.weights))
+        return torch.stack([first, *(self.flat.flatten(context.initial(int(seed))) for seed in seeds[1:])])

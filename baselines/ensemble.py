@@ -42,12 +42,12 @@ class Ensemble(PostHoc):
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
         weights = self.expert_weights(None if h is None else self.weights_tensor(h))
         active = weights.nonzero()[:, 0]
-        models = [with_parameters(self.setup.base, self.flat, self.models[i]) for i in active]
+        models = [with_parameters(self.context.base, self.flat, self.models[i]) for i in active]
         return MixtureOfOutputs(models, weights[active])
 
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
         """The logarithm of the mixed probabilities: logits whose softmax is the mixture."""
-        logits = [forward_at(self.setup.base, self.flat, model[None], tokens[None])[0] for model in self.models]
+        logits = [forward_at(self.context.base, self.flat, model[None], tokens[None])[0] for model in self.models]
         return mixed([each.log_softmax(-1) for each in logits], self.expert_weights(h))
 
     def cost(self) -> dict[str, int]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
-from soe_bench.method import Method, Setup, gradient_share
+from soe_bench.method import Method, MethodContext, gradient_share
 from soe_bench.mixture import MetaDistribution
-from soe_bench.ops.adamw import Bank
+from soe_bench.ops.adamw import ParameterBank
 from soe_bench.ops.flat import Flat, forward_at
 from soe_bench.ops.flops import FlopCounter, forward_flops
 
@@ -22,77 +22,81 @@ class Generated(Method):
     """Minimises over S and the network's parameters omega the expectation over h ~ pi of the loss of S + Delta(h) on
     mix(h): Algorithm 2 of the Soup-of-Experts (arXiv 2502.01804) with another map from h to parameters.
 
-    `network_rate` multiplies the learning rate of omega. A `parent` of one dense model is a warm start of S.
+    `network_lr_ratio` multiplies the learning rate of omega. A `parent` of one dense model is a warm start of S.
     """
 
     takes_h = True
 
-    def __init__(self, name: str, learning_rate: float, network_rate: float, meta: MetaDistribution,
-                 parent: Mapping | None = None) -> None:
-        super().__init__(name, learning_rate, parent)
-        self.network_rate, self.meta, self.pi = network_rate, meta, str(meta)
+    def __init__(
+        self, name: str, lr: float, network_lr_ratio: float, pi: MetaDistribution, parent: Mapping | None = None
+    ) -> None:
+        super().__init__(name, lr, parent)
+        self.network_lr_ratio, self.meta, self.pi = network_lr_ratio, pi, str(pi)
 
     @abstractmethod
-    def network(self, setup: Setup) -> nn.Module:
+    def network(self, context: MethodContext) -> nn.Module:
         """A module from domain weights (R, k) to Delta (R, P), in the order of the base model's parameters."""
 
-    def module(self, setup: Setup) -> nn.Module:
+    def module(self, context: MethodContext) -> nn.Module:
         """The model whose parameters Theta(h) are: the base model, or one that adds parameters of its own before it."""
-        return setup.base
+        return context.base
 
-    def build(self, setup: Setup) -> None:
-        self.setup = setup = replace(setup, base=self.module(setup))
-        self.flat = Flat(setup.base)
-        shared = self.flat.flatten(setup.base)
-        if setup.parent:
-            start = setup.parent["models.value"][0]
+    def build(self, context: MethodContext) -> None:
+        self.context = context = replace(context, base=self.module(context))
+        self.flat = Flat(context.base)
+        shared = self.flat.flatten(context.base)
+        if context.parent:
+            start = context.parent["models.value"][0]
             shared[-len(start) :] = start  # what a module adds to the base model stands before it
         with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
-            torch.manual_seed(setup.seed)
-            self.delta_network = self.network(setup).to(shared)
+            torch.manual_seed(context.seed)
+            self.delta_network = self.network(context).to(shared)
         self.network_flat = Flat(self.delta_network)
-        self.shared = Bank(shared[None], self.flat, setup.moments)
-        self.omega = Bank(self.network_flat.flatten(self.delta_network)[None], self.network_flat, setup.moments)
+        self.shared = ParameterBank(shared[None], self.flat, context.moments)
+        self.omega = ParameterBank(
+            self.network_flat.flatten(self.delta_network)[None], self.network_flat, context.moments
+        )
 
     def delta(self, weights: np.ndarray | Tensor) -> Tensor:
         """Delta (R, P) at the domain weights (R, k)."""
         h = torch.as_tensor(weights, dtype=self.omega.value.dtype, device=self.omega.value.device)
         return forward_at(self.delta_network, self.network_flat, self.omega.value, h[None])[0]
 
-    def theta(self, h: Tensor) -> Tensor:
+    def parameters_at(self, h: Tensor) -> Tensor:
         return self.shared.value[0] + self.delta(h[None])[0]
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
+        return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
 
     def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
-        optimizer = self.setup.optimizer
+        optimizer = self.context.optimizer
         self.omega.value.requires_grad_()
         delta = self.delta(weights)
         theta = self.shared.value + delta.detach()
-        loss, grad = gradient_share(self.setup, self.flat, theta, tokens, out=theta)
+        loss, grad = gradient_share(self.context, self.flat, theta, tokens, out=theta)
         (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
         self.omega.value.requires_grad_(False)
         one = torch.ones_like(grad[:, :1])
         loss, scale = optimizer.clip_scale(loss, grad.sum(0).square().sum() + omega_grad.square().sum())
         self.shared.adamw_(scale * one, grad, step, rate, optimizer)
-        self.omega.adamw_(scale * one[:1], omega_grad, step, rate * self.network_rate, optimizer)
+        self.omega.adamw_(scale * one[:1], omega_grad, step, rate * self.network_lr_ratio, optimizer)
         return loss
 
     def tensors(self) -> dict[str, Tensor]:
         return self.shared.tensors("shared") | self.omega.tensors("network")
 
     def cost(self) -> dict[str, int]:
-        setup, omega, size = self.setup, self.network_flat.size, self.flat.size
+        context, omega, size = self.context, self.network_flat.size, self.flat.size
         with FlopCounter() as counter, torch.no_grad():
-            self.delta(np.tile(setup.h_0, (setup.draws, 1)))
-        dense = setup.sequences * forward_flops(setup.base, setup.length)
+            self.delta(np.tile(context.h_0, (context.draws_per_step, 1)))
+        dense = context.sequences * forward_flops(context.base, context.seq_len)
         return {
             "flops_per_step": 3 * (dense + counter.get_total_flops()),
             "stored_parameters": size + omega,
             "deployed_parameters": size,
-            "state_bytes": self.shared.bytes + self.omega.bytes
-            + (size + omega + 2 * setup.draws * size) * self.shared.value.element_size(),
+            "state_bytes": self.shared.bytes
+            + self.omega.bytes
+            + (size + omega + 2 * context.draws_per_step * size) * self.shared.value.element_size(),
         }
 
 
@@ -121,11 +125,18 @@ class LowRank(nn.Module):
         """factors (..., size) -> for each matrix A (..., out, r) and B (..., r, in)."""
         parts = iter(factors.split([size for pair in self.sizes for size in pair], -1))
         matrices = [shape for shape in self.shapes if len(shape) == 2]
-        return [(next(parts).unflatten(-1, (shape[0], self.rank)), next(parts).unflatten(-1, (self.rank, shape[1])))
-                for shape in matrices]
+        return [
+            (next(parts).unflatten(-1, (shape[0], self.rank)), next(parts).unflatten(-1, (self.rank, shape[1])))
+            for shape in matrices
+        ]
 
     def vector(self, products: list[Tensor]) -> Tensor:
         """products, for each matrix (R, out, in) -> (R, P)."""
         left, rows = iter(products), products[0]
-        return torch.cat([next(left).flatten(1) if len(shape) == 2 else rows.new_zeros(len(rows), shape.numel())
-                          for shape in self.shapes], 1)
+        return torch.cat(
+            [
+                next(left).flatten(1) if len(shape) == 2 else rows.new_zeros(len(rows), shape.numel())
+                for shape in self.shapes
+            ],
+            1,
+        )

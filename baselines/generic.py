@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from soe_bench.method import Dense, Setup
+from soe_bench.method import Dense, MethodContext
 
 
 class Generic(Dense):
@@ -12,5 +12,5 @@ class Generic(Dense):
 
     one_model = True
 
-    def mixtures(self, setup: Setup) -> np.ndarray:
-        return setup.h_0[None]
+    def mixtures(self, context: MethodContext) -> np.ndarray:
+        return context.h_0[None]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.generated_base import Generated, LowRank
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 
 
 class LowRankRouter(nn.Module):
@@ -36,7 +36,7 @@ class Hypernetwork(Generated):
         super().__init__(**kwargs)
         self.rank, self.as_experts, self.init_std = rank, as_experts, init_std
 
-    def network(self, setup: Setup) -> nn.Module:
-        low_rank, k = LowRank(self.flat, self.rank), len(setup.h_0)
+    def network(self, context: MethodContext) -> nn.Module:
+        low_rank, k = LowRank(self.flat, self.rank), len(context.h_0)
         hidden = max(1, (self.as_experts * self.flat.size - low_rank.size) // (k + 1 + low_rank.size))
         return LowRankRouter(k, hidden, low_rank, self.init_std)

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from baselines.generated_base import Generated, LowRank
 from soe_bench.errors import UserError
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 from soe_bench.soup import Router
 
 
@@ -44,12 +44,12 @@ class LowRankSoup(Generated):
             raise UserError(f"method.n_experts is {n_experts}: it must be at least 1")
         self.n_experts, self.rank, self.router_config = n_experts, rank, router
 
-    def network(self, setup: Setup) -> nn.Module:
-        router = Router(len(setup.h_0), self.n_experts, **self.router_config)
+    def network(self, context: MethodContext) -> nn.Module:
+        router = Router(len(context.h_0), self.n_experts, **self.router_config)
         return LowRankExperts(router, self.n_experts, LowRank(self.flat, self.rank))
 
-    def theta(self, h: Tensor | None) -> Tensor:
-        return self.shared.value[0] if h is None else super().theta(h)
+    def parameters_at(self, h: Tensor | None) -> Tensor:
+        return self.shared.value[0] if h is None else super().parameters_at(h)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi(h): (R, k) -> (R, n)."""

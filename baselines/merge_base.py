@@ -15,7 +15,7 @@ from baselines.domain_experts import DomainExperts, SeparateExperts, domain_grou
 from soe_bench.config import make, method_node
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
-from soe_bench.method import Method, Setup, with_parameters
+from soe_bench.method import Method, MethodContext, with_parameters
 from soe_bench.ops.flat import Flat
 
 log = logging.getLogger("soe_bench")
@@ -38,24 +38,30 @@ class PostHoc(Method):
         self.takes_h = weights == "h"
         self.experts = make(method_node(parent["method"])) if parent else None
         if not isinstance(self.experts, DomainExperts):
-            raise UserError(f"{name} has nothing to merge: method.parent.method must be a set of experts "
-                            "(domain_experts or separate_experts)")
+            raise UserError(
+                f"{name} has nothing to merge: method.parent.method must be a set of experts "
+                "(domain_experts or separate_experts)"
+            )
 
     def check_parent(self, parent: Method) -> None:
-        if self.parent["share"] != 1:
-            raise UserError(f"method.parent.share is {self.parent['share']}: {self.label} trains nothing itself, so "
-                            "set it to 1: the experts have the whole budget")
+        if self.parent["fraction"] != 1:
+            raise UserError(
+                f"method.parent.fraction is {self.parent['share']}: {self.label} trains nothing itself, so "
+                "set it to 1: the experts have the whole budget"
+            )
 
-    def build(self, setup: Setup) -> None:
-        self.setup, self.flat = setup, Flat(setup.base)
-        self.count = min(self.experts.groups, len(setup.h_0))
-        if setup.parent is not None:  # None in planning: only the costs are asked for
-            models = setup.parent["models.value"]
+    def build(self, context: MethodContext) -> None:
+        self.context, self.flat = context, Flat(context.base)
+        self.count = min(self.experts.groups, len(context.h_0))
+        if context.parent is not None:  # None in planning: only the costs are asked for
+            models = context.parent["models.value"]
             if models.shape[1] != self.flat.size:
-                raise UserError(f"the experts of the parent run have {models.shape[1]} parameters, the base model has "
-                                f"{self.flat.size}: train them anew for this model")
-            self.models, self.common, self.count = models, setup.parent["common.value"][0], len(models)
-            labels = domain_groups(setup.centroids, setup.h_0, self.count)
+                raise UserError(
+                    f"the experts of the parent run have {models.shape[1]} parameters, the base model has "
+                    f"{self.flat.size}: train them anew for this model"
+                )
+            self.models, self.common, self.count = models, context.parent["common.value"][0], len(models)
+            labels = domain_groups(context.centroids, context.h_0, self.count)
             self.labels = torch.as_tensor(labels, dtype=torch.long, device=models.device)
 
     def expert_weights(self, h: Tensor | None) -> Tensor:
@@ -67,9 +73,11 @@ class PostHoc(Method):
     def best_on(self, candidates: Iterable[Tensor], documents: Sequence[np.ndarray]) -> Tensor:
         """The parameters (P,) among the candidates with the lowest loss on the documents (token ids), the first of
         equals."""
+
         def loss(theta: Tensor) -> float:
-            nats, tokens = document_losses(with_parameters(self.setup.base, self.flat, theta), documents,
-                                           self.setup.length)
+            nats, tokens = document_losses(
+                with_parameters(self.context.base, self.flat, theta), documents, self.context.seq_len
+            )
             return nats.sum() / tokens.sum()
 
         return min(candidates, key=loss)
@@ -85,7 +93,7 @@ class PostHoc(Method):
         return {}
 
     def cost(self) -> dict[str, int]:
-        size, element = self.flat.size, next(self.setup.base.parameters()).element_size()
+        size, element = self.flat.size, next(self.context.base.parameters()).element_size()
         return {
             "flops_per_step": 0,
             "stored_parameters": (self.count + self.keeps_common) * size,
@@ -97,17 +105,18 @@ class PostHoc(Method):
 class Merge(PostHoc):
     """A merge of the experts' parameters into one model."""
 
-    def build(self, setup: Setup) -> None:
-        super().build(setup)
-        if setup.parent is not None and isinstance(self.experts, SeparateExperts):
-            log.warning("%s merges experts that have no common parent: expect a barrier between them (claim C3)",
-                        self.label)
+    def build(self, context: MethodContext) -> None:
+        super().build(context)
+        if context.parent is not None and isinstance(self.experts, SeparateExperts):
+            log.warning(
+                "%s merges experts that have no common parent: expect a barrier between them (claim C3)", self.label
+            )
 
     @abstractmethod
     def merged(self, weights: Tensor) -> Tensor:
         """The merged parameters (P,) at the weights (m,) of the experts, differentiable in them."""
 
-    def theta(self, h: Tensor | None) -> Tensor:
+    def parameters_at(self, h: Tensor | None) -> Tensor:
         return self.merged(self.expert_weights(h))
 
 
@@ -130,9 +139,9 @@ class TaskVectorMerge(Merge):
         self.label += "_tuned" if self.tuned else ""
         self.scale = scale if number else self.default_scale
 
-    def build(self, setup: Setup) -> None:
-        super().build(setup)
-        if setup.parent is not None:
+    def build(self, context: MethodContext) -> None:
+        super().build(context)
+        if context.parent is not None:
             self.task_vectors = self.sparsified(self.models - self.common)
 
     def sparsified(self, task_vectors: Tensor) -> Tensor:
@@ -152,7 +161,7 @@ class TaskVectorMerge(Merge):
             return super().specialist(h)
         vector = self.task_vector(self.expert_weights(None if h is None else self.weights_tensor(h)))
         best = self.best_on((self.common + scale * vector for scale in SCALES), documents)
-        return with_parameters(self.setup.base, self.flat, best)
+        return with_parameters(self.context.base, self.flat, best)
 
 
 def trim(task_vectors: Tensor, density: float) -> Tensor:

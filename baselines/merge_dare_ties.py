@@ -19,15 +19,22 @@ class MergeDareTies(TaskVectorMerge):
     lambda = 1 / density it computes this.
     """
 
-    def __init__(self, name: str, parent: Mapping | None, weights: str = "h", scale: float | str = "default",
-                 density: float = 0.53) -> None:
+    def __init__(
+        self,
+        name: str,
+        parent: Mapping | None,
+        weights: str = "h",
+        scale: float | str = "default",
+        density: float = 0.53,
+    ) -> None:
         super().__init__(name, parent, weights, scale)
         self.density = check_density(density)
 
     def sparsified(self, task_vectors: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(self.setup.seed)
-        mask = torch.stack([torch.bernoulli(torch.full((self.flat.size,), self.density), generator=generator)
-                            for _ in task_vectors])  # drawn on the CPU: the same on every device
+        generator = torch.Generator().manual_seed(self.context.seed)
+        mask = torch.stack(
+            [torch.bernoulli(torch.full((self.flat.size,), self.density), generator=generator) for _ in task_vectors]
+        )  # drawn on the CPU: the same on every device
         return task_vectors * mask.to(task_vectors) / self.density
 
     def task_vector(self, weights: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class MergeGradient(Merge):
         c = self.expert_weights(None if h is None else self.weights_tensor(h)).requires_grad_()
 
         def logits(tokens: Tensor) -> Tensor:
-            return forward_at(self.setup.base, self.flat, self.merged(c)[None], tokens[None])[0]
+            return forward_at(self.context.base, self.flat, self.merged(c)[None], tokens[None])[0]
 
         minimise(c, logits, self, documents, STEPS, RATE)
-        return with_parameters(self.setup.base, self.flat, self.merged(c.detach()))
+        return with_parameters(self.context.base, self.flat, self.merged(c.detach()))

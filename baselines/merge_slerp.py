@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines.merge_base import Merge
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 
 COLLINEAR = 0.9995  # above this cosine (as in mergekit) the arc is a line
 SMALLEST = 1e-8  # the least length that a tensor is divided by, as in mergekit
@@ -18,8 +18,10 @@ def slerp(t: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
     """
     line = cosine.abs() > COLLINEAR
     angle = torch.arccos(cosine.masked_fill(line, 0))
-    return (torch.where(line, 1 - t, torch.sin((1 - t) * angle) / torch.sin(angle)),
-            torch.where(line, t, torch.sin(t * angle) / torch.sin(angle)))
+    return (
+        torch.where(line, 1 - t, torch.sin((1 - t) * angle) / torch.sin(angle)),
+        torch.where(line, t, torch.sin(t * angle) / torch.sin(angle)),
+    )
 
 
 class MergeSlerp(Merge):
@@ -29,9 +31,9 @@ class MergeSlerp(Merge):
     Each fold is a linear combination of the experts, and their inner products give its angles: no fold reads them.
     """
 
-    def build(self, setup: Setup) -> None:
-        super().build(setup)
-        if setup.parent is not None:
+    def build(self, context: MethodContext) -> None:
+        super().build(context)
+        if context.parent is not None:
             self.parts = self.models.split(self.flat.sizes, dim=1)
             self.products = torch.stack([part.double() @ part.double().T for part in self.parts])  # (tensors, m, m)
 

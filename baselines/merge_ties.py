@@ -16,8 +16,14 @@ class MergeTies(TaskVectorMerge):
     agree. The paper's recipe without validation: density 0.2 and lambda 1.
     """
 
-    def __init__(self, name: str, parent: Mapping | None, weights: str = "h", scale: float | str = "default",
-                 density: float = 0.2) -> None:
+    def __init__(
+        self,
+        name: str,
+        parent: Mapping | None,
+        weights: str = "h",
+        scale: float | str = "default",
+        density: float = 0.2,
+    ) -> None:
         super().__init__(name, parent, weights, scale)
         self.density = check_density(density)
 

@@ -66,8 +66,8 @@ class Trial:
         self.corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         if self.run.parent:
             execute(self.run.parent.cfg)
-        self.opened: list[str] = []  # where a test part was opened
-        tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.length), generator=torch.manual_seed(0))
+        self.opened: list[str] = []  # where a test split was opened
+        tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.seq_len), generator=torch.manual_seed(0))
         self.tokens = tokens.to(cfg.device)
 
     def build_method(self) -> Method:
@@ -94,8 +94,10 @@ class Trial:
 
     def specialists(self, method: Method) -> dict[str, nn.Module]:
         """The models that an evaluation on validation text asks for. A method may need gradients to make them."""
-        return {cell.specialist: evaluation.specialist(self.cfg, method, self.corpus, cell)[0]
-                for cell in evaluation.cells(self.cfg, method, self.corpus)}
+        return {
+            cell.specialist: evaluation.specialist(self.cfg, method, self.corpus, cell)[0]
+            for cell in evaluation.cells(self.cfg, method, self.corpus)
+        }
 
     @torch.no_grad()
     def logits(self, models: dict[str, nn.Module]) -> Tensor:
@@ -114,14 +116,14 @@ class Trial:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Inside, `opened` notes who reads the rows or documents of a test part."""
+        """Inside, `opened` notes who reads the rows or documents of a test split."""
         rows = Corpus.rows
 
-        def guarded(corpus: Corpus, specialist: str, part: str) -> object:
-            if part == "test":
+        def guarded(corpus: Corpus, specialist: str, split: str) -> object:
+            if split == "test":
                 outside = [frame for frame in traceback.extract_stack()[:-1] if frame.filename != corpora.__file__]
-                self.opened.append(f"the test part of {specialist!r} ({_place(outside[-1])})")
-            return rows(corpus, specialist, part)
+                self.opened.append(f"the test split of {specialist!r} ({_place(outside[-1])})")
+            return rows(corpus, specialist, split)
 
         Corpus.rows = guarded
         try:
@@ -143,7 +145,7 @@ def weights(trial: Trial) -> None:
     """(R, k) rows on the simplex; the same for the same (rng, step), whatever was asked before."""
     if not trial.steps:
         return  # a merge draws no batch
-    shape = trial.cfg.train.draws, trial.corpus.k
+    shape = trial.cfg.train.draws_per_step, trial.corpus.k
     asked = _weights(trial.build())
     for step, rows in asked.items():
         if rows.shape != shape:
@@ -152,13 +154,15 @@ def weights(trial: Trial) -> None:
             check_weights(row, trial.corpus.k)
     backwards = _weights(trial.build(), reverse=True)
     if wrong := [step for step in asked if not np.array_equal(asked[step], backwards[step])]:
-        raise Broken(f"domain_weights at step {wrong[0]} depends on more than rng and step: draw from rng alone "
-                     "and keep no state, or a resumed run differs")
+        raise Broken(
+            f"domain_weights at step {wrong[0]} depends on more than rng and step: draw from rng alone "
+            "and keep no state, or a resumed run differs"
+        )
 
 
 def _weights(method: Method, reverse: bool = False) -> dict[int, np.ndarray]:
     """The domain weights of the first steps, each from a generator of its own."""
-    steps = range(1, 2 * method.streams + 2)
+    steps = range(1, 2 * method.n_models + 2)
     order = reversed(steps) if reverse else steps
     return {step: method.domain_weights(np.random.default_rng([0, step]), step) for step in order}
 
@@ -185,8 +189,10 @@ def flops(trial: Trial) -> None:
         method = trial.train("counted")
     claimed, steps, counted = method.cost()["flops_per_step"], trial.steps, counter.get_total_flops()
     if steps and abs(claimed * steps / counted - 1) > FLOPS_TOLERANCE:
-        raise Broken(f"cost()['flops_per_step'] is {claimed:,}, a step took {counted // steps:,}: count all matrix "
-                     "products of update")
+        raise Broken(
+            f"cost()['flops_per_step'] is {claimed:,}, a step took {counted // steps:,}: count all matrix "
+            "products of update"
+        )
 
 
 def specialist(trial: Trial) -> None:
@@ -196,25 +202,34 @@ def specialist(trial: Trial) -> None:
         with torch.no_grad():
             logits = model(trial.tokens)
         if logits.shape[:-1] != trial.tokens.shape or not torch.isfinite(logits).all():
-            raise Broken(f"the specialist for {name} gives logits {tuple(logits.shape)} on tokens "
-                         f"{tuple(trial.tokens.shape)}: give one finite row a token")
+            raise Broken(
+                f"the specialist for {name} gives logits {tuple(logits.shape)} on tokens "
+                f"{tuple(trial.tokens.shape)}: give one finite row a token"
+            )
 
 
 def parameters(trial: Trial) -> None:
     """stored_parameters is what the specialists depend on, deployed_parameters what one holds; `deployable` means one
     model of about P parameters that can be fine-tuned."""
     method = trial.trained
-    cost, size = method.cost(), sum(parameter.numel() for parameter in method.setup.base.parameters())
+    cost, size = method.cost(), sum(parameter.numel() for parameter in method.context.base.parameters())
     models = list(trial.models.values())
     held = max(sum(parameter.numel() for parameter in model.parameters()) for model in models)
     if cost["deployed_parameters"] != held if method.deployable else cost["deployed_parameters"] < held:
-        raise Broken(f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, a specialist holds {held:,}: "
-                     "its module must register every parameter, and cost() count them")
-    stored = sum(tensor.numel() for name, tensor in method.tensors().items()
-                 if name.endswith(".value") and _matters(trial, method, tensor))
+        raise Broken(
+            f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, a specialist holds {held:,}: "
+            "its module must register every parameter, and cost() count them"
+        )
+    stored = sum(
+        tensor.numel()
+        for name, tensor in method.tensors().items()
+        if name.endswith(".value") and _matters(trial, method, tensor)
+    )
     if trial.steps and cost["stored_parameters"] != stored:  # of a method without steps, the parent run has them
-        raise Broken(f"cost()['stored_parameters'] is {cost['stored_parameters']:,}, the tensors that the specialists "
-                     f"depend on hold {stored:,}: count these")
+        raise Broken(
+            f"cost()['stored_parameters'] is {cost['stored_parameters']:,}, the tensors that the specialists "
+            f"depend on hold {stored:,}: count these"
+        )
     if not method.deployable:
         return
     if held > LARGEST_DEPLOYED * size + SMALL:
@@ -247,8 +262,9 @@ def logits(trial: Trial) -> None:
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), trial.tokens[:, 1:].flatten())
     slope = torch.autograd.grad(loss, h, allow_unused=True)[0] if loss.requires_grad else None
     if slope is None or not torch.isfinite(slope).all() or not slope.any():
-        raise Broken("logits(h, tokens) has no finite gradient in h: make it differentiable, or leave `tuned` out of "
-                     "controls")
+        raise Broken(
+            "logits(h, tokens) has no finite gradient in h: make it differentiable, or leave `tuned` out of controls"
+        )
 
 
 def deterministic(trial: Trial) -> None:
@@ -257,8 +273,10 @@ def deterministic(trial: Trial) -> None:
     if not np.array_equal(*drawn):
         raise Broken("domain_weights differ before and after training: they must depend on rng and step alone")
     if name := _differing(trial.trained, trial.train("again")):
-        raise Broken(f"two trainings from the same seeds differ in {name}: draw from setup.seed and (rng, step) alone, "
-                     "never from a global generator")
+        raise Broken(
+            f"two trainings from the same seeds differ in {name}: draw from context.seed and (rng, step) alone, "
+            "never from a global generator"
+        )
 
 
 def resumes(trial: Trial) -> None:
@@ -275,8 +293,10 @@ def resumes(trial: Trial) -> None:
     finally:
         STOP.clear()
     if name := _differing(trial.trained, trial.train("stopped")):
-        raise Broken(f"a training that was stopped and resumed differs in {name}: tensors() must list all that update "
-                     "changes, optimizer moments too")
+        raise Broken(
+            f"a training that was stopped and resumed differs in {name}: tensors() must list all that update "
+            "changes, optimizer moments too"
+        )
 
 
 def saves(trial: Trial) -> None:
@@ -285,12 +305,14 @@ def saves(trial: Trial) -> None:
     save_parameters(trial.trained, folder, {})
     load_parameters(loaded, folder)
     if not torch.equal(trial.expected, trial.logits(trial.specialists(loaded))):
-        raise Broken("saved and loaded, the specialists differ: name every parameter of tensors() NAME.value (these "
-                     "are kept), and read nothing else that training changes")
+        raise Broken(
+            "saved and loaded, the specialists differ: name every parameter of tensors() NAME.value (these "
+            "are kept), and read nothing else that training changes"
+        )
 
 
 def no_test_text(trial: Trial) -> None:
-    """No test part is opened in building, training and delivering, and other test text changes nothing."""
+    """No test split is opened in building, training and delivering, and other test text changes nothing."""
     if trial.opened:
         raise Broken(f"the method opened {trial.opened[0]}: choose and tune on validation text")
     expected = trial.expected  # of the first test text
@@ -298,12 +320,14 @@ def no_test_text(trial: Trial) -> None:
     trial.corpus = corpora.load(trial.corpus.path)
     other = trial.train("other")
     if (name := _differing(trial.trained, other)) or not torch.equal(expected, trial.logits(trial.specialists(other))):
-        raise Broken(f"with another test text {name or 'a specialist'} comes out different: use no text of a test part")
+        raise Broken(
+            f"with another test text {name or 'a specialist'} comes out different: use no text of a test split"
+        )
 
 
 def _replace_test_text(corpus: Corpus) -> None:
     tokens = np.load(corpus.path / "tokens.npy")
-    for row in corpus.passages[corpus.passages.part == "test"].itertuples():
+    for row in corpus.passages[corpus.passages.split == "test"].itertuples():
         text = slice(row.start + 1, row.start + row.tokens)
         tokens[text] = 1 + tokens[text] % (corpus.vocab_size - 1)  # the next token of the vocabulary
     np.save(corpus.path / "other.npy", tokens)
@@ -322,8 +346,8 @@ ESSENTIAL = (builds, weights, trains, specialist, deterministic)
 
 
 def conformance(cfg: DictConfig) -> Iterator[tuple[str, str | None]]:
-    """Each rule's name and None, or what is wrong and what to do. Raises UserError for a configuration that is refused.
-    """
+    """Each rule's name and None, or what is wrong and what to do. Raises UserError for a configuration that is
+    refused."""
     trial = Trial(cfg)
     with trial.guard():
         for rule in RULES:
@@ -349,7 +373,7 @@ def main(arguments: list[str] | None = None) -> int:
     own = [quoted(argument) for argument in parser.parse_known_args(arguments)[1]]
     try:
         with tempfile.TemporaryDirectory(prefix="soe_bench_check_") as folder:
-            fixed = ["evaluate.parts=[validation]", "threads=1", "wandb.mode=disabled", "train.validations=2"]
+            fixed = ["evaluate.splits=[validation]", "threads=1", "wandb.mode=disabled", "train.validations=2"]
             paths = [quoted(f"home={folder}"), quoted(f"results_dir={folder}/results")]
             cfgs, _ = job_configs(["scale=test", f"train.tokens={TOKENS}", *own, *fixed, *paths])
             if len(cfgs) > 1 or (cfgs[0].scale_name, cfgs[0].data.name) != ("test", "synthetic"):
@@ -361,7 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if missing := [rule.__name__ for rule in RULES[len(rules):]]:
+    if missing := [rule.__name__ for rule in RULES[len(rules) :]]:
         print(f"not checked before that is mended: {', '.join(missing)}")
     broken = sum(map(bool, rules))
     verdict = f"breaks {broken} of the rules" if broken else "keeps the contract"

@@ -25,7 +25,7 @@ from baselines.domain_experts import DomainExperts, SeparateExperts
 from soe_bench.config import job_configs, quoted
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
-from soe_bench.data.parts import GENERIC, spread
+from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import Method, with_parameters
@@ -58,7 +58,7 @@ def models_of(method: Method, corpus: Corpus) -> Models:
     """The models of a trained method. Raises UserError for one that has neither domain experts nor experts of a soup.
 
     The own text of a group of domains is generic validation text of these domains, empty where there is none; that of a
-    soup's specialist its validation part. What a soup's specialists start from are its shared parameters.
+    soup's specialist its validation split. What a soup's specialists start from are its shared parameters.
     """
     if isinstance(method, DomainExperts):
         rows = corpus.rows(GENERIC, "validation")
@@ -72,7 +72,7 @@ def models_of(method: Method, corpus: Corpus) -> Models:
         texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
         with torch.no_grad():
             theta = method.instantiate(method.coefficients(h))
-        return Models("soup", corpus.specialists, theta, method.theta(None), texts, h @ corpus.centroids)
+        return Models("soup", corpus.specialists, theta, method.parameters_at(None), texts, h @ corpus.centroids)
     raise UserError(f"{method.label} is one model: give domain_experts, separate_experts or a soup with experts")
 
 
@@ -87,8 +87,11 @@ def geometry(one: Tensor, other: Tensor, origin: Tensor | None) -> dict[str, flo
     moved = None
     if origin is not None:
         moved = F.cosine_similarity(one - origin, other - origin, dim=0).item()
-    return {"distance": ((one - other).norm() / ((one.norm() + other.norm()) / 2)).item(),
-            "cosine": F.cosine_similarity(one, other, dim=0).item(), "cosine_of_updates": moved}
+    return {
+        "distance": ((one - other).norm() / ((one.norm() + other.norm()) / 2)).item(),
+        "cosine": F.cosine_similarity(one, other, dim=0).item(),
+        "cosine_of_updates": moved,
+    }
 
 
 def chosen_pairs(places: np.ndarray, count: int) -> list[tuple[int, int]]:
@@ -122,7 +125,9 @@ def merging(losses: np.ndarray) -> dict[str, float]:
 
 def loss(method: Method, theta: Tensor, text: list[np.ndarray]) -> float:
     """Nats/token of the base model with parameters theta (P,)."""
-    nats, tokens = document_losses(with_parameters(method.setup.base, method.flat, theta), text, method.setup.length)
+    nats, tokens = document_losses(
+        with_parameters(method.context.base, method.flat, theta), text, method.context.seq_len
+    )
     return float(nats.sum() / tokens.sum())
 
 
@@ -139,9 +144,16 @@ def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
     rows = []
     for i, j in combinations(range(len(models.names)), 2):
         losses = merging(line_losses(method, models, i, j)) if (i, j) in with_losses else {}
-        rows.append({"family": models.family, "one": models.names[i], "other": models.names[j],
-                     **geometry(models.theta[i], models.theta[j], models.origin),
-                     "barrier": losses.get("barrier"), "merge_gap": losses.get("merge_gap")})
+        rows.append(
+            {
+                "family": models.family,
+                "one": models.names[i],
+                "other": models.names[j],
+                **geometry(models.theta[i], models.theta[j], models.origin),
+                "barrier": losses.get("barrier"),
+                "merge_gap": losses.get("merge_gap"),
+            }
+        )
     return pd.DataFrame(rows)
 
 

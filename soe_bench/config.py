@@ -29,6 +29,15 @@ def make(node: DictConfig) -> Any:
         raise cause if isinstance(cause, UserError) else UserError(" ".join(str(error).split())) from error
 
 
+def identity(node: Any) -> Any:
+    """A plain configuration with the name of a class in place of the path to it: what is hashed must not change when a
+    module moves."""
+    if isinstance(node, dict):
+        named = {"class": node["_target_"].rpartition(".")[2]} if "_target_" in node else {}
+        return named | {key: identity(value) for key, value in node.items() if key != "_target_"}
+    return [identity(value) for value in node] if isinstance(node, list) else node
+
+
 def method_node(name: str) -> DictConfig:
     """conf/method/<name>.yaml. Raises UserError if there is none."""
     path = CONF / "method" / f"{name}.yaml"
@@ -94,6 +103,8 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
         if missing := re.search("Could not find 'hydra/launcher/(.+?)'", str(error)):
             raise UserError(f"the launcher {missing[1]} is not installed: conf/launcher says how") from error
         unknown = re.match(r"Could not override '(.+?)'", str(error))
-        raise UserError(NO_SETTING.format(unknown[1]) + ONE_METHOD * unknown[1].startswith("method.")
-                        if unknown else " ".join(str(error).split())) from error
-
+        raise UserError(
+            NO_SETTING.format(unknown[1]) + ONE_METHOD * unknown[1].startswith("method.")
+            if unknown
+            else " ".join(str(error).split())
+        ) from error

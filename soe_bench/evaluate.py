@@ -41,8 +41,10 @@ def check_vocabulary(model: nn.Module, size: int) -> None:
     tokens = torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device)
     shape = tuple(model(tokens).shape)
     if shape != (1, 2, size):
-        raise UserError(f"the specialist's logits on tokens (1, 2) have shape {shape}, not (1, 2, {size}): it must "
-                        f"predict over the {size} tokens of the corpus, as every method does")
+        raise UserError(
+            f"the specialist's logits on tokens (1, 2) have shape {shape}, not (1, 2, {size}): it must "
+            f"predict over the {size} tokens of the corpus, as every method does"
+        )
 
 
 @torch.no_grad()

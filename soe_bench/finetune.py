@@ -11,7 +11,7 @@ from torch import nn
 
 from soe_bench.evaluate import document_losses, windows
 from soe_bench.method import with_parameters
-from soe_bench.ops.adamw import Bank, Optimizer, squared_norm
+from soe_bench.ops.adamw import Optimizer, ParameterBank, squared_norm
 from soe_bench.ops.flat import Flat
 from soe_bench.ops.flops import forward_flops
 from soe_bench.ops.gradient import gradient
@@ -31,21 +31,21 @@ class FineTuned:
 def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg: DictConfig, seed: int) -> FineTuned:
     """AdamW on `tokens` (N,) at each of the fine-tuning rates; the parameters of the lowest validation loss.
 
-    `cfg` is the run's configuration: evaluate.fine_tuning has the settings, train.length and train.optimizer are those
+    `cfg` is the run's configuration: evaluate.fine_tuning has the settings, train.seq_len and train.optimizer are those
     of pretraining. `validation` (M,) are the specialist's validation tokens. Each rate stops early, when more than
     `patience` evaluations in a row gave no lower validation loss, or when it diverges.
     """
     settings, optimizer = cfg.evaluate.fine_tuning, Optimizer(**cfg.train.optimizer)
-    inputs = _windows(tokens, cfg.train.length)
+    inputs = _windows(tokens, cfg.train.seq_len)
     batch = min(settings.batch_size, len(inputs))
-    steps = max(1, min(settings.passes * len(inputs), settings.tokens // cfg.train.length) // batch)
+    steps = max(1, min(settings.passes * len(inputs), settings.tokens // cfg.train.seq_len) // batch)
     evaluate_at = {round(steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
     flat, device = Flat(model), next(model.parameters()).device
     start = flat.flatten(model)
     best = (_loss(model, validation, cfg), 0.0, start)
     trained, evaluated = 0, 1
-    for rate in settings.rates:
-        theta, waited, lowest = Bank(start[None].clone(), flat), 0, best[0] if best[1] == 0 else np.inf
+    for rate in settings.lrs:
+        theta, waited, lowest = ParameterBank(start[None].clone(), flat), 0, best[0] if best[1] == 0 else np.inf
         order = _order(len(inputs), steps * batch, seed)
         for step in range(steps):
             rows = torch.from_numpy(inputs[order[step * batch : (step + 1) * batch]]).to(device)
@@ -56,7 +56,7 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
             except FloatingPointError:  # diverged: the other rates may not
                 break
             theta.adamw_(one, grad, step + 1, rate * optimizer.schedule(step, steps), optimizer)
-            trained += batch * cfg.train.length
+            trained += batch * cfg.train.seq_len
             if step + 1 not in evaluate_at:
                 continue
             loss, evaluated = _loss(with_parameters(model, flat, theta.value[0]), validation, cfg), evaluated + 1
@@ -66,14 +66,14 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
             lowest = min(lowest, loss)
             if waited > settings.patience:
                 break
-    read = evaluated * len(windows([validation], cfg.train.length)[0])
-    flops = (3 * trained // cfg.train.length + read) * forward_flops(model, cfg.train.length)
+    read = evaluated * len(windows([validation], cfg.train.seq_len)[0])
+    flops = (3 * trained // cfg.train.seq_len + read) * forward_flops(model, cfg.train.seq_len)
     return FineTuned(with_parameters(model, flat, best[2]), best[1], trained, flops)
 
 
 def _windows(tokens: np.ndarray, length: int) -> np.ndarray:
-    """(W, length + 1) int64: consecutive windows, each with its last target; one padded by repetition if there is none.
-    """
+    """(W, length + 1) int64: consecutive windows, each with its last target; one padded by repetition if there is
+    none."""
     count = max(1, (len(tokens) - 1) // length)
     tokens = np.resize(tokens, max(len(tokens), length + 1))
     return np.stack([tokens[i * length : (i + 1) * length + 1] for i in range(count)]).astype(np.int64)
@@ -86,5 +86,5 @@ def _order(windows: int, count: int, seed: int) -> np.ndarray:
 
 
 def _loss(model: nn.Module, validation: np.ndarray, cfg: DictConfig) -> float:
-    nats, tokens = document_losses(model, [validation], cfg.train.length)
+    nats, tokens = document_losses(model, [validation], cfg.train.seq_len)
     return float(nats.sum() / tokens.sum())

@@ -40,10 +40,12 @@ from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 from soe_bench.train import send
 
-SOUP = ("method.meta.max_support=2", "method.meta.generic_share=0.25", "method.parent.share=0.05")
+SOUP = ("pi.max_support=2", "pi.generic_fraction=0.25", "method.parent.fraction=0.05")
 METHODS: dict[str, tuple[str, ...]] = {
-    "generic": (), "soup": ("method.n_experts=64", *SOUP), "dense_on_pi": SOUP,
-}  # fmt: skip
+    "generic": (),
+    "soup": ("method.n_experts=64", *SOUP),
+    "dense_on_pi": SOUP,
+}
 RATES = (1.5e-3, 3e-3, 6e-3)  # learning rates tried for each method
 TRIAL = 1 / 8  # of the training tokens
 SEEDS = (0, 1, 2)
@@ -63,8 +65,17 @@ class Session:
         """The configuration of a run; with `quick` at toy size on CPU."""
         scale = ["scale=test"] if self.quick else ["scale=gpu"]
         scale += [] if self.compile else ["train.compile=null"]
-        return job_configs([*scale, f"method={method}", *METHODS[method], *overrides, "wandb.mode=disabled",
-                            "sweep_name=gpu", f"results_dir='{self.out}'"])[0][0]
+        return job_configs(
+            [
+                *scale,
+                f"method={method}",
+                *METHODS[method],
+                *overrides,
+                "wandb.mode=disabled",
+                "sweep_name=gpu",
+                f"results_dir='{self.out}'",
+            ]
+        )[0][0]
 
     def within_time(self, kind: str, piece: Callable[[], None]) -> None:
         """Does a piece of work, unless one of its kind took longer than what is left."""
@@ -85,8 +96,9 @@ class Session:
 
 def tests(session: Session) -> None:
     """The tests marked gpu; their output is in OUT/tests.log."""
-    ended = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py"],
-                           capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py"], capture_output=True, text=True
+    )
     (session.out / "tests.log").write_text(ended.stdout + ended.stderr)
     log.info("tests: %s", (ended.stdout.strip().splitlines() or ["no output"])[-1])
 
@@ -95,12 +107,12 @@ def compiles(cfg: DictConfig) -> bool:
     """Whether a compiled step of this run works and gives the loss of one that is not compiled, on random text."""
     method = build_method(Run.of(cfg), None)
     rng, t = np.random.default_rng(0), cfg.train
-    batch = rng.integers(cfg.data.vocab_size, size=(t.draws, t.batch_size // t.draws, t.length + 1))
+    batch = rng.integers(cfg.data.vocab_size, size=(t.draws_per_step, t.batch_size // t.draws_per_step, t.seq_len + 1))
     tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
     losses, seconds = [], []
     try:
         for run in (backward, compiled_backward()):
-            method.setup = replace(method.setup, backward=run)
+            method.context = replace(method.context, backward=run)
             for _ in range(6):
                 start = time.perf_counter()
                 losses.append(method.update(tokens, weights, 1, 0.0))
@@ -108,15 +120,21 @@ def compiles(cfg: DictConfig) -> bool:
     except Exception as error:  # whatever a compiler or its code raises
         log.warning("train.compile fails and is left out: %s", str(error).splitlines()[0])
         return False
-    log.info("%s: a step of %.1f ms, compiled %.1f ms; loss %.5f and %.5f", cfg.method.name, 1e3 * seconds[0],
-             1e3 * seconds[1], losses[0], losses[-1])
+    log.info(
+        "%s: a step of %.1f ms, compiled %.1f ms; loss %.5f and %.5f",
+        cfg.method.name,
+        1e3 * seconds[0],
+        1e3 * seconds[1],
+        losses[0],
+        losses[-1],
+    )
     return abs(losses[0] - losses[-1]) < 1e-2 and seconds[1] < seconds[0]
 
 
 def rate_of(parent: str | None, rate: float, method: str) -> list[str]:
     """The overrides that set a method's rate and, where it starts from generic pretraining, that run's."""
-    own = [f"method.learning_rate={rate}"]
-    return own if method == "generic" else [*own, f"method.parent.learning_rate={parent}"]
+    own = [f"method.lr={rate}"]
+    return own if method == "generic" else [*own, f"method.parent.lr={parent}"]
 
 
 def run(cfg: DictConfig) -> Run:
@@ -144,7 +162,7 @@ def tune(session: Session) -> dict[str, float]:
     for method in METHODS:
         losses = {}
         for rate in RATES[:2] if session.quick else RATES:
-            cfg = session.config(method, *rate_of(best.get("generic"), rate, method), "evaluate.parts=[validation]")
+            cfg = session.config(method, *rate_of(best.get("generic"), rate, method), "evaluate.splits=[validation]")
             cfg.train.tokens = int(cfg.train.tokens * TRIAL)
             try:
                 one = run(cfg)
@@ -160,6 +178,7 @@ def tune(session: Session) -> dict[str, float]:
 def seed_runs(session: Session, rates: dict[str, float], seed: int) -> None:
     """Every method at one seed, each collected into OUT as soon as it is evaluated."""
     for method in METHODS:
+
         def piece(method: str = method) -> None:
             one = run(session.config(method, *rate_of(rates["generic"], rates[method], method), f"seed={seed}"))
             corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
@@ -171,8 +190,9 @@ def seed_runs(session: Session, rates: dict[str, float], seed: int) -> None:
 def step_times(session: Session) -> None:
     """The figure `bases` of the benchmark: a step's time beside its limits for two bases with 0, 16 and 64 experts."""
     device = "cpu" if session.quick else "cuda"
-    bench_command.main(["bases", "--device", device, "--out", str(session.out / "bench.json"),
-                        *["--quick"] * session.quick])
+    bench_command.main(
+        ["bases", "--device", device, "--out", str(session.out / "bench.json"), *["--quick"] * session.quick]
+    )
 
 
 def pack(file: Path, cfg: DictConfig) -> None:
@@ -196,12 +216,17 @@ def unpack(file: Path, cfg: DictConfig) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """0: all that the time allowed is in OUT; 2: bad input."""
-    parser = argparse.ArgumentParser(prog="python -m soe_bench.gpu", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m soe_bench.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for records, curves, bench.json and logs")
     parser.add_argument("pieces", metavar="PIECE", nargs="*", help="of tests, train, steps; all by default")
-    parser.add_argument("--seconds", type=float, default=540, help="no piece begins that would take longer than what "
-                        "is left of these; default: %(default)s")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=540,
+        help="no piece begins that would take longer than what is left of these; default: %(default)s",
+    )
     parser.add_argument("--corpus", type=Path, help="a packed corpus, used where none is built")
     parser.add_argument("--pack", type=Path, metavar="FILE", help="only write the packed corpus")
     parser.add_argument("--quick", action="store_true", help="toy sizes on CPU: does everything run?")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from soe_bench.errors import UserError
 from soe_bench.mixture import check_weights
-from soe_bench.ops.adamw import Bank, Optimizer, squared_norm
+from soe_bench.ops.adamw import Optimizer, ParameterBank, squared_norm
 from soe_bench.ops.flat import Flat, forward_at
 from soe_bench.ops.flops import forward_flops
 from soe_bench.ops.gradient import Backward, backward, gradient
@@ -25,20 +25,19 @@ from soe_bench.system import distributed
 
 
 @dataclass(frozen=True)
-class Setup:
+class MethodContext:
     """What every method is built from: the same base initialisation, budget and optimizer for all.
 
-    `base` is the model at its initialisation (from seeds.init), `initial(seed)` one at another; a step is `draws` draws
-    of domain weights with `sequences` sequences of `length` tokens in all. Of the corpus: `h_0` (k,), the generic
-    weights; `centroids` (k, d); the weights (k,) of each specialist by name. `parent` holds the tensors of the run that
-    the method starts from, by name; None without one.
-    """
+    `base` is the model at its initialisation (from seeds.init), `initial(seed)` one at another; a step is
+    `draws_per_step` draws of domain weights with `sequences` sequences of `seq_len` tokens in all. Of the corpus:
+    `h_0` (k,), the generic weights; `centroids` (k, d); the weights (k,) of each specialist by name. `parent` holds
+    the tensors of the run that the method starts from, by name; None without one."""
 
     base: nn.Module
     h_0: np.ndarray
-    length: int
+    seq_len: int
     sequences: int
-    draws: int
+    draws_per_step: int
     optimizer: Optimizer
     precision: str = "float32"
     backward: Backward = backward  # or the same recorded or compiled
@@ -64,31 +63,33 @@ class Method(ABC):
     deployable = True  # whether a specialist is one ordinary model of about P parameters
     serves_generic = True  # whether it has a model for generic text
     one_model = False  # whether its run is one dense model, saved as `models.value` (1, P): others can start from it
-    streams = 1  # models trained side by side, each on sequences of its own
+    n_models = 1  # models trained side by side, each on sequences of its own
     tokens_each: float | None = None  # share of the token budget for each of these models; None: they share the budget
     parallel = False  # whether `update` divides its work among the processes of torchrun
     trained_for: int | None = None  # specialists that a model each was trained for; None: one training for all
 
-    def __init__(self, name: str, learning_rate: float, parent: Mapping | None = None) -> None:
+    def __init__(self, name: str, lr: float, parent: Mapping | None = None) -> None:
         self.label = name
-        self.learning_rate = learning_rate
+        self.lr = lr
         self.parent = parent
 
     def check_parent(self, parent: Method) -> None:
         """Raises UserError unless it can start from a run of `parent`: one dense model on a part of the tokens."""
         if not parent.one_model:
-            raise UserError(f"method.parent.method is {parent.label}: {self.label} starts from one dense model, "
-                            "such as generic")
-        if self.parent["share"] == 1:
-            raise UserError("method.parent.share is 1: it leaves no token to train on, lower it")
+            raise UserError(
+                f"method.parent.method is {parent.label}: {self.label} starts from one dense model, such as generic"
+            )
+        if self.parent["fraction"] == 1:
+            raise UserError("method.parent.fraction is 1: it leaves no token to train on, lower it")
 
     @abstractmethod
-    def build(self, setup: Setup) -> None:
+    def build(self, context: MethodContext) -> None:
         """Makes the parameters, all from the base initialisation of the seed."""
 
     @abstractmethod
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        """(R, k) domain weights to train on at this step (from 1); the batch comes from stream (step - 1) % streams."""
+        """(R, k) domain weights to train on at this step (from 1); the batch comes from stream (step - 1) %
+        n_models."""
 
     @abstractmethod
     def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
@@ -99,7 +100,7 @@ class Method(ABC):
         gradient is not finite.
         """
 
-    def theta(self, h: Tensor | None) -> Tensor:
+    def parameters_at(self, h: Tensor | None) -> Tensor:
         """Theta(h) (P,), differentiable in the domain weights h (k,); None stands for "without domain information".
 
         A method whose specialists are not the base model at other parameters gives `specialist` and `logits` instead.
@@ -112,17 +113,17 @@ class Method(ABC):
         `documents` are the specialist's validation documents (token ids), for methods that choose or tune on them.
         """
         with torch.no_grad():
-            theta = self.theta(None if h is None else self.weights_tensor(h))
-        return with_parameters(self.setup.base, self.flat, theta)
+            theta = self.parameters_at(None if h is None else self.weights_tensor(h))
+        return with_parameters(self.context.base, self.flat, theta)
 
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
         """The specialist's logits (B, T, V) on tokens (B, T), differentiable in h (k,): what tunes h on text."""
-        return forward_at(self.setup.base, self.flat, self.theta(h)[None], tokens[None])[0]
+        return forward_at(self.context.base, self.flat, self.parameters_at(h)[None], tokens[None])[0]
 
     def weights_tensor(self, h: np.ndarray) -> Tensor:
         """h (k,) checked, in the type and on the device of the parameters. Raises UserError off the simplex."""
-        parameter = next(self.setup.base.parameters())
-        return torch.as_tensor(check_weights(h, len(self.setup.h_0))).to(parameter)
+        parameter = next(self.context.base.parameters())
+        return torch.as_tensor(check_weights(h, len(self.context.h_0))).to(parameter)
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -135,10 +136,11 @@ class Method(ABC):
         is made (evaluate.py)."""
 
 
-def gradient_share(setup: Setup, flat: Flat, theta: Tensor, tokens: Tensor,
-                   out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def gradient_share(
+    context: MethodContext, flat: Flat, theta: Tensor, tokens: Tensor, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
-    loss, grad = gradient(setup.base, flat, theta, tokens, setup.precision, out, setup.backward)
+    loss, grad = gradient(context.base, flat, theta, tokens, context.precision, out, context.backward)
     return loss / distributed.size(), grad / distributed.size() if distributed.size() > 1 else grad
 
 
@@ -160,35 +162,35 @@ class Dense(Method):
     parallel = True
 
     @abstractmethod
-    def mixtures(self, setup: Setup) -> np.ndarray:
+    def mixtures(self, context: MethodContext) -> np.ndarray:
         """(m, k) domain weights, one row a model."""
 
-    def start(self, setup: Setup) -> Tensor:
+    def start(self, context: MethodContext) -> Tensor:
         """(m, P) or (1, P) parameters at the start: the parent's, or else the base initialisation."""
-        return self.flat.flatten(setup.base)[None] if setup.parent is None else setup.parent["models.value"]
+        return self.flat.flatten(context.base)[None] if context.parent is None else context.parent["models.value"]
 
-    def build(self, setup: Setup) -> None:
-        self.setup = setup
-        self.flat = Flat(setup.base)
-        self.weights = self.mixtures(setup)
-        self.streams = len(self.weights)
-        self.models = Bank(self.start(setup).expand(self.streams, -1).clone(), self.flat, setup.moments)
+    def build(self, context: MethodContext) -> None:
+        self.context = context
+        self.flat = Flat(context.base)
+        self.weights = self.mixtures(context)
+        self.n_models = len(self.weights)
+        self.models = ParameterBank(self.start(context).expand(self.n_models, -1).clone(), self.flat, context.moments)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        return np.tile(self.weights[(step - 1) % self.streams], (self.setup.draws, 1))
+        return np.tile(self.weights[(step - 1) % self.n_models], (self.context.draws_per_step, 1))
 
     def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
-        optimizer, (turn, row) = self.setup.optimizer, divmod(step - 1, self.streams)
+        optimizer, (turn, row) = self.context.optimizer, divmod(step - 1, self.n_models)
         model = self.models.row(row)
         own = distributed.own_rows(tokens.flatten(0, 1))[None]
-        share = gradient_share(self.setup, self.flat, model.value, own)
+        share = gradient_share(self.context, self.flat, model.value, own)
         loss, grad = distributed.total(*share)
         one = torch.ones_like(grad[:, :1])
         loss, scale = optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))
         model.adamw_(scale * one, grad, turn + 1, rate, optimizer)
         return loss
 
-    def theta(self, h: Tensor | None) -> Tensor:
+    def parameters_at(self, h: Tensor | None) -> Tensor:
         return self.models.value[0]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -197,8 +199,8 @@ class Dense(Method):
     def cost(self) -> dict[str, int]:
         size = self.flat.size
         return {
-            "flops_per_step": 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length),
-            "stored_parameters": self.streams * size,
+            "flops_per_step": 3 * self.context.sequences * forward_flops(self.context.base, self.context.seq_len),
+            "stored_parameters": self.n_models * size,
             "deployed_parameters": size,
             "state_bytes": self.models.bytes + 2 * size * self.models.value.element_size(),  # gradient and base
         }

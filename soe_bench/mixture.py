@@ -15,8 +15,10 @@ def check_weights(h: np.ndarray, k: int) -> np.ndarray:
     if h.shape != (k,):
         raise UserError(f"domain weights have shape {h.shape}, the corpus has {k} domains: give {k} weights")
     if not np.all(np.isfinite(h)) or h.min() < 0 or abs(h.sum() - 1) > 1e-6:
-        raise UserError(f"domain weights are off the simplex (least {h.min():.3g}, sum {h.sum():.6g}): they must be "
-                        "non-negative and sum to 1")
+        raise UserError(
+            f"domain weights are off the simplex (least {h.min():.3g}, sum {h.sum():.6g}): they must be "
+            "non-negative and sum to 1"
+        )
     return h
 
 
@@ -24,24 +26,28 @@ def check_weights(h: np.ndarray, k: int) -> np.ndarray:
 class MetaDistribution:
     """The law pi of the domain weights in training. The paper's law is not confirmed; this one is ours.
 
-    A share `generic_share` of the draws is h_0. The others have a support of 1..max_support domains (its size uniform),
-    drawn without replacement by the law `domains` (`uniform` or `h_0`), with Dirichlet(concentration) weights on it.
-    """
+    A share `generic_fraction` of the draws is h_0. The others have a support of 1..max_support domains (its size
+    uniform), drawn without replacement by the law `domains` (`uniform` or `h_0`), with Dirichlet(concentration)
+    weights on it."""
 
     max_support: int
     domains: str
     concentration: float
-    generic_share: float
+    generic_fraction: float
 
     def __post_init__(self) -> None:
         if self.domains not in ("uniform", "h_0"):
             raise UserError(f"meta-distribution: domains is {self.domains!r}; it must be 'uniform' or 'h_0'")
-        if self.max_support < 1 or self.concentration <= 0 or not 0 <= self.generic_share <= 1:
-            raise UserError("meta-distribution: max_support must be >= 1, concentration > 0, generic_share in [0, 1]")
+        if self.max_support < 1 or self.concentration <= 0 or not 0 <= self.generic_fraction <= 1:
+            raise UserError(
+                "meta-distribution: max_support must be >= 1, concentration > 0, generic_fraction in [0, 1]"
+            )
 
     def __str__(self) -> str:
-        return (f"support 1..{self.max_support} by {self.domains}, Dirichlet({self.concentration:g}), "
-                f"{self.generic_share:.0%} h_0")
+        return (
+            f"support 1..{self.max_support} by {self.domains}, Dirichlet({self.concentration:g}), "
+            f"{self.generic_fraction:.0%} h_0"
+        )
 
     def sample(self, rng: np.random.Generator, draws: int, h_0: np.ndarray) -> np.ndarray:
         """(draws, k) domain weights."""
@@ -49,7 +55,7 @@ class MetaDistribution:
         weights = np.zeros((draws, k))
         law = None if self.domains == "uniform" else h_0
         for row in weights:
-            if rng.random() < self.generic_share:
+            if rng.random() < self.generic_fraction:
                 row[:] = h_0
                 continue
             support = rng.choice(k, size=rng.integers(1, min(self.max_support, k) + 1), replace=False, p=law)
@@ -68,8 +74,10 @@ class Mixture:
         self.streams, self.length, self.seed = streams, length, seed
         self.sizes = np.array([(len(stream) - 1) // length for stream in streams])
         if self.sizes.min() < 1:
-            raise UserError(f"domain {int(self.sizes.argmin())} is shorter than one sequence of {length} tokens: "
-                            "raise data.minimum_domain_tokens or lower train.length")
+            raise UserError(
+                f"domain {int(self.sizes.argmin())} is shorter than one sequence of {length} tokens: "
+                "raise data.minimum_domain_tokens or lower train.seq_len"
+            )
         self.taken = np.zeros((models, len(streams)), dtype=np.int64)
         self._orders: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soe_bench.errors import UserError
+
 
 class RotaryEmbedding(nn.Module):
     """Cosines and sines of the rotary positions, each of shape (max_length, head_dim); not in the state dict."""
@@ -76,8 +78,9 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers and final norm: the `model.` prefix of Hugging Face's names."""
 
-    def __init__(self, vocab_size: int, dim: int, layers: int, heads: int, hidden: int, max_length: int, eps: float,
-                 theta: float) -> None:
+    def __init__(
+        self, vocab_size: int, dim: int, layers: int, heads: int, hidden: int, max_length: int, eps: float, theta: float
+    ) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab_size, dim)
         self.layers = nn.ModuleList(Layer(dim, heads, hidden, eps) for _ in range(layers))
@@ -94,23 +97,46 @@ class Decoder(nn.Module):
 
 
 class Llama(nn.Module):
-    """Decoder language model: tokens (B, T) -> logits (B, T, vocab_size); `shift` (dim,) is added to every embedding.
+    """Decoder language model: tokens (B, T) -> logits (B, T, vocab_size); `shift` (hidden_size,) is added to every
+    embedding. The arguments have the names of Hugging Face's LlamaConfig.
 
-    `hidden` is the SwiGLU width; `max_length` the longest T. Initialisation: N(0, 0.02), and 0.02 / sqrt(2 layers) for
-    the two projections that write to the residual stream (GPT-2).
+    Initialisation: N(0, 0.02), and 0.02 / sqrt(2 num_hidden_layers) for the two projections that write to the residual
+    stream (GPT-2). Raises UserError where the heads do not divide the width into even parts.
     """
 
-    def __init__(self, vocab_size: int, dim: int, layers: int, heads: int, hidden: int, max_length: int,
-                 tied: bool = True, eps: float = 1e-5, theta: float = 10_000.0) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        num_hidden_layers: int,
+        num_attention_heads: int,
+        intermediate_size: int,
+        max_position_embeddings: int,
+        tie_word_embeddings: bool = True,
+        rms_norm_eps: float = 1e-5,
+        rope_theta: float = 10_000.0,
+    ) -> None:
         super().__init__()
-        if dim % heads or (dim // heads) % 2:
-            raise ValueError(f"dim {dim} must be heads ({heads}) times an even number")
-        self.model = Decoder(vocab_size, dim, layers, heads, hidden, max_length, eps, theta)
-        self.lm_head = None if tied else nn.Linear(dim, vocab_size, bias=False)
+        if hidden_size % num_attention_heads or (hidden_size // num_attention_heads) % 2:
+            raise UserError(
+                f"model.base.hidden_size is {hidden_size}: it must be num_attention_heads "
+                f"({num_attention_heads}) times an even number"
+            )
+        self.model = Decoder(
+            vocab_size,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads,
+            intermediate_size,
+            max_position_embeddings,
+            rms_norm_eps,
+            rope_theta,
+        )
+        self.lm_head = None if tie_word_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(parameter, std=0.02 / (2 * layers) ** 0.5 if residual else 0.02)
+                nn.init.normal_(parameter, std=0.02 / (2 * num_hidden_layers) ** 0.5 if residual else 0.02)
 
     def forward(self, tokens: Tensor, shift: Tensor | None = None) -> Tensor:
         head = self.model.embed_tokens if self.lm_head is None else self.lm_head

@@ -38,8 +38,13 @@ class Machine:
     source: str
 
 
-GPU = Machine("GPU", "cuda", 139e9, Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12),
-              "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed")
+GPU = Machine(
+    "GPU",
+    "cuda",
+    139e9,
+    Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12),
+    "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,16 +72,22 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
     cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
     parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
     size = cost["deployed_parameters"]
-    here = Machine("CPU", "cpu", 24e9, cpu, f"this machine, {torch.get_num_threads()} threads, rates measured now "
-                   f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)")
+    here = Machine(
+        "CPU",
+        "cpu",
+        24e9,
+        cpu,
+        f"this machine, {torch.get_num_threads()} threads, rates measured now "
+        f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)",
+    )
     machines = here, GPU
-    activations = {m.name: activation_bytes(cfg, sequences_at_once(m.device, t.length)) for m in machines}
+    activations = {m.name: activation_bytes(cfg, sequences_at_once(m.device, t.seq_len)) for m in machines}
     name = method.label + (f", n = {method.n_experts} experts" if method.n_experts else "")
     lines = [
         f"{name}, scale={cfg.scale_name}: P = {size / 1e6:.2f}M parameters to deploy, "
         f"{cost['stored_parameters'] / 1e6:.2f}M to store",
-        f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.length}, "
-        f"R = {t.draws} draws{parent}",
+        f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.seq_len}, "
+        f"R = {t.draws_per_step} draws{parent}",
         f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a pass in float32 "
         f"{activations['CPU'] / 1e9:.2f} GB on a CPU, {activations['GPU'] / 1e9:.2f} GB on a GPU",
         f"FLOPs    {cost['flops_per_step']:.3g} a step, {steps * cost['flops_per_step']:.3g} in all",
@@ -86,8 +97,9 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
         return lines
     for m in machines:
         alone, trained = (largest_n(cfg, m.memory - used) for used in (0, activations[m.name]))
-        lines.append(f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training; with the activations: "
-                     f"{trained}")
+        lines.append(
+            f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training; with the activations: {trained}"
+        )
     return lines
 
 
@@ -98,6 +110,7 @@ def step_seconds(cost: dict[str, int], machine: Rates) -> float:
 
 def largest_n(cfg: DictConfig, memory: float) -> str:
     """The most experts whose parameters, moments and gradients take at most so many bytes; "none" if not one does."""
+
     def at(n: int) -> int:
         other = cfg.copy()
         with open_dict(other):
@@ -123,7 +136,7 @@ def activation_bytes(cfg: DictConfig, sequences: int) -> int:
             return tensor
 
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            logits = base(torch.zeros(min(sequences, cfg.train.batch_size), cfg.train.length, dtype=torch.long))
+            logits = base(torch.zeros(min(sequences, cfg.train.batch_size), cfg.train.seq_len, dtype=torch.long))
         saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
         return saved + logits.untyped_storage().nbytes()
 

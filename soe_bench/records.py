@@ -11,13 +11,13 @@ from soe_bench.errors import UserError
 
 SCHEMA = 2  # 2: FLOPs include attention
 # A record's key: no two records of a results folder agree in all of these.
-KEY = ("run_id", "specialist", "part", "budget_tokens", "h_source", "estimator", "n_documents", "document_draw")
+KEY = ("run_id", "specialist", "split", "budget_tokens", "h_source", "estimator", "n_documents", "document_draw")
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
 # What a reader relies on: fields that are text, whole numbers, finite numbers, and those that may be null.
 TEXT = (
     "run_id",
     "specialist",
-    "part",
+    "split",
     "h_source",
     "method",
     "scale",

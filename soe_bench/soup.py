@@ -27,9 +27,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
-from soe_bench.method import Method, Setup, gradient_share
+from soe_bench.method import Method, MethodContext, gradient_share
 from soe_bench.mixture import MetaDistribution
-from soe_bench.ops.adamw import Bank, squared_norm
+from soe_bench.ops.adamw import ParameterBank, squared_norm
 from soe_bench.ops.flat import Flat, forward_at
 from soe_bench.ops.flops import forward_flops
 from soe_bench.ops.sharding import Slices
@@ -41,15 +41,15 @@ COMBINED = 2**15  # columns of a block
 class Router(nn.Module):
     """phi_omega: domain weights (R, k) -> coefficients alpha (R, n), a two-layer MLP.
 
-    `law` is the output: `softmax` (coefficients on the simplex) or `linear`. The first layer is N(0, init_std): the
-    entries of h are small, so the usual 1/sqrt(k) would start with nearly the same coefficients for every h.
-    """
+    `activation` is that of the output: `softmax` (coefficients on the simplex) or `linear`. The first layer is N(0,
+    init_std): the entries of h are small, so the usual 1/sqrt(k) would start with nearly the same coefficients for
+    every h."""
 
-    def __init__(self, k: int, n: int, hidden: int, law: str, init_std: float) -> None:
+    def __init__(self, k: int, n: int, hidden: int, activation: str, init_std: float) -> None:
         super().__init__()
-        if law not in ("softmax", "linear"):
-            raise UserError(f"router: law is {law!r}; it must be 'softmax' or 'linear'")
-        self.law = law
+        if activation not in ("softmax", "linear"):
+            raise UserError(f"method.router.activation is {activation!r}: it must be 'softmax' or 'linear'")
+        self.activation = activation
         self.inner_weight = nn.Parameter(init_std * torch.randn(hidden, k))
         self.inner_bias = nn.Parameter(torch.zeros(hidden))
         self.outer_weight = nn.Parameter(hidden**-0.5 * torch.randn(n, hidden))
@@ -58,7 +58,7 @@ class Router(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         hidden = F.relu(F.linear(h, self.inner_weight, self.inner_bias))
         scores = F.linear(hidden, self.outer_weight, self.outer_bias)
-        return scores.softmax(-1) if self.law == "softmax" else scores
+        return scores.softmax(-1) if self.activation == "softmax" else scores
 
 
 def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
@@ -92,36 +92,44 @@ class SoupOfExperts(Method):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804. With n_experts = 0 it is `dense_on_pi`: the soup's
     batches on one dense model.
 
-    `expert_rate` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their start. A
-    `parent` of one dense model is a warm start of S.
-    """
+    `expert_lr_ratio` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their
+    start. A `parent` of one dense model is a warm start of S."""
 
     controls = (*Method.controls, "zero")
     parallel = True
 
-    def __init__(self, name: str, learning_rate: float, n_experts: int, expert_rate: float, expert_init: float,
-                 router: dict, meta: MetaDistribution, parent: Mapping | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        lr: float,
+        n_experts: int,
+        expert_lr_ratio: float,
+        expert_init: float,
+        router: dict,
+        pi: MetaDistribution,
+        parent: Mapping | None = None,
+    ) -> None:
         if n_experts < 0:
             raise UserError(f"method.n_experts is {n_experts}: it must be 0 (dense on pi) or more")
-        super().__init__(name if n_experts else "dense_on_pi", learning_rate, parent)
+        super().__init__(name if n_experts else "dense_on_pi", lr, parent)
         self.n_experts, self.takes_h = n_experts, n_experts > 0
-        self.expert_rate, self.expert_init = expert_rate, expert_init
-        self.router_config, self.meta, self.pi = router, meta, str(meta)
+        self.expert_lr_ratio, self.expert_init = expert_lr_ratio, expert_init
+        self.router_config, self.meta, self.pi = router, pi, str(pi)
 
-    def build(self, setup: Setup) -> None:
-        self.setup = setup
-        self.flat = Slices(setup.base)
-        shared = setup.parent["models.value"][0].clone() if setup.parent else self.flat.flatten(setup.base)
+    def build(self, context: MethodContext) -> None:
+        self.context = context
+        self.flat = Slices(context.base)
+        shared = context.parent["models.value"][0].clone() if context.parent else self.flat.flatten(context.base)
         experts = shared.new_zeros(self.n_experts, self.flat.width)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
-            torch.manual_seed(setup.seed)
-            self.router = Router(len(setup.h_0), self.n_experts, **self.router_config).to(shared)
+            torch.manual_seed(context.seed)
+            self.router = Router(len(context.h_0), self.n_experts, **self.router_config).to(shared)
             for row in experts if self.expert_init else ():
                 row.copy_(self.flat.own(torch.empty(shared.shape, dtype=shared.dtype).normal_(std=self.expert_init)))
         self.router_flat = Flat(self.router)
-        self.shared = Bank(self.flat.own(shared)[None], self.flat, setup.moments)
-        self.experts = Bank(experts, self.flat, setup.moments)
-        self.omega = Bank(self.router_flat.flatten(self.router)[None], self.router_flat, setup.moments)
+        self.shared = ParameterBank(self.flat.own(shared)[None], self.flat, context.moments)
+        self.experts = ParameterBank(experts, self.flat, context.moments)
+        self.omega = ParameterBank(self.router_flat.flatten(self.router)[None], self.router_flat, context.moments)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi_omega(h): (R, k) -> (R, n)."""
@@ -133,11 +141,11 @@ class SoupOfExperts(Method):
         return self.flat.whole(combine(self.shared.value, self.experts.value, distributed.replicated(alpha)))
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        return self.meta.sample(rng, self.setup.draws, self.setup.h_0)
+        return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
 
     def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         """Algorithm 2: the weights that drew the batch instantiate the model it is used on."""
-        optimizer = self.setup.optimizer
+        optimizer = self.context.optimizer
         if not self.n_experts:  # every Theta is S: one dense model on all draws
             processes = distributed.size()
             tokens, weights = tokens.reshape(processes, -1, tokens.shape[-1]), weights[:processes]
@@ -146,7 +154,7 @@ class SoupOfExperts(Method):
         a = alpha.detach()
         theta = self.flat.to_draws(combine(self.shared.value, self.experts.value, a))
         own = distributed.own_rows(tokens)
-        loss, grad = gradient_share(self.setup, self.flat, theta, own, out=theta)
+        loss, grad = gradient_share(self.context, self.flat, theta, own, out=theta)
         grad = self.flat.to_slices(grad)
         products = grad @ self.experts.value.T, grad @ grad.T  # <E_j, g_r>, <g_r, g_s>
         alpha_grad, gram, loss = distributed.total(*products, loss)
@@ -157,11 +165,11 @@ class SoupOfExperts(Method):
         squares = squared_norm(one, gram) + squared_norm(a, gram) + omega_grad.square().sum()
         loss, scale = optimizer.clip_scale(loss, squares)
         self.shared.adamw_(scale * one, grad, step, rate, optimizer)
-        self.experts.adamw_(scale * a, grad, step, rate * self.expert_rate, optimizer)
+        self.experts.adamw_(scale * a, grad, step, rate * self.expert_lr_ratio, optimizer)
         self.omega.adamw_(scale * one[:1], omega_grad, step, rate, optimizer)
         return loss
 
-    def theta(self, h: Tensor | None) -> Tensor:
+    def parameters_at(self, h: Tensor | None) -> Tensor:
         """Algorithm 3's last line: Theta(h). Without h: alpha = 0, the shared parameters alone."""
         alpha = self.experts.value.new_zeros(1, self.n_experts) if h is None else self.coefficients(h[None])
         return self.instantiate(alpha)[0]
@@ -171,14 +179,15 @@ class SoupOfExperts(Method):
         return self.flat.named(banks) | self.omega.tensors("router")
 
     def cost(self) -> dict[str, int]:
-        n, size, width, draws = self.n_experts, self.flat.size, self.flat.width, self.setup.draws
+        n, size, width, draws = self.n_experts, self.flat.size, self.flat.width, self.context.draws_per_step
         moved = size * draws // distributed.size() if width < size else 0  # own draws' whole Theta, then gradient
-        dense = 3 * self.setup.sequences * forward_flops(self.setup.base, self.setup.length)
+        dense = 3 * self.context.sequences * forward_flops(self.context.base, self.context.seq_len)
         products = 3 * n + draws + 1 if n else 0  # combination, dL/dA, dL/dE; G G^T; dL/dS
         return {
             "flops_per_step": dense + 2 * draws * products * size,
             "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
             "deployed_parameters": size,
-            "state_bytes": self.shared.bytes + self.experts.bytes  # and the base model, Theta or G
+            "state_bytes": self.shared.bytes
+            + self.experts.bytes  # and the base model, Theta or G
             + (size + draws * width + moved) * self.shared.value.element_size(),
         }

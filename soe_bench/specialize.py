@@ -13,7 +13,7 @@ from torch import Tensor
 
 from soe_bench.data import domains
 from soe_bench.data.corpus import Corpus
-from soe_bench.data.parts import GENERIC
+from soe_bench.data.splits import GENERIC
 from soe_bench.evaluate import IGNORED, windows
 from soe_bench.method import Method
 from soe_bench.ops.flat import forward_at
@@ -45,8 +45,9 @@ def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray
     return estimate(corpus, specialist)
 
 
-def estimate(corpus: Corpus, specialist: str, estimator: str = "nearest_centroid", n_documents: int | None = None,
-             draw: int = 0) -> np.ndarray:
+def estimate(
+    corpus: Corpus, specialist: str, estimator: str = "nearest_centroid", n_documents: int | None = None, draw: int = 0
+) -> np.ndarray:
     """(k,) weights from the specialist's estimate documents, or from `n_documents` of them (the draw'th random draw).
 
     `nearest_centroid` (and the start of `tuned_coefficients`): tokens by nearest centroid, Algorithm 3. `smoothed`: the
@@ -78,9 +79,9 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
 
 
 def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
-    """(k,) weights tuned by gradient on the text of `documents` (token ids), from near h: a softmax of k free numbers.
-    """
-    start = (1 - TUNING_START) * h + TUNING_START * method.setup.h_0
+    """(k,) weights tuned by gradient on the text of `documents` (token ids), from near h: a softmax of k free
+    numbers."""
+    start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
     scores = method.weights_tensor(start).log().requires_grad_()
     minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
     return scores.detach().double().softmax(0).cpu().numpy()
@@ -93,17 +94,23 @@ def tuned_coefficients(method: Method, h: np.ndarray, documents: Sequence[np.nda
     alpha.requires_grad_()
 
     def logits(tokens: Tensor) -> Tensor:
-        return forward_at(method.setup.base, method.flat, method.instantiate(alpha[None]), tokens[None])[0]
+        return forward_at(method.context.base, method.flat, method.instantiate(alpha[None]), tokens[None])[0]
 
     minimise(alpha, logits, method, documents, **TUNED_COEFFICIENTS)
     return alpha.detach()
 
 
-def minimise(parameter: Tensor, logits: Callable[[Tensor], Tensor], method: Method, documents: Sequence[np.ndarray],
-             steps: int, rate: float) -> None:
+def minimise(
+    parameter: Tensor,
+    logits: Callable[[Tensor], Tensor],
+    method: Method,
+    documents: Sequence[np.ndarray],
+    steps: int,
+    rate: float,
+) -> None:
     """Adam on the mean loss of the documents' (token ids) windows, some at a time in an order drawn once; `logits` maps
     tokens (B, T) to (B, T, V), differentiable in `parameter`, which is changed in place."""
-    inputs, targets, _ = (torch.from_numpy(x).to(parameter.device) for x in windows(documents, method.setup.length))
+    inputs, targets, _ = (torch.from_numpy(x).to(parameter.device) for x in windows(documents, method.context.seq_len))
     rng, adam = np.random.default_rng(0), torch.optim.Adam([parameter], lr=rate)
     order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])
     for step in range(steps):

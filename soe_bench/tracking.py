@@ -26,7 +26,11 @@ class Tracker:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
-            project=cfg.wandb.project, group=cfg.sweep_name, name=name, mode=cfg.wandb.mode, dir=folder,
+            project=cfg.wandb.project,
+            group=cfg.sweep_name,
+            name=name,
+            mode=cfg.wandb.mode,
+            dir=folder,
             config=OmegaConf.to_container(cfg, resolve=True),
         )
 

@@ -67,8 +67,15 @@ class Curve:
         self.row_begin = now = time.perf_counter()
         if now - self.shown > PROGRESS_SECONDS or step == self.steps:
             left = (self.steps - step) * (now - self.begin) / (step - self.first)
-            log.info("%s  step %d/%d  loss %.3f  %s tokens/s  %s left", self.name, step, self.steps, row["train_loss"],
-                     f"{row['tokens_per_second']:,.0f}", timedelta(seconds=round(left)))
+            log.info(
+                "%s  step %d/%d  loss %.3f  %s tokens/s  %s left",
+                self.name,
+                step,
+                self.steps,
+                row["train_loss"],
+                f"{row['tokens_per_second']:,.0f}",
+                timedelta(seconds=round(left)),
+            )
             self.shown = now
 
     def _write(self, row: dict) -> None:
@@ -87,7 +94,12 @@ class Curve:
 
 
 def train(
-    cfg: DictConfig, name: str, method: Method, mixture: Mixture, folder: Path, tracker: Tracker,
+    cfg: DictConfig,
+    name: str,
+    method: Method,
+    mixture: Mixture,
+    folder: Path,
+    tracker: Tracker,
     validation_loss: Callable[[], float],
 ) -> Progress:
     """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
@@ -97,10 +109,10 @@ def train(
     Raises UserError, naming the step, when the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
     """
-    t, optimizer, steps = cfg.train, method.setup.optimizer, total_steps(cfg, method)
+    t, optimizer, steps = cfg.train, method.context.optimizer, total_steps(cfg, method)
     every = max(1, steps // ROWS)
     validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
-    device = next(method.setup.base.parameters()).device
+    device = next(method.context.base.parameters()).device
     progress = resume(method, mixture, folder)
     distributed.check_agreement(progress.step)
     before = progress.seconds
@@ -115,22 +127,30 @@ def train(
         for step in range(progress.step, steps):
             rng = np.random.default_rng([cfg.seeds.mix, step])
             weights = method.domain_weights(rng, step + 1)
-            batch = mixture.batch(rng, weights, t.batch_size // t.draws, step % method.streams)
+            batch = mixture.batch(rng, weights, t.batch_size // t.draws_per_step, step % method.n_models)
             tokens, weights = send(batch, weights, device)
-            rate = method.learning_rate * optimizer.schedule(step, steps)
+            rate = method.lr * optimizer.schedule(step, steps)
             try:
                 progress.losses.append(method.update(tokens, weights, step + 1, rate))
             except FloatingPointError as error:
-                raise UserError(f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.learning_rate "
-                                "(the last checkpoint is kept)") from error
+                raise UserError(
+                    f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.lr "
+                    "(the last checkpoint is kept)"
+                ) from error
             progress.step = done = step + 1
             if done % every == 0 or done in validate_at:
                 speed = len(progress.losses) * tokens_per_step(cfg) / (time.perf_counter() - curve.row_begin)
-                curve.append(done, {
-                    "step": done, "tokens": done * tokens_per_step(cfg), "train_loss": float(np.mean(progress.losses)),
-                    "validation_loss": validation_loss() if done in validate_at else None, "learning_rate": rate,
-                    "tokens_per_second": speed,
-                })
+                curve.append(
+                    done,
+                    {
+                        "step": done,
+                        "tokens": done * tokens_per_step(cfg),
+                        "train_loss": float(np.mean(progress.losses)),
+                        "validation_loss": validation_loss() if done in validate_at else None,
+                        "lr": rate,
+                        "tokens_per_second": speed,
+                    },
+                )
                 progress.losses = []
             stop = stop_requested()
             if done % t.checkpoint_every == 0 or stop:
@@ -164,16 +184,18 @@ def resume(method: Method, mixture: Mixture, folder: Path) -> Progress:
 
 def tokens_per_step(cfg: DictConfig) -> int:
     """Predicted tokens of one step."""
-    return cfg.train.batch_size * cfg.train.length
+    return cfg.train.batch_size * cfg.train.seq_len
 
 
 def total_steps(cfg: DictConfig, method: Method) -> int:
     """Steps of the token budget (of each model's where they do not share one), less the share that the method's parent
     had. Raises UserError unless the batch divides into the draws."""
     t = cfg.train
-    if t.batch_size % t.draws:
-        raise UserError(f"train.batch_size ({t.batch_size}) must be a multiple of train.draws ({t.draws})")
-    share = method.parent["share"] if method.parent else 0
+    if t.batch_size % t.draws_per_step:
+        raise UserError(
+            f"train.batch_size ({t.batch_size}) must be a multiple of train.draws_per_step ({t.draws_per_step})"
+        )
+    share = method.parent["fraction"] if method.parent else 0
     before = round(share * t.tokens) // tokens_per_step(cfg)  # so that both together take as many steps as one run
-    tokens, models = (t.tokens, 1) if method.tokens_each is None else (method.tokens_each * t.tokens, method.streams)
+    tokens, models = (t.tokens, 1) if method.tokens_each is None else (method.tokens_each * t.tokens, method.n_models)
     return models * max(int(share < 1), int(tokens) // tokens_per_step(cfg) - before)

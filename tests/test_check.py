@@ -31,7 +31,7 @@ def first_broken(compose):
     """first_broken(class) -> the first broken rule of a method of this file and what is wrong, or None."""
 
     def call(method):
-        cfg = compose("method=generic", "train.tokens=4096", "evaluate.parts=[validation]")
+        cfg = compose("method=generic", "train.tokens=4096", "evaluate.splits=[validation]")
         cfg.method._target_ = f"test_check.{method.__name__}"
         data = Path(cfg.home) / "data"
         if data.is_symlink():  # the check changes the corpus
@@ -50,17 +50,17 @@ class TwoFiles(Generic):
 
     takes_h = True
 
-    def build_method(self, setup):
-        super().build(setup)
-        self.shift = torch.zeros(len(setup.h_0), self.flat.size)
+    def build_method(self, context):
+        super().build(context)
+        self.shift = torch.zeros(len(context.h_0), self.flat.size)
 
     def update(self, tokens, weights, step, rate):
         loss = super().update(tokens, weights, step, rate)
         self.shift += 0.01 * torch.as_tensor(weights.mean(0)).float()[:, None] * self.models.value
         return loss
 
-    def theta(self, h):
-        theta = super().theta(h)
+    def parameters_at(self, h):
+        theta = super().parameters_at(h)
         return theta if h is None else theta + h @ self.shift
 
     def tensors(self):
@@ -75,9 +75,9 @@ class TunedOnText(Generic):
     """Takes a step of gradient on the specialist's validation text, as tuned merges do."""
 
     def specialist(self, h, documents=()):
-        text = torch.from_numpy(documents[0][: self.setup.length + 1].astype(np.int64))
-        _, slope = gradient(self.setup.base, self.flat, self.models.value, text[None, None], self.setup.precision)
-        return with_parameters(self.setup.base, self.flat, self.models.value[0] - 0.1 * slope[0])
+        text = torch.from_numpy(documents[0][: self.context.seq_len + 1].astype(np.int64))
+        _, slope = gradient(self.context.base, self.flat, self.models.value, text[None, None], self.context.precision)
+        return with_parameters(self.context.base, self.flat, self.models.value[0] - 0.1 * slope[0])
 
 
 class Unsaved(TwoFiles):
@@ -157,9 +157,9 @@ class Peeking(Generic):
 
 
 class PeekingAtTheFile(Generic):
-    """Reads every token, the test parts' too, past the corpus."""
+    """Reads every token, the test splits' too, past the corpus."""
 
-    def theta(self, h):
+    def parameters_at(self, h):
         tokens = np.load(next(self.home.glob("data/synthetic-*/tokens.npy")))
         return self.models.value[0] * (1 + 1e-3 * float(tokens.mean()))
 
@@ -242,30 +242,34 @@ def test_a_sound_method_keeps_the_contract(first_broken, method):
     assert first_broken(method) is None
 
 
-@pytest.mark.parametrize(("method", "rule", "says"), [
-    (Unsaved, "saves", "name every parameter"),
-    (Misnamed, "saves", "NAME.value"),
-    (WithoutMoments, "resumes", "models.value: tensors() must list all that update changes"),
-    (Random, "deterministic", "differ in models.value"),
-    (Stateful, "weights", "more than rng and step"),
-    (Adaptive, "deterministic", "before and after training"),
-    (OffTheSimplex, "weights", "off the simplex"),
-    (OneRow, "weights", "give (R, k) = (4, 4)"),
-    (Still, "trains", "no parameter of tensors() changed"),
-    (Poisoned, "trains", "models.exp_avg is not finite"),
-    (Crashing, "trains", "KeyError: 'omega' (test_check.py:"),
-    (Peeking, "no_test_text", "the test part of 'first' (test_check.py:"),
-    (PeekingAtTheFile, "no_test_text", "with another test text a specialist comes out different"),
-    (OtherVocabulary, "specialist", "shape (1, 2, 321), not (1, 2, 320)"),
-    (Ensemble, "parameters", "set deployable = False"),
-    (OtherLogits, "logits", "must be one model"),
-    (WithoutGradient, "logits", "no finite gradient in h"),
-    (TooFewFlops, "flops", "flops_per_step'] is 0, a step took"),
-    (TooManyFlops, "flops", "count all matrix products"),
-    (OtherStored, "parameters", "stored_parameters"),
-    (OtherDeployed, "parameters", "deployed_parameters"),
-    (HalfACost, "builds", "None for stored_parameters"),
-], ids=lambda value: value.__name__ if isinstance(value, type) else "")
+@pytest.mark.parametrize(
+    ("method", "rule", "says"),
+    [
+        (Unsaved, "saves", "name every parameter"),
+        (Misnamed, "saves", "NAME.value"),
+        (WithoutMoments, "resumes", "models.value: tensors() must list all that update changes"),
+        (Random, "deterministic", "differ in models.value"),
+        (Stateful, "weights", "more than rng and step"),
+        (Adaptive, "deterministic", "before and after training"),
+        (OffTheSimplex, "weights", "off the simplex"),
+        (OneRow, "weights", "give (R, k) = (4, 4)"),
+        (Still, "trains", "no parameter of tensors() changed"),
+        (Poisoned, "trains", "models.exp_avg is not finite"),
+        (Crashing, "trains", "KeyError: 'omega' (test_check.py:"),
+        (Peeking, "no_test_text", "the test split of 'first' (test_check.py:"),
+        (PeekingAtTheFile, "no_test_text", "with another test text a specialist comes out different"),
+        (OtherVocabulary, "specialist", "shape (1, 2, 321), not (1, 2, 320)"),
+        (Ensemble, "parameters", "set deployable = False"),
+        (OtherLogits, "logits", "must be one model"),
+        (WithoutGradient, "logits", "no finite gradient in h"),
+        (TooFewFlops, "flops", "flops_per_step'] is 0, a step took"),
+        (TooManyFlops, "flops", "count all matrix products"),
+        (OtherStored, "parameters", "stored_parameters"),
+        (OtherDeployed, "parameters", "deployed_parameters"),
+        (HalfACost, "builds", "None for stored_parameters"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
 def test_each_broken_method_is_caught_by_its_rule(first_broken, method, rule, says):
     broken, wrong = first_broken(method)
     assert broken == rule and says in wrong
@@ -275,7 +279,9 @@ def test_each_broken_method_is_caught_by_its_rule(first_broken, method, rule, sa
 def test_the_command_line_passes_a_sound_method(method, capsys):
     assert check.main([f"method={method}"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        *(f"pass  {name}" for name in ALL), f"{method} keeps the contract (soe_bench/method.py)"]
+        *(f"pass  {name}" for name in ALL),
+        f"{method} keeps the contract (soe_bench/method.py)",
+    ]
 
 
 def test_the_command_line_says_what_fails_and_what_was_not_checked(capsys):
@@ -286,13 +292,16 @@ def test_the_command_line_says_what_fails_and_what_was_not_checked(capsys):
     assert verdict.startswith("generic breaks 1 of the rules")
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["method=nope"], "method/nope"),
-    (["method=generic,soup", "-m"], "one method at a time"),
-    (["scale=demo"], "at scale=test"),
-    (["method.n_experts=-1"], "it must be 0 (dense on pi) or more"),
-    (["method._target_=test_check.Nothing"], "Nothing"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["method=nope"], "method/nope"),
+        (["method=generic,soup", "-m"], "one method at a time"),
+        (["scale=demo"], "at scale=test"),
+        (["method.n_experts=-1"], "it must be 0 (dense on pi) or more"),
+        (["method._target_=test_check.Nothing"], "Nothing"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, says, capsys):
     assert check.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -315,9 +324,9 @@ def test_another_vocabulary_is_refused_in_evaluation(compose, monkeypatch):
 @pytest.mark.parametrize("draws", [1, 16])
 def test_the_cost_of_the_soup_is_the_counted_flops_for_few_draws_and_many(compose, draws):
     """With one draw a sequence the products of the gradient's norm are an eighth of the step."""
-    cfg = compose("method=soup", f"train.draws={draws}")
+    cfg = compose("method=soup", f"train.draws_per_step={draws}")
     method = build_method(Run.of(cfg), None)
-    tokens = torch.zeros(draws, cfg.train.batch_size // draws, cfg.train.length + 1, dtype=torch.long)
+    tokens = torch.zeros(draws, cfg.train.batch_size // draws, cfg.train.seq_len + 1, dtype=torch.long)
     with FlopCounter() as counter:
         method.update(tokens, method.domain_weights(np.random.default_rng(0), 1), 1, 0.0)
     assert method.cost()["flops_per_step"] == pytest.approx(counter.get_total_flops(), rel=0.01)

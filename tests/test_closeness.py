@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from soe_bench import closeness
 from soe_bench.checkpoint import load
 from soe_bench.data.build import open_corpus
-from soe_bench.data.parts import GENERIC
+from soe_bench.data.splits import GENERIC
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 
-TINY = ["train.tokens=8192", "evaluate.parts=[validation]"]
+TINY = ["train.tokens=8192", "evaluate.splits=[validation]"]
 FAMILIES = {"domain_experts": "common_parent", "separate_experts": "separate", "soup": "soup"}
 
 
@@ -30,8 +30,11 @@ def test_geometry_is_hand_computed():
     assert found["distance"] == pytest.approx(10**0.5 / 5)  # |(3, -1)| over the mean of 5 and 5
     assert found["cosine"] == pytest.approx(20 / 25)
     assert found["cosine_of_updates"] == pytest.approx(0)  # (3, 0) and (0, 1)
-    assert closeness.geometry(one, 3 * one, None) == {"distance": pytest.approx(1), "cosine": pytest.approx(1),
-                                                      "cosine_of_updates": None}
+    assert closeness.geometry(one, 3 * one, None) == {
+        "distance": pytest.approx(1),
+        "cosine": pytest.approx(1),
+        "cosine_of_updates": None,
+    }
 
 
 def test_barrier_and_merge_gap_are_hand_computed():
@@ -78,12 +81,25 @@ def written(tmp_path_factory, shared_home):
 
 def test_a_row_for_every_pair_and_losses_for_the_same_pairs_of_both_kinds_of_groups(written):
     table = pd.read_csv(written[2])
-    assert list(table) == ["run_id", "method", "seed", "family", "one", "other", "distance", "cosine",
-                           "cosine_of_updates", "barrier", "merge_gap"]
+    assert list(table) == [
+        "run_id",
+        "method",
+        "seed",
+        "family",
+        "one",
+        "other",
+        "distance",
+        "cosine",
+        "cosine_of_updates",
+        "barrier",
+        "merge_gap",
+    ]
     assert table.groupby("method").family.first().to_dict() == FAMILIES
     assert table.groupby("method").size().to_dict() == {"domain_experts": 6, "separate_experts": 6, "soup": 3}
-    evaluated = {method: set(map(tuple, rows[["one", "other"]].to_numpy()))
-                 for method, rows in table.dropna(subset="barrier").groupby("method")}
+    evaluated = {
+        method: set(map(tuple, rows[["one", "other"]].to_numpy()))
+        for method, rows in table.dropna(subset="barrier").groupby("method")
+    }
     assert evaluated["domain_experts"] == evaluated["separate_experts"]
     assert 0 < len(evaluated["domain_experts"]) <= 4 and len(evaluated["soup"]) == 3
     assert table.cosine_of_updates.isna().equals(table.family == "separate")
@@ -112,8 +128,8 @@ def test_values_against_the_saved_parameters(written):
         rows = corpus.rows(GENERIC, "validation")
         rows = rows[rows.domain.isin(np.flatnonzero(method.weights[group]))]
         rows = rows.iloc[[n * len(rows) // 8 for n in range(8)]] if len(rows) > 8 else rows
-        model = with_parameters(method.setup.base, method.flat, ((1 - t) * a + t * b).float())
-        nats, tokens = document_losses(model, corpus.tokens(rows), cfg.train.length)
+        model = with_parameters(method.context.base, method.flat, ((1 - t) * a + t * b).float())
+        nats, tokens = document_losses(model, corpus.tokens(rows), cfg.train.seq_len)
         return nats.sum() / tokens.sum()
 
     gap = (mean_loss(0.5, i) + mean_loss(0.5, j)) / 2 - (mean_loss(0, i) + mean_loss(1, j)) / 2
@@ -128,8 +144,9 @@ def test_no_barrier_between_a_model_and_itself_and_none_known_without_text(writt
     load_parameters(method, run.folder)
     models = closeness.models_of(method, corpus)
     text = next(text for text in models.texts if text)
-    same = closeness.Models("separate", ["a", "b", "c"], models.theta[[0, 0, 1]], None, [text, text, []],
-                            models.places[:3])
+    same = closeness.Models(
+        "separate", ["a", "b", "c"], models.theta[[0, 0, 1]], None, [text, text, []], models.places[:3]
+    )
     table = closeness.closeness(method, same, count=3).set_index(["one", "other"])
     assert table.distance["a", "b"] == table.barrier["a", "b"] == table.merge_gap["a", "b"] == 0
     assert table.barrier.notna().sum() == 1 and table.distance["a", "c"] == table.distance["b", "c"] > 0
@@ -142,12 +159,15 @@ def test_again_gives_the_same_file_and_keeps_the_rows_of_other_runs(written):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("extra", "says"), [
-    (["method=domain_experts", "method.groups=3"], "is not trained: python -m soe_bench "),
-    (["method=generic"], "is not trained"),
-    (["method=nope"], "method/nope"),
-    (["--home=x"], "--home"),
-])
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["method=domain_experts", "method.groups=3"], "is not trained: python -m soe_bench "),
+        (["method=generic"], "is not trained"),
+        (["method=nope"], "method/nope"),
+        (["--home=x"], "--home"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, capsys, extra, says):
     assert closeness.main([*arguments, *extra]) == 2
     (line,) = capsys.readouterr().err.splitlines()

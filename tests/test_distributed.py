@@ -43,8 +43,9 @@ def one(tmp_path_factory):
 
 def start(processes, folder, other):
     """The results of each process; they load the checkpoints in `other`."""
-    torch.multiprocessing.start_processes(jobs.process, (processes, folder, other), processes,
-                                          start_method="forkserver")
+    torch.multiprocessing.start_processes(
+        jobs.process, (processes, folder, other), processes, start_method="forkserver"
+    )
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]
 
 
@@ -113,8 +114,10 @@ def test_parameter_traffic_does_not_grow_with_the_experts(group):
     assert width * processes > size  # the last slice is padded
     for result in group[1]:
         for n in (2, 6):
-            assert result["traffic"][n] == {"all_to_all": 8 * 2 * jobs.DRAWS * width,
-                                            "all_reduce": 8 * (jobs.DRAWS * n + jobs.DRAWS**2 + 1)}
+            assert result["traffic"][n] == {
+                "all_to_all": 8 * 2 * jobs.DRAWS * width,
+                "all_reduce": 8 * (jobs.DRAWS * n + jobs.DRAWS**2 + 1),
+            }
 
 
 def test_where_a_process_is_gone_the_others_end(group):
@@ -122,11 +125,14 @@ def test_where_a_process_is_gone_the_others_end(group):
         assert "another process of this training ended" in torch.load(group[0] / f"{rank}-left.pt")
 
 
-@pytest.mark.parametrize("extra, message", [
-    (["method=hypernetwork"], "torchrun works for the soup and dense models: run hypernetwork in one process"),
-    (["method=merge_linear"], "run merge_linear in one process"),
-    (["train.draws=1"], "train.draws (1) must be a multiple of the 2 processes"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (["method=hypernetwork"], "torchrun works for the soup and dense models: run hypernetwork in one process"),
+        (["method=merge_linear"], "run merge_linear in one process"),
+        (["train.draws_per_step=1"], "train.draws_per_step (1) must be a multiple of the 2 processes"),
+    ],
+)
 def test_what_torchrun_cannot_do_is_said_before_any_work(arguments, monkeypatch, extra, message):
     monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(UserError) as error:
@@ -141,8 +147,9 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     own = ["method.n_experts=4", f"train.tokens={160 * 16 * 64}", "evaluate.parts=[validation]"]
     home, port = tmp_path / "home", free_port()
     outs = [tmp_path / "first.txt", tmp_path / "second.txt"]
-    workers = [FORKSERVER.Process(target=jobs.command, args=(rank, port, [*arguments, *own], outs[rank]))
-               for rank in range(2)]
+    workers = [
+        FORKSERVER.Process(target=jobs.command, args=(rank, port, [*arguments, *own], outs[rank])) for rank in range(2)
+    ]
     for worker in workers:
         worker.start()
     deadline = time.monotonic() + 300
@@ -156,8 +163,9 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     assert outs[0].read_text().count("stopped: stopped at step") == 1 and not outs[1].read_text()
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "soe_bench"]
-    done = subprocess.run([*torchrun, *arguments, *own], cwd=Path(__file__).parents[1], capture_output=True, text=True,
-                          timeout=300)
+    done = subprocess.run(
+        [*torchrun, *arguments, *own], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("  done\n") == 1 and done.stderr.count("resuming at step") == 1
 

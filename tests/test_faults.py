@@ -65,7 +65,7 @@ def test_a_run_killed_20_times_ends_in_the_same_bits(tmp_path):
 
 
 SHORT = ["method=generic", "train.tokens=4096"]
-TUNED = [*SHORT, "evaluate.budgets=[300]", "evaluate.fine_tuning.rates=[1e-3]"]
+TUNED = [*SHORT, "evaluate.budgets=[300]", "evaluate.fine_tuning.lrs=[1e-3]"]
 
 
 def at_call(monkeypatch, module, name, number, action):
@@ -209,11 +209,19 @@ def unlimited(function):
 
 def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    sweep = ["-m", *arguments[:3], "method=dense_on_pi", "method.learning_rate=1e-3,2e-3", "train.tokens=4096",
-             "method.parent={method:generic,share:0.5}", "evaluate.parts=[test]"]
+    sweep = [
+        "-m",
+        *arguments[:3],
+        "method=dense_on_pi",
+        "method.lr=1e-3,2e-3",
+        "train.tokens=4096",
+        "method.parent={method:generic,share:0.5}",
+        "evaluate.splits=[test]",
+    ]
     command = [sys.executable, "-m", "soe_bench", *sweep, f"home={two}", f"results_dir={two / 'results'}"]
-    launches = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-                for _ in range(2)]  # fmt: skip
+    launches = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     said = [launch.communicate(timeout=500) for launch in launches]
     assert 0 in [launch.returncode for launch in launches], said  # the last to end has seen every run done
     assert {launch.returncode for launch in launches} <= {0, 1}, said

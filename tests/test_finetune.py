@@ -18,13 +18,20 @@ PATTERN = np.tile(np.arange(1, 9), 80)  # what there is to learn: each token fol
 
 @pytest.fixture
 def cfg(compose):
-    return compose(f"train.length={LENGTH}", "evaluate.fine_tuning.rates=[1e-3,3e-2]", "evaluate.fine_tuning.passes=8")
+    return compose(f"train.seq_len={LENGTH}", "evaluate.fine_tuning.lrs=[1e-3,3e-2]", "evaluate.fine_tuning.passes=8")
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Llama(12, dim=16, layers=1, heads=2, hidden=24, max_length=LENGTH)
+    return Llama(
+        12,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=LENGTH,
+    )
 
 
 def loss(model, tokens):
@@ -62,7 +69,7 @@ def test_where_nothing_helps_it_stops_early_and_gives_the_model_as_it_was(cfg, m
 
 
 def test_a_rate_that_diverges_loses_to_the_others(cfg, model):
-    cfg.evaluate.fine_tuning.rates = [1e12, 3e-2]
+    cfg.evaluate.fine_tuning.lrs = [1e12, 3e-2]
     tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
     assert tuned.rate == 3e-2
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from soe_bench.ops.adamw import Bank
+from soe_bench.ops.adamw import ParameterBank
 from soe_bench.ops.gradient import backward, gradient
 from soe_bench.ops.traced import recorded_backward
 from soe_bench.runs.build import build_method
@@ -25,11 +25,11 @@ def pair(compose):
     """A soup of random experts in float64 on CPU and, with the same numbers, in float32 on the GPU."""
     cfg = compose("method.n_experts=4", "method.expert_init=0.02")
     exact = build_method(Run.of(cfg), None)
-    exact.setup.base.double()
+    exact.context.base.double()
     for bank in (exact.shared, exact.experts, exact.omega):
         bank.value, bank.exp_avg, bank.exp_avg_sq = (x.double() for x in (bank.value, bank.exp_avg, bank.exp_avg_sq))
     exact.router.double()
-    tokens = torch.randint(cfg.data.vocab_size, (cfg.train.draws, 2, cfg.train.length + 1))
+    tokens = torch.randint(cfg.data.vocab_size, (cfg.train.draws_per_step, 2, cfg.train.seq_len + 1))
     return exact, build_method(Run.of(cfg), None, device=DEVICE), tokens
 
 
@@ -47,8 +47,8 @@ def test_combination_and_gradient(pair, precision, relative, run):
     theta = combine(exact.shared.value, exact.experts.value, alpha)
     here = combine(ours.shared.value, ours.experts.value, alpha.float().to(DEVICE))
     assert_near(here, theta, 1e-5)
-    loss, grad = gradient(exact.setup.base, exact.flat, theta, tokens, "float32")
-    here_loss, here_grad = gradient(ours.setup.base, ours.flat, here, tokens.to(DEVICE), precision, run=run)
+    loss, grad = gradient(exact.context.base, exact.flat, theta, tokens, "float32")
+    here_loss, here_grad = gradient(ours.context.base, ours.flat, here, tokens.to(DEVICE), precision, run=run)
     assert here_loss.item() == pytest.approx(loss.item(), rel=relative)
     assert_near(here_grad, grad, relative)
 
@@ -56,12 +56,12 @@ def test_combination_and_gradient(pair, precision, relative, run):
 @pytest.mark.parametrize(("moments", "relative"), [(None, 1e-4), (torch.bfloat16, 0.02)])
 def test_bank_update(pair, moments, relative):
     exact, ours, _ = pair
-    banks = [Bank(method.experts.value.clone(), exact.flat, moments) for method in (exact, ours)]
+    banks = [ParameterBank(method.experts.value.clone(), exact.flat, moments) for method in (exact, ours)]
     coefficients = torch.randn(3, 4, dtype=torch.float64)
     for step in range(1, 4):
         gradients = torch.randn(3, exact.flat.size, dtype=torch.float64)
         for bank in banks:
-            bank.adamw_(coefficients.to(bank.value), gradients.to(bank.value), step, 1e-2, exact.setup.optimizer)
+            bank.adamw_(coefficients.to(bank.value), gradients.to(bank.value), step, 1e-2, exact.context.optimizer)
     assert_near(banks[1].value, banks[0].value, relative)
 
 

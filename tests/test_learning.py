@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from soe_bench.data.build import open_corpus
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 from soe_bench.mixture import MetaDistribution, Mixture
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.soup import SoupOfExperts
@@ -32,10 +32,10 @@ def test_each_specialist_comes_near_the_best_model_of_its_mixture(compose):
     corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     streams = [corpus.domain_tokens(i) for i in range(corpus.k)]
     laws = np.stack([np.bincount(stream, minlength=corpus.vocab_size) / len(stream) for stream in streams])
-    router = {"hidden": 64, "law": "softmax", "init_std": 1.0}
+    router = {"hidden": 64, "activation": "softmax", "init_std": 1.0}
     method = SoupOfExperts("soup", RATE, 16, 1.0, 0.0, router, MetaDistribution(3, "uniform", 1.0, 0.1))
     optimizer = Optimizer(0.9, 0.95, 1e-8, 0.0, 0.02, 0.01, 10.0)
-    method.build(Setup(Unigram(corpus.vocab_size), corpus.h_0, LENGTH, 64, 8, optimizer))
+    method.build(MethodContext(Unigram(corpus.vocab_size), corpus.h_0, LENGTH, 64, 8, optimizer))
     mixture = Mixture(streams, LENGTH, 0)
     for step in range(STEPS):
         rng = np.random.default_rng([0, step])

@@ -12,8 +12,14 @@ STREAMS = [np.arange(start, stop, dtype=np.uint16) for start, stop in ((100, 142
 
 
 @settings(max_examples=50, deadline=None)
-@given(k=st.integers(1, 40), support=st.integers(1, 50), share=st.floats(0, 1), law=st.sampled_from(["uniform", "h_0"]),
-       concentration=st.floats(0.05, 20), seed=st.integers(0, 2**31))
+@given(
+    k=st.integers(1, 40),
+    support=st.integers(1, 50),
+    share=st.floats(0, 1),
+    law=st.sampled_from(["uniform", "h_0"]),
+    concentration=st.floats(0.05, 20),
+    seed=st.integers(0, 2**31),
+)
 def test_every_draw_is_on_the_simplex_with_a_small_support(k, support, share, law, concentration, seed):
     rng = np.random.default_rng(seed)
     h_0 = rng.dirichlet(np.ones(k))
@@ -31,20 +37,29 @@ def test_share_of_generic_draws_and_of_domains():
     assert draws[~generic].mean(0) == pytest.approx(h_0, abs=0.01)  # one-hot, domains by h_0
 
 
-@pytest.mark.parametrize("h, message", [
-    ([0.5, 0.6, 0.0], "off the simplex"),
-    ([1.5, -0.5, 0.0], "off the simplex"),
-    ([np.nan, 0.5, 0.5], "off the simplex"),
-    ([0.5, 0.5], "3 domains"),
-])
+@pytest.mark.parametrize(
+    "h, message",
+    [
+        ([0.5, 0.6, 0.0], "off the simplex"),
+        ([1.5, -0.5, 0.0], "off the simplex"),
+        ([np.nan, 0.5, 0.5], "off the simplex"),
+        ([0.5, 0.5], "3 domains"),
+    ],
+)
 def test_weights_off_the_simplex_are_refused(h, message):
     with pytest.raises(UserError, match=message):
         check_weights(np.array(h), 3)
 
 
-@pytest.mark.parametrize("arguments", [
-    (0, "uniform", 1.0, 0.0), (1, "sizes", 1.0, 0.0), (1, "h_0", 0.0, 0.0), (1, "h_0", 1.0, 1.5),
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (0, "uniform", 1.0, 0.0),
+        (1, "sizes", 1.0, 0.0),
+        (1, "h_0", 0.0, 0.0),
+        (1, "h_0", 1.0, 1.5),
+    ],
+)
 def test_a_bad_meta_distribution_is_refused(arguments):
     with pytest.raises(UserError, match="meta-distribution"):
         MetaDistribution(*arguments)

@@ -10,12 +10,29 @@ from soe_bench.ops.flat import Flat, forward_at
 
 def llama(tied: bool = True) -> Llama:
     torch.manual_seed(0)
-    return Llama(32, dim=16, layers=2, heads=2, hidden=24, max_length=12, tied=tied).double()
+    return Llama(
+        32,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=12,
+        tie_word_embeddings=tied,
+    ).double()
 
 
 def test_names_are_those_of_hugging_face():
-    layer = ["input_layernorm", "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "post_attention_layernorm",
-             "self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj"]
+    layer = [
+        "input_layernorm",
+        "mlp.down_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "post_attention_layernorm",
+        "self_attn.k_proj",
+        "self_attn.o_proj",
+        "self_attn.q_proj",
+        "self_attn.v_proj",
+    ]
     expected = {"model.embed_tokens.weight", "model.norm.weight"}
     expected |= {f"model.layers.{i}.{name}.weight" for i in range(2) for name in layer}
     assert set(llama().state_dict()) == expected
@@ -65,4 +82,11 @@ def test_flat_round_trip_and_spans():
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="heads"):
-        Llama(32, dim=10, layers=1, heads=4, hidden=8, max_length=4)
+        Llama(
+            32,
+            hidden_size=10,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            intermediate_size=8,
+            max_position_embeddings=4,
+        )

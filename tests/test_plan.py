@@ -12,12 +12,12 @@ from soe_bench.ops.flat import Flat
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch):
-    monkeypatch.setattr(plan, "rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+    monkeypatch.setattr(plan, "lrs", lambda _: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):
     """(4 + 3 n + R) P words of 4 bytes. bfloat16 moments save 2 bytes in each of two moments of S and of E."""
-    size, draws = Flat(make(compose().model.base)).size, compose().train.draws
+    size, draws = Flat(make(compose().model.base)).size, compose().train.draws_per_step
     memory = 4 * size * (4 + 3 * 37 + draws)
     assert plan.largest_n(compose(), memory) == "37"
     assert plan.largest_n(compose(), memory - 1) == "36"
@@ -43,7 +43,7 @@ def test_activations_are_what_a_real_forward_keeps(compose):
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = base(torch.zeros(cfg.train.batch_size, cfg.train.length, dtype=torch.long))
+        logits = base(torch.zeros(cfg.train.batch_size, cfg.train.seq_len, dtype=torch.long))
     expected = sum(x.nbytes() for key, x in kept.items() if key not in own) + logits.nbytes
     count = cfg.train.batch_size
     assert plan.activation_bytes(cfg, count) == plan.activation_bytes(cfg, count + 1) == expected
@@ -58,14 +58,17 @@ def test_the_size_of_the_paper_is_planned_in_lines(capsys):
     assert "20.77 GB" in lines[2] and "hold n = 19 experts" in lines[6] and "hold n = 129 experts" in lines[7]
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["scale=papr"], "Could not find 'scale/papr'"),
-    (["method.n_experts=-1"], "n_experts is -1"),
-    (["train.moments=float8"], "train.moments is 'float8'"),
-    (["train.compile=false"], "train.compile is False"),
-    (["train.stepz=1"], "there is no setting train.stepz"),
-    (["+sweep=experts"], "one run at a time"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["scale=papr"], "Could not find 'scale/papr'"),
+        (["method.n_experts=-1"], "n_experts is -1"),
+        (["train.moments=float8"], "train.moments is 'float8'"),
+        (["train.compile=false"], "train.compile is False"),
+        (["train.stepz=1"], "there is no setting train.stepz"),
+        (["+sweep=experts"], "one run at a time"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, words, capsys):
     assert plan.main(arguments) == 2
     out, err = capsys.readouterr()

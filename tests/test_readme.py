@@ -44,8 +44,18 @@ def test_every_file_exists():
 @pytest.mark.slow
 def test_two_jobs_side_by_side_through_the_real_command_line(arguments, tmp_path):
     """Hydra, its joblib launcher, W&B offline, records, tables and figures, as a user runs them."""
-    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "seed=0", "method.n_experts=4,0",
-               "method.parent=null", "train.tokens=8192", "wandb.mode=offline"]
+    command = [
+        sys.executable,
+        "-m",
+        "soe_bench",
+        *arguments,
+        "+sweep=experts",
+        "seed=0",
+        "method.n_experts=4,0",
+        "method.parent=null",
+        "train.tokens=8192",
+        "wandb.mode=offline",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("  done\n") == 3 and "3 jobs: 0 done before, 3 to run, 2 at once" in done.stderr
@@ -68,8 +78,17 @@ def test_an_unknown_key_is_one_line(arguments):
 
 
 def test_sigterm_stops_both_jobs_at_a_checkpoint(arguments, tmp_path):
-    command = [sys.executable, "-m", "soe_bench", *arguments, "+sweep=experts", "seed=0", "method.n_experts=4,0",
-               "method.parent=null", "train.tokens=40_000_000"]
+    command = [
+        sys.executable,
+        "-m",
+        "soe_bench",
+        *arguments,
+        "+sweep=experts",
+        "seed=0",
+        "method.n_experts=4,0",
+        "method.parent=null",
+        "train.tokens=40_000_000",
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         deadline = time.monotonic() + 120
         while len(list((tmp_path / "home").glob("runs/*/metrics.jsonl"))) < 2:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_soup import DRAWS, META, OPTIMIZER, RATE, ROUTER, VOCAB, K, batches, setup, soup
+from tiny_soup import DRAWS, META, OPTIMIZER, RATE, ROUTER, VOCAB, K, batches, soup, tiny_context
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from baselines.generic import Generic
 from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.errors import UserError
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 from soe_bench.model import Llama
 from soe_bench.ops import adamw
 from soe_bench.ops import gradient as gradients
-from soe_bench.ops.adamw import Bank, Optimizer
+from soe_bench.ops.adamw import Optimizer, ParameterBank
 from soe_bench.ops.flat import Flat
 from soe_bench.ops.gradient import backward, gradient
 from soe_bench.ops.loss import cross_entropy
@@ -82,8 +82,8 @@ def test_training_equals_plain_autograd(law):
 @pytest.mark.parametrize("method", [soup(0), Generic("generic", RATE)], ids=["soup n=0", "generic"])
 def test_dense_equals_a_plain_loop(method):
     """float64, 1e-10: the dense case is ordinary training with torch's own AdamW on the module itself."""
-    method.build(setup())
-    model, o = setup().base, OPTIMIZER
+    method.build(tiny_context())
+    model, o = tiny_context().base, OPTIMIZER
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -93,7 +93,7 @@ def test_dense_equals_a_plain_loop(method):
         logits = model(tokens[..., :-1].flatten(0, 1))
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[..., 1:].flatten())
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), o.clip)
+        nn.utils.clip_grad_norm_(model.parameters(), o.max_grad_norm)
         adamw.step()
         assert method.update(tokens, weights, step, RATE) == pytest.approx(loss.item(), abs=1e-12)
     trained = method.flat.flatten(method.specialist(None))
@@ -111,7 +111,7 @@ def test_a_step_reads_from_the_device_once(method):
                 read.append(resolve_name(function))
             return function(*args, **kwargs or {})
 
-    method.build(setup())
+    method.build(tiny_context())
     (tokens, weights), *_ = batches()
     with Reads():
         method.update(tokens, weights, 1, RATE)
@@ -133,7 +133,7 @@ def test_a_bank_wider_than_a_block_is_updated_whole(monkeypatch):
 
 def test_moments_in_bfloat16_are_rounded_and_nothing_else():
     """One update by hand: the moments in float64, then rounded; the parameters moved by the unrounded ones."""
-    half = Bank(torch.ones(2, 3, dtype=torch.float64), Flat(nn.Linear(1, 3, bias=False)), torch.bfloat16)
+    half = ParameterBank(torch.ones(2, 3, dtype=torch.float64), Flat(nn.Linear(1, 3, bias=False)), torch.bfloat16)
     coefficients, gradient = torch.tensor([[1.0, 0.5]]).double(), torch.tensor([[0.3, -0.7, 0.1]]).double()
     half.adamw_(coefficients, gradient, 1, 0.1, OPTIMIZER)
     g = coefficients.T @ gradient
@@ -147,7 +147,7 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
     """Passes of two draws, of one, of a part of a draw's sequences; of a large model of one draw at most."""
     method, (tokens, weights) = soup(4), batches()[0]
     theta = method.instantiate(method.coefficients(weights).detach())
-    arguments = (method.setup.base, method.flat, theta, tokens, "float32")
+    arguments = (method.context.base, method.flat, theta, tokens, "float32")
     loss, grad = gradient(*arguments)
     sizes = []
 
@@ -157,9 +157,12 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
 
     draws, sequences, length = tokens[..., 1:].shape
     one_by_one = draws * [(1, sequences)]
-    for small, at_once, expected in ((10**6, 2 * sequences, [(2, sequences), (1, sequences)]),
-                                     (10**6, sequences, one_by_one), (10**6, 1, draws * sequences * [(1, 1)]),
-                                     (1, 2 * sequences, one_by_one)):
+    for small, at_once, expected in (
+        (10**6, 2 * sequences, [(2, sequences), (1, sequences)]),
+        (10**6, sequences, one_by_one),
+        (10**6, 1, draws * sequences * [(1, 1)]),
+        (1, 2 * sequences, one_by_one),
+    ):
         sizes.clear()
         monkeypatch.setitem(gradients.SMALL, "cpu", small)
         monkeypatch.setitem(gradients.TOKENS_AT_ONCE, "cpu", length * at_once)
@@ -174,7 +177,7 @@ def test_a_step_in_several_passes_has_the_same_gradient(monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_recorded_pass_is_the_same_to_the_bit(precision):
     """Of other text and at other parameters than those it was recorded with; of another shape it is recorded anew."""
-    base, run = setup().base.float(), recorded_backward(after=1)
+    base, run = tiny_context().base.float(), recorded_backward(after=1)
     flat = Flat(base)
     for tokens, _ in (*batches(), *((tokens[:2], weights) for tokens, weights in batches())):
         arguments = base, flat, flat.flatten(base) + 0.1 * torch.randn(len(tokens), flat.size), tokens, precision
@@ -183,7 +186,7 @@ def test_a_recorded_pass_is_the_same_to_the_bit(precision):
 
 
 def test_passes_are_recorded_once_a_shape_and_only_of_several_models(monkeypatch):
-    base, run, recorded, record = setup().base, recorded_backward(after=1), [], gradients._record
+    base, run, recorded, record = tiny_context().base, recorded_backward(after=1), [], gradients._record
     monkeypatch.setattr(gradients, "_record", lambda *a: recorded.append(a[2].shape) or record(*a))
     theta, flat = Flat(base).flatten(base).repeat(DRAWS, 1), Flat(base)
     for rows in (DRAWS, 2, 1):
@@ -197,7 +200,7 @@ def compiled_losses(method, caplog) -> str:
     torch.compiler.reset()  # what another test compiled
     losses = []
     for run in (backward, compiled_backward()):
-        method.build(replace(setup(), backward=run))
+        method.build(replace(tiny_context(), backward=run))
         losses.append([method.update(*batch, step, RATE) for step, batch in enumerate(batches(), start=1)])
     assert losses[1] == pytest.approx(losses[0], abs=1e-9)
     return caplog.text
@@ -227,7 +230,17 @@ def test_a_parameter_without_influence_has_no_gradient():
 
 def test_no_pass_holds_a_second_tensor_of_the_logits_size():
     """Beside the logits themselves, which the loss turns into their gradient in place."""
-    base, made = Llama(97, dim=4, layers=1, heads=2, hidden=4, max_length=9), []
+    base, made = (
+        Llama(
+            97,
+            hidden_size=4,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=4,
+            max_position_embeddings=9,
+        ),
+        [],
+    )
     flat = Flat(base)
     tokens = torch.randint(97, (1, 50, 10))
     numbers = 50 * 9 * 97
@@ -289,7 +302,7 @@ def test_the_soup_finds_the_best_model_of_every_mixture():
     law = rng.dirichlet(np.full(VOCAB, 0.3), size=K)
     method = SoupOfExperts("soup", 0.03, 16, 1.0, 0.0, ROUTER | {"hidden": 64}, META)
     optimizer = Optimizer(0.9, 0.95, 1e-8, 0.0, 0.02, 0.01, 10.0)
-    method.build(Setup(Unigram(), np.full(K, 1 / K), 64, 64, 8, optimizer))
+    method.build(MethodContext(Unigram(), np.full(K, 1 / K), 64, 64, 8, optimizer))
     steps = 600
     for step in range(steps):
         weights = method.domain_weights(rng, 1)

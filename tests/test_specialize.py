@@ -17,7 +17,7 @@ from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 from soe_bench.specialize import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
 
-SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens=122880", "method.meta.domains=uniform"]
+SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens=122880", "pi.domains=uniform"]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
     documents = [tokens for _, tokens, _ in corpus.documents("uneven", "validation")]
 
     def loss(model):
-        nats, tokens = document_losses(model, documents, cfg.train.length)
+        nats, tokens = document_losses(model, documents, cfg.train.seq_len)
         return nats.sum() / tokens.sum()
 
     start = domain_weights(corpus, "first", "estimate")  # another specialist's
@@ -77,7 +77,7 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
     assert loss(method.specialist(h)) < loss(method.specialist(start)) - 0.01
     alpha = tuned_coefficients(method, start, documents)
     theta = method.instantiate(alpha[None])[0]
-    tuned = executing.cells.with_parameters(method.setup.base, method.flat, theta)
+    tuned = executing.cells.with_parameters(method.context.base, method.flat, theta)
     assert loss(tuned) < loss(method.specialist(start)) - 0.01
     assert not torch.equal(alpha, method.coefficients(start[None])[0])
 
@@ -85,15 +85,20 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
 @pytest.mark.slow
 def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, trained, corpus):
     _, run, method = trained
-    asked = ["evaluate.budgets=[500,100_000_000]", "evaluate.documents=[2,1000]", "evaluate.draws=3",
-             "evaluate.estimators=[soft,tuned_coefficients]"]
+    asked = [
+        "evaluate.budgets=[500,100_000_000]",
+        "evaluate.documents=[2,1000]",
+        "evaluate.draws=3",
+        "evaluate.estimators=[soft,tuned_coefficients]",
+    ]
     cfg = compose(*SOUP, *asked)
-    assert Run.of(cfg).hash == run.hash  # evaluation is no part of what was trained
+    assert Run.of(cfg).hash == run.hash  # evaluation is no split of what was trained
     found = list(evaluation.cells(cfg, method, corpus))
-    own = [cell for cell in found if cell.specialist == "first" and cell.part == "test"]
+    own = [cell for cell in found if cell.specialist == "first" and cell.split == "test"]
     assert {cell.budget_tokens for cell in own} == {0, 500}
     assert [(c.estimator, c.n_documents, c.document_draw) for c in own if c.document_draw is not None] == [
-        (estimator, 2, draw) for estimator in ("soft", "tuned_coefficients") for draw in range(3)]
+        (estimator, 2, draw) for estimator in ("soft", "tuned_coefficients") for draw in range(3)
+    ]
     assert [c.h_source for c in own if c.estimator is None] == ["uniform", "shuffled", "h_0", "tuned", "zero"]
     execute(cfg)
     records = read_records(Run.of(cfg).records)
@@ -107,16 +112,22 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
     assert all(combination <= r["specialist_flops"] < 1.1 * combination for r in plain)
 
 
-@pytest.mark.parametrize("extra, message", [
-    ("evaluate.estimators=[nearest]", "unknown 'nearest'"), ("evaluate.parts=[training]", "one or more of"),
-    ("evaluate.parts=[test,test]", "parts .* list of different values"),
-    ("evaluate.budgets=[500,500]", "budgets .* list of different values"),
-    ("evaluate.documents=4", "documents is 4: it must be a list"), ("evaluate.documents=[0]", "documents: 0 is not"),
-    ("evaluate.budgets=[0,500]", "budgets: 0 is not a whole number from 1"), ("evaluate.draws=0", "draws: 0 is not"),
-    ("evaluate.fine_tuning.rates=[]", "one or more rates above 0"),
-    ("evaluate.fine_tuning.rates=[-1e-3]", "one or more rates above 0"),
-    ("evaluate.fine_tuning.batch_size=0", "fine_tuning.batch_size: 0 is not"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        ("evaluate.estimators=[nearest]", "unknown 'nearest'"),
+        ("evaluate.splits=[training]", "one or more of"),
+        ("evaluate.splits=[test,test]", "splits .* list of different values"),
+        ("evaluate.budgets=[500,500]", "budgets .* list of different values"),
+        ("evaluate.documents=4", "documents is 4: it must be a list"),
+        ("evaluate.documents=[0]", "documents: 0 is not"),
+        ("evaluate.budgets=[0,500]", "budgets: 0 is not a whole number from 1"),
+        ("evaluate.draws=0", "draws: 0 is not"),
+        ("evaluate.fine_tuning.lrs=[]", "one or more rates above 0"),
+        ("evaluate.fine_tuning.lrs=[-1e-3]", "one or more rates above 0"),
+        ("evaluate.fine_tuning.batch_size=0", "fine_tuning.batch_size: 0 is not"),
+    ],
+)
 def test_what_cannot_be_evaluated_is_refused(compose, extra, message):
     with pytest.raises(UserError, match=message):
         Run.of(compose(extra))

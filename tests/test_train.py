@@ -65,7 +65,7 @@ def final(cfg):
     """The trained values and the validation losses of a finished run."""
     folder = Run.of(cfg).folder
     rows = [line for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    losses = [line.split('"learning_rate"')[0] for line in rows]  # without the speed
+    losses = [line.split('"lr"')[0] for line in rows]  # without the speed
     return load_file(folder / "model.safetensors"), losses
 
 
@@ -81,8 +81,7 @@ def reference(tmp_path_factory, shared_home):
     """An uninterrupted run."""
 
     folder = tmp_path_factory.mktemp("reference")
-    cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4",
-                       "method.parent=null"])[0][0]
+    cfg = job_configs([*base_arguments(folder, shared_home), TOKENS, "method.n_experts=4", "method.parent=null"])[0][0]
     execute(cfg)
     return final(cfg)
 
@@ -136,7 +135,7 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(SoupOfExperts, "update", poisoned)
-        with pytest.raises(UserError, match=r"diverged at step 17 of 25.*lower method.learning_rate"):
+        with pytest.raises(UserError, match=r"diverged at step 17 of 25.*lower method.lr"):
             execute(cfg)
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-000000010.safetensors"]
     execute(cfg)
@@ -200,13 +199,13 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
     assert state == {"step": 3} and tensors["a"].tolist() == [3, 3, 3] and tensors["b"].shape == (0, 4)
 
 
-@pytest.mark.parametrize(("tokens", "share"), [(8_000_000, 0.25), (1_000_000, 0.3), (40_960, 0.5), (999, 0.999)])
+@pytest.mark.parametrize(("tokens", "fraction"), [(8_000_000, 0.25), (1_000_000, 0.3), (40_960, 0.5), (999, 0.999)])
 def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(compose, tokens, share):
     whole = compose("method.parent=null", f"train.tokens={tokens}")
-    run = compose(f"method.parent.share={share}", f"train.tokens={tokens}")
-    parts = sum(total_steps(cfg, make(cfg.method)) for cfg in (run, parent_of(run)))
+    run = compose(f"method.parent.fraction={share}", f"train.tokens={tokens}")
+    splits = sum(total_steps(cfg, make(cfg.method)) for cfg in (run, parent_of(run)))
     one = total_steps(whole, make(whole.method))
-    assert parts == one or one == 1  # the least is a step for each
+    assert splits == one or one == 1  # the least is a step for each
 
 
 @pytest.mark.slow

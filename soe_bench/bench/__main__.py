@@ -48,16 +48,19 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "moments_bfloat16_loss_change": moments_loss_change,
 }
 LISTS: dict[str, Callable[[Settings], list[dict]]] = {  # of rows, each a table
-    "growth": growth, "bases": bases, "processes": processes,
-}  # fmt: skip
+    "growth": growth,
+    "bases": bases,
+    "processes": processes,
+}
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
 log = logging.getLogger("soe_bench")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0: measured and written, whether or not the goals are met; 2: bad input."""
-    parser = argparse.ArgumentParser(prog="python -m soe_bench.bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m soe_bench.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join([*FIGURES, *LISTS])}")
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"), help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
@@ -83,8 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def opened(path: Path, settings: Settings) -> dict:
     """The file's content, or the start of a new one. Raises UserError if it was measured elsewhere or otherwise."""
-    here = {"device": device_name(settings.device), "threads": torch.get_num_threads(), "quick": settings.quick,
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}}
+    here = {
+        "device": device_name(settings.device),
+        "threads": torch.get_num_threads(),
+        "quick": settings.quick,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
     if not path.exists():
         return here | {"figures": []} | {name: [] for name in LISTS}
     try:
@@ -113,7 +120,7 @@ def measure(name: str, settings: Settings, bench: dict) -> None:
         goal = "" if figure.goal is None else f", goal at {figure.bound} {figure.goal:g}: {_verdict(figure.met)}"
         value = figure.note or f"{figure.value:.4g}" + (f" (limit {figure.limit:.4g})" if figure.limit else "")
         log.info("  %s %s%s; %.0f s", value, figure.unit, goal, took)
-    bench |= state | {"rates": asdict(rates(settings))}
+    bench |= state | {"lrs": asdict(rates(settings))}
 
 
 def _verdict(met: bool | None) -> str:

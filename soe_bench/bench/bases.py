@@ -14,12 +14,20 @@ from soe_bench.runs.run import Run
 from soe_bench.system.machine import peak_memory, prepare_process
 
 EXPERTS = (0, 16, 64)
-LARGE = ("model=d768", "data.vocab_size=32000", "train.length=1024", "train.precision=bfloat16")
+LARGE = ("model=d768", "data.vocab_size=32000", "train.seq_len=1024", "train.precision=bfloat16")
 BASES = {  # by kind of device; R = 8 draws of 4 sequences
     "cpu": {"0.28M": (), "1.1M": ("model=d128",)},
-    "cuda": {"30M": (*LARGE, "model.base.dim=384", "model.base.layers=10", "model.base.heads=6",
-                     "model.base.hidden=1024"), "110M": LARGE},
-}  # fmt: skip
+    "cuda": {
+        "30M": (
+            *LARGE,
+            "model.base.hidden_size=384",
+            "model.base.num_hidden_layers=10",
+            "model.base.num_attention_heads=6",
+            "model.base.intermediate_size=1024",
+        ),
+        "110M": LARGE,
+    },
+}
 
 
 def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, float | None]:
@@ -30,8 +38,14 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
     prepare_process(cfg)
     before = resident(settings.device)
     cost = build_method(Run.of(cfg), None, device="meta").cost()
-    row: dict = {"n": n, "P": cost["deployed_parameters"], "tokens": cfg.train.batch_size * cfg.train.length,
-                 "precision": cfg.train.precision, "step_seconds": None, "peak_bytes": None}
+    row: dict = {
+        "n": n,
+        "P": cost["deployed_parameters"],
+        "tokens": cfg.train.batch_size * cfg.train.seq_len,
+        "precision": cfg.train.precision,
+        "step_seconds": None,
+        "peak_bytes": None,
+    }
     try:
         row["step_seconds"] = float(np.median(interleaved({"step": Steps(cfg)}, settings)["step"]))
         row["peak_bytes"] = peak_memory(settings.device) - before

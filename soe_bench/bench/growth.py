@@ -14,7 +14,7 @@ from soe_bench.system.machine import peak_memory, prepare_process
 AXES = {  # what varies, and the settings that vary it; the others stay at n = 16, R = 8, k = 64, P = 0.28M
     "n": {n: f"method.n_experts={n}" for n in (1, 4, 16, 64, 256)},
     "P": {name: f"model={name}" for name in ("d32", "d64", "d128")},
-    "R": {draws: f"train.draws={draws}" for draws in (1, 2, 4, 8, 16, 32)},
+    "R": {draws: f"train.draws_per_step={draws}" for draws in (1, 2, 4, 8, 16, 32)},
     "k": {k: f"data.k={k}" for k in (16, 64, 256, 1024, 4096)},
 }
 MEASURES = ("step_seconds", "soup_seconds", "peak_bytes")
@@ -33,11 +33,14 @@ def point(settings: Settings, override: str) -> dict[str, float]:
         method.update(tokens, weights, 1, RATE)
 
     def passes() -> None:
-        gradient(method.setup.base, method.flat, theta, tokens, "float32", run=method.setup.backward)
+        gradient(method.context.base, method.flat, theta, tokens, "float32", run=method.context.backward)
 
     times = interleaved({"step": update, "passes": passes}, settings)
     return {
-        "n": method.n_experts, "P": method.flat.size, "R": cfg.train.draws, "k": cfg.data.k,
+        "n": method.n_experts,
+        "P": method.flat.size,
+        "R": cfg.train.draws_per_step,
+        "k": cfg.data.k,
         "step_seconds": float(np.median(times["step"])),
         "soup_seconds": float(np.median(times["step"] - times["passes"])),
         "peak_bytes": peak_memory(settings.device) - before,

@@ -21,8 +21,14 @@ from soe_bench.soup import SoupOfExperts, combine_file
 from soe_bench.system.machine import prepare_process
 
 # 16 models of 10.7M parameters, 43 MB each
-ON_DISK = ("model=d128", "model.base.dim=320", "model.base.layers=8", "model.base.heads=5", "model.base.hidden=880",
-           "method.n_experts=16")
+ON_DISK = (
+    "model=d128",
+    "model.base.hidden_size=320",
+    "model.base.num_hidden_layers=8",
+    "model.base.num_attention_heads=5",
+    "model.base.intermediate_size=880",
+    "method.n_experts=16",
+)
 SAMPLED_EVERY = 0.001  # seconds, of the memory during a call
 
 
@@ -45,8 +51,15 @@ def bandwidth_share(settings: Settings, draws: int) -> Figure:
     moved = words * method.experts.value.element_size()
     least = rates(settings).seconds(moved, 2 * draws * method.n_experts * method.flat.size)
     name = "instantiate_bandwidth_share" + (f"_r{draws}" if draws > 1 else "")
-    return Figure(name, "of copy bandwidth", **quartiles(moved / times / bandwidth), limit=moved / least / bandwidth,
-                  goal=0.8, bound="least", parts={"seconds": float(np.median(times)), "bytes": moved})
+    return Figure(
+        name,
+        "of copy bandwidth",
+        **quartiles(moved / times / bandwidth),
+        limit=moved / least / bandwidth,
+        goal=0.8,
+        bound="least",
+        parts={"seconds": float(np.median(times)), "bytes": moved},
+    )
 
 
 class PeakAnonymous:
@@ -119,28 +132,46 @@ def race(settings: Settings) -> dict[str, float]:
         folder = Path(name)
         overrides = ("method.n_experts=4",) if settings.quick else ON_DISK
         method, base = made_up_soup(settings, overrides), settings.compose(*overrides).model.base
-        save_file({"shared.value": torch.zeros_like(method.shared.value), "experts.value": method.experts.value},
-                  folder / "soup")
-        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": base.vocab_size,
-                  "hidden_size": base.dim, "intermediate_size": base.hidden, "num_hidden_layers": base.layers,
-                  "num_attention_heads": base.heads, "num_key_value_heads": base.heads, "torch_dtype": "float32",
-                  "max_position_embeddings": base.max_length, "tie_word_embeddings": base.tied}
+        save_file(
+            {"shared.value": torch.zeros_like(method.shared.value), "experts.value": method.experts.value},
+            folder / "soup",
+        )
+        config = {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": base.vocab_size,
+            "hidden_size": base.hidden_size,
+            "intermediate_size": base.intermediate_size,
+            "num_hidden_layers": base.num_hidden_layers,
+            "num_attention_heads": base.num_attention_heads,
+            "num_key_value_heads": base.num_attention_heads,
+            "torch_dtype": "float32",
+            "max_position_embeddings": base.max_position_embeddings,
+            "tie_word_embeddings": base.tie_word_embeddings,
+        }
         alpha, models = torch.full((1, method.n_experts), 1 / method.n_experts), []
         for i, expert in enumerate(method.experts.value):
             (folder / str(i)).mkdir()
             (folder / str(i) / "config.json").write_text(json.dumps(config))
-            save_file({name: x.clone() for name, x in method.flat.unflatten(expert).items()},
-                      folder / str(i) / "model.safetensors", metadata={"format": "pt"})
+            save_file(
+                {name: x.clone() for name, x in method.flat.unflatten(expert).items()},
+                folder / str(i) / "model.safetensors",
+                metadata={"format": "pt"},
+            )
             models.append({"model": str(folder / str(i)), "parameters": {"weight": 1.0}})
         merge = MergeConfiguration.model_validate({"merge_method": "linear", "models": models, "dtype": "float32"})
         options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
-        times = interleaved({
-            "mergekit": lambda: run_merge(merge, str(folder / "merged"), options),
-            "ours": lambda: specialist_file(folder / "soup", folder / "ours", method, alpha),
-        }, Settings(settings.device, quick=True))  # two rounds: mergekit takes seconds
+        times = interleaved(
+            {
+                "mergekit": lambda: run_merge(merge, str(folder / "merged"), options),
+                "ours": lambda: specialist_file(folder / "soup", folder / "ours", method, alpha),
+            },
+            Settings(settings.device, quick=True),
+        )  # two rounds: mergekit takes seconds
         _check_equal(folder)
         return {f"{name}_seconds": float(np.median(each)) for name, each in times.items()} | {
-            "bytes": float((method.n_experts + 2) * method.shared.value.nbytes)}
+            "bytes": float((method.n_experts + 2) * method.shared.value.nbytes)
+        }
 
 
 def _check_equal(folder: Path) -> None:
@@ -161,5 +192,11 @@ def mergekit_speedup(settings: Settings) -> Figure:
     start = time.perf_counter()
     parts = in_fresh_process(race, settings)
     parts["whole_race_seconds"] = time.perf_counter() - start
-    return Figure(name, unit, parts["mergekit_seconds"] / parts["ours_seconds"], **goal, parts=parts,
-                  limit=parts["mergekit_seconds"] / rates(settings).seconds(parts["bytes"]))
+    return Figure(
+        name,
+        unit,
+        parts["mergekit_seconds"] / parts["ours_seconds"],
+        **goal,
+        parts=parts,
+        limit=parts["mergekit_seconds"] / rates(settings).seconds(parts["bytes"]),
+    )

@@ -57,9 +57,13 @@ class Settings:
         return 2 if self.quick else 25
 
     def compose(self, *overrides: str) -> DictConfig:
-        """The configuration of scale=small (quick: scale=test) with R = 8 draws, and the settings given."""
-        base = [f"scale={'test' if self.quick else 'small'}", "train.draws=8", "wandb.mode=disabled",
-                f"device={self.device}"]
+        """The configuration of scale=medium (quick: scale=test) with R = 8 draws, and the settings given."""
+        base = [
+            f"scale={'test' if self.quick else 'medium'}",
+            "train.draws_per_step=8",
+            "wandb.mode=disabled",
+            f"device={self.device}",
+        ]
         return job_configs([*base, *overrides])[0][0]
 
 

@@ -14,7 +14,13 @@ from soe_bench.runs.run import Run
 from soe_bench.system.machine import peak_memory, prepare_process, reset_peak_memory
 
 # 64 experts of 1.58M parameters: n P = 101M
-LARGE = ("model=d128", "model.base.dim=160", "model.base.heads=5", "model.base.hidden=440", "method.n_experts=64")
+LARGE = (
+    "model=d128",
+    "model.base.hidden_size=160",
+    "model.base.num_attention_heads=5",
+    "model.base.intermediate_size=440",
+    "method.n_experts=64",
+)
 
 
 def resident(device: str) -> int:
@@ -39,8 +45,14 @@ def plain_memory_ratio(settings: Settings) -> Figure:
     overrides = ("method.n_experts=64",) if settings.quick else LARGE
     ours, state = in_fresh_process(peak_of_steps, settings, overrides, False)
     plain, _ = in_fresh_process(peak_of_steps, settings, overrides, True)
-    return Figure("plain_memory_ratio_n64", "soup peak / plain peak", ours / plain, limit=state / plain, goal=0.7,
-                  parts={"soup_bytes": ours, "plain_bytes": plain, "state_bytes": state})
+    return Figure(
+        "plain_memory_ratio_n64",
+        "soup peak / plain peak",
+        ours / plain,
+        limit=state / plain,
+        goal=0.7,
+        parts={"soup_bytes": ours, "plain_bytes": plain, "state_bytes": state},
+    )
 
 
 def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
@@ -48,8 +60,8 @@ def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
     cfg = settings.compose("method=generic", f"data.vocab_size={vocabulary}")
     prepare_process(cfg)
     dense = build_method(Run.of(cfg), None)
-    tokens = torch.randint(vocabulary, (1, cfg.train.batch_size, cfg.train.length + 1), device=cfg.device)
-    theta, base, flat = dense.models.value, dense.setup.base, dense.flat
+    tokens = torch.randint(vocabulary, (1, cfg.train.batch_size, cfg.train.seq_len + 1), device=cfg.device)
+    theta, base, flat = dense.models.value, dense.context.base, dense.flat
     before = resident(settings.device)
     if chunks:
         gradient(base, flat, theta, tokens, "float32")
@@ -64,5 +76,9 @@ def loss_memory_ratio(settings: Settings) -> Figure:
     """The gradient's peak with the loss in chunks over that with torch's cross_entropy, at a vocabulary of 32,768."""
     vocabulary = 1024 if settings.quick else 32_768
     ours, theirs = (in_fresh_process(peak_of_loss, settings, vocabulary, chunks) for chunks in (True, False))
-    return Figure("loss_memory_ratio", "peak in chunks / peak at once", ours / theirs,
-                  parts={"chunks_bytes": ours, "whole_bytes": theirs, "vocabulary": vocabulary})
+    return Figure(
+        "loss_memory_ratio",
+        "peak in chunks / peak at once",
+        ours / theirs,
+        parts={"chunks_bytes": ours, "whole_bytes": theirs, "vocabulary": vocabulary},
+    )

@@ -18,19 +18,48 @@ def moments_loss_change(settings: Settings) -> Figure:
     mean over the specialists; median, quartiles over three seeds."""
     tokens = 8_192 if settings.quick else 409_600
     with tempfile.TemporaryDirectory() as home:
-        losses = np.array([[
-            _validation_loss("scale=test", "method.parent=null", f"train.tokens={tokens}", f"seed={seed}",
-                             f"train.moments={moments}", f"home={home}", "wandb.mode=disabled",
-                             "evaluate.parts=[validation]", f"device={settings.device}")
-            for moments in ("null", "bfloat16")] for seed in range(1 if settings.quick else 3)])
+        losses = np.array(
+            [
+                [
+                    _validation_loss(
+                        "scale=test",
+                        "method.parent=null",
+                        f"train.tokens={tokens}",
+                        f"seed={seed}",
+                        f"train.moments={moments}",
+                        f"home={home}",
+                        "wandb.mode=disabled",
+                        "evaluate.splits=[validation]",
+                        f"device={settings.device}",
+                    )
+                    for moments in ("null", "bfloat16")
+                ]
+                for seed in range(1 if settings.quick else 3)
+            ]
+        )
     change = losses[:, 1] - losses[:, 0]
-    return Figure("moments_bfloat16_loss_change", "nats/token", **quartiles(change),
-                  parts={"float32_loss": float(losses[:, 0].mean()), "bfloat16_loss": float(losses[:, 1].mean()),
-                         "training_tokens": tokens, "seeds": len(losses)})
+    return Figure(
+        "moments_bfloat16_loss_change",
+        "nats/token",
+        **quartiles(change),
+        parts={
+            "float32_loss": float(losses[:, 0].mean()),
+            "bfloat16_loss": float(losses[:, 1].mean()),
+            "training_tokens": tokens,
+            "seeds": len(losses),
+        },
+    )
 
 
 def _validation_loss(*overrides: str) -> float:
     run = Run.of(job_configs(list(overrides))[0][0])
     execute(run.cfg)
-    return float(np.mean([record["loss"] for record in read_records(run.records)
-                          if record["specialist"] != "generic" and record["h_source"] == "estimate"]))
+    return float(
+        np.mean(
+            [
+                record["loss"]
+                for record in read_records(run.records)
+                if record["specialist"] != "generic" and record["h_source"] == "estimate"
+            ]
+        )
+    )

@@ -21,20 +21,24 @@ class PlainSoup:
         def parameters(flat: Flat, value: Tensor) -> dict[str, nn.Parameter]:
             return {name: nn.Parameter(x.clone()) for name, x in flat.unflatten(value).items()}
 
-        self.base, self.router_module, self.optimizer = method.setup.base, method.router, method.setup.optimizer
+        self.base, self.router_module, self.optimizer = method.context.base, method.router, method.context.optimizer
         self.shared = parameters(method.flat, method.shared.value[0])
         self.experts = parameters(method.flat, method.experts.value)  # each (n, *shape)
         self.router = parameters(method.router_flat, method.omega.value[0])
         self.factors, groups = [], []
-        for owned, like, factor in ((self.shared, self.shared, 1.0), (self.experts, self.shared, method.expert_rate),
-                                    (self.router, self.router, 1.0)):
+        for owned, like, factor in (
+            (self.shared, self.shared, 1.0),
+            (self.experts, self.shared, method.expert_lr_ratio),
+            (self.router, self.router, 1.0),
+        ):
             for matrices in (True, False):  # weight decay shrinks matrices only
                 params = [owned[name] for name in owned if (like[name].dim() > 1) == matrices]
                 decay = self.optimizer.weight_decay if matrices else 0.0
                 groups.append({"params": params, "weight_decay": decay})
                 self.factors.append(factor)
-        self.adamw = torch.optim.AdamW(groups, betas=(self.optimizer.beta1, self.optimizer.beta2),
-                                       eps=self.optimizer.eps)
+        self.adamw = torch.optim.AdamW(
+            groups, betas=(self.optimizer.beta1, self.optimizer.beta2), eps=self.optimizer.eps
+        )
 
     def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
         """One step on tokens (R, B, T + 1) drawn from weights (R, k), as `SoupOfExperts.update`."""
@@ -47,7 +51,7 @@ class PlainSoup:
             loss.backward()
             total += loss.item()
         parameters = [x for group in self.adamw.param_groups for x in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, self.optimizer.clip)
+        nn.utils.clip_grad_norm_(parameters, self.optimizer.max_grad_norm)
         for group, factor in zip(self.adamw.param_groups, self.factors, strict=True):
             group["lr"] = rate * factor
         self.adamw.step()

@@ -21,17 +21,24 @@ EXPERTS, PROCESSES = (16, 64, 256), (1, 2, 4)
 
 def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) -> None:
     """One of the processes, with one thread; the first one leaves its row in the folder."""
-    distributed.connect(settings.device.startswith("cuda"), rank, init_method=f"file://{folder}/store", rank=rank,
-                        world_size=processes)
+    distributed.connect(
+        settings.device.startswith("cuda"), rank, init_method=f"file://{folder}/store", rank=rank, world_size=processes
+    )
     steps = Steps(settings.compose(f"method.n_experts={n}", "threads=1"))
     distributed.sent.clear()
     steps()
     sent: Counter[str] = distributed.sent.copy()
     times = interleaved({"step": steps}, settings)["step"]
     if rank == 0:
-        row = {"n": n, "processes": processes, "P": steps.method.flat.size, "R": steps.cfg.train.draws,
-               "parameters_sent": sent["all_to_all"], "sums_sent": sent["all_reduce"],
-               "step_seconds": float(np.median(times))}
+        row = {
+            "n": n,
+            "processes": processes,
+            "P": steps.method.flat.size,
+            "R": steps.cfg.train.draws_per_step,
+            "parameters_sent": sent["all_to_all"],
+            "sums_sent": sent["all_reduce"],
+            "step_seconds": float(np.median(times)),
+        }
         write_text(folder / "row.json", json.dumps(row))
     distributed.leave(0)
 

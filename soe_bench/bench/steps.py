@@ -38,17 +38,17 @@ class Steps:
         self.cfg, self.count = cfg, itertools.count(1)
         self.method: Method = build_method(Run.of(cfg), None)
         # as in a run that has gone on for a while
-        self.method.setup = replace(self.method.setup, backward=recorded_backward(after=0))
+        self.method.context = replace(self.method.context, backward=recorded_backward(after=0))
         self.updated: Method | PlainSoup = self.method
         text = np.random.default_rng(0).integers(cfg.data.vocab_size, size=1_000_000, dtype=np.uint16)
-        self.mixture = Mixture([text] * cfg.data.k, cfg.train.length, seed=0)
+        self.mixture = Mixture([text] * cfg.data.k, cfg.train.seq_len, seed=0)
 
     def data(self) -> tuple[torch.Tensor, torch.Tensor, int]:
         """The batch, its domain weights, and the number of the step."""
         t, step = self.cfg.train, next(self.count)
         rng = np.random.default_rng([0, step])
         weights = self.method.domain_weights(rng, step)
-        batch = self.mixture.batch(rng, weights, t.batch_size // t.draws)
+        batch = self.mixture.batch(rng, weights, t.batch_size // t.draws_per_step)
         return *send(batch, weights, self.cfg.device), step
 
     def __call__(self) -> None:
@@ -67,8 +67,9 @@ def plain_steps(cfg: DictConfig) -> Steps:
 def bank_seconds(method: SoupOfExperts, settings: Settings) -> float:
     """Least time of what the bank adds to a dense step: 8 n P words moved, 3 products of 2 R n P operations."""
     numbers = method.n_experts * method.flat.size
-    return rates(settings).seconds(8 * numbers * method.experts.value.element_size(),
-                                   6 * method.setup.draws * numbers)
+    return rates(settings).seconds(
+        8 * numbers * method.experts.value.element_size(), 6 * method.context.draws_per_step * numbers
+    )
 
 
 def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
@@ -76,38 +77,59 @@ def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
     soup = Steps(settings.compose(f"method.n_experts={n}"))
     times = interleaved({"dense": Steps(settings.compose("method=generic")), "soup": soup}, settings)
     dense = float(np.median(times["dense"]))
-    return Figure(f"soup_step_ratio_n{n}", "soup step / dense step", **quartiles(times["soup"] / times["dense"]),
-                  limit=1 + bank_seconds(soup.method, settings) / dense, goal=goal,
-                  parts={"dense_seconds": dense, "soup_seconds": float(np.median(times["soup"]))})
+    return Figure(
+        f"soup_step_ratio_n{n}",
+        "soup step / dense step",
+        **quartiles(times["soup"] / times["dense"]),
+        limit=1 + bank_seconds(soup.method, settings) / dense,
+        goal=goal,
+        parts={"dense_seconds": dense, "soup_seconds": float(np.median(times["soup"]))},
+    )
 
 
 def plain_speedup(settings: Settings) -> Figure:
     """The plain version's step over ours. Its limit: our forward and backward as measured, our bank at its limit."""
     cfg = settings.compose("method.n_experts=64")
     soup = Steps(cfg)
-    times = interleaved({"plain": plain_steps(cfg), "soup": soup,
-                         "dense": Steps(settings.compose("method=generic"))}, settings)
+    times = interleaved(
+        {"plain": plain_steps(cfg), "soup": soup, "dense": Steps(settings.compose("method=generic"))}, settings
+    )
     plain, ours, dense = (float(np.median(times[name])) for name in ("plain", "soup", "dense"))
-    return Figure("plain_speedup_n64", "plain step / soup step", **quartiles(times["plain"] / times["soup"]),
-                  limit=plain / (dense + bank_seconds(soup.method, settings)), goal=3.0, bound="least",
-                  parts={"plain_seconds": plain, "soup_seconds": ours})
+    return Figure(
+        "plain_speedup_n64",
+        "plain step / soup step",
+        **quartiles(times["plain"] / times["soup"]),
+        limit=plain / (dense + bank_seconds(soup.method, settings)),
+        goal=3.0,
+        bound="least",
+        parts={"plain_seconds": plain, "soup_seconds": ours},
+    )
 
 
 def compiled_speedup(settings: Settings) -> Figure:
     """The dense step over the same with train.compile; compiled before the clock starts."""
     dense, compiled = (Steps(settings.compose("method=generic")) for _ in range(2))
-    compiled.method.setup = replace(compiled.method.setup, backward=compiled_backward())
+    compiled.method.context = replace(compiled.method.context, backward=compiled_backward())
     times = interleaved({"dense": dense, "compiled": compiled}, settings)
-    return Figure("compiled_speedup", "dense step / compiled step", **quartiles(times["dense"] / times["compiled"]),
-                  parts={name: float(np.median(seconds)) for name, seconds in times.items()})
+    return Figure(
+        "compiled_speedup",
+        "dense step / compiled step",
+        **quartiles(times["dense"] / times["compiled"]),
+        parts={name: float(np.median(seconds)) for name, seconds in times.items()},
+    )
 
 
 def data_share(settings: Settings) -> Figure:
     """The share of a dense step in which its batch is drawn."""
     steps = Steps(settings.compose("method=generic"))
     times = interleaved({"data": steps.data, "step": steps}, settings)
-    return Figure("data_share", "of a dense step", **quartiles(times["data"] / times["step"]), goal=0.03,
-                  parts={"data_seconds": float(np.median(times["data"]))})
+    return Figure(
+        "data_share",
+        "of a dense step",
+        **quartiles(times["data"] / times["step"]),
+        goal=0.03,
+        parts={"data_seconds": float(np.median(times["data"]))},
+    )
 
 
 def trainer_speedup(settings: Settings) -> Figure:
@@ -121,12 +143,20 @@ def trainer_speedup(settings: Settings) -> Figure:
     for _ in range(2 if settings.quick else 6):
         theirs.append(np.median(train()[WARM_UP:]))
         ours.append(np.median([seconds(steps, settings.device) for _ in range(TRAINER_STEPS)][WARM_UP:]))
-    t, base = steps.cfg.train, steps.method.setup.base
-    least = rates(settings).seconds(0, 3 * t.batch_size * forward_flops(base, t.length))
-    return Figure(name, unit, **quartiles(np.array(theirs) / np.array(ours)), **goal,
-                  limit=float(np.median(theirs)) / least,
-                  parts={"trainer_seconds": float(np.median(theirs)), "dense_seconds": float(np.median(ours)),
-                         "dense_least_seconds": least})
+    t, base = steps.cfg.train, steps.method.context.base
+    least = rates(settings).seconds(0, 3 * t.batch_size * forward_flops(base, t.seq_len))
+    return Figure(
+        name,
+        unit,
+        **quartiles(np.array(theirs) / np.array(ours)),
+        **goal,
+        limit=float(np.median(theirs)) / least,
+        parts={
+            "trainer_seconds": float(np.median(theirs)),
+            "dense_seconds": float(np.median(ours)),
+            "dense_least_seconds": least,
+        },
+    )
 
 
 def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
@@ -135,12 +165,21 @@ def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     base, t, o = cfg.model.base, cfg.train, cfg.train.optimizer
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=base.vocab_size, hidden_size=base.dim, intermediate_size=base.hidden, num_hidden_layers=base.layers,
-        num_attention_heads=base.heads, max_position_embeddings=base.max_length, tie_word_embeddings=base.tied,
-        rms_norm_eps=1e-5, use_cache=False, attn_implementation="sdpa",
-    ))
-    tokens = torch.randint(base.vocab_size, (t.batch_size * TRAINER_STEPS, t.length))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=base.vocab_size,
+            hidden_size=base.hidden_size,
+            intermediate_size=base.intermediate_size,
+            num_hidden_layers=base.num_hidden_layers,
+            num_attention_heads=base.num_attention_heads,
+            max_position_embeddings=base.max_position_embeddings,
+            tie_word_embeddings=base.tie_word_embeddings,
+            rms_norm_eps=1e-5,
+            use_cache=False,
+            attn_implementation="sdpa",
+        )
+    )
+    tokens = torch.randint(base.vocab_size, (t.batch_size * TRAINER_STEPS, t.seq_len))
     ends: list[float] = []
 
     class Clock(TrainerCallback):
@@ -152,9 +191,19 @@ def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
         ends.clear()
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
-                folder, per_device_train_batch_size=t.batch_size, max_steps=TRAINER_STEPS, learning_rate=RATE,
-                adam_beta1=o.beta1, adam_beta2=o.beta2, weight_decay=o.weight_decay, max_grad_norm=o.clip,
-                save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, use_cpu=cfg.device == "cpu",
+                folder,
+                per_device_train_batch_size=t.batch_size,
+                max_steps=TRAINER_STEPS,
+                lr=RATE,
+                adam_beta1=o.beta1,
+                adam_beta2=o.beta2,
+                weight_decay=o.weight_decay,
+                max_grad_norm=o.max_grad_norm,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                use_cpu=cfg.device == "cpu",
             )
             data = [{"input_ids": row, "labels": row} for row in tokens]
             Trainer(model, arguments, train_dataset=data, callbacks=[Clock()]).train()

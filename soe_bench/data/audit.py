@@ -1,4 +1,4 @@
-"""What a built corpus holds, and whether any text of one part stands in another, recomputed from the stored tokens."""
+"""What a built corpus holds, and whether any text of one split stands in another, recomputed from the stored tokens."""
 
 import json
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from scipy.sparse import csr_matrix
 
 from soe_bench.data.corpus import Corpus
-from soe_bench.data.parts import generic_training
 from soe_bench.data.passages import jaccard, shingles
+from soe_bench.data.splits import generic_training
 
 ROWS = 2000  # passages compared with all others at once
 
@@ -19,8 +19,10 @@ def audit(corpus: Corpus) -> bool:
     """Print sizes, duplicates removed, domains, specialists and leakage; True where nothing leaks."""
     table, facts = corpus.passages, json.loads((corpus.path / "audit.json").read_text())
     threshold = OmegaConf.load(corpus.path / "config.yaml").duplicate_jaccard
-    print(f"{corpus.name} {corpus.fingerprint[:12]}: {facts['documents']} documents, {len(table)} passages, "
-          f"{table.tokens.sum():,} tokens, {table.bytes.sum():,} bytes, k = {corpus.k}\n")  # fmt: skip
+    print(
+        f"{corpus.name} {corpus.fingerprint[:12]}: {facts['documents']} documents, {len(table)} passages, "
+        f"{table.tokens.sum():,} tokens, {table.bytes.sum():,} bytes, k = {corpus.k}\n"
+    )
     sizes = table.assign(generic_training=table.tokens * generic_training(table)).groupby("source")
     columns = sizes[["tokens", "bytes", "generic_training"]].sum()
     print(columns.assign(documents=sizes.path.nunique()).sort_values("tokens", ascending=False).to_string(), "\n")
@@ -29,12 +31,14 @@ def audit(corpus: Corpus) -> bool:
     said = {"duplicates removed when it was built": facts["duplicates_removed"], "notes": facts.get("notes", {})}
     for title, counts in said.items():
         print(f"{title}: {', '.join(f'{count} x {kind}' for kind, count in counts.items()) or 'none'}")
-    groups = (table.specialist + "/" + table.part).to_numpy()
+    groups = (table.specialist + "/" + table.split).to_numpy()
     split = int((table.assign(group=groups).groupby(["source", "path"]).group.nunique() > 1).sum())
     pairs = leaks(corpus.texts(table), groups, threshold)
     exact = int(pairs.exact.sum())
-    print(f"leakage between parts: {split} documents in two parts, {exact} exact and {len(pairs) - exact} near "
-          f"duplicates (Jaccard >= {threshold} over runs of 5 words, every pair compared exactly)")  # fmt: skip
+    print(
+        f"leakage between splits: {split} documents in two splits, {exact} exact and {len(pairs) - exact} near "
+        f"duplicates (Jaccard >= {threshold} over runs of 5 words, every pair compared exactly)"
+    )
     for pair in pairs.head(20).itertuples():
         print(f"  {pair.jaccard:.3f}  {_place(table, pair.first)}  {_place(table, pair.second)}")
     print("PASS" if split + len(pairs) == 0 else "FAIL")
@@ -80,4 +84,4 @@ def _candidates(sets: list[np.ndarray], groups: np.ndarray, threshold: float) ->
 
 def _place(table: pd.DataFrame, i: int) -> str:
     row = table.iloc[i]
-    return f"{row.specialist}/{row.part} {row.source}:{row.path}"
+    return f"{row.specialist}/{row.split} {row.source}:{row.path}"

@@ -21,17 +21,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from soe_bench.config import make
 from soe_bench.data import domains, embed
 from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load
-from soe_bench.data.parts import GENERIC, PRIORITY, claim, generic_training, passages, trim
 from soe_bench.data.passages import duplicates
 from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
+from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, passages, trim
 from soe_bench.data.summaries import summaries
 from soe_bench.errors import UserError
 from soe_bench.system.files import rename
 
 log = logging.getLogger("soe_bench")
 EOS = "<|endoftext|>"
-COLUMNS = ["source", "path", "specialist", "part", "domain", "distance", "start", "tokens", "bytes"]
+COLUMNS = ["source", "path", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
 
 
 def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
@@ -100,7 +100,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         table["ids"] = encode(tokenizer, table.text.tolist())
         table["tokens"] = table.ids.map(len)
         table["bytes"] = table.text.map(lambda text: len(text.encode()))
-        table = trim(table, data.parts)
+        table = trim(table, data.splits)
     with stage("embedding", seconds):
         sample = _training_sample(table, data.embedding.sample_characters)
         embedder = embed.fit(data.embedding, sample)
@@ -184,20 +184,20 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
             f"data.vocab_size = {data.vocab_size} is outside 257..65536 (256 bytes and {EOS}; ids are stored "
             "in 16 bits)"
         )
-    present = set(zip(table.specialist, table.part, strict=True))
+    present = set(zip(table.specialist, table.split, strict=True))
     for name in [GENERIC, *specialists]:
-        for part in PRIORITY[:2] if name == GENERIC else PRIORITY[:3]:
-            if (name, part) not in present:
+        for split in PRIORITY[:2] if name == GENERIC else PRIORITY[:3]:
+            if (name, split) not in present:
                 raise UserError(
-                    f"{name} has no text for the part {part}: give it more documents (a specialist needs at least "
-                    f"three of {data.minimum_characters} characters that repeat no other), or raise data.parts"
-                    f"{'.generic' if name == GENERIC else ''}.{part}.share or data.parts.largest_share"
+                    f"{name} has no text for the split {split}: give it more documents (a specialist needs at least "
+                    f"three of {data.minimum_characters} characters that repeat no other), or raise data.splits"
+                    f"{'.generic' if name == GENERIC else ''}.{split}.fraction or data.splits.largest_fraction"
                 )
 
 
 def _removed(table: pd.DataFrame, original: np.ndarray) -> dict[str, int]:
-    """How many duplicates go: exact or near, of a text in the same part of the same specialist or across."""
-    names = table.specialist + "/" + table.part
+    """How many duplicates go: exact or near, of a text in the same split of the same specialist or across."""
+    names = table.specialist + "/" + table.split
     counts = dict.fromkeys(["exact within", "exact across", "near within", "near across"], 0)
     for i in np.flatnonzero(original >= 0):
         kind = "exact" if table.text[i].split() == table.text[original[i]].split() else "near"
@@ -235,13 +235,13 @@ def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
 
 
 def _in_file_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Generic training text first, by domain; then each specialist's parts, document by document."""
+    """Generic training text first, by domain; then each specialist's splits, document by document."""
     first = generic_training(table)
     generic = table[first].sort_values("domain", kind="stable")
     others = table[~first]
     order = (
-        others.assign(part=others.part.map(PRIORITY.index), row=range(len(others)))
-        .sort_values(["specialist", "part", "row"])
+        others.assign(split=others.split.map(PRIORITY.index), row=range(len(others)))
+        .sort_values(["specialist", "split", "row"])
         .index
     )
     table = pd.concat([generic, others.loc[order]], ignore_index=True)

@@ -1,4 +1,4 @@
-"""The frozen artefact that every run reads: token streams by domain, h_0, specialists and their parts, tokenizer,
+"""The frozen artefact that every run reads: token streams by domain, h_0, specialists and their splits, tokenizer,
 embedder, centroids.
 """
 
@@ -14,9 +14,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
-from soe_bench.config import make
+from soe_bench.config import identity, make
 from soe_bench.data import domains, embed
-from soe_bench.data.parts import GENERIC, spread
+from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
@@ -50,9 +50,8 @@ class Corpus:
 
     @cached_property
     def passages(self) -> pd.DataFrame:
-        """One row a passage in the order of tokens.npy: source, path, specialist, part, domain, distance, start, tokens
-        (with its EOS), bytes.
-        """
+        """One row a passage in the order of tokens.npy: source, path, specialist, split, domain, distance, start,
+        tokens (with its EOS), bytes."""
         return pd.read_parquet(self.path / "passages.parquet")
 
     @cached_property
@@ -74,7 +73,7 @@ class Corpus:
 
     @cached_property
     def _domain_bounds(self) -> np.ndarray:
-        rows = self.passages[(self.passages.specialist == GENERIC) & (self.passages.part == "train")]
+        rows = self.passages[(self.passages.specialist == GENERIC) & (self.passages.split == "train")]
         return np.concatenate(
             [[0], np.bincount(rows.domain, weights=rows.tokens, minlength=self.k).astype(np.int64).cumsum()]
         )
@@ -83,20 +82,20 @@ class Corpus:
         """The uint16 token stream of generic training domain i (memory-mapped), each passage preceded by EOS (id 0)."""
         return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
-    def rows(self, specialist: str, part: str) -> pd.DataFrame:
-        """The passages of one part; UserError for a specialist or part that the corpus does not have."""
-        found = self.passages[(self.passages.specialist == specialist) & (self.passages.part == part)]
+    def rows(self, specialist: str, split: str) -> pd.DataFrame:
+        """The passages of one split; UserError for a specialist or split that the corpus does not have."""
+        found = self.passages[(self.passages.specialist == specialist) & (self.passages.split == split)]
         if found.empty:
             raise UserError(
-                f"corpus {self.name} has no text for specialist {specialist!r}, part {part!r}; there are "
+                f"corpus {self.name} has no text for specialist {specialist!r}, split {split!r}; there are "
                 f"{', '.join([*self.specialists, GENERIC])}"
             )
         return found
 
-    def documents(self, specialist: str, part: str) -> list[tuple[str, np.ndarray, int]]:
-        """(path, uint16 tokens, UTF-8 bytes of the text) for each document: its passages joined, each preceded by EOS.
-        """
-        grouped = self.rows(specialist, part).groupby(["source", "path"], sort=False)
+    def documents(self, specialist: str, split: str) -> list[tuple[str, np.ndarray, int]]:
+        """(path, uint16 tokens, UTF-8 bytes of the text) for each document: its passages joined, each preceded by
+        EOS."""
+        grouped = self.rows(specialist, split).groupby(["source", "path"], sort=False)
         spans = grouped.agg(start=("start", "first"), tokens=("tokens", "sum"), bytes=("bytes", "sum"))
         return [
             (row.Index[1], self._tokens[row.start : row.start + row.tokens], int(row.bytes))
@@ -116,13 +115,13 @@ class Corpus:
     def training_tokens(self, specialist: str, budget: int) -> np.ndarray | None:
         """The first `budget` tokens of the specialist's own training text (so that budgets are nested), uint16; None
         where there are fewer."""
-        rows = self.passages[(self.passages.specialist == specialist) & (self.passages.part == "train")]
+        rows = self.passages[(self.passages.specialist == specialist) & (self.passages.split == "train")]
         if specialist == GENERIC or rows.tokens.sum() < budget:
             return None
         return np.concatenate(self.tokens(rows))[:budget]
 
     def estimate_rows(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
-        """The passages that domain weights are estimated from: of the estimate part, at most 8 of a document.
+        """The passages that domain weights are estimated from: of the estimate split, at most 8 of a document.
 
         n_documents: a random subset of the documents, drawn from `seed`; UserError when there are fewer.
         """
@@ -172,7 +171,7 @@ def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
     """sha256 hex of what decides the artefact: source content, configuration without paths, k-means seed, builder
     version. Milliseconds.
     """
-    resolved = OmegaConf.to_container(data_cfg, resolve=True)
+    resolved = identity(OmegaConf.to_container(data_cfg, resolve=True))
     for group in ("source", "embedding"):
         resolved[group] = {key: value for key, value in resolved[group].items() if key not in WHERE_NOT_WHAT}
     content = [resolved, make(data_cfg.source).identity(), kmeans_seed, BUILDER_VERSION]

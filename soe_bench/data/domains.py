@@ -83,7 +83,7 @@ def summary(table: pd.DataFrame, texts: Sequence[str], embedder: Embedder, k: in
                 "domain": i,
                 "tokens": rows_i.tokens.sum(),
                 "passages": len(rows_i),
-                "share": rows_i.tokens.sum() / table.tokens.sum(),
+                "fraction": rows_i.tokens.sum() / table.tokens.sum(),
                 "top_sources": "; ".join(f"{name} {share:.0%}" for name, share in sources.head(3).items()),
                 "top_terms": " ".join(embedder.terms[j] for j in score[i].argsort()[::-1][:10]),
             }

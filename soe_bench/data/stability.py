@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.domains import cluster, nearest
-from soe_bench.data.parts import GENERIC, spread
+from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 
 COLUMNS = ["first", "second", "passages", "domains", "adjusted_rand_index"]

@@ -8,7 +8,7 @@ import pandas as pd
 from soe_bench.data import domains
 from soe_bench.data.corpus import document_histogram
 from soe_bench.data.embed import Embedder
-from soe_bench.data.parts import GENERIC, generic_training
+from soe_bench.data.splits import GENERIC, generic_training
 
 
 def summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dict:
@@ -18,7 +18,7 @@ def summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dic
     quantiles = {f"q{q}": float(np.quantile(train.distance, q / 100)) for q in (50, 95, 99)}
     rows = [
         _part_row(*name, rows, k, quantiles)
-        for name, rows in table.groupby(["specialist", "part"])
+        for name, rows in table.groupby(["specialist", "split"])
         if name != (GENERIC, "train")
     ]
     pd.DataFrame(rows).to_csv(out / "specialists.csv", index=False)
@@ -36,18 +36,18 @@ def summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dic
     }
 
 
-def _part_row(specialist: str, part: str, rows: pd.DataFrame, k: int, quantiles: dict[str, float]) -> dict:
+def _part_row(specialist: str, split: str, rows: pd.DataFrame, k: int, quantiles: dict[str, float]) -> dict:
     h = document_histogram(rows, k)
     positive = h[h > 0]
     return {
         "specialist": specialist,
-        "part": part,
+        "split": split,
         "documents": rows.groupby(["source", "path"]).ngroups,
         "passages": len(rows),
         "tokens": rows.tokens.sum(),
         "bytes": rows.bytes.sum(),
         "nearest_domains": "; ".join(f"{i}:{h[i]:.2f}" for i in h.argsort()[::-1][:4] if h[i] > 0),
         "effective_domains": float(np.exp(-(positive * np.log(positive)).sum())),
-        "share_beyond_q95": float((rows.distance > quantiles["q95"]).mean()),
-        "share_beyond_q99": float((rows.distance > quantiles["q99"]).mean()),
+        "fraction_beyond_q95": float((rows.distance > quantiles["q95"]).mean()),
+        "fraction_beyond_q99": float((rows.distance > quantiles["q99"]).mean()),
     }

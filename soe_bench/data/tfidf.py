@@ -26,13 +26,12 @@ class TfIdf:
 
     @classmethod
     def fit(
-        cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_share: float, seed: int
+        cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_fraction: float, seed: int
     ) -> "TfIdf":
-        """Fit on `texts`. Words in more than `maximum_share` of them are left out: the function words of the commonest
-        language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed give the
-        same numbers, on another processor to about 1e-12. UserError where no words are left.
-        """
-        terms, present = count_words(texts, maximum_terms, maximum_share)
+        """Fit on `texts`. Words in more than `maximum_fraction` of them are left out: the function words of the
+        commonest language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed
+        give the same numbers, on another processor to about 1e-12. UserError where no words are left."""
+        terms, present = count_words(texts, maximum_terms, maximum_fraction)
         idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1
         embedder = cls(terms, idf, np.zeros((len(terms), 0)))
         with threadpool_limits(1):  # the order of summation, hence the result, must not depend on the cores

@@ -17,12 +17,12 @@ def count(terms: list[str], texts: Sequence[str]) -> csr_matrix:
     return CountVectorizer(token_pattern=WORD, vocabulary=terms).transform(texts)
 
 
-def count_words(texts: Sequence[str], maximum_terms: int, maximum_share: float) -> tuple[list[str], csr_matrix]:
-    """The V commonest words that at most `maximum_share` of the texts hold, and how often each text does: (N, V).
+def count_words(texts: Sequence[str], maximum_terms: int, maximum_fraction: float) -> tuple[list[str], csr_matrix]:
+    """The V commonest words that at most `maximum_fraction` of the texts hold, and how often each text does: (N, V).
     UserError where fewer than two are left.
     """
     counter = CountVectorizer(
-        token_pattern=WORD, max_features=maximum_terms, max_df=maximum_share, min_df=2 if len(texts) > 100 else 1
+        token_pattern=WORD, max_features=maximum_terms, max_df=maximum_fraction, min_df=2 if len(texts) > 100 else 1
     )
     try:
         present = counter.fit_transform(texts)
@@ -31,6 +31,6 @@ def count_words(texts: Sequence[str], maximum_terms: int, maximum_share: float) 
     if min(present.shape) < 2:
         raise UserError(
             f"the generic training text ({len(texts)} passages) has too few different words to tell domains apart: "
-            "add text, or raise data.embedding.maximum_share"
+            "add text, or raise data.embedding.maximum_fraction"
         )
     return list(counter.get_feature_names_out()), present

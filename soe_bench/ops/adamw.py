@@ -27,35 +27,34 @@ BLOCK_ROWS = {"cpu": 16, "cuda": 64}  # and its rows, for each of which the kern
 class Optimizer:
     """Settings of AdamW, of the schedule and of clipping: one for all methods.
 
-    `warmup` is the share of the steps with a linearly growing rate, then a cosine down to `final_rate` times the peak.
-    `clip` bounds the global gradient norm.
-    """
+    `warmup_ratio` is the share of the steps with a linearly growing rate, then a cosine down to `min_lr_ratio` times
+    the peak. `max_grad_norm` bounds the global gradient norm."""
 
     beta1: float
     beta2: float
     eps: float
     weight_decay: float
-    warmup: float
-    final_rate: float
-    clip: float
+    warmup_ratio: float
+    min_lr_ratio: float
+    max_grad_norm: float
 
     def schedule(self, step: int, steps: int) -> float:
         """Factor on the peak rate at `step` (from 0) of `steps`."""
-        warmup = max(1, round(self.warmup * steps))
+        warmup = max(1, round(self.warmup_ratio * steps))
         if step < warmup:
             return (step + 1) / warmup
         progress = (step - warmup) / max(1, steps - warmup)
-        return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def clip_scale(self, loss: Tensor, squared_norm: Tensor) -> tuple[float, float]:
-        """The loss as a number, and the factor that brings the global norm down to `clip`: the only place of a step
-        where the program waits for the device. Raises FloatingPointError if one of them is NaN or infinite."""
+        """The loss as a number, and the factor that brings the global norm down to `max_grad_norm`: the only place of
+        a step where the program waits for the device. Raises FloatingPointError if one of them is NaN or infinite."""
         loss, squares = torch.stack((loss.to(squared_norm), squared_norm)).tolist()
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}")
         if not math.isfinite(squares):
             raise FloatingPointError("the gradient is not finite")
-        return loss, min(1.0, self.clip / (math.sqrt(max(0.0, squares)) + 1e-6))
+        return loss, min(1.0, self.max_grad_norm / (math.sqrt(max(0.0, squares)) + 1e-6))
 
 
 def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:
     return ((coefficients @ coefficients.T) * gram).sum()
 
 
-class Bank:
+class ParameterBank:
     """n rows of P parameters with their AdamW moments, updated in one pass from the rank-R gradient A^T G.
 
     The moments are kept in the type `moments`, by default the parameters'; the arithmetic is in the parameters' type.
@@ -80,7 +79,7 @@ class Bank:
         """Bytes of the parameters and moments."""
         return sum(x.nbytes for x in (self.value, self.exp_avg, self.exp_avg_sq))
 
-    def row(self, i: int) -> Bank:
+    def row(self, i: int) -> ParameterBank:
         """Row i as a bank that shares its memory."""
         row = copy.copy(self)
         row.value, row.exp_avg, row.exp_avg_sq = (x[i : i + 1] for x in (self.value, self.exp_avg, self.exp_avg_sq))
@@ -106,8 +105,15 @@ class Bank:
                 moments = [x.to(gradient.dtype) for x in stored]  # themselves, unless they are kept in another type
                 lists = [x.unbind() for x in (self.value[block], gradient, *moments)]
                 torch._fused_adamw_(  # the kernel of torch.optim.AdamW(fused=True)
-                    *lists, [], [count] * len(gradient), lr=rate, beta1=optimizer.beta1, beta2=optimizer.beta2,
-                    eps=optimizer.eps, weight_decay=optimizer.weight_decay if decays else 0.0, amsgrad=False,
+                    *lists,
+                    [],
+                    [count] * len(gradient),
+                    lr=rate,
+                    beta1=optimizer.beta1,
+                    beta2=optimizer.beta2,
+                    eps=optimizer.eps,
+                    weight_decay=optimizer.weight_decay if decays else 0.0,
+                    amsgrad=False,
                     maximize=False,
                 )
                 for kept, new in zip(stored, moments, strict=True):

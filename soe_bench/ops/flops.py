@@ -18,9 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 aten = torch.ops.aten
 ATTENTION = [  # the kernels that scaled_dot_product_attention chooses from
-    aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention,
-    aten._scaled_dot_product_efficient_attention, aten._scaled_dot_product_cudnn_attention,
-]  # fmt: skip
+    aten._scaled_dot_product_flash_attention_for_cpu,
+    aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_efficient_attention,
+    aten._scaled_dot_product_cudnn_attention,
+]
 
 
 def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, causal: bool) -> int:
@@ -61,7 +63,9 @@ class FlopCounter(FlopCounterMode):
 def forward_flops(module: nn.Module, length: int) -> int:
     """FLOPs of `module` on one sequence of `length` tokens, forward. Nothing is computed, on whatever device it is."""
     with FakeTensorMode(), FlopCounter() as counter, torch.no_grad():
-        state = {name: torch.empty(tensor.shape, dtype=tensor.dtype)
-                 for name, tensor in chain(module.named_parameters(), module.named_buffers())}
+        state = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype)
+            for name, tensor in chain(module.named_parameters(), module.named_buffers())
+        }
         functional_call(module, state, (torch.zeros(1, length, dtype=torch.long),))
     return counter.get_total_flops()

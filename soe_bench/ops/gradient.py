@@ -16,16 +16,18 @@ TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # in one pass: they fill the mac
 Backward = Callable[[nn.Module, Mapping[str, Tensor], Tensor, str], Tensor]  # see `backward`
 
 
-def backward(module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str,
-             run: Forward = forward) -> Tensor:
+def backward(
+    module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str, run: Forward = forward
+) -> Tensor:
     """Summed loss (nats) on tokens (R, B, T + 1); adds its gradient to that of the parameters (R, *shape)."""
     logits, loss, slope = loss_and_slope(module, parameters, tokens, precision, run)
     logits.backward(slope)
     return loss
 
 
-def loss_and_slope(module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str,
-          run: Forward) -> tuple[Tensor, Tensor, Tensor]:
+def loss_and_slope(
+    module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str, run: Forward
+) -> tuple[Tensor, Tensor, Tensor]:
     """The logits (R, B, T, V), their summed loss, and its gradient in them."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         logits = run(module, parameters, tokens[..., :-1])
@@ -33,8 +35,15 @@ def loss_and_slope(module: nn.Module, parameters: Mapping[str, Tensor], tokens: 
     return logits, *cross_entropy(logits.data, tokens[..., 1:])
 
 
-def gradient(module: nn.Module, flat: Flat, theta: Tensor, tokens: Tensor, precision: str,
-             out: Tensor | None = None, run: Backward = backward) -> tuple[Tensor, Tensor]:
+def gradient(
+    module: nn.Module,
+    flat: Flat,
+    theta: Tensor,
+    tokens: Tensor,
+    precision: str,
+    out: Tensor | None = None,
+    run: Backward = backward,
+) -> tuple[Tensor, Tensor]:
     """Loss (a scalar, nats/token, mean over the R draws) and its gradient G (R, P) at theta (R, P) on tokens
     (R, B, T + 1), TOKENS_AT_ONCE at a time: some draws of a SMALL model in one batched pass, or a part of a draw's
     sequences.

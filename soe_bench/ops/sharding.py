@@ -63,8 +63,8 @@ class Slices(Flat):
         return slices if distributed.size() == 1 else _Whole.apply(slices, self)
 
     def on_first(self, slices: Tensor) -> Tensor | None:
-        """A slice (R, width) -> all parameters (R, P) on the first process, in memory of the CPU; None on the others.
-        """
+        """A slice (R, width) -> all parameters (R, P) on the first process, in memory of the CPU; None on the
+        others."""
         part = slices.cpu().contiguous()
         parts = [torch.empty_like(part) for _ in range(distributed.size())] if distributed.rank() == 0 else None
         with distributed.exchange("gather", part):

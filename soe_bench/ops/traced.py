@@ -90,4 +90,3 @@ def compiled_forward() -> Forward:
             return forward(module, parameters, inputs)
 
     return compiled
-

@@ -37,8 +37,11 @@ def resolve(name: str, view: View) -> str:
     """The label of the view that `name` is or begins. Raises UserError if there is none, or more than one."""
     found = candidates(name, view)
     if len(found) != 1:
-        what = f"{name!r} could be {', '.join(found)}: say more of it" if found else (
-            f"there is no record of {name!r}; there are {', '.join(view.order)}")
+        what = (
+            f"{name!r} could be {', '.join(found)}: say more of it"
+            if found
+            else (f"there is no record of {name!r}; there are {', '.join(view.order)}")
+        )
         raise UserError(what)
     return found[0]
 
@@ -50,8 +53,12 @@ def specialists_table(view: View, one: str, other: str, difference: Difference) 
     win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for
     one seed two standard errors over the test documents, those of both methods as if independent (wider than paired).
     """
-    errors = {label: view.cells()[lambda rows, label=label: rows.label == label]
-              .set_index(["specialist", "seed"]).loss_se_documents for label in (one, other)}
+    errors = {
+        label: view.cells()[lambda rows, label=label: rows.label == label]
+        .set_index(["specialist", "seed"])
+        .loss_se_documents
+        for label in (one, other)
+    }
     rows = []
     for name, values in difference.by_cell.iterrows():
         interval = t_interval(values)
@@ -74,13 +81,18 @@ def report(view: View, one: str, other: str) -> str:
     seeds = len(difference.by_seed)
     width = max(len(name) for name in table.specialist)
     lines = [f"{one} minus {other}, nats/token, {view.title}; below 0: {one} is better", ""]
-    lines += [f"  {row.specialist:<{width}}  {row.difference:+.4f}  {row.low:+.4f} to {row.high:+.4f}  {row.outcome}"
-              for row in table.itertuples()]
+    lines += [
+        f"  {row.specialist:<{width}}  {row.difference:+.4f}  {row.low:+.4f} to {row.high:+.4f}  {row.outcome}"
+        for row in table.itertuples()
+    ]
     how = "95 % t-interval over seeds" if seeds > 1 else "one seed: two standard errors over documents"
     count = table.outcome.value_counts()
-    lines += ["", f"{count.get('win', 0)} wins, {count.get('tie', 0)} ties, {count.get('loss', 0)} losses ({how})",
-              f"mean {difference.mean:+.4f} over {len(table)} of {len(view.specialists)} specialists and {seeds} "
-              f"seed{'s' if seeds > 1 else ''}; {difference.verdict}"]
+    lines += [
+        "",
+        f"{count.get('win', 0)} wins, {count.get('tie', 0)} ties, {count.get('loss', 0)} losses ({how})",
+        f"mean {difference.mean:+.4f} over {len(table)} of {len(view.specialists)} specialists and {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; {difference.verdict}",
+    ]
     for unit, interval in (("seeds", difference.over_seeds), ("specialists", difference.over_specialists)):
         if interval:
             lines.append(f"  95 % over {unit} (n = {interval.n}): {interval.low:+.4f} to {interval.high:+.4f}")
@@ -93,8 +105,11 @@ def _equality(view: View, one: str, other: str) -> list[str]:
     """How far training tokens and parameters are equal: a difference between unequal ones is not the method's alone."""
     first, second = (view.records[view.records.label == label].iloc[0] for label in (one, other))
     lines = []
-    for field, name in (("training_tokens", "training tokens"), ("stored_parameters", "stored parameters"),
-                        ("deployed_parameters", "deployed parameters")):
+    for field, name in (
+        ("training_tokens", "training tokens"),
+        ("stored_parameters", "stored parameters"),
+        ("deployed_parameters", "deployed parameters"),
+    ):
         a, b = first[field], second[field]
         lines.append(f"{name}: " + (f"equal, {a:,}" if a == b else f"NOT equal, {a:,} and {b:,} ({fixed(a / b, 2)} x)"))
     return lines

@@ -147,7 +147,7 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
     `methods` and have as many training tokens; both on the test text."""
     view, label = soups.view, soups.label(experts)
     labels = soups.labels_of(methods, view.training_tokens(label))
-    validation = pd.DataFrame({each: view.losses(each, part="validation") for each in labels}).dropna()
+    validation = pd.DataFrame({each: view.losses(each, split="validation") for each in labels}).dropna()
     if validation.empty:
         raise NotRun(f"no specialist and seed with a validation record of each of {', '.join(labels)}")
     test = pd.DataFrame({each: view.losses(each) for each in labels}).reindex(validation.index)
@@ -268,7 +268,21 @@ def _closer(soups: Soups, measure: str) -> Effect:
 
 EFFECTS: dict[str, Callable[..., Effect]] = {
     function.__name__: function
-    for function in (against_generic, between_experts, slope, control, against_best, against_generic_at, slope_by_size,
-                     fine_tuned, documents, gap_to_crisp, share_of_the_way, break_even_with_crisp,
-                     break_even_with_fine_tuning, merge_gap, barrier)
+    for function in (
+        against_generic,
+        between_experts,
+        slope,
+        control,
+        against_best,
+        against_generic_at,
+        slope_by_size,
+        fine_tuned,
+        documents,
+        gap_to_crisp,
+        share_of_the_way,
+        break_even_with_crisp,
+        break_even_with_fine_tuning,
+        merge_gap,
+        barrier,
+    )
 }

@@ -60,8 +60,10 @@ def prediction_interval(values: pd.Series) -> tuple[float, float]:
 def compare(found: pd.DataFrame, expected: pd.DataFrame) -> list[tuple[str, bool]]:
     """A line for each quantity and seed found, and whether it passes. Raises UserError if nothing can be compared."""
     if set(found.data_fingerprint) != set(expected.data_fingerprint):
-        raise UserError("the demo's corpus is not the one of the expected values (results/demo.csv): "
-                        "undo the change to conf/data/wheels_demo.yaml, or write new expected values with --write")
+        raise UserError(
+            "the demo's corpus is not the one of the expected values (results/demo.csv): "
+            "undo the change to conf/data/wheels_demo.yaml, or write new expected values with --write"
+        )
     mine, theirs = quantities(found), quantities(expected)
     if lacking := [name for name in theirs if name not in mine]:
         raise UserError(f"the demo lacks {lacking[0]!r}: run make demo again, it goes on from where it stopped")
@@ -70,8 +72,13 @@ def compare(found: pd.DataFrame, expected: pd.DataFrame) -> list[tuple[str, bool
         low, high = prediction_interval(theirs[name])
         for seed, value in mine[name].items():
             inside = low <= value <= high
-            lines.append((f"{name:<28} seed {seed}  {value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  "
-                          f"{'pass' if inside else 'FAIL'}", inside))
+            lines.append(
+                (
+                    f"{name:<28} seed {seed}  {value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  "
+                    f"{'pass' if inside else 'FAIL'}",
+                    inside,
+                )
+            )
     return lines
 
 
@@ -85,8 +92,10 @@ def main(arguments: list[str] | None = None) -> int:
         found = demo_losses(options.folder)
         if options.write:
             if found.seed.nunique() < LEAST_SEEDS:
-                raise UserError(f"{options.folder} has {found.seed.nunique()} seeds: {LEAST_SEEDS} or more are needed "
-                                "(python -m soe_bench +sweep=demo seed=0,1,2)")
+                raise UserError(
+                    f"{options.folder} has {found.seed.nunique()} seeds: {LEAST_SEEDS} or more are needed "
+                    "(python -m soe_bench +sweep=demo seed=0,1,2)"
+                )
             write_text(EXPECTED, to_csv(found))
             return 0
         expected = read_csv(EXPECTED, COLUMNS)

@@ -39,7 +39,7 @@ CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
         domain="number",
         tokens="number",
         passages="number",
-        share="number",
+        fraction="number",
         top_sources="text",
         top_terms="text",
     ),
@@ -47,15 +47,15 @@ CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
         data_fingerprint="text",
         data="text",
         specialist="text",
-        part="text",
+        split="text",
         documents="number",
         passages="number",
         tokens="number",
         bytes="number",
         nearest_domains="text",
         effective_domains="number?",
-        share_beyond_q95="number?",
-        share_beyond_q99="number?",
+        fraction_beyond_q95="number?",
+        fraction_beyond_q99="number?",
     ),
     "distances": dict(
         run_id="text",
@@ -105,7 +105,7 @@ def read_bench(path: Path) -> dict | None:
         return None
     try:
         bench = json.loads("\n".join(text_lines(path)))
-        bench["figures"], bench["growth"], bench["rates"]
+        bench["figures"], bench["growth"], bench["lrs"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of soe_bench.bench ({error!r}): restore the committed file") from error
     return bench

@@ -20,8 +20,17 @@ GREY, RULE = "#6b6b6b", "#d9d9d9"
 FIXED = {"generic": "#222222", "dense_on_pi": "#D55E00"}
 # Okabe and Ito's palette without the two above and without the blue that the soups have.
 OTHERS = (
-    "#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854", "#C44E52", "#999999", "#00B3A4", "#F2A2C0",
-)  # fmt: skip
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#8B6914",
+    "#7A5195",
+    "#A6D854",
+    "#C44E52",
+    "#999999",
+    "#00B3A4",
+    "#F2A2C0",
+)
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 FOOTER_PER_INCH = 15  # characters

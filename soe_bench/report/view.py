@@ -59,8 +59,12 @@ class View:
         method, which have a figure of their own (`support`). All, where no law is that of most."""
         runs = self.records.drop_duplicates("run_id")
         others = _unusual(runs, "pi")
-        hidden = {label for method, own in runs[others].groupby("method")
-                  if len(own) < (runs.method == method).sum() for label in own.label}  # fmt: skip
+        hidden = {
+            label
+            for method, own in runs[others].groupby("method")
+            if len(own) < (runs.method == method).sum()
+            for label in own.label
+        }
         return [label for label in self.order if label not in hidden]
 
     @property
@@ -73,16 +77,16 @@ class View:
         """What `cells` has returned: the tables ask for the same cells a thousand times."""
         return {}
 
-    def cells(self, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.DataFrame:
+    def cells(self, h_source: str | None = None, split: str = "test", budget: int = 0) -> pd.DataFrame:
         """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
         method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
         h) for specialists, h_0 for generic text."""
-        if (key := (h_source, part, budget)) not in self._found:
+        if (key := (h_source, split, budget)) not in self._found:
             self._found[key] = self._find(*key)
         return self._found[key]
 
-    def _find(self, h_source: str | None, part: str, budget: int) -> pd.DataFrame:
-        rows = self.all[(self.all.part == part) & (self.all.budget_tokens == budget)]
+    def _find(self, h_source: str | None, split: str, budget: int) -> pd.DataFrame:
+        rows = self.all[(self.all.split == split) & (self.all.budget_tokens == budget)]
         generic = rows.specialist == GENERIC_TEXT
         if h_source is None:
             keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
@@ -93,13 +97,13 @@ class View:
     def draws(self) -> pd.DataFrame:
         """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
         documents of the specialist; test text, budget 0."""
-        rows = self.drawn[(self.drawn.part == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
+        rows = self.drawn[(self.drawn.split == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
         rows = rows[(rows.h_source == "estimate") & rows.estimator.notna() & (rows.specialist != GENERIC_TEXT)]
         return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
 
-    def losses(self, label: str, h_source: str | None = None, part: str = "test", budget: int = 0) -> pd.Series:
+    def losses(self, label: str, h_source: str | None = None, split: str = "test", budget: int = 0) -> pd.Series:
         """Losses (nats/token) of one label on the specialists, indexed (specialist, seed)."""
-        rows = self.cells(h_source, part, budget)
+        rows = self.cells(h_source, split, budget)
         rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
         return rows.set_index(["specialist", "seed"]).loss
 
@@ -146,7 +150,7 @@ def make_views(results: Results) -> list[View]:
     drawn = rows.document_draw.notna()
     # From all documents by another estimator: of no use but beside drawn ones, of which the differences are taken.
     other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
-    rows["main"] = (rows.part == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
+    rows["main"] = (rows.split == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
     views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
@@ -156,8 +160,8 @@ def make_views(results: Results) -> list[View]:
         )
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
-        parts = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
-        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *parts, labels))
+        splits = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
+        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels))
     return views
 
 
@@ -183,16 +187,18 @@ def _labels(rows: pd.DataFrame) -> dict[str, str]:
     `_unusual`); the recipe only where nothing else does."""
     runs = rows.drop_duplicates("run_id").set_index("run_id")
     known = [field for field in VARIANTS if field != "recipe"]
-    parts = {run.Index: [run.method if run.n_experts == 0 else f"{run.method} n={run.n_experts}"]
-             for run in runs.itertuples()}  # fmt: skip
+    splits = {
+        run.Index: [run.method if run.n_experts == 0 else f"{run.method} n={run.n_experts}"]
+        for run in runs.itertuples()
+    }
     for field in known:
         for run_id in runs.index[_unusual(runs, field)]:
-            parts[run_id].append(VARIANTS[field](runs.loc[run_id, field]))
+            splits[run_id].append(VARIANTS[field](runs.loc[run_id, field]))
     for _, alike in runs.groupby(["method", "n_experts", *known], dropna=False):
         if alike.recipe.nunique() > 1:
             for run_id in alike.index:
-                parts[run_id].append(VARIANTS["recipe"](alike.recipe[run_id]))
-    return {run_id: ", ".join(words) for run_id, words in parts.items()}
+                splits[run_id].append(VARIANTS["recipe"](alike.recipe[run_id]))
+    return {run_id: ", ".join(words) for run_id, words in splits.items()}
 
 
 def _unusual(runs: pd.DataFrame, field: str) -> pd.Series:

@@ -103,8 +103,12 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
     ):
         found[f"table {name}"] = [make(rows) if rows is not None else None]
     bench = results.bench or {}
-    for name, make, list_name in (("bench", bench_table, "figures"), ("growth", growth_table, "growth"),
-                                  ("bases", bases_table, "bases"), ("processes", processes_table, "processes")):
+    for name, make, list_name in (
+        ("bench", bench_table, "figures"),
+        ("growth", growth_table, "growth"),
+        ("bases", bases_table, "bases"),
+        ("processes", processes_table, "processes"),
+    ):
         found[f"table {name}"] = [make(bench) if bench.get(list_name) else None]
     found["figure closeness"] = [closeness_chart(results.distances)]
     found["figure domains"] = domains_charts(results.domains, results.specialists)

@@ -10,7 +10,7 @@ import torch
 from soe_bench import checkpoint
 from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
-from soe_bench.method import Method, Setup
+from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import Mixture
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.ops.traced import compiled_backward, recorded_backward
@@ -38,22 +38,36 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     if corpus is None:
         uniform = np.full(cfg.data.k, 1 / cfg.data.k)
         names = cfg.data.get("specialists") or range(SPECIALISTS)
-        facts = {"h_0": uniform, "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),
-                 "specialists": {str(name): uniform for name in names}}
+        facts = {
+            "h_0": uniform,
+            "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),
+            "specialists": {str(name): uniform for name in names},
+        }
     else:
         weights = {name: domain_weights(corpus, name, "estimate") for name in corpus.specialists}
         facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
         if run.parent:
-            parent = {name: tensor.to(device or cfg.device)
-                      for name, tensor in checkpoint.load(run.parent.folder / "model.safetensors")[0].items()}
+            parent = {
+                name: tensor.to(device or cfg.device)
+                for name, tensor in checkpoint.load(run.parent.folder / "model.safetensors")[0].items()
+            }
     method = make(cfg.method)
-    method.build(Setup(
-        initial(cfg.seeds.init), length=cfg.train.length, sequences=cfg.train.batch_size, draws=cfg.train.draws,
-        optimizer=Optimizer(**cfg.train.optimizer), precision=cfg.train.precision, seed=cfg.seeds.init,
-        backward=compiled_backward() if cfg.train.compile and corpus is not None else recorded_backward(),
-        moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None, initial=initial, parent=parent,
-        **facts,
-    ))
+    method.build(
+        MethodContext(
+            initial(cfg.seeds.init),
+            seq_len=cfg.train.seq_len,
+            sequences=cfg.train.batch_size,
+            draws_per_step=cfg.train.draws_per_step,
+            optimizer=Optimizer(**cfg.train.optimizer),
+            precision=cfg.train.precision,
+            seed=cfg.seeds.init,
+            backward=compiled_backward() if cfg.train.compile and corpus is not None else recorded_backward(),
+            moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None,
+            initial=initial,
+            parent=parent,
+            **facts,
+        )
+    )
     total_steps(cfg, method)
     return method
 
@@ -61,7 +75,7 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
 def sampler(run: Run, corpus: Corpus, method: Method) -> Mixture:
     """The source of the run's batches: a method with a parent goes on where the parent's stopped."""
     streams = [corpus.domain_tokens(i) for i in range(corpus.k)]
-    mixture = Mixture(streams, run.cfg.train.length, run.cfg.seeds.data, method.streams)
+    mixture = Mixture(streams, run.cfg.train.seq_len, run.cfg.seeds.data, method.n_models)
     if run.parent:
         taken = checkpoint.load(run.parent.folder / "model.safetensors")[1]["taken"]
         mixture.taken[:] = np.max(taken, axis=0)  # of a parent that is several models, the farthest

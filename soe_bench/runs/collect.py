@@ -15,7 +15,7 @@ from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_records
 from soe_bench.system.files import write_text
 
-CURVE = ("step", "tokens", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
+CURVE = ("step", "tokens", "train_loss", "validation_loss", "lr", "tokens_per_second")
 TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
 log = logging.getLogger("soe_bench")
 
@@ -41,8 +41,10 @@ def check_domains(results_dir: Path, corpus: Corpus) -> None:
     known = known[known.data_fingerprint == corpus.fingerprint].set_index("domain").tokens.sort_index()
     own = pd.read_csv(corpus.path / "domains.csv").set_index("domain").tokens.sort_index()
     if len(known) and not known.equals(own):
-        raise UserError(f"{results_dir} rests on other domains of the corpus {corpus.name} than {corpus.path} has: "
-                        "their losses must not be compared; choose another results_dir")
+        raise UserError(
+            f"{results_dir} rests on other domains of the corpus {corpus.name} than {corpus.path} has: "
+            "their losses must not be compared; choose another results_dir"
+        )
 
 
 def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -> int:
@@ -64,8 +66,12 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
             facts["seed"] = own[0]["seed_data"]
             kept = {key: record for key, record in records.items() if not _is_other_training(record, own[0])}
             if dropped := len(records) - len(kept):
-                log.warning("%s was trained anew: its %d records of another training are dropped, as losses of two "
-                            "trainings are not to be compared", folder.name, dropped)
+                log.warning(
+                    "%s was trained anew: its %d records of another training are dropped, as losses of two "
+                    "trainings are not to be compared",
+                    folder.name,
+                    dropped,
+                )
             records = kept | {_key(record): record for record in own}
             count += len(own)
             rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -74,15 +80,20 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
         write_text(path, "".join(json.dumps(records[key]) + "\n" for key in sorted(records)))
         _upsert(results_dir / "curves.csv", curves, "run_id", ["run_id", "step"])
         _upsert(results_dir / "alpha.csv", alphas, "run_id", ["run_id", "specialist", "expert"])
-        for name, order in (("domains", ["domain"]), ("specialists", ["specialist", "part"])):
-            tables = [_labelled(pd.read_csv(corpus.path / f"{name}.csv"),
-                                {"data_fingerprint": corpus.fingerprint, "data": corpus.name}) for corpus in corpora]
+        for name, order in (("domains", ["domain"]), ("specialists", ["specialist", "split"])):
+            tables = [
+                _labelled(
+                    pd.read_csv(corpus.path / f"{name}.csv"),
+                    {"data_fingerprint": corpus.fingerprint, "data": corpus.name},
+                )
+                for corpus in corpora
+            ]
             _upsert(results_dir / f"{name}.csv", tables, "data_fingerprint", ["data", *order])
     return count
 
 
 def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
-    """Upserts the row of tuning.csv of each finished trial (a run with evaluate.parts=[validation]): its settings and
+    """Upserts the row of tuning.csv of each finished trial (a run with evaluate.splits=[validation]): its settings and
     its validation losses. Returns the number of rows written."""
     rows = []
     for evaluation in evaluations:
@@ -91,13 +102,20 @@ def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
         generic = records.specialist == "generic"  # of no row where a method has no model for generic text (CRISP)
         own = records.loss[~generic]
         facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
-        rows.append(pd.json_normalize(
-            {field: records[field][0] for field in facts}
-            | {"seed": cfg["seed"], "validation_mean": own.mean(), "validation_median": own.median(),
-               "validation_generic": records.loss[generic].mean(), "commit": records.commit[0]}
-            | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
-            | {"draws": cfg["train"]["draws"], **cfg["train"]["optimizer"]}
-        ).drop(columns="meta._target_", errors="ignore"))
+        rows.append(
+            pd.json_normalize(
+                {field: records[field][0] for field in facts}
+                | {
+                    "seed": cfg["seed"],
+                    "validation_mean": own.mean(),
+                    "validation_median": own.median(),
+                    "validation_generic": records.loss[generic].mean(),
+                    "commit": records.commit[0],
+                }
+                | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
+                | {"draws": cfg["train"]["draws"], **cfg["train"]["optimizer"]}
+            ).drop(columns="pi._target_", errors="ignore")
+        )
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
         _upsert(results_dir / "tuning.csv", rows, "run_id", ["method", "training_tokens", "validation_mean"])
@@ -128,6 +146,7 @@ def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
 
 def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
     """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
+
     def read(file: Path | io.StringIO) -> pd.DataFrame:
         return pd.read_csv(file, dtype={owner: str})  # one run in two thousand has an id that looks like a number
 

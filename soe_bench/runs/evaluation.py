@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from soe_bench.data.corpus import Corpus
-from soe_bench.data.parts import GENERIC
+from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary, document_losses, summarize
 from soe_bench.finetune import fine_tune
@@ -29,16 +29,16 @@ from soe_bench.system.stop import Interrupted, stop_requested
 from soe_bench.train import PROGRESS_SECONDS
 
 log = logging.getLogger("soe_bench")
-PARTS = ("validation", "test")
+SPLITS = ("validation", "test")
 CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Evaluation:
     """What one record rests on, under the names of the record's fields (results/README.md)."""
 
     specialist: str
-    part: str
+    split: str
     h_source: str
     estimator: str | None = None
     n_documents: int | None = None
@@ -47,59 +47,70 @@ class Cell:
 
 
 def check_evaluation(cfg: DictConfig) -> None:
-    """Raises UserError for what no evaluation can have: unknown parts or estimators, a value listed twice, counts below
-    1, no rate to fine-tune at."""
+    """Raises UserError for what no evaluation can have: unknown splits or estimators, a value listed twice, counts
+    below 1, no rate to fine-tune at."""
     e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
-    lists = {name: e[name] for name in ("parts", "estimators", "budgets", "documents", "controls")}
-    lists["fine_tuning.rates"] = tuning.rates
+    lists = {name: e[name] for name in ("splits", "estimators", "budgets", "documents", "controls")}
+    lists["fine_tuning.lrs"] = tuning.lrs
     for name, values in lists.items():
         if not isinstance(values, ListConfig) or len(set(values)) < len(values):
             raise UserError(f"evaluate.{name} is {values}: it must be a list of different values, [A,B]")
-    if not e.parts or set(e.parts) - set(PARTS):
-        raise UserError(f"evaluate.parts is {e.parts}: it must list one or more of {', '.join(PARTS)}")
+    if not e.splits or set(e.splits) - set(SPLITS):
+        raise UserError(f"evaluate.splits is {e.splits}: it must list one or more of {', '.join(SPLITS)}")
     if unknown := sorted(set(e.estimators) - set(ESTIMATORS)):
         raise UserError(f"evaluate.estimators: unknown {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
     if unknown := sorted(set(e.controls) - set(CONTROLS)):
         raise UserError(f"evaluate.controls: unknown {unknown[0]!r}; there are {', '.join(CONTROLS)}")
-    if not tuning.rates or any(not isinstance(rate, int | float) or rate <= 0 for rate in tuning.rates):
-        raise UserError(f"evaluate.fine_tuning.rates is {tuning.rates}: it must list one or more rates above 0")
+    if not tuning.lrs or any(not isinstance(rate, int | float) or rate <= 0 for rate in tuning.lrs):
+        raise UserError(f"evaluate.fine_tuning.lrs is {tuning.lrs}: it must list one or more rates above 0")
     counts = [(name, value) for name in ("budgets", "documents") for value in e[name]] + [("draws", e.draws)]
-    counts += [(f"fine_tuning.{name}", value) for name, value in tuning.items() if name not in ("rates", "patience")]
+    counts += [(f"fine_tuning.{name}", value) for name, value in tuning.items() if name not in ("lrs", "patience")]
     for name, value in counts:
         if not isinstance(value, int) or value < 1:
-            raise UserError(f"evaluate.{name}: {value} is not a whole number from 1 (what is not fine-tuned, and h "
-                            "from all documents, is evaluated anyway)")
+            raise UserError(
+                f"evaluate.{name}: {value} is not a whole number from 1 (what is not fine-tuned, and h "
+                "from all documents, is evaluated anyway)"
+            )
 
 
-def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Cell]:
-    """Every cell that the configuration asks for: the specialists and generic text on evaluate.parts at what the method
-    knows of h; on the test part also the controls, the fine-tuning budgets (where a specialist has as much text) and
-    the drawn documents (where it has as many)."""
+def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluation]:
+    """Every cell that the configuration asks for: the specialists and generic text on evaluate.splits at what the
+    method knows of h; on the test split also the controls, the fine-tuning budgets (where a specialist has as much
+    text) and the drawn documents (where it has as many)."""
     e = cfg.evaluate
     for name in [*corpus.specialists, GENERIC][: None if method.serves_generic else -1]:
         own = {"h_source": "none" if not method.takes_h else "h_0"}
         if method.takes_h and name != GENERIC:
-            own = {"h_source": "estimate", "estimator": "nearest_centroid",
-                   "n_documents": len(corpus.documents(name, "estimate"))}
-        for part in e.parts:
-            yield Cell(name, part, **own)
-        if name == GENERIC or "test" not in e.parts:
+            own = {
+                "h_source": "estimate",
+                "estimator": "nearest_centroid",
+                "n_documents": len(corpus.documents(name, "estimate")),
+            }
+        for split in e.splits:
+            yield Evaluation(name, split, **own)
+        if name == GENERIC or "test" not in e.splits:
             continue
         for budget in e.budgets if method.deployable else ():
             if corpus.training_tokens(name, budget) is not None:
-                yield Cell(name, "test", **own, budget_tokens=budget)
+                yield Evaluation(name, "test", **own, budget_tokens=budget)
         if method.takes_h:
-            yield from (Cell(name, "test", control) for control in method.controls if control in e.controls
-                        if control != "shuffled" or len(corpus.specialists) > 1)  # another's h needs another
             yield from (
-                Cell(name, "test", "estimate", estimator, count, draw)
-                for estimator in e.estimators if estimator != "tuned_coefficients" or method.n_experts
-                for count in e.documents if count <= own["n_documents"]
+                Evaluation(name, "test", control)
+                for control in method.controls
+                if control in e.controls
+                if control != "shuffled" or len(corpus.specialists) > 1
+            )  # another's h needs another
+            yield from (
+                Evaluation(name, "test", "estimate", estimator, count, draw)
+                for estimator in e.estimators
+                if estimator != "tuned_coefficients" or method.n_experts
+                for count in e.documents
+                if count <= own["n_documents"]
                 for draw in range(e.draws)
             )
 
 
-def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> tuple[nn.Module, dict]:
+def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Evaluation) -> tuple[nn.Module, dict]:
     """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun in
     one process, which has its slice of the combination). Raises UserError for a model over another vocabulary than the
     corpus's."""
@@ -113,11 +124,14 @@ def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Cell) -> t
         model, trained, flops = tuned.model, tuned.tokens, tuned.flops
     seconds = round(time.perf_counter() - start, 4)
     check_vocabulary(model, cfg.data.vocab_size)
-    return model, {"specialist_tokens": trained, "specialist_flops": counter.get_total_flops() + flops,
-                   "specialist_seconds": seconds}
+    return model, {
+        "specialist_tokens": trained,
+        "specialist_flops": counter.get_total_flops() + flops,
+        "specialist_seconds": seconds,
+    }
 
 
-def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np.ndarray]) -> nn.Module:
+def _instantiate(method: Method, corpus: Corpus, cell: Evaluation, validation: list[np.ndarray]) -> nn.Module:
     if cell.h_source == "tuned":
         h = tuned_weights(method, domain_weights(corpus, cell.specialist, "estimate"), validation)
     elif cell.document_draw is not None:
@@ -127,7 +141,7 @@ def _instantiate(method: Method, corpus: Corpus, cell: Cell, validation: list[np
     if cell.estimator == "tuned_coefficients":
         documents = corpus.estimate_documents(cell.specialist, cell.n_documents, cell.document_draw)
         theta = method.instantiate(tuned_coefficients(method, h, documents)[None])[0]
-        return with_parameters(method.setup.base, method.flat, theta)
+        return with_parameters(method.context.base, method.flat, theta)
     return method.specialist(h, validation)
 
 
@@ -149,9 +163,9 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
             left = timedelta(seconds=round((len(missing) - number) * (now - begin) / number))
             log.info("%s  evaluated %d/%d  %s left", method.label, len(known), len(every), left)
             shown = now
-        documents = corpus.documents(cell.specialist, cell.part)
+        documents = corpus.documents(cell.specialist, cell.split)
         model, cost = specialist(cfg, method, corpus, cell)
-        nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.length)
+        nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.seq_len)
         losses = summarize(nats, tokens, sum(size for _, _, size in documents))
         known[cell] = facts | asdict(cell) | cost | losses
         distributed.on_first(_append, partial, known[cell])
@@ -164,7 +178,7 @@ def _append(partial: Path, record: dict) -> None:
         file.write(json.dumps(record).encode() + b"\n")
 
 
-def _known(partial: Path) -> dict[Cell, dict]:
+def _known(partial: Path) -> dict[Evaluation, dict]:
     """The cells in a partial file, which is cut off behind its last whole line: a killed process may have left half."""
     known, size = {}, 0
     with refusals(partial), open(partial, "ab+") as file:
@@ -172,7 +186,7 @@ def _known(partial: Path) -> dict[Cell, dict]:
         for line in file:
             try:
                 record = json.loads(line) if line.endswith(b"\n") else {}
-                known[Cell(**{field.name: record[field.name] for field in fields(Cell)})] = record
+                known[Evaluation(**{field.name: record[field.name] for field in fields(Evaluation)})] = record
             except (ValueError, KeyError):
                 break
             size += len(line)
@@ -181,12 +195,12 @@ def _known(partial: Path) -> dict[Cell, dict]:
 
 
 def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
-    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation parts."""
+    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation splits."""
     losses = []
     for name in corpus.specialists:
         documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
         model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None, documents)
-        nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.length)
+        nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.seq_len)
         losses.append(nats.sum() / count.sum())
     return float(np.mean(losses))
 

@@ -109,8 +109,9 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
     distributed.on_first(_forget, folder)
     mixture = sampler(run, corpus, method)
-    progress = train(cfg, run.name, method, mixture, folder, tracker,
-                     lambda: evaluation.validation_loss(cfg, method, corpus))
+    progress = train(
+        cfg, run.name, method, mixture, folder, tracker, lambda: evaluation.validation_loss(cfg, method, corpus)
+    )
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
     _write(folder / "alpha.csv", evaluation.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
@@ -137,17 +138,34 @@ def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress
     if run.parent:
         before = json.loads((run.parent.folder / "training.json").read_text())
     return {
-        "schema": SCHEMA, "run_id": run.hash[:16], "method": method.label, "n_experts": method.n_experts,
-        "recipe": run.recipe[:16], "sweep": cfg.sweep_name, "scale": cfg.scale_name, "model": cfg.model.name,
-        "parameters": Flat(method.setup.base).size, "pi": method.pi, "draws_per_step": cfg.train.draws,
+        "schema": SCHEMA,
+        "run_id": run.hash[:16],
+        "method": method.label,
+        "n_experts": method.n_experts,
+        "recipe": run.recipe[:16],
+        "sweep": cfg.sweep_name,
+        "scale": cfg.scale_name,
+        "model": cfg.model.name,
+        "parameters": Flat(method.context.base).size,
+        "pi": method.pi,
+        "draws_per_step": cfg.train.draws_per_step,
         "parent": run.parent.hash[:16] if run.parent else None,
-        "seed_data": cfg.seeds.data, "seed_init": cfg.seeds.init, "seed_mix": cfg.seeds.mix,
-        "seed_kmeans": cfg.seeds.kmeans, "data": cfg.data.name, "data_fingerprint": run.fingerprint,
+        "seed_data": cfg.seeds.data,
+        "seed_init": cfg.seeds.init,
+        "seed_mix": cfg.seeds.mix,
+        "seed_kmeans": cfg.seeds.kmeans,
+        "data": cfg.data.name,
+        "data_fingerprint": run.fingerprint,
         "training_tokens": before["training_tokens"] + steps * tokens_per_step(cfg),
         "flops": before["flops"] + steps * cost["flops_per_step"],
-        "seconds": round(before["seconds"] + progress.seconds, 2), "peak_memory_bytes": memory,
-        "stored_parameters": cost["stored_parameters"], "deployed_parameters": cost["deployed_parameters"],
-        "threads": torch.get_num_threads(), "precision": cfg.train.precision,
+        "seconds": round(before["seconds"] + progress.seconds, 2),
+        "peak_memory_bytes": memory,
+        "stored_parameters": cost["stored_parameters"],
+        "deployed_parameters": cost["deployed_parameters"],
+        "threads": torch.get_num_threads(),
+        "precision": cfg.train.precision,
         "device": f"{distributed.size()} x " * (distributed.size() > 1) + device_name(cfg.device),
-        "max_epochs": round(float(mixture.epochs.max()), 3), **git_state(), "config_hash": run.hash,
+        "max_epochs": round(float(mixture.epochs.max()), 3),
+        **git_state(),
+        "config_hash": run.hash,
     }

@@ -31,8 +31,10 @@ def check_device(device: str, launcher: Launcher) -> None:
         raise UserError(f"device is {device}: it must be cpu or cuda")
     count, wanted = torch.cuda.device_count(), distributed.on_this_machine()
     if kind == "cuda" and count < wanted and not launcher.elsewhere:
-        raise UserError(f"device is {device}, and torch sees {count} CUDA devices, not {wanted}: set device=cpu"
-                        + (", or start fewer processes" if count else ""))
+        raise UserError(
+            f"device is {device}, and torch sees {count} CUDA devices, not {wanted}: set device=cpu"
+            + (", or start fewer processes" if count else "")
+        )
 
 
 def check_parallel(run: Run | None) -> None:
@@ -40,11 +42,15 @@ def check_parallel(run: Run | None) -> None:
     processes = distributed.size()
     while run is not None and processes > 1:
         if not make(run.cfg.method).parallel:
-            raise UserError(f"torchrun works for the soup and dense models: run {run.cfg.method.name} in one process "
-                            "(python -m soe_bench ...)")
-        if run.cfg.train.draws % processes:
-            raise UserError(f"train.draws ({run.cfg.train.draws}) must be a multiple of the {processes} processes of "
-                            "torchrun")
+            raise UserError(
+                f"torchrun works for the soup and dense models: run {run.cfg.method.name} in one process "
+                "(python -m soe_bench ...)"
+            )
+        if run.cfg.train.draws_per_step % processes:
+            raise UserError(
+                f"train.draws_per_step ({run.cfg.train.draws_per_step}) must be a multiple of the {processes} "
+                "processes of torchrun"
+            )
         run = run.parent
 
 
@@ -58,13 +64,18 @@ def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
         need, free = need * distributed.on_this_machine(), psutil.virtual_memory().available / 1e9
     elif not launcher.elsewhere:
         free = torch.cuda.mem_get_info()[0] / 1e9
-    log.info("memory for parameters and moments: %.2f GB at most%s", need,
-             " for each job" if launcher.elsewhere else f", {free:.1f} GB free")
+    log.info(
+        "memory for parameters and moments: %.2f GB at most%s",
+        need,
+        " for each job" if launcher.elsewhere else f", {free:.1f} GB free",
+    )
     if need > free:
-        raise UserError(f"{len(needs)} jobs at once need {need:.1f} GB, {free:.1f} GB are free: "
-                        "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)"
-                        if not launcher.elsewhere else
-                        f"a job needs {need:.1f} GB and asks for {free:.1f}: raise hydra.launcher.mem_gb")
+        raise UserError(
+            f"{len(needs)} jobs at once need {need:.1f} GB, {free:.1f} GB are free: "
+            "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)"
+            if not launcher.elsewhere
+            else f"a job needs {need:.1f} GB and asks for {free:.1f}: raise hydra.launcher.mem_gb"
+        )
 
 
 def state_bytes(run: Run) -> int:
@@ -78,7 +89,7 @@ def step_seconds(run: Run) -> float:
     cfg = run.cfg
     prepare_process(cfg)
     method = build_method(run, None)
-    shape = (cfg.train.draws, cfg.train.batch_size // cfg.train.draws, cfg.train.length + 1)
+    shape = (cfg.train.draws_per_step, cfg.train.batch_size // cfg.train.draws_per_step, cfg.train.seq_len + 1)
     rng = np.random.default_rng(0)
     batch = rng.integers(cfg.data.vocab_size, size=shape)
     h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None

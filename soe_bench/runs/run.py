@@ -17,14 +17,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from soe_bench.config import make, with_method
+from soe_bench.config import identity, make, with_method
 from soe_bench.data.corpus import fingerprint
 from soe_bench.errors import UserError
 from soe_bench.runs import evaluation
 
 IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
 PRECISIONS = ("float32", "bfloat16")
-COUNTS = ("length", "batch_size", "draws", "tokens", "checkpoint_every")  # of `train`
+COUNTS = ("seq_len", "batch_size", "draws_per_step", "tokens", "checkpoint_every")  # of `train`
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Run:
         check_settings(cfg)
         evaluation.check_evaluation(cfg)
         data = fingerprint(cfg.data, cfg.seeds.kmeans)
-        groups = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in IDENTITY}
+        groups = {group: identity(OmegaConf.to_container(cfg[group], resolve=True)) for group in IDENTITY}
         groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
         groups["data"] = data
         parent = parent_of(cfg)
@@ -57,8 +57,10 @@ class Run:
         if parent is not None:
             method.check_parent(make(parent.cfg.method))
         experts = f"-n{method.n_experts}" if method.n_experts else ""
-        recipe = _digest({group: value for group, value in groups.items() if group != "seeds"}
-                         | ({"parent": parent.recipe} if parent else {}))
+        recipe = _digest(
+            {group: value for group, value in groups.items() if group != "seeds"}
+            | ({"parent": parent.recipe} if parent else {})
+        )
         name = f"{method.label}{experts}-{cfg.scale_name}-s{cfg.seed}-{digest[:8]}"
         return cls(cfg, data, digest, recipe, name, parent)
 
@@ -82,8 +84,8 @@ class Run:
 
     @property
     def is_trial(self) -> bool:
-        """A tuning trial: it never opens the test parts."""
-        return "test" not in self.cfg.evaluate.parts
+        """A tuning trial: it never opens the test splits."""
+        return "test" not in self.cfg.evaluate.splits
 
     def status(self) -> str:
         """done, `failed: why`, `stopped: where`, running, killed, or not run."""
@@ -125,12 +127,12 @@ def parent_of(cfg: DictConfig) -> DictConfig | None:
     parent = cfg.method.get("parent")
     if not parent:
         return None
-    if not 0 < parent.share <= 1:
-        raise UserError(f"method.parent.share is {parent.share}: it must be in (0, 1]")
+    if not 0 < parent.fraction <= 1:
+        raise UserError(f"method.parent.fraction is {parent.fraction}: it must be in (0, 1]")
     other = with_method(cfg, parent.method)
-    if parent.get("learning_rate"):
-        other.method.learning_rate = parent.learning_rate
-    other.train.tokens = round(parent.share * cfg.train.tokens)
+    if parent.get("lr"):
+        other.method.lr = parent.lr
+    other.train.tokens = round(parent.fraction * cfg.train.tokens)
     return other
 
 

@@ -119,8 +119,10 @@ class Plan:
         if self.launcher.elsewhere:
             log.info("no estimate of the time: the jobs run on other machines")
         else:
-            log.info("about %s of training, not counting what a run had already done before it was stopped",
-                     timedelta(seconds=round(total / parallel)))
+            log.info(
+                "about %s of training, not counting what a run had already done before it was stopped",
+                timedelta(seconds=round(total / parallel)),
+            )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
             distributed.on_first(self._open, cfg)
@@ -166,7 +168,10 @@ def mean_loss(run: Run) -> str:
     without records."""
     if not run.done:
         return ""
-    part = "validation" if run.is_trial else "test"
-    losses = [record["loss"] for record in read_records(run.records) if record["part"] == part
-              and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")]
+    split = "validation" if run.is_trial else "test"
+    losses = [
+        record["loss"]
+        for record in read_records(run.records)
+        if record["split"] == split and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")
+    ]
     return f"{np.mean(losses):.3f} nats"

@@ -76,8 +76,10 @@ def exchange(operation: str, given: Tensor | None = None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what every backend raises
-        raise Lost("another process of this training ended; the same command goes on from the last checkpoint "
-                   f"({str(error).splitlines()[0].partition('. ')[0]})") from error
+        raise Lost(
+            "another process of this training ended; the same command goes on from the last checkpoint "
+            f"({str(error).splitlines()[0].partition('. ')[0]})"
+        ) from error
 
 
 def on_first(function: Callable, *arguments: Any) -> Any:
@@ -115,8 +117,10 @@ def check_agreement(value: Any) -> None:
         with exchange("objects"):
             dist.all_gather_object(values, value)
         if any(other != value for other in values):
-            raise Lost(f"the processes of this training do not agree ({', '.join(map(str, values))}): run the same "
-                       "command again")
+            raise Lost(
+                f"the processes of this training do not agree ({', '.join(map(str, values))}): run the same "
+                "command again"
+            )
 
 
 def own_rows(x: Tensor) -> Tensor:

@@ -40,9 +40,11 @@ def device_name(device: str) -> str:
 
 def git_state() -> dict:
     """commit and dirty of the checkout this package runs from; null outside of one."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True,
-                              check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
@@ -62,4 +64,3 @@ def prepare_process(cfg: DictConfig) -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # an older one's largest
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-

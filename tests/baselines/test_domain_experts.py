@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_soup import RATE, K, setup
+from tiny_soup import RATE, K, tiny_context
 
 from baselines.crisp import Crisp
 from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
@@ -19,12 +19,19 @@ CENTROIDS = np.array([[0.0, 0], [0.1, 0], [5, 5], [5.1, 5], [9, 0]])
 
 
 def made(method):
-    base = setup()
+    base = tiny_context()
     specialists = {"first": np.eye(K)[0], "mixed": np.array([0, 0.5, 0.5, 0, 0])}
 
     def initial(seed):
         torch.manual_seed(seed)
-        return type(base.base)(17, dim=8, layers=1, heads=2, hidden=12, max_length=9).double()
+        return type(base.base)(
+            17,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=12,
+            max_position_embeddings=9,
+        ).double()
 
     method.build(dataclasses.replace(base, h_0=H_0, centroids=CENTROIDS, specialists=specialists, initial=initial))
     return method
@@ -36,23 +43,24 @@ def test_groups_are_of_near_centroids_and_their_mixtures_are_h_0_restricted():
     assert len(set(domain_groups(CENTROIDS, H_0, 16))) == K  # never more groups than domains
     method = made(DomainExperts("domain_experts", RATE, 3))
     first = method.weights[labels[0]]
-    assert first == pytest.approx([1 / 3, 2 / 3, 0, 0, 0]) and method.streams == 3
+    assert first == pytest.approx([1 / 3, 2 / 3, 0, 0, 0]) and method.n_models == 3
 
 
-def test_the_expert_at_h_is_that_of_the_group_with_the_largest_share():
+def test_the_expert_at_h_is_that_of_the_group_with_the_largest_fraction():
     method = made(DomainExperts("domain_experts", RATE, 3))
     with torch.no_grad():
         method.models.value.normal_()
     labels = domain_groups(CENTROIDS, H_0, 3)
     h = np.array([0.2, 0.2, 0.35, 0, 0.25])
-    assert torch.equal(method.theta(torch.tensor(h)), method.models.value[labels[0]])
+    assert torch.equal(method.parameters_at(torch.tensor(h)), method.models.value[labels[0]])
 
 
 def test_experts_have_one_start_or_one_each():
-    common, separate = (made(m) for m in (DomainExperts("domain_experts", RATE, 3),
-                                          SeparateExperts("separate_experts", RATE, 3, 0.5)))
+    common, separate = (
+        made(m) for m in (DomainExperts("domain_experts", RATE, 3), SeparateExperts("separate_experts", RATE, 3, 0.5))
+    )
     assert torch.equal(common.models.value, common.common.expand(3, -1))
-    assert torch.equal(separate.models.value[0], separate.flat.flatten(setup().base))
+    assert torch.equal(separate.models.value[0], separate.flat.flatten(tiny_context().base))
     assert len({row.sum().item() for row in separate.models.value}) == 3
 
 
@@ -62,7 +70,7 @@ def test_crisp_gives_each_specialist_the_model_trained_at_its_h():
     with torch.no_grad():
         method.models.value.normal_()
     for row, h in enumerate([[1.0, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0]]):
-        assert torch.equal(method.theta(torch.tensor(h)), method.models.value[row])
+        assert torch.equal(method.parameters_at(torch.tensor(h)), method.models.value[row])
 
 
 def test_crisp_has_the_whole_budget_for_each_specialist_and_experts_share_one(compose):

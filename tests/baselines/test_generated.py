@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_soup import DRAWS, META, OPTIMIZER, RATE, ROUTER, K, batches, setup
+from tiny_soup import DRAWS, META, OPTIMIZER, RATE, ROUTER, K, batches, tiny_context
 from torch.func import functional_call
 
 from baselines.dense_conditioned import DenseConditioned
@@ -15,7 +15,7 @@ from baselines.hypernetwork import Hypernetwork
 from baselines.low_rank_soup import LowRankSoup
 from soe_bench.ops.flat import Flat
 
-COMMON = {"learning_rate": RATE, "network_rate": 0.5, "meta": META}
+COMMON = {"lr": RATE, "network_lr_ratio": 0.5, "pi": META}
 METHODS = {
     "dense_conditioned": lambda: DenseConditioned("dense_conditioned", **COMMON),
     "hypernetwork": lambda: Hypernetwork(rank=2, as_experts=4, init_std=1.0, name="hypernetwork", **COMMON),
@@ -26,7 +26,7 @@ METHODS = {
 @pytest.fixture(params=METHODS)
 def method(request):
     built = METHODS[request.param]()
-    built.build(setup())
+    built.build(tiny_context())
     return built
 
 
@@ -42,7 +42,7 @@ def test_training_equals_plain_automatic_differentiation(method):
             h = torch.tensor(weights[draw])[None]
             delta = functional_call(method.delta_network, method.network_flat.unflatten(omega[0]), (h,))
             theta = method.flat.unflatten((shared + delta)[0])
-            logits = functional_call(method.setup.base, theta, (tokens[draw, :, :-1],))
+            logits = functional_call(method.context.base, theta, (tokens[draw, :, :-1],))
             loss = loss + F.cross_entropy(logits.flatten(0, 1), tokens[draw, :, 1:].flatten()) / DRAWS
         grads = torch.autograd.grad(loss, parameters)
         norm = torch.sqrt(sum(g.square().sum() for g in grads)).item()
@@ -64,7 +64,7 @@ def test_training_equals_plain_automatic_differentiation(method):
 def test_at_the_start_every_specialist_is_the_base_model_and_then_h_matters(method):
     one, other = np.eye(K)[0], np.eye(K)[1]
     tokens = torch.arange(9)[None]
-    expected = setup().base(tokens)
+    expected = tiny_context().base(tokens)
     torch.testing.assert_close(method.specialist(one)(tokens), expected)
     for step, (batch, weights) in enumerate(batches(), start=1):
         method.update(batch, weights, step, 0.1)
@@ -77,15 +77,16 @@ def test_at_the_start_every_specialist_is_the_base_model_and_then_h_matters(meth
 
 
 def test_a_parent_of_one_model_is_a_warm_start_of_the_shared_parameters():
-    size = Flat(setup().base).size
+    size = Flat(tiny_context().base).size
     parent = {"models.value": torch.arange(size, dtype=torch.float64)[None] / size}
     for make in METHODS.values():
         built = make()
-        built.build(dataclasses.replace(setup(), parent=parent))
+        built.build(dataclasses.replace(tiny_context(), parent=parent))
         base = {name.removeprefix("base."): value for name, value in built.specialist(np.eye(K)[0]).named_parameters()}
         base.pop("shift", None)
-        assert torch.equal(torch.cat([base[name].flatten() for name in Flat(setup().base).shapes]),
-                           parent["models.value"][0])
+        assert torch.equal(
+            torch.cat([base[name].flatten() for name in Flat(tiny_context().base).shapes]), parent["models.value"][0]
+        )
 
 
 def test_low_rank_products_by_hand():
@@ -97,14 +98,16 @@ def test_low_rank_products_by_hand():
 
 def test_the_low_rank_soup_is_a_weighted_sum_of_its_experts():
     method = METHODS["low_rank_soup"]()
-    method.build(setup())
+    method.build(tiny_context())
     with torch.no_grad():
         method.omega.value.normal_()
     each = method.instantiate(torch.eye(3, dtype=torch.float64)) - method.shared.value
     alpha = torch.tensor([[0.2, -1.0, 3.0]], dtype=torch.float64)
     torch.testing.assert_close(method.instantiate(alpha) - method.shared.value, alpha @ each)
     h = np.eye(K)[2]
-    torch.testing.assert_close(method.theta(torch.tensor(h)), method.instantiate(method.coefficients(h[None]))[0])
+    torch.testing.assert_close(
+        method.parameters_at(torch.tensor(h)), method.instantiate(method.coefficients(h[None]))[0]
+    )
     assert torch.equal(method.flat.flatten(method.specialist(None)), method.shared.value[0])
 
 

@@ -22,7 +22,7 @@ from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_records
 from soe_bench.runs import execute as executing
@@ -30,7 +30,7 @@ from soe_bench.runs import sweep
 from soe_bench.runs.collect import _upsert
 from soe_bench.specialize import TUNED_H, tuned_weights
 
-PARENT = {"method": "domain_experts", "share": 1.0}
+PARENT = {"method": "domain_experts", "fraction": 1.0}
 COMMON = [1.0, 0.0, 0.0, 0.0]
 TASK_VECTORS = [[4.0, 1.0, -2.0, 0.0], [2.0, -3.0, -1.0, 1.0]]
 MERGES = [MergeLinear, MergeSlerp, MergeTaskArithmetic, MergeTies, MergeDareTies, MergeGradient]
@@ -55,11 +55,19 @@ def built(method, task_vectors=TASK_VECTORS, common=None, seed=0):
     count, size = vectors.shape
     centroids = np.array([[10.0 * i] for i in range(count)] + [[10.0 * count - 9.9]])
     h_0 = np.full(count + 1, 1 / (count + 1))
-    method.build(Setup(
-        Law(size).double(), h_0, length=8, sequences=1, draws=1, optimizer=Optimizer(0.9, 0.95, 1e-8, 0, 0, 0, 1),
-        seed=seed, centroids=centroids,
-        parent={"models.value": common + vectors, "common.value": common[None]},
-    ))
+    method.build(
+        MethodContext(
+            Law(size).double(),
+            h_0,
+            seq_len=8,
+            sequences=1,
+            draws_per_step=1,
+            optimizer=Optimizer(0.9, 0.95, 1e-8, 0, 0, 0, 1),
+            seed=seed,
+            centroids=centroids,
+            parent={"models.value": common + vectors, "common.value": common[None]},
+        )
+    )
     return method
 
 
@@ -135,8 +143,8 @@ def test_slerp_is_folded_tensor_by_tensor_in_the_order_of_the_weights():
         return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
     expected = []
-    for part in (slice(0, 10), slice(10, 20)):
-        expected += between(0.2, between(0.3 / 0.8, models[1, part], models[2, part]), models[0, part]).tolist()
+    for split in (slice(0, 10), slice(10, 20)):
+        expected += between(0.2, between(0.3 / 0.8, models[1, split], models[2, split]), models[0, split]).tolist()
     assert merged(method, [0.2, 0.5, 0.3]) == pytest.approx(expected)
 
 
@@ -152,13 +160,13 @@ def test_theta_is_differentiable_in_h(merge):
     method = built(merge("m", PARENT), random_vectors(), np.zeros(20))
     h = torch.tensor([0.4, 0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(method.theta, h)
-    (gradient,) = torch.autograd.grad(method.theta(h).sum(), h)
+    (gradient,) = torch.autograd.grad(method.parameters_at(h).sum(), h)
     assert gradient.abs().max() > 1e-3
 
 
 def test_the_weights_are_the_share_of_h_in_the_groups_that_the_experts_were_trained_on():
     method = built(MergeLinear("m", PARENT))
-    trained_on = group_mixtures(method.setup, 2) > 0
+    trained_on = group_mixtures(method.context, 2) > 0
     h = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
     weights = method.expert_weights(h)
     assert weights.tolist() == pytest.approx((trained_on @ h.numpy()).tolist())
@@ -242,16 +250,19 @@ def test_costs():
     assert linear["deployed_parameters"] == ties["deployed_parameters"] == 4
 
 
-@pytest.mark.parametrize("override, message", [
-    (("method.weights=best",), "method.weights is 'best': it must be 'h' or 'uniform'"),
-    (("method.scale=large",), "method.scale is 'large': it must be a number, 'default' or 'tuned'"),
-    (("method.scale=nan",), "method.scale is nan"),
-    (("method.density=0",), "method.density is 0: it must be in (0, 1]"),
-    (("method.parent.method=generic",), "merge_ties has nothing to merge"),
-    (("method.parent.method=crisp",), "must be a set of experts (domain_experts or separate_experts)"),
-    (("method.parent=null",), "merge_ties has nothing to merge"),
-    (("method.parent.share=0.5",), "method.parent.share is 0.5"),
-])
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        (("method.weights=best",), "method.weights is 'best': it must be 'h' or 'uniform'"),
+        (("method.scale=large",), "method.scale is 'large': it must be a number, 'default' or 'tuned'"),
+        (("method.scale=nan",), "method.scale is nan"),
+        (("method.density=0",), "method.density is 0: it must be in (0, 1]"),
+        (("method.parent.method=generic",), "merge_ties has nothing to merge"),
+        (("method.parent.method=crisp",), "must be a set of experts (domain_experts or separate_experts)"),
+        (("method.parent=null",), "merge_ties has nothing to merge"),
+        (("method.parent.fraction=0.5",), "method.parent.fraction is 0.5"),
+    ],
+)
 def test_bad_settings_are_refused_before_any_training(arguments, override, message):
     with pytest.raises(UserError) as error:
         sweep.Plan.of([*arguments, "method=merge_ties", *override])
@@ -259,10 +270,10 @@ def test_bad_settings_are_refused_before_any_training(arguments, override, messa
 
 
 def test_experts_of_another_size_are_refused():
-    setup = built(MergeLinear("m", PARENT)).setup
+    context = built(MergeLinear("m", PARENT)).context
     larger = {"models.value": torch.zeros(2, 6), "common.value": torch.zeros(1, 6)}
     with pytest.raises(UserError, match="the experts of the parent run have 6 parameters, the base model has 4"):
-        MergeLinear("m", PARENT).build(replace(setup, parent=larger))
+        MergeLinear("m", PARENT).build(replace(context, parent=larger))
 
 
 def test_merging_experts_without_a_common_parent_warns_once(caplog):
@@ -294,22 +305,28 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
     monkeypatch.setattr(executing, "train", counted)
     monkeypatch.setitem(TUNED_H, "steps", 2)
     curves = command("method=generic")
-    budget = ["evaluate.budgets=[500]", "evaluate.fine_tuning.rates=[1e-3]"]
+    budget = ["evaluate.budgets=[500]", "evaluate.fine_tuning.lrs=[1e-3]"]
     assert command("method=merge_linear", "method.weights=uniform,h", "-m", *budget) == curves  # a merge has none
     assert command("method=best_expert") == curves
-    assert trained == [("generic", 8), ("generic", 4), ("domain_experts", 4), ("merge_linear_uniform", 0),
-                       ("merge_linear", 0), ("best_expert", 0)]
+    assert trained == [
+        ("generic", 8),
+        ("generic", 4),
+        ("domain_experts", 4),
+        ("merge_linear_uniform", 0),
+        ("merge_linear", 0),
+        ("best_expert", 0),
+    ]
     records = read_records(tmp_path / "results" / "records.jsonl")
     assert {record["training_tokens"] for record in records} == {8192}
     assert {record["parameters"] for record in records} == {37024}
-    own = [record for record in records if record["method"] == "merge_linear" and record["part"] == "test"]
+    own = [record for record in records if record["method"] == "merge_linear" and record["split"] == "test"]
     assert {record["h_source"] for record in own} == {"estimate", "uniform", "shuffled", "h_0", "tuned"}
     assert {record["budget_tokens"] for record in own} == {0, 500}
     assert {record["h_source"] for record in records if record["method"] == "best_expert"} == {"none"}
 
     (experts,) = (tmp_path / "home" / "runs").glob("domain_experts-*")
     (experts / "model.safetensors").unlink()  # damaged, say: trained once more, for the merge that is evaluated anew
-    command("method=merge_linear", "evaluate.parts=[validation]")
+    command("method=merge_linear", "evaluate.splits=[validation]")
     assert trained[6:] == [("domain_experts", 4)]
 
 

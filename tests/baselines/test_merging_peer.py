@@ -10,20 +10,30 @@ from baselines.merge_linear import MergeLinear
 from baselines.merge_slerp import MergeSlerp
 from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
-from soe_bench.method import Setup
+from soe_bench.method import MethodContext
 from soe_bench.model import Llama
 from soe_bench.ops.adamw import Optimizer
 
 pytest.importorskip("mergekit", reason="mergekit is not installed: make test-peer installs it and runs these tests")
 pytestmark = pytest.mark.peer
-PARENT = {"method": "domain_experts", "share": 1.0}
+PARENT = {"method": "domain_experts", "fraction": 1.0}
 COUNT = 3
 
 
 def models(count: int) -> list[Llama]:
     """The common parent and `count` experts near it, float32."""
     torch.manual_seed(0)
-    made = [Llama(19, dim=8, layers=1, heads=2, hidden=12, max_length=8) for _ in range(count + 1)]
+    made = [
+        Llama(
+            19,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=12,
+            max_position_embeddings=8,
+        )
+        for _ in range(count + 1)
+    ]
     with torch.no_grad():
         for expert in made[1:]:
             for own, parent in zip(expert.parameters(), made[0].parameters(), strict=True):
@@ -34,10 +44,18 @@ def models(count: int) -> list[Llama]:
 def ours(method, made: list[nn.Module], weights: list[float]) -> dict[str, Tensor]:
     k = len(made) - 1
     flat = [torch.cat([p.detach().flatten() for p in model.parameters()]) for model in made]
-    method.build(Setup(
-        made[0], np.full(k, 1 / k), length=8, sequences=1, draws=1, optimizer=Optimizer(0.9, 0.95, 1e-8, 0, 0, 0, 1),
-        centroids=np.arange(k)[:, None], parent={"models.value": torch.stack(flat[1:]), "common.value": flat[0][None]},
-    ))
+    method.build(
+        MethodContext(
+            made[0],
+            np.full(k, 1 / k),
+            seq_len=8,
+            sequences=1,
+            draws_per_step=1,
+            optimizer=Optimizer(0.9, 0.95, 1e-8, 0, 0, 0, 1),
+            centroids=np.arange(k)[:, None],
+            parent={"models.value": torch.stack(flat[1:]), "common.value": flat[0][None]},
+        )
+    )
     return method.flat.unflatten(method.merged(torch.tensor(weights)))
 
 
@@ -51,17 +69,20 @@ def theirs(name: str, made: list[nn.Module], each: list[dict], base: int | None,
     references = [ModelReference.model_validate(f"model/{i}") for i in range(len(made))]
     method = REGISTERED_MERGE_METHODS[name]
     settings = {p.name: p.default_value for p in method.parameters()} | settings
-    own = {reference: ImmutableMap(values)
-           for reference, values in zip(references[-len(each) :], each, strict=True)}
+    own = {reference: ImmutableMap(values) for reference, values in zip(references[-len(each) :], each, strict=True)}
     merged = {}
     for key, _ in made[0].named_parameters():
         task = method.make_task(
-            output_weight=WeightInfo(name=key), tensors=TensorDictWrapper(tensors=ImmutableMap({})),
-            base_model=None if base is None else references[base], parameters=ImmutableMap(settings),
+            output_weight=WeightInfo(name=key),
+            tensors=TensorDictWrapper(tensors=ImmutableMap({})),
+            base_model=None if base is None else references[base],
+            parameters=ImmutableMap(settings),
             tensor_parameters=ImmutableMap(own),
         )
-        tensors = {reference: model.get_parameter(key).detach().clone()
-                   for reference, model in zip(references, made, strict=True)}
+        tensors = {
+            reference: model.get_parameter(key).detach().clone()
+            for reference, model in zip(references, made, strict=True)
+        }
         merged[key] = task.execute(tensors=tensors)
     return merged
 
@@ -78,8 +99,10 @@ WEIGHTS = [[0.2, 0.5, 0.3], [1 / 3, 1 / 3, 1 / 3], [0.0, 0.9, 0.1]]
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_linear(weights):
     made = models(COUNT)
-    assert_equal(ours(MergeLinear("m", PARENT), made, weights),
-                 theirs("linear", made[1:], [{"weight": w} for w in weights], None))
+    assert_equal(
+        ours(MergeLinear("m", PARENT), made, weights),
+        theirs("linear", made[1:], [{"weight": w} for w in weights], None),
+    )
 
 
 @pytest.mark.parametrize("t", [0.0, 0.1, 0.5])
@@ -92,8 +115,10 @@ def test_slerp_of_two(t):
 def test_task_arithmetic(weights):
     made = models(COUNT)
     relative = [{"weight": w / max(weights)} for w in weights]
-    assert_equal(ours(MergeTaskArithmetic("m", PARENT), made, weights),
-                 theirs("task_arithmetic", made, relative, 0, **{"lambda": 0.4}))
+    assert_equal(
+        ours(MergeTaskArithmetic("m", PARENT), made, weights),
+        theirs("task_arithmetic", made, relative, 0, **{"lambda": 0.4}),
+    )
 
 
 @pytest.mark.parametrize("density", [0.2, 0.7])

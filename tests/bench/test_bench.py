@@ -24,7 +24,7 @@ QUICK = Settings("cpu", quick=True)
 @pytest.fixture
 def rates(monkeypatch):
     for module in (bench, bases, steps, instantiate):
-        monkeypatch.setattr(module, "rates", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
+        monkeypatch.setattr(module, "lrs", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_a_figure_knows_whether_its_goal_is_met():
@@ -102,7 +102,9 @@ def test_the_command_updates_only_what_is_named(tmp_path, rates, monkeypatch):
     assert bench.main(["data_share", "soup_step_ratio_n16", *out]) == bench.main(["data_share", *out]) == 0
     written = json.loads((tmp_path / "bench.json").read_text())
     assert [(f["name"], f["value"], f["met"]) for f in written["figures"]] == [
-        ("soup_step_ratio_n16", 3.0, False), ("data_share", 4.0, False)]  # fmt: skip
+        ("soup_step_ratio_n16", 3.0, False),
+        ("data_share", 4.0, False),
+    ]
     assert written["versions"]["torch"] == torch.__version__ and written["threads"] == 1 and written["growth"] == []
     table = bench_table(read_bench(tmp_path / "bench.json"))
     assert list(table.frame.met) == ["no", "no"] and list(table.frame.goal) == ["at most 2.5"] * 2
@@ -110,8 +112,20 @@ def test_the_command_updates_only_what_is_named(tmp_path, rates, monkeypatch):
 
 
 def test_a_quick_measurement_from_end_to_end(tmp_path, capsys):
-    assert bench.main(["soup_step_ratio_n16", "plain_speedup_n64", "data_share", "instantiate_bandwidth_share",
-                       "--quick", "--out", str(tmp_path / "bench.json")]) == 0  # fmt: skip
+    assert (
+        bench.main(
+            [
+                "soup_step_ratio_n16",
+                "plain_speedup_n64",
+                "data_share",
+                "instantiate_bandwidth_share",
+                "--quick",
+                "--out",
+                str(tmp_path / "bench.json"),
+            ]
+        )
+        == 0
+    )
     for figure in json.loads((tmp_path / "bench.json").read_text())["figures"]:
         assert figure["low"] <= figure["value"] <= figure["high"] and figure["value"] > 0
         assert figure["met"] in (True, False) and set(figure) >= {"name", "unit", "limit", "goal", "commit"}
@@ -149,7 +163,7 @@ def test_steps_of_base_models_beside_their_limit(tmp_path):
         assert p["step_seconds"] > 0 and p["least_seconds"] > 0 and p["peak_bytes"] > 0
     written["bases"][1] |= {"step_seconds": None, "peak_bytes": None}
     frame = bases_table(written).frame
-    assert frame["step (s)"][1] == "out of memory" and frame["share"][1] == "" and float(frame["share"][0]) > 0
+    assert frame["step (s)"][1] == "out of memory" and frame["fraction"][1] == "" and float(frame["fraction"][0]) > 0
 
 
 @pytest.mark.slow

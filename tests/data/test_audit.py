@@ -33,7 +33,7 @@ def test_a_clean_corpus_passes(
     monkeypatch.setenv("SOE_BENCH_HOME", str(home))
     assert main(["audit", "synthetic"]) == main(["audit", str(corpus.path)]) == 0
     said = capsys.readouterr().out
-    assert "PASS" in said and "0 documents in two parts, 0 exact and 0 near" in said and "uneven" in said
+    assert "PASS" in said and "0 documents in two splits, 0 exact and 0 near" in said and "uneven" in said
     assert main(["audit", "nothing"]) == 2
     assert f"under {home}/data there are: {corpus.path.name}" in capsys.readouterr().err
 
@@ -44,7 +44,7 @@ def test_planted_leaks_fail(corpus: Corpus, tmp_path: Path, capsys: pytest.Captu
     damaged = tmp_path / "leaky"
     shutil.copytree(corpus.path, damaged)
     rows = corpus.passages
-    training = rows[(rows.specialist == "generic") & (rows.part == "train")]
+    training = rows[(rows.specialist == "generic") & (rows.split == "train")]
     test = next(r for r in corpus.rows("first", "test").itertuples() if (training.tokens == r.tokens).any())
     target = training[training.tokens == test.tokens].iloc[0]
     stored = np.load(damaged / "tokens.npy")
@@ -60,7 +60,7 @@ def test_a_document_in_two_parts_fails(corpus: Corpus, tmp_path: Path) -> None:
     damaged = tmp_path / "split"
     shutil.copytree(corpus.path, damaged)
     table = corpus.passages.copy()
-    table.loc[len(table) - 1, "part"] = "test" if table.part.iloc[-1] != "test" else "train"
+    table.loc[len(table) - 1, "split"] = "test" if table.split.iloc[-1] != "test" else "train"
     table.to_parquet(damaged / "passages.parquet", index=False)
     done = (damaged / "done").read_text()
     old, new = ((folder / "passages.parquet").stat().st_size for folder in (corpus.path, damaged))
@@ -79,8 +79,12 @@ def test_no_pair_is_missed() -> None:
         texts.append(" ".join(copy))
     groups = np.array(["a"] * 20 + ["b"] * 60)
     sets = [shingles(text.split()) for text in texts]
-    expected = {(i, j) for i in range(80) for j in range(i + 1, 80)
-                if groups[i] != groups[j] and jaccard(sets[i], sets[j]) >= 0.7}  # fmt: skip
+    expected = {
+        (i, j)
+        for i in range(80)
+        for j in range(i + 1, 80)
+        if groups[i] != groups[j] and jaccard(sets[i], sets[j]) >= 0.7
+    }
     found = audit.leaks(texts, groups, 0.7)
     assert len(expected) > 5 and set(zip(found["first"], found["second"], strict=True)) == expected
     assert audit.leaks(["a b c", "d e f"], np.array(["a", "b"]), 0.8).empty

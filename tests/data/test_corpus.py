@@ -82,25 +82,29 @@ def test_the_tokenizer_is_lossless(corpus: Corpus) -> None:
 
 
 def test_no_text_of_a_part_leaks_into_another(corpus: Corpus) -> None:
-    assert corpus.passages.groupby(["source", "path"])[["specialist", "part"]].nunique().to_numpy().max() == 1
+    assert corpus.passages.groupby(["source", "path"])[["specialist", "split"]].nunique().to_numpy().max() == 1
 
 
 def test_the_test_copy_of_a_duplicate_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = instantiate(config().source)
     original = list(source.documents(tmp_path))
-    copies = [type(d)(d.source, f"{name}/copy-{d.path}", [p + " end" if name == "uneven" else p for p in d.pieces])
-              for d in original if d.path.startswith("first/") for name in ("generic/0", "uneven")]  # fmt: skip
+    copies = [
+        type(d)(d.source, f"{name}/copy-{d.path}", [p + " end" if name == "uneven" else p for p in d.pieces])
+        for d in original
+        if d.path.startswith("first/")
+        for name in ("generic/0", "uneven")
+    ]
     monkeypatch.setattr(type(source), "documents", lambda self, home: iter(original + copies))
     built = open_corpus(config(), tmp_path, 0)
     table = built.passages
-    test = table[(table.specialist == "first") & (table.part == "test")]
+    test = table[(table.specialist == "first") & (table.split == "test")]
     removed = json.loads((built.path / "audit.json").read_text())["duplicates_removed"]
     assert len(test) == 24 and removed["exact across"] > 50 and removed["near across"] > 50
     text = [
         built.tokenizer.decode(built._tokens[r.start + 1 : r.start + r.tokens].tolist()) for r in table.itertuples()
     ]
     sketches = sketch(text)
-    held = [i for i, part in enumerate(table.part) if part != "train"]
+    held = [i for i, split in enumerate(table.split) if split != "train"]
     leaks = sum(jaccard(sketches[i][1], sketches[j][1]) >= 0.8 for i in held[:60] for j in range(len(text)) if i != j)
     assert leaks == 0
 

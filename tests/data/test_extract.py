@@ -82,8 +82,11 @@ def test_code_leaves_out_bundles_minified_and_generated_files_and_licences() -> 
 
 def test_tunes_and_pronunciations() -> None:
     tunes = dict(extract.tunes(archive({"t/two.abc": "X:1\nK:D\nABc|\nX:2\nK:G\nd|\n", "t/one.krn": "**kern\n4c\n"})))
-    assert tunes == {"t/one.krn": ["**kern", "4c"], "t/two.abc/0000": ["X:1", "K:D", "ABc|"],
-                     "t/two.abc/0001": ["X:2", "K:G", "d|"]}  # fmt: skip
+    assert tunes == {
+        "t/one.krn": ["**kern", "4c"],
+        "t/two.abc/0000": ["X:1", "K:D", "ABc|"],
+        "t/two.abc/0001": ["X:2", "K:G", "d|"],
+    }
     words = "\n".join(f"word{i} W ER D" for i in range(150))
     chunks = list(extract.pronunciations(archive({"c/cmudict.dict": words})))
     assert [len(pieces) for _, pieces in chunks] == [100, 50]

@@ -32,21 +32,27 @@ def files(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "copies (1) 日本"
     folder.mkdir()
     names = job_configs(["data=redpajama_v2"])[0][0].data.source.sets.pile.sources
-    pile = [{"text": prose(100 * i + j, name), "meta": {"pile_set_name": name}}
-            for j in range(40) for i, name in enumerate([*names, "Books3"])]  # fmt: skip
+    pile = [
+        {"text": prose(100 * i + j, name), "meta": {"pile_set_name": name}}
+        for j in range(40)
+        for i, name in enumerate([*names, "Books3"])
+    ]
     lines = "".join(json.dumps(row) + "\n" for row in pile)
     (folder / "val.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(lines.encode()))
     web = [{"url": "u", "raw_content": prose(9000 + i, "wxyz"[i % 4]), "nlines": 1} for i in range(60)]
     with gzip.open(folder / "en_head.json.gz", "wt") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in web)
     pd.DataFrame({"body": [row["raw_content"] for row in web]}).to_parquet(folder / "web.parquet")
-    return {"pile": str(folder / "val.jsonl.zst"), "redpajama_v2": str(folder / "en_*.json.gz"),
-            "parquet": str(folder / "web.parquet")}  # fmt: skip
+    return {
+        "pile": str(folder / "val.jsonl.zst"),
+        "redpajama_v2": str(folder / "en_*.json.gz"),
+        "parquet": str(folder / "web.parquet"),
+    }
 
 
 def config(files: dict[str, str], *overrides: str, name: str = "redpajama_v2") -> DictConfig:
     sets = [f"data.source.sets.{key}.files=['{files[key]}']" for key in (["pile", name] if name != "pile" else [name])]
-    small = ["data.k=4", "data.vocab_size=400", "data.minimum_domain_tokens=100", "data.embedding.maximum_share=0.5"]
+    small = ["data.k=4", "data.vocab_size=400", "data.minimum_domain_tokens=100", "data.embedding.maximum_fraction=0.5"]
     return job_configs([f"data={name}", *sets, *small, *overrides])[0][0].data
 
 
@@ -61,18 +67,30 @@ def test_the_paper_s_corpora_end_in_the_same_artefact(files: dict[str, str], tmp
 def test_the_pile_alone_gives_generic_text_too(files: dict[str, str], tmp_path: Path) -> None:
     data = config(files, "data.source.sets.pile.sources=[ArXiv,Pile-CC]", name="pile")
     data.specialists = {"arxiv": data.specialists.arxiv}
-    data.parts.generic.test.share = data.parts.generic.validation.share = 0.2
+    data.splits.generic.test.fraction = data.splits.generic.validation.fraction = 0.2
     corpus = open_corpus(data, tmp_path, 0)
     assert set(corpus.rows("generic", "train").source) == {"pile/ArXiv", "pile/Pile-CC"}
     assert corpus.specialists == ["arxiv"]
 
 
 def test_parquet_and_caps(files: dict[str, str], tmp_path: Path) -> None:
-    whole = {"format": "parquet", "files": [files["parquet"]], "text_field": "body", "source_field": None,
-             "sources": None, "rows": 1000, "documents_per_source": 1000, "characters_per_source": 10**9}  # fmt: skip
+    whole = {
+        "format": "parquet",
+        "files": [files["parquet"]],
+        "text_field": "body",
+        "source_field": None,
+        "sources": None,
+        "rows": 1000,
+        "documents_per_source": 1000,
+        "characters_per_source": 10**9,
+    }
     target = {"_target_": "soe_bench.data.sources.huggingface.HuggingFace"}
-    for changes, count in (({}, 60), ({"documents_per_source": 7}, 7), ({"rows": 9}, 9),
-                           ({"characters_per_source": 2000}, 4)):  # fmt: skip
+    for changes, count in (
+        ({}, 60),
+        ({"documents_per_source": 7}, 7),
+        ({"rows": 9}, 9),
+        ({"characters_per_source": 2000}, 4),
+    ):
         source = make({**target, "sets": {"web": whole | changes}})
         documents = list(source.documents(tmp_path))
         assert len(documents) == count and documents[0].source == "web" and documents[0].path == "000000001"
@@ -100,8 +118,10 @@ def test_bad_files_are_one_line(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pile: no document of Books4 in .*raise data.source.sets.pile.rows"):
         open_corpus(config(files, "data.source.sets.pile.sources=[ArXiv,Books4]"), tmp_path, 0)
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"te\n')
-    for path, message in ((tmp_path / "bad.jsonl", r"pile cannot be read \(\w+: JSON parse error"),
-                          (tmp_path / "absent.jsonl", "there is no file")):  # fmt: skip
+    for path, message in (
+        (tmp_path / "bad.jsonl", r"pile cannot be read \(\w+: JSON parse error"),
+        (tmp_path / "absent.jsonl", "there is no file"),
+    ):
         with pytest.raises(UserError, match=message) as error:
             open_corpus(config(files | {"pile": str(path)}), tmp_path, 0)
         assert "\n" not in str(error.value)

@@ -64,7 +64,7 @@ def test_a_folder_becomes_a_corpus(tmp_path: Path) -> None:
         assert h.sum() == pytest.approx(1) and len(corpus.documents(name, "test")) >= 1
         assert corpus.rows(name, "validation").source.unique().tolist() == [f"specialists/{name}"]
     assert set(corpus.rows("generic", "train").source) == {"news", "forum", "."}
-    assert corpus.passages.groupby(["source", "path"]).part.nunique().max() == 1
+    assert corpus.passages.groupby(["source", "path"]).split.nunique().max() == 1
     path, tokens, size = corpus.documents("law", "test")[0]
     text = corpus.tokenizer.decode([t for t in tokens.tolist() if t])
     assert text == (tmp_path / NAME / path).read_text() and size == len(text.encode())
@@ -96,13 +96,26 @@ def test_the_fingerprint_is_the_content_and_not_the_place(tmp_path: Path) -> Non
 
 def test_rows_and_files_are_documents(tmp_path: Path) -> None:
     rows = [{"body": prose(i), "text": 1} for i in range(3)]
-    folder = write(tmp_path, {"a/one.JSONL": "\n".join(map(json.dumps, rows)), "b/c/two.txt": "x" * 90 + "\nline two",
-                              "b/.hidden/three.txt": prose(9), "b/picture.png": b"\x89"})  # fmt: skip
+    folder = write(
+        tmp_path,
+        {
+            "a/one.JSONL": "\n".join(map(json.dumps, rows)),
+            "b/c/two.txt": "x" * 90 + "\nline two",
+            "b/.hidden/three.txt": prose(9),
+            "b/picture.png": b"\x89",
+        },
+    )
     pd.DataFrame({"body": [prose(5), prose(6), None]}).to_parquet(folder / "a" / "rows.parquet")
     documents, source = read(folder, text_field="body")
     names = {f"{d.source}|{d.path}": d.pieces for d in documents}
-    assert sorted(names) == ["a|a/one.JSONL:000001", "a|a/one.JSONL:000002", "a|a/one.JSONL:000003",
-                             "a|a/rows.parquet:000000", "a|a/rows.parquet:000001", "b|b/c/two.txt"]  # fmt: skip
+    assert sorted(names) == [
+        "a|a/one.JSONL:000001",
+        "a|a/one.JSONL:000002",
+        "a|a/one.JSONL:000003",
+        "a|a/rows.parquet:000000",
+        "a|a/rows.parquet:000001",
+        "b|b/c/two.txt",
+    ]
     assert names["b|b/c/two.txt"] == ["x" * 90, "line two"]
     assert source.notes == {"row without text in column 'body', skipped": 1}
     with pytest.raises(UserError, match="has no column 'text' but body: set data.source.text_field"):
@@ -140,17 +153,20 @@ def test_malformed_lines_are_counted_and_said_or_refused(tmp_path: Path, caplog:
         documents, source = read(folder)
     assert [d.path for d in documents] == ["rows.jsonl:000001", "rows.jsonl:000006"]
     assert list(source.notes.values()) == [4]
-    assert caplog.messages == ["4 x line that is no JSON object with a text field 'text', skipped; the first: "
-                               "rows.jsonl, line 2"]  # fmt: skip
+    assert caplog.messages == [
+        "4 x line that is no JSON object with a text field 'text', skipped; the first: rows.jsonl, line 2"
+    ]
     with pytest.raises(UserError, match="rows.jsonl, line 2"):
         read(folder, strict=True)
 
 
 def test_odd_characters_in_rows(tmp_path: Path) -> None:
     row = json.dumps({"text": "Grüße 日本 " * 20}, ensure_ascii=False)
-    files = {"cut.jsonl": (row + "\n" + row).encode("utf-16")[:-3],
-             "half.jsonl": '{"text": "' + "\\ud800 ab" * 20 + '"}',
-             "latin.jsonl": row.replace("日本", "").encode("latin-1")}  # fmt: skip
+    files = {
+        "cut.jsonl": (row + "\n" + row).encode("utf-16")[:-3],
+        "half.jsonl": '{"text": "' + "\\ud800 ab" * 20 + '"}',
+        "latin.jsonl": row.replace("日本", "").encode("latin-1"),
+    }
     documents, source = read(write(tmp_path, files))
     assert sorted(d.path for d in documents) == ["cut.jsonl:000001", "half.jsonl:000001"]
     assert documents[0].pieces[0].encode() and documents[1].pieces[0].encode() and list(source.notes.values()) == [2]
@@ -164,8 +180,11 @@ def test_a_damaged_parquet_file_is_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["long.txt", "long.jsonl", "line.jsonl"])
 def test_a_huge_file_is_read_in_a_stream(tmp_path: Path, name: str) -> None:
-    line = {"long.txt": "a few words and more\n", "long.jsonl": json.dumps({"text": prose(0)}) + "\n",
-            "line.jsonl": "no line break "}[name]  # fmt: skip
+    line = {
+        "long.txt": "a few words and more\n",
+        "long.jsonl": json.dumps({"text": prose(0)}) + "\n",
+        "line.jsonl": "no line break ",
+    }[name]
     with (tmp_path / name).open("w") as stream:
         for _ in range(64):
             stream.write(line * (1_000_000 // len(line)))
@@ -201,12 +220,15 @@ def test_a_document_of_one_token_is_left_out(tmp_path: Path) -> None:
         ({"a.txt": "a"}, {}, "no usable document in .*: see the warnings above"),
         ({"a.txt": prose(0)}, {}, "data.k = 4 is larger than the number of generic training passages"),
         ({"specialists/empty/note.pdf": "x"}, {}, "the specialist folder specialists/empty has no text: add .txt"),
-        ({"specialists/one/a.txt": prose(1)}, {}, "one has no text for the part test: give it more documents"),
+        ({"specialists/one/a.txt": prose(1)}, {}, "one has no text for the split test: give it more documents"),
         ({"specialists/tiny/a.txt": "a"}, {}, "data.specialists.tiny matches no document"),
-        ({}, {"specialists": {"lost": {"source": "nowhere", "match": ["*"]}}},
-         "data.specialists.lost matches no document: .* the sources are ., forum, news"),
+        (
+            {},
+            {"specialists": {"lost": {"source": "nowhere", "match": ["*"]}}},
+            "data.specialists.lost matches no document: .* the sources are ., forum, news",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_folders_are_refused_in_one_line(tmp_path: Path, files: dict, changes: dict, message: str) -> None:
     folder = write(tmp_path / "f", files)
     folder.mkdir(exist_ok=True)

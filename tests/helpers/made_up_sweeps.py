@@ -14,25 +14,33 @@ def fine_tuned(rng, rows: list[dict]) -> list[dict]:
     """The records at budget 0 fine-tuned on 10k to 1M tokens, the last for nine specialists alone."""
     return [
         row
-        | {"budget_tokens": budget, "loss": row["loss"] * (1 - lead) + rng.normal(0, 0.01),
-           "specialist_tokens": 12 * budget, "specialist_flops": 12 * budget * 6.0 * row["parameters"],
-           "specialist_seconds": 1.1e-3 * budget}
+        | {
+            "budget_tokens": budget,
+            "loss": row["loss"] * (1 - lead) + rng.normal(0, 0.01),
+            "specialist_tokens": 12 * budget,
+            "specialist_flops": 12 * budget * 6.0 * row["parameters"],
+            "specialist_seconds": 1.1e-3 * budget,
+        }
         for budget, lead, most in ((10_000, 0.03, None), (100_000, 0.1, None), (1_000_000, 0.2, 9))
         for row in rows[:most]
-    ]  # fmt: skip
+    ]
 
 
 def documents(rng, rows: list[dict], estimators: Sequence[str]) -> list[dict]:
     """The records of one run at h from 1 to 256 drawn documents, ten draws each; few specialists have many."""
     return [
         row
-        | {"estimator": estimator, "n_documents": count, "document_draw": draw,
-           "loss": row["loss"] + ESTIMATORS[estimator] * rng.gamma(2, 0.15 / count**0.7)}
+        | {
+            "estimator": estimator,
+            "n_documents": count,
+            "document_draw": draw,
+            "loss": row["loss"] + ESTIMATORS[estimator] * rng.gamma(2, 0.15 / count**0.7),
+        }
         for estimator in estimators
         for count, most in ((1, 16), (4, 16), (16, 16), (32, 14), (64, 12), (256, 5))
         for row in rows[:most]
         for draw in range(10)
-    ]  # fmt: skip
+    ]
 
 
 def sizes(run, names: list[str], seeds: range) -> list[dict]:
@@ -44,9 +52,18 @@ def sizes(run, names: list[str], seeds: range) -> list[dict]:
                 level = loss - 0.08 * np.log2(tokens / 16e6) + rng.normal(0, 0.01)
                 for method, n, effect in (("generic", 0, 0.0), ("soup", 16, gain + (tokens == 16_000_000) / 40)):
                     losses = {name: level - effect + rng.normal(0, 0.02) for name in names}
-                    rows += run(method, n, seed, losses, "estimate" if n else "none", model=model,
-                                parameters=parameters, training_tokens=tokens, pi=PI.format(4, "h_0") if n else "h_0",
-                                run_id=f"{method}-{model}-{tokens}-{seed}")  # fmt: skip
+                    rows += run(
+                        method,
+                        n,
+                        seed,
+                        losses,
+                        "estimate" if n else "none",
+                        model=model,
+                        parameters=parameters,
+                        training_tokens=tokens,
+                        pi=PI.format(4, "h_0") if n else "h_0",
+                        run_id=f"{method}-{model}-{tokens}-{seed}",
+                    )
     return rows
 
 
@@ -78,9 +95,18 @@ def distances(names: list[str], seeds: range) -> list[dict]:
                 for other in members[i + 1 :]:
                     distance, gap = far * rng.uniform(0.9, 1.1), cost * rng.uniform(0.5, 1.5)
                     rows.append(
-                        dict(run_id=f"{method}-{seed}", method=method, seed=seed, family=family, one=one, other=other,
-                             distance=f"{distance:.6g}", cosine=f"{1 - distance**2 / 2:.6g}",
-                             cosine_of_updates="" if family == "separate" else f"{rng.uniform(0, 0.2):.6g}",
-                             barrier=f"{max(0, 1.2 * gap):.6g}", merge_gap=f"{gap:.6g}")
-                    )  # fmt: skip
+                        dict(
+                            run_id=f"{method}-{seed}",
+                            method=method,
+                            seed=seed,
+                            family=family,
+                            one=one,
+                            other=other,
+                            distance=f"{distance:.6g}",
+                            cosine=f"{1 - distance**2 / 2:.6g}",
+                            cosine_of_updates="" if family == "separate" else f"{rng.uniform(0, 0.2):.6g}",
+                            barrier=f"{max(0, 1.2 * gap):.6g}",
+                            merge_gap=f"{gap:.6g}",
+                        )
+                    )
     return rows

@@ -38,15 +38,15 @@ def test_a_decoder_by_hand_on_any_device(compose, device):
     cfg = compose()
     with torch.device(device):
         base = make(cfg.model.base)
-    node, length = cfg.model.base, cfg.train.length
+    node, length = cfg.model.base, cfg.train.seq_len
     matrices = sum(p.numel() for p in base.parameters() if p.dim() == 2)
-    attention = node.layers * 2 * node.dim * 2 * length * (length + 1) // 2
+    attention = node.num_hidden_layers * 2 * node.hidden_size * 2 * length * (length + 1) // 2
     assert forward_flops(base, length) == 2 * length * matrices + attention
 
 
 def test_several_models_in_one_pass_count_as_so_many(compose):
     cfg = compose()
-    base, length = make(cfg.model.base), cfg.train.length
+    base, length = make(cfg.model.base), cfg.train.seq_len
     theta = Flat(base).flatten(base).expand(3, -1)
     with FlopCounter() as counter, torch.no_grad():
         forward_at(base, Flat(base), theta, torch.zeros(3, 2, length, dtype=torch.long))

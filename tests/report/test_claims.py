@@ -19,11 +19,27 @@ def test_a_replicated_claim_by_hand(tmp_path):
     rows = [row for seed in range(3) for row in generic(seed) + soup(4, seed, SPREAD[seed])]
     tests = claims(tmp_path, rows)["C1"]
     # by seed -0.2, -0.22, -0.18: half width 0.04968; by specialist -0.1, -0.3: the bootstrap of two ends at them
-    assert tests == {"soup n=4 minus generic": {
-        "claim": "C1", "claim's verdict": "replicated", "decides": "yes", "rule": "< 0",
-        "statement": load_claims()[0].statement, "effect": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
-        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
-        "verdict": "replicated", "note": "", "commit": "0123456789ab"}}  # fmt: skip
+    assert tests == {
+        "soup n=4 minus generic": {
+            "claim": "C1",
+            "claim's verdict": "replicated",
+            "decides": "yes",
+            "rule": "< 0",
+            "statement": load_claims()[0].statement,
+            "effect": "-0.2000",
+            "seeds low": "-0.2497",
+            "seeds high": "-0.1503",
+            "specialists low": "-0.3000",
+            "specialists high": "-0.1000",
+            "seeds": "3",
+            "specialists": "2 of 2",
+            "verdict": "replicated",
+            "note": "",
+            "commit": "0123456789ab",
+        }
+    }
+
+
 @pytest.mark.parametrize(
     ("gains", "effect", "verdict", "note"),
     [
@@ -62,8 +78,8 @@ def test_the_largest_number_of_experts_decides_and_the_others_are_shown(tmp_path
 def test_specialists_outside_the_corpus_are_left_out_where_a_test_is_about_the_others(tmp_path):
     records = [row for seed, gain in enumerate(SPREAD) for row in generic(seed) + soup(4, seed, gain)]
     views = make_views(load_results(write_records(tmp_path, records)))
-    corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "share_beyond_q99": [0.01, 0.06, 0.06]})
-    corpus = corpus.assign(part="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
+    corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "fraction_beyond_q99": [0.01, 0.06, 0.06]})
+    corpus = corpus.assign(split="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
     table = claims_table(views, specialists=corpus)
     assert "- within the corpus: without b, elsewhere, which lie outside it" in table.markdown()
     frame = table.frame.set_index("test")
@@ -121,6 +137,8 @@ def test_slope_by_hand_over_unequal_steps(tmp_path):
     values, labels = slope(soups, [1, 2, 8])
     assert values.to_dict() == {("a", "0"): pytest.approx(3 / 14)}
     assert labels == ["soup n=1", "soup n=2", "soup n=8"]
+
+
 @pytest.mark.parametrize(
     ("differences", "verdict", "high"),
     [
@@ -190,8 +208,8 @@ def test_missing_specialists_epochs_and_uncommitted_code_are_said(tmp_path):
 
 
 def merge(method: str, seed: int, validation: dict[str, float], test: dict[str, float]) -> list[dict]:
-    """A merge with its losses on both parts."""
-    return run(method, 0, seed, validation, "estimate", part="validation") + run(method, 0, seed, test, "estimate")
+    """A merge with its losses on both splits."""
+    return run(method, 0, seed, validation, "estimate", split="validation") + run(method, 0, seed, test, "estimate")
 
 
 def test_the_best_merge_is_chosen_on_validation(tmp_path):
@@ -222,14 +240,21 @@ def test_merges_without_validation_records_cannot_be_chosen(tmp_path):
 
 def crisp(seed: int, gain: float) -> list[dict]:
     """CRISP: better than generic by `gain` on a and on b, for ten times the FLOPs of the other runs in all."""
-    return run("crisp", 0, seed, {"a": 3.0 - gain, "b": 4.0 - gain}, "estimate", training_tokens=32_000_000, flops=1e14,
-               trained_for=2)  # fmt: skip
+    return run(
+        "crisp",
+        0,
+        seed,
+        {"a": 3.0 - gain, "b": 4.0 - gain},
+        "estimate",
+        training_tokens=32_000_000,
+        flops=1e14,
+        trained_for=2,
+    )
 
 
 def beside_crisp(gain: float) -> list[dict]:
     """Three seeds of generic, soup and CRISP."""
-    return [row for seed, own in enumerate(SPREAD)
-            for row in (*generic(seed), *soup(4, seed, own), *crisp(seed, gain))]  # fmt: skip
+    return [row for seed, own in enumerate(SPREAD) for row in (*generic(seed), *soup(4, seed, own), *crisp(seed, gain))]
 
 
 def test_share_of_the_way_by_hand(tmp_path):
@@ -258,15 +283,23 @@ def test_break_even_with_crisp_by_hand(tmp_path):
 def tuned_generic(seed: int, flops: dict[str, float]) -> list[dict]:
     """Generic pretraining and its fine-tuning on 100k tokens, which takes `flops` by specialist."""
     rows = generic(seed, flops=1e13)
-    return rows + [row | {"budget_tokens": 100_000, "specialist_flops": flops[row["specialist"]]}
-                   for row in rows if row["specialist"] in flops]  # fmt: skip
+    return rows + [
+        row | {"budget_tokens": 100_000, "specialist_flops": flops[row["specialist"]]}
+        for row in rows
+        if row["specialist"] in flops
+    ]
 
 
 def test_break_even_with_fine_tuning_by_hand(tmp_path):
     """(5e13 - 1e13) FLOPs more once; 3e12 and 7e12 a specialist against 1e12: 4e13 / (5e12 - 1e12) = 10."""
-    rows = [row for seed, gain in enumerate(SPREAD)
-            for row in (*tuned_generic(seed, {"a": 3e12, "b": 7e12}),
-                        *soup(4, seed, gain, flops=5e13, specialist_flops=1e12))]  # fmt: skip
+    rows = [
+        row
+        for seed, gain in enumerate(SPREAD)
+        for row in (
+            *tuned_generic(seed, {"a": 3e12, "b": 7e12}),
+            *soup(4, seed, gain, flops=5e13, specialist_flops=1e12),
+        )
+    ]
     row = claims(tmp_path, rows)["C8"]["break-even with fine-tuning, soup n=4 (specialists)"]
     columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high", "verdict")
     assert [row[column] for column in columns] == ["10.0000"] * 5 + ["replicated"]
@@ -311,9 +344,13 @@ def test_every_claim_of_the_file_is_in_the_table(tmp_path):
     text = table.markdown()
     assert "C10: loss of the soup at h_0 minus" in text
     assert "soups: 16M training tokens, pi: support 1..4 by h_0, Dirichlet(1), 15% h_0, 8 draws" in text
+
+
 CLAIM = """
 C1: {{statement: s, measure: m, rule: r, tests: [{test}]}}
 """
+
+
 @pytest.mark.parametrize(
     ("test", "message"),
     [

@@ -19,8 +19,20 @@ PAIRS = {("x", "y"): 0.1, ("x", "z"): 0.3, ("y", "z"): 0.2}
 
 def pair(family: str, one: str, other: str, seed: int, gap: float, **changes) -> dict:
     """A row of distances.csv."""
-    return dict(run_id=f"{family}-{seed}", method=f"experts_{family}", seed=seed, family=family, one=one, other=other,
-                distance=1.0, cosine=0.5, cosine_of_updates="", barrier=2 * gap, merge_gap=gap, **changes)  # fmt: skip
+    return dict(
+        run_id=f"{family}-{seed}",
+        method=f"experts_{family}",
+        seed=seed,
+        family=family,
+        one=one,
+        other=other,
+        distance=1.0,
+        cosine=0.5,
+        cosine_of_updates="",
+        barrier=2 * gap,
+        merge_gap=gap,
+        **changes,
+    )
 
 
 @pytest.fixture
@@ -55,7 +67,14 @@ def test_claim_by_hand(distances, tmp_path):
     row = tests["merge gap, common parent minus separate"]
     columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high", "seeds", "specialists")
     assert [row[column] for column in columns] == [
-        "-1.0000", "-1.2484", "-0.7516", "-1.0000", "-1.0000", "3", "3 pairs"]  # fmt: skip
+        "-1.0000",
+        "-1.2484",
+        "-0.7516",
+        "-1.0000",
+        "-1.0000",
+        "3",
+        "3 pairs",
+    ]
     assert tests["barrier, common parent minus separate"]["effect"] == "-2.0000"
     assert overall(tests) == "replicated"
 
@@ -84,18 +103,32 @@ def test_an_unknown_family_is_named(distances, tmp_path):
 
 
 def test_table_by_hand(tmp_path):
-    rows = [pair("common_parent", "x", "y", 0, 0.1), pair("common_parent", "x", "z", 1, 0.3),
-            {**pair("soup", "a", "b", 0, -0.1), "cosine_of_updates": 0.25},
-            {**pair("soup", "a", "c", 0, 0.0), "barrier": "", "merge_gap": ""}]  # fmt: skip
+    rows = [
+        pair("common_parent", "x", "y", 0, 0.1),
+        pair("common_parent", "x", "z", 1, 0.3),
+        {**pair("soup", "a", "b", 0, -0.1), "cosine_of_updates": 0.25},
+        {**pair("soup", "a", "c", 0, 0.0), "barrier": "", "merge_gap": ""},
+    ]
     table = list(csv.DictReader(closeness_table(results(tmp_path, rows).distances).csv().splitlines()))
     assert [row["family"] for row in table] == ["common_parent", "soup"]
     # 0.1 and 0.3: mean 0.2, sd sqrt(2 * 0.1^2 / 1) = 0.1414; the barrier is twice that
     assert {**table[0]} == {
-        "family": "common_parent", "method": "experts_common_parent", "seeds": "2", "pairs": "2",
+        "family": "common_parent",
+        "method": "experts_common_parent",
+        "seeds": "2",
+        "pairs": "2",
         "pairs with losses": "2",
-        "distance": "1.0000", "distance sd": "0.0000", "cosine": "0.5000", "cosine sd": "0.0000",
-        "cosine of updates": "", "cosine of updates sd": "", "barrier": "0.4000", "barrier sd": "0.2828",
-        "merge gap": "0.2000", "merge gap sd": "0.1414"}  # fmt: skip
+        "distance": "1.0000",
+        "distance sd": "0.0000",
+        "cosine": "0.5000",
+        "cosine sd": "0.0000",
+        "cosine of updates": "",
+        "cosine of updates sd": "",
+        "barrier": "0.4000",
+        "barrier sd": "0.2828",
+        "merge gap": "0.2000",
+        "merge gap sd": "0.1414",
+    }
     one = table[1]
     assert (one["pairs"], one["pairs with losses"]) == ("2", "1")
     assert (one["merge gap"], one["merge gap sd"], one["cosine of updates"]) == ("-0.1000", "", "0.2500")

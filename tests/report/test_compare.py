@@ -49,8 +49,11 @@ def test_unequal_budgets_are_named(tmp_path, capsys):
 
 def test_the_setting_that_has_both_methods(tmp_path, capsys):
     """Most records are of the small scale, which has no merge; the demo has both."""
-    demo = [row for method, loss in (("generic", 3.0), ("merge_linear", 3.2))
-            for row in run(method, 0, 0, {"a": loss}, "none", scale="demo", run_id=f"demo-{method}")]
+    demo = [
+        row
+        for method, loss in (("generic", 3.0), ("merge_linear", 3.2))
+        for row in run(method, 0, 0, {"a": loss}, "none", scale="demo", run_id=f"demo-{method}")
+    ]
     status, text = said(tmp_path, capsys, soup_and_generic(3) + demo, "merge_linear", "generic")
     assert status == 0 and "a  +0.2000" in text and "demo" in text
 
@@ -59,16 +62,22 @@ def test_a_name_of_several_labels_is_not_looked_for_in_another_setting(tmp_path,
     """Where the demo has one soup and the setting with most records two."""
     rows = [row for n in (4, 16) for row in run("soup", n, 0, {"a": 3.0, "b": 3.0}, "estimate")]
     rows += run("generic", 0, 0, {"a": 3.0, "b": 3.0}, "none")
-    rows += [row for method, n in (("generic", 0), ("soup", 16))
-             for row in run(method, n, 0, {"a": 3.0}, "none", scale="demo", run_id=f"demo-{method}")]
+    rows += [
+        row
+        for method, n in (("generic", 0), ("soup", 16))
+        for row in run(method, n, 0, {"a": 3.0}, "none", scale="demo", run_id=f"demo-{method}")
+    ]
     status, text = said(tmp_path, capsys, rows, "soup", "generic")
     assert status == 2 and "could be soup n=4, soup n=16" in text
 
 
-@pytest.mark.parametrize(("names", "message"), [
-    (("soap", "generic"), "there is no record of 'soap'; there are generic, soup n=4"),
-    (("", "generic"), "could be generic, soup n=4"),
-])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("soap", "generic"), "there is no record of 'soap'; there are generic, soup n=4"),
+        (("", "generic"), "could be generic, soup n=4"),
+    ],
+)
 def test_a_name_that_is_no_label_is_one_line(tmp_path, capsys, names, message):
     status, text = said(tmp_path, capsys, soup_and_generic(1), *names)
     assert status == 2 and text.startswith("error: ") and message in text and text.count("\n") == 1

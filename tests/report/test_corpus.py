@@ -6,11 +6,20 @@ import pytest
 from soe_bench.report.tables.corpus import outside, specialists_table
 
 
-def part(name: str, beyond_q99: float) -> dict:
-    """The row of specialists.csv for one part of the specialist a."""
-    return dict(data="wheels", data_fingerprint="3fa94c1b77d2", specialist="a", part=name, documents=40.0, tokens=1e6,
-                nearest_domains="3:0.9", effective_domains=1.4, share_beyond_q95=0.2,
-                share_beyond_q99=beyond_q99)  # fmt: skip
+def split(name: str, beyond_q99: float) -> dict:
+    """The row of specialists.csv for one split of the specialist a."""
+    return dict(
+        data="wheels",
+        data_fingerprint="3fa94c1b77d2",
+        specialist="a",
+        split=name,
+        documents=40.0,
+        tokens=1e6,
+        nearest_domains="3:0.9",
+        effective_domains=1.4,
+        fraction_beyond_q95=0.2,
+        fraction_beyond_q99=beyond_q99,
+    )
 
 
 @pytest.mark.parametrize(
@@ -18,14 +27,18 @@ def part(name: str, beyond_q99: float) -> dict:
     [(0.0501, "5.0", "outside"), (0.05, "5.0", ""), (0.01, "1.0", ""), (float("nan"), "", "missing")],
 )
 def test_a_specialist_is_outside_if_more_than_5_percent_of_its_estimate_part_lie_beyond_q99(beyond_q99, cell, flag):
-    table = specialists_table(pd.DataFrame([part("estimate", beyond_q99), part("test", 0.5 if not flag else 0.0)]))
+    table = specialists_table(pd.DataFrame([split("estimate", beyond_q99), split("test", 0.5 if not flag else 0.0)]))
     [row] = table.frame.to_dict("records")
     assert (row["beyond q99 %"], row["flag"]) == (cell, flag)
     assert "outside = more than 5 % of its passages lie beyond q99" in table.markdown()
 
 
 def test_other_tables_name_what_lies_outside():
-    parts = [part("estimate", 0.06), part("test", 0.0), part("estimate", 0.05) | {"specialist": "b"},
-             part("estimate", 0.9) | {"specialist": "c", "data_fingerprint": "other"}]  # fmt: skip
-    assert outside(pd.DataFrame(parts), "3fa94c1b77d2") == ["a"]
+    splits = [
+        split("estimate", 0.06),
+        split("test", 0.0),
+        split("estimate", 0.05) | {"specialist": "b"},
+        split("estimate", 0.9) | {"specialist": "c", "data_fingerprint": "other"},
+    ]
+    assert outside(pd.DataFrame(splits), "3fa94c1b77d2") == ["a"]
     assert outside(None, "3fa94c1b77d2") == []

@@ -12,11 +12,25 @@ from soe_bench.report.spending import break_even
 from soe_bench.report.tables.costs import costs_table
 from soe_bench.report.view import make_views
 
-SOUP = dict(flops=50.0, training_tokens=1000, stored_parameters=50, deployed_parameters=10, specialist_flops=2.0,
-            specialist_seconds=0.25, peak_memory_bytes=3 * 10**9)  # fmt: skip
+SOUP = dict(
+    flops=50.0,
+    training_tokens=1000,
+    stored_parameters=50,
+    deployed_parameters=10,
+    specialist_flops=2.0,
+    specialist_seconds=0.25,
+    peak_memory_bytes=3 * 10**9,
+)
 GENERIC = dict(flops=20.0, training_tokens=1000, stored_parameters=10, deployed_parameters=10)
-CRISP = dict(flops=80.0, training_tokens=4000, seconds=40.0, trained_for=2, specialist_flops=1.0, specialist_tokens=7,
-             specialist_seconds=0.5)  # fmt: skip
+CRISP = dict(
+    flops=80.0,
+    training_tokens=4000,
+    seconds=40.0,
+    trained_for=2,
+    specialist_flops=1.0,
+    specialist_tokens=7,
+    specialist_seconds=0.5,
+)
 
 
 def rows_of(folder, rows: list[dict]) -> dict[str, dict[str, str]]:
@@ -47,22 +61,48 @@ def test_cost_table_by_hand(records, tmp_path):
     table = rows_of(tmp_path, records)
     assert list(table) == ["generic", "crisp", "soup n=2", "soup n=4", "generic, fine-tuned on 100k"]
     assert table["soup n=4"] == {
-        "method": "soup n=4", "stored parameters": "50", "deployed parameters": "10", "tokens once": "1000",
-        "FLOPs once": "50", "tokens each": "0", "FLOPs each": "2", "seconds each": "0.25", "peak memory GB": "3.00",
-        "break-even specialists": "", "loss minus the soup's": "", "seeds": "", "specialists": ""}  # fmt: skip
+        "method": "soup n=4",
+        "stored parameters": "50",
+        "deployed parameters": "10",
+        "tokens once": "1000",
+        "FLOPs once": "50",
+        "tokens each": "0",
+        "FLOPs each": "2",
+        "seconds each": "0.25",
+        "peak memory GB": "3.00",
+        "break-even specialists": "",
+        "loss minus the soup's": "",
+        "seeds": "",
+        "specialists": "",
+    }
     # once 20; each (4 + 8) / 2 = 6 in seed 0, 8 in seed 1: 7; 50 + 2 N < 20 + 7 N from N = 7, for at 6 they are equal
     assert table["generic, fine-tuned on 100k"] == {
-        "method": "generic, fine-tuned on 100k", "stored parameters": "10", "deployed parameters": "10",
-        "tokens once": "1000", "FLOPs once": "20", "tokens each": "350", "FLOPs each": "7", "seconds each": "1500",
-        "peak memory GB": "1.00", "break-even specialists": "7", "loss minus the soup's": "-0.2000", "seeds": "2",
-        "specialists": "2 of 2"}  # fmt: skip
+        "method": "generic, fine-tuned on 100k",
+        "stored parameters": "10",
+        "deployed parameters": "10",
+        "tokens once": "1000",
+        "FLOPs once": "20",
+        "tokens each": "350",
+        "FLOPs each": "7",
+        "seconds each": "1500",
+        "peak memory GB": "1.00",
+        "break-even specialists": "7",
+        "loss minus the soup's": "-0.2000",
+        "seeds": "2",
+        "specialists": "2 of 2",
+    }
     generic = table["generic"]
     assert (generic["FLOPs each"], generic["break-even specialists"]) == ("0", "never")
     assert generic["loss minus the soup's"] == "0.2000"
     # a run of 80 FLOPs, 4000 tokens and 40 s makes two models: 40, 2000 and 20 for each, and its own 1, 7 and 0.5
     crisp = table["crisp"]
     assert [crisp[name] for name in ("tokens once", "FLOPs once", "tokens each", "FLOPs each", "seconds each")] == [
-        "0", "0", "2007", "41", "20.5"]  # fmt: skip
+        "0",
+        "0",
+        "2007",
+        "41",
+        "20.5",
+    ]
     assert (crisp["break-even specialists"], crisp["loss minus the soup's"]) == ("2", "-0.1000")  # 54 < 82, 52 > 41
 
 

@@ -9,9 +9,11 @@ from made_up_records import ESTIMATORS, FINGERPRINT, METHODS, write_realistic
 
 METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
 METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
-METHODS |= {(f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
-            for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
-            for j, how in enumerate(("", "_uniform", "_tuned"))} | {("merge_gradient", 0): -0.04}  # fmt: skip
+METHODS |= {
+    (f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
+    for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
+    for j, how in enumerate(("", "_uniform", "_tuned"))
+} | {("merge_gradient", 0): -0.04}
 ESTIMATORS |= {("low_rank_soup", 64): ("nearest_centroid",)}
 
 
@@ -22,6 +24,8 @@ def tree(folder: Path) -> dict[str, bytes]:
         for kind in ("tables", "figures")
         for path in sorted((folder / kind).glob("*"))
     }
+
+
 REPORT = """
 import sys
 from soe_bench.report.__main__ import main
@@ -49,10 +53,34 @@ def realistic(said) -> Path:
 
 @pytest.mark.slow
 def test_every_table_and_figure_is_written(realistic):
-    tables = {"main", "main_bits_per_byte", "controls", "difference", "budgets", "budgets_difference", "documents",
-              "costs", "claims", "domains", "specialists", "closeness", "deviations"}  # fmt: skip
-    figures = {"experts", "alpha_n16", "alpha_n64", "curves", "domains", "specialists", "budgets", "documents", "sizes",
-               "support", "closeness"}  # fmt: skip
+    tables = {
+        "main",
+        "main_bits_per_byte",
+        "controls",
+        "difference",
+        "budgets",
+        "budgets_difference",
+        "documents",
+        "costs",
+        "claims",
+        "domains",
+        "specialists",
+        "closeness",
+        "deviations",
+    }
+    figures = {
+        "experts",
+        "alpha_n16",
+        "alpha_n64",
+        "curves",
+        "domains",
+        "specialists",
+        "budgets",
+        "documents",
+        "sizes",
+        "support",
+        "closeness",
+    }
     for size in ("d32", "d128"):
         suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
         tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
@@ -100,5 +128,8 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 
 def test_the_report_imports_no_torch_and_no_wandb(said):
     empty = ("bench", "growth", "bases", "processes")
-    assert said[1].splitlines() == [*(f"skipped table {name}: no data for it yet" for name in empty),
-                                    f"{said[0]}: wrote 21 tables and 15 figures", "imported:"]
+    assert said[1].splitlines() == [
+        *(f"skipped table {name}: no data for it yet" for name in empty),
+        f"{said[0]}: wrote 21 tables and 15 figures",
+        "imported:",
+    ]

@@ -18,9 +18,10 @@ OTHERS = ["dense_conditioned", "low_rank_soup", "hypernetwork", "crisp", "ensemb
 
 
 def both(method: str, n: int, validation: float, test: float, **changes) -> list[dict]:
-    """A run with its loss on both parts."""
-    return (run(method, n, 0, {"a": validation}, "estimate", part="validation", **changes)
-            + run(method, n, 0, {"a": test}, "estimate", **changes))  # fmt: skip
+    """A run with its loss on both splits."""
+    return run(method, n, 0, {"a": validation}, "estimate", split="validation", **changes) + run(
+        method, n, 0, {"a": test}, "estimate", **changes
+    )
 
 
 @pytest.fixture
@@ -39,8 +40,17 @@ def view_of(folder, rows: list[dict]) -> View:
     return make_views(load_results(write_records(folder, rows)))[0]
 
 
-CHOSEN = {"generic", "generic, 32M tokens", "dense_on_pi", "soup n=4", "soup n=16", "soup n=64",
-          "merge_5 n=16", "nearest_expert", *OTHERS}  # fmt: skip
+CHOSEN = {
+    "generic",
+    "generic, 32M tokens",
+    "dense_on_pi",
+    "soup n=4",
+    "soup n=16",
+    "soup n=64",
+    "merge_5 n=16",
+    "nearest_expert",
+    *OTHERS,
+}
 
 
 def test_the_best_of_each_family_is_chosen_on_validation(records, tmp_path):
@@ -84,8 +94,11 @@ def test_the_figures_show_the_handful_alone(records, tmp_path):
 
 
 def test_of_a_few_fine_tuned_methods_all_are_shown(records, tmp_path):
-    fine = [row for name, n in (("merge_0", 16), ("generic", 0))
-            for row in run(name, n, 0, {"a": 2.0}, "estimate", budget_tokens=10_000)]  # fmt: skip
+    fine = [
+        row
+        for name, n in (("merge_0", 16), ("generic", 0))
+        for row in run(name, n, 0, {"a": 2.0}, "estimate", budget_tokens=10_000)
+    ]
     view = view_of(tmp_path, records + fine)
     assert "merge_0 n=16" not in handful(view, view.shown)
     assert set(budgets_chart(view).frame.label) == {"generic", "merge_0 n=16"}
@@ -102,9 +115,13 @@ def test_coefficients_are_those_of_the_soup(tmp_path):
     rows = [row for name in ("soup", "low_rank") for row in run(name, 16, 0, {"a": 3.0}, "estimate")]
     view = view_of(tmp_path, rows)
     row = dict(n_experts=16, seed=0, specialist="a")
-    write_csv(tmp_path / "alpha.csv", [
-        {"run_id": f"{method}-16-0", "method": method, **row, "expert": i, "alpha": alpha}
-        for method, alpha in (("low_rank", 0.9), ("soup", 0.1)) for i in range(16)
-    ])  # fmt: skip
+    write_csv(
+        tmp_path / "alpha.csv",
+        [
+            {"run_id": f"{method}-16-0", "method": method, **row, "expert": i, "alpha": alpha}
+            for method, alpha in (("low_rank", 0.9), ("soup", 0.1))
+            for i in range(16)
+        ],
+    )
     [chart] = alpha_charts(view, load_results(tmp_path).alpha)
     assert set(chart.frame.alpha) == {0.1}

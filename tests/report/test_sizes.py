@@ -25,8 +25,10 @@ def size(model: str, parameters: int, tokens: int, gain: float, seeds: int = 2) 
 
 def points(frame) -> dict:
     """(equal, line, model) -> tokens, losses, differences."""
-    return {key: (set(rows.training_tokens), rows.loss.tolist(), rows.difference.dropna().tolist())
-            for key, rows in frame.groupby(["equal", "line", "model"])}  # fmt: skip
+    return {
+        key: (set(rows.training_tokens), rows.loss.tolist(), rows.difference.dropna().tolist())
+        for key, rows in frame.groupby(["equal", "line", "model"])
+    }
 
 
 def test_sizes_by_hand(tmp_path):
@@ -39,13 +41,20 @@ def test_sizes_by_hand(tmp_path):
     chart = sizes_chart(found + [view for view in views(tmp_path, rows) if view.setting["model"] != "d64"])
     per_parameter, tokens = "tokens a parameter", "tokens"
     expected = {
-        (per_parameter, "d32"): (100, -0.6), (per_parameter, "d64"): (400, -0.4), (per_parameter, "d128"): (1600, -0.2),
-        (tokens, "d32"): (400, -0.5), (tokens, "d64"): (400, -0.4)}  # fmt: skip
+        (per_parameter, "d32"): (100, -0.6),
+        (per_parameter, "d64"): (400, -0.4),
+        (per_parameter, "d128"): (1600, -0.2),
+        (tokens, "d32"): (400, -0.5),
+        (tokens, "d64"): (400, -0.4),
+    }
     found = points(chart.frame)
     assert set(found) == {(equal, line, model) for equal, model in expected for line in ("generic", "soup n=16")}
     for (equal, model), (budget, difference) in expected.items():
         assert found[equal, "soup n=16", model] == (
-            {budget}, pytest.approx([3.5 + difference] * 2), pytest.approx([difference] * 2))  # fmt: skip
+            {budget},
+            pytest.approx([3.5 + difference] * 2),
+            pytest.approx([difference] * 2),
+        )
         assert found[equal, "generic", model] == ({budget}, [3.5] * 2, [])  # d64 has one more, which the others lack
     with style():
         left, right = chart.draw().axes
@@ -55,8 +64,11 @@ def test_sizes_by_hand(tmp_path):
 
 def test_a_claim_about_a_size_names_the_commits_of_its_own_records(tmp_path):
     sizes = (("d64", 4, 400, 5, "a"), ("d32", 1, 100, 2, "b"), ("d128", 16, 1600, 2, "c"), ("d128", 16, 400, 2, "d"))
-    rows = [row | {"commit": 12 * letter} for model, parameters, tokens, seeds, letter in sizes
-            for row in size(model, parameters, tokens, 0.2, seeds)]  # fmt: skip
+    rows = [
+        row | {"commit": 12 * letter}
+        for model, parameters, tokens, seeds, letter in sizes
+        for row in size(model, parameters, tokens, 0.2, seeds)
+    ]
     found = {name.split(":")[0]: row["commit"].replace(", ", " ") for name, row in claims(tmp_path, rows)["C5"].items()}
     a, b, c = (12 * letter for letter in "abc")
     assert found == {"d32": b, "d64": a, "d128": c, "slope on log2 of the parameters, n=16": f"{a} {b} {c}"}
@@ -89,11 +101,18 @@ def test_support_by_hand(laws, tmp_path):
     frame = support_chart(views(tmp_path, laws)[0]).frame
     table = {(row.text, row.line, row.support): row.loss for row in frame.itertuples()}
     by_h_0, uniform = (f"n=16, by {domains}, Dirichlet(1), 15% h_0" for domains in ("h_0", "uniform"))
-    assert table == pytest.approx({
-        ("specialists", "generic", ""): 3.5, ("generic", "generic", ""): 3.5,
-        ("specialists", by_h_0, 4): 3.3, ("generic", by_h_0, 4): 4.8,
-        ("specialists", by_h_0, 16): 3.1, ("generic", by_h_0, 16): 4.6,
-        ("specialists", uniform, 4): 3.6, ("generic", uniform, 4): 5.1})  # fmt: skip
+    assert table == pytest.approx(
+        {
+            ("specialists", "generic", ""): 3.5,
+            ("generic", "generic", ""): 3.5,
+            ("specialists", by_h_0, 4): 3.3,
+            ("generic", by_h_0, 4): 4.8,
+            ("specialists", by_h_0, 16): 3.1,
+            ("generic", by_h_0, 16): 4.6,
+            ("specialists", uniform, 4): 3.6,
+            ("generic", uniform, 4): 5.1,
+        }
+    )
 
 
 def test_support_is_compared_on_the_seeds_that_all_laws_have(laws, tmp_path):

@@ -24,7 +24,7 @@ def budgets() -> list[dict]:
     rows = []
     for seed, gain in enumerate(SPREAD):
         rows += tuned("generic", 0, seed, 0.0, "none") + tuned("soup", 4, seed, gain, "estimate")
-        rows += tuned("soup", 4, seed, 5.0, "estimate", part="validation")
+        rows += tuned("soup", 4, seed, 5.0, "estimate", split="validation")
     stray = tuned("generic", 0, 3, 0.0, "none") + tuned("soup", 4, 3, 5.0, "estimate")
     return rows + [row for row in stray if row["budget_tokens"] < 1_000_000]
 
@@ -48,19 +48,34 @@ def test_difference_to_generic_at_the_same_budget(budgets, tmp_path):
     report(tmp_path, budgets)
     rows = table(tmp_path, "budgets_difference", key="budget")
     assert {name: (row["difference"], row["verdict"]) for name, row in rows.items()} == {
-        "0": ("-0.2000", "better"), "10k": ("-0.2000", "better"), "100k": ("0.0000", "not separated"),
-        "1M": ("0.2000", "worse")}  # fmt: skip
+        "0": ("-0.2000", "better"),
+        "10k": ("-0.2000", "better"),
+        "100k": ("0.0000", "not separated"),
+        "1M": ("0.2000", "worse"),
+    }
     # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; by specialist -0.1, -0.3
     assert rows["10k"] == {
-        "budget": "10k", "method": "soup n=4", "difference": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
-        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
-        "specialists better": "2", "verdict": "better"}  # fmt: skip
+        "budget": "10k",
+        "method": "soup n=4",
+        "difference": "-0.2000",
+        "seeds low": "-0.2497",
+        "seeds high": "-0.1503",
+        "specialists low": "-0.3000",
+        "specialists high": "-0.1000",
+        "seeds": "3",
+        "specialists": "2 of 2",
+        "specialists better": "2",
+        "verdict": "better",
+    }
 
 
 def test_a_method_without_a_budget_is_missing_there_and_takes_no_specialist_away(budgets, tmp_path):
     other = [row for seed in range(3) for row in tuned("merge_ties", 0, seed, 0.1, "estimate")]
-    holes = [row for row in other if row["budget_tokens"] < 1_000_000
-             and (row["specialist"], row["budget_tokens"]) != ("b", 100_000)]  # fmt: skip
+    holes = [
+        row
+        for row in other
+        if row["budget_tokens"] < 1_000_000 and (row["specialist"], row["budget_tokens"]) != ("b", 100_000)
+    ]
     rows = table(report(tmp_path, budgets + holes), "budgets")
     assert rows["merge_ties"]["10k"] == "3.1000"
     assert (rows["merge_ties"]["100k"], rows["merge_ties"]["1M"]) == ("missing", "missing")
@@ -92,9 +107,14 @@ def test_without_one_of_its_budgets_the_lead_is_not_run(budgets, tmp_path):
 
 def drawn(seed: int, count: int, losses: dict[str, list[float]], estimator: str = "nearest_centroid") -> list[dict]:
     """The soup at h from `count` drawn documents: {specialist: loss by draw}."""
-    return [row for name, by_draw in losses.items() for draw, loss in enumerate(by_draw)
-            for row in run("soup", 4, seed, {name: loss}, "estimate", n_documents=count, document_draw=draw,
-                           estimator=estimator)]  # fmt: skip
+    return [
+        row
+        for name, by_draw in losses.items()
+        for draw, loss in enumerate(by_draw)
+        for row in run(
+            "soup", 4, seed, {name: loss}, "estimate", n_documents=count, document_draw=draw, estimator=estimator
+        )
+    ]
 
 
 @pytest.fixture

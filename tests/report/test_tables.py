@@ -19,9 +19,17 @@ def test_main_table(records, tmp_path):
     assert list(main_table) == ["generic", "soup n=4"]
     # by seed 3.5, 3.53, 3.47: sd 0.03, half width 4.302653 * 0.03 / sqrt(3) = 0.07452
     assert main_table["generic"] == {
-        "method": "generic", "seeds": "3", "training tokens": "16M",
-        "mean": "3.5000", "mean low": "3.4255", "mean high": "3.5745",
-        "a": "3.0000", "b": "4.0000", "generic text": "3.5000", "flag": ""}  # fmt: skip
+        "method": "generic",
+        "seeds": "3",
+        "training tokens": "16M",
+        "mean": "3.5000",
+        "mean low": "3.4255",
+        "mean high": "3.5745",
+        "a": "3.0000",
+        "b": "4.0000",
+        "generic text": "3.5000",
+        "flag": "",
+    }
     soup = main_table["soup n=4"]
     assert (soup["a"], soup["b"], soup["mean"], soup["generic text"]) == ("2.9000", "3.7000", "3.3000", "3.6000")
     bits = table(tmp_path, "main_bits_per_byte")["soup n=4"]
@@ -30,12 +38,12 @@ def test_main_table(records, tmp_path):
 
 def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path):
     (view,) = make_views(load_results(write_records(tmp_path, records)))
-    corpus = pd.DataFrame({"specialist": ["a", "b"], "share_beyond_q99": [0.01, 0.06]})
-    corpus = corpus.assign(part="estimate", data_fingerprint=view.setting["data_fingerprint"])
+    corpus = pd.DataFrame({"specialist": ["a", "b"], "fraction_beyond_q99": [0.01, 0.06]})
+    corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
     table = main_table(view, "loss", corpus)
     assert table.frame["mean within the corpus"].tolist() == ["3.0000", "2.9000"]  # the means on a
     assert "- within the corpus: without b, which lie outside it" in table.markdown()
-    nothing = main_table(view, "loss", corpus.assign(share_beyond_q99=0.06)).frame["mean within the corpus"]
+    nothing = main_table(view, "loss", corpus.assign(fraction_beyond_q99=0.06)).frame["mean within the corpus"]
     assert nothing.tolist() == ["missing", "missing"]
     assert "mean within the corpus" not in main_table(view, "loss").frame
 
@@ -58,8 +66,16 @@ def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
     assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
     assert specialists.frame.seeds.unique().tolist() == [1]
     found = specialists.frame.set_index(["label", "specialist"]).difference
-    assert found.to_dict() == pytest.approx({("soup n=4", "a"): -0.1, ("soup n=4", "b"): -0.3, ("soup n=16", "a"): -0.5,
-                                             ("soup n=16", "b"): -0.5, ("other", "a"): -1.0, ("other", "b"): -1.0})
+    assert found.to_dict() == pytest.approx(
+        {
+            ("soup n=4", "a"): -0.1,
+            ("soup n=4", "b"): -0.3,
+            ("soup n=16", "a"): -0.5,
+            ("soup n=16", "b"): -0.5,
+            ("other", "a"): -1.0,
+            ("other", "b"): -1.0,
+        }
+    )
 
 
 def test_markdown_marks_the_best_and_names_the_source(records, tmp_path):
@@ -73,9 +89,17 @@ def test_difference_table(records, tmp_path):
     assert list(rows) == ["soup n=4"]
     # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; two specialists: -0.3 to -0.1
     assert rows["soup n=4"] == {
-        "method": "soup n=4", "difference": "-0.2000", "seeds low": "-0.2497", "seeds high": "-0.1503",
-        "specialists low": "-0.3000", "specialists high": "-0.1000", "seeds": "3", "specialists": "2 of 2",
-        "specialists better": "2", "verdict": "better"}  # fmt: skip
+        "method": "soup n=4",
+        "difference": "-0.2000",
+        "seeds low": "-0.2497",
+        "seeds high": "-0.1503",
+        "specialists low": "-0.3000",
+        "specialists high": "-0.1000",
+        "seeds": "3",
+        "specialists": "2 of 2",
+        "specialists better": "2",
+        "verdict": "better",
+    }
 
 
 def test_controls_table(records, tmp_path):
@@ -111,8 +135,11 @@ def test_one_seed_has_no_interval_and_no_verdict(records, tmp_path):
 def test_only_test_records_without_fine_tuning_and_with_all_documents_count(records, tmp_path):
     kept = report(tmp_path / "kept", records) / "tables" / "main.csv"
     soup = dict(method="soup", n_experts=4, run_id="soup-4-0", h_source="estimate", specialist="a", loss=9.0)
-    others = [record(**soup, part="validation"), record(**soup, budget_tokens=10000),
-              record(**soup, n_documents=4, document_draw=3)]  # fmt: skip
+    others = [
+        record(**soup, split="validation"),
+        record(**soup, budget_tokens=10000),
+        record(**soup, n_documents=4, document_draw=3),
+    ]
     assert (report(tmp_path / "more", records + others) / "tables" / "main.csv").read_bytes() == kept.read_bytes()
 
 
@@ -137,7 +164,10 @@ def test_variants_of_a_method_get_their_own_rows(records, tmp_path):
     assert rows["soup n=4"]["a"] == "2.9000" and rows["soup n=4, draws=1"]["a"] == "2.5000"
     one_seed = [row for row in records if row["seed_data"] == 0]
     assert set(table(report(tmp_path / "equal", one_seed + other), "main")) == {
-        "generic", "soup n=4", "soup n=4, draws=1"}  # fmt: skip
+        "generic",
+        "soup n=4",
+        "soup n=4, draws=1",
+    }
     soups = [row for row in one_seed if row["method"] == "soup"]
     assert set(table(report(tmp_path / "alone", soups + other), "main")) == {"soup n=4, draws=8", "soup n=4, draws=1"}
 
@@ -145,7 +175,10 @@ def test_variants_of_a_method_get_their_own_rows(records, tmp_path):
 def test_two_recipes_alike_in_all_else_are_told_apart_by_the_recipe(records, tmp_path):
     other = run("soup", 4, 0, {"a": 2.5, "b": 3.5}, "estimate", run_id="other", recipe="r2")
     assert set(table(report(tmp_path, records + other), "main")) == {
-        "generic", "soup n=4, recipe r1", "soup n=4, recipe r2"}  # fmt: skip
+        "generic",
+        "soup n=4, recipe r1",
+        "soup n=4, recipe r2",
+    }
 
 
 def test_figures_of_all_methods_leave_other_laws_to_the_figure_support(records, tmp_path):
@@ -160,14 +193,24 @@ def test_figures_of_all_methods_leave_other_laws_to_the_figure_support(records, 
 def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
     report(tmp_path, [row for row in records if row["method"] == "generic"])
     lines = capsys.readouterr().out.splitlines()
-    for name in ("table difference", "table controls", "figure experts", "figure alpha", "figure curves",
-                 "figure domains", "figure sizes", "figure support", "table closeness", "figure closeness",
-                 "table specialists"):  # fmt: skip
+    for name in (
+        "table difference",
+        "table controls",
+        "figure experts",
+        "figure alpha",
+        "figure curves",
+        "figure domains",
+        "figure sizes",
+        "figure support",
+        "table closeness",
+        "figure closeness",
+        "table specialists",
+    ):
         assert f"skipped {name}: no data for it yet" in lines
 
 
 def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
-    report(tmp_path, [record(part="validation")])
+    report(tmp_path, [record(split="validation")])
     assert "skipped tables and figures of results (no test record): no data for it yet" in capsys.readouterr().out
 
 

@@ -30,17 +30,24 @@ def needs(launcher):
     return pytest.param(launcher, marks=pytest.mark.skipif(missing, reason=f"{name} is not installed"))
 
 
-@pytest.mark.parametrize("target, settings, expected", [
-    ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, (1, False)),
-    ("joblib_launcher.JoblibLauncher", {"n_jobs": 3}, (3, False)),
-    ("joblib_launcher.JoblibLauncher", {"n_jobs": -1}, (CORES, False)),
-    ("ray_launcher.RayLauncher", {"ray": {"init": {"num_cpus": 9}, "remote": {"num_cpus": 2}}}, (4, False, inf, False)),
-    ("ray_launcher.RayLauncher", {"ray": {"init": {"address": None}, "remote": {}}}, (CORES, False, inf, False)),
-    ("ray_launcher.RayLauncher", {"ray": {"init": {"address": "auto"}, "remote": {}}}, (ALL, True, inf, False)),
-    ("submitit_launcher.LocalLauncher", {}, (ALL, False)),
-    ("submitit_launcher.SlurmLauncher", {"array_parallelism": 64, "mem_gb": 4}, (64, True, 4, False)),
-    ("submitit_launcher.SlurmLauncher", {"array_parallelism": 8, "mem_gb": None}, (8, True, inf, False)),
-])
+@pytest.mark.parametrize(
+    "target, settings, expected",
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, (1, False)),
+        ("joblib_launcher.JoblibLauncher", {"n_jobs": 3}, (3, False)),
+        ("joblib_launcher.JoblibLauncher", {"n_jobs": -1}, (CORES, False)),
+        (
+            "ray_launcher.RayLauncher",
+            {"ray": {"init": {"num_cpus": 9}, "remote": {"num_cpus": 2}}},
+            (4, False, inf, False),
+        ),
+        ("ray_launcher.RayLauncher", {"ray": {"init": {"address": None}, "remote": {}}}, (CORES, False, inf, False)),
+        ("ray_launcher.RayLauncher", {"ray": {"init": {"address": "auto"}, "remote": {}}}, (ALL, True, inf, False)),
+        ("submitit_launcher.LocalLauncher", {}, (ALL, False)),
+        ("submitit_launcher.SlurmLauncher", {"array_parallelism": 64, "mem_gb": 4}, (64, True, 4, False)),
+        ("submitit_launcher.SlurmLauncher", {"array_parallelism": 8, "mem_gb": None}, (8, True, inf, False)),
+    ],
+)
 def test_what_the_plan_knows_of_a_launcher(target, settings, expected):
     assert Launcher.of(OmegaConf.create({"_target_": target} | settings)) == Launcher(*expected)
 

@@ -90,38 +90,49 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     assert Run.of(compose("seed=1")).recipe == base.recipe != Run.of(compose("train.tokens=8192")).recipe
 
 
-@pytest.mark.parametrize("extra, message", [
-    (["+sweep=experts,demo", "-m"], "one sweep at a time"),
-    (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
-    (["seed=0,1"], "add -m"),
-    (["nonsense=3"], "there is no setting nonsense"),
-    (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that one alone: method=NAME"),
-    (["+train.stepz=3"], "there is no setting train.stepz"),
-    (["method=nope"], "method/nope"),
-    (["method.n_experts=-1"], "method.n_experts is -1"),
-    (["method.meta.domains=sizes"], "it must be 'uniform' or 'h_0'"),
-    (["train.draws=3"], "must be a multiple of train.draws (3)"),
-    (["references=[nope]"], "no method 'nope'"),
-    *(([f"train.{name}={value}"], f"train.{name} is {value}: it must be a number from 1") for name, value in (
-        ("draws", 0), ("length", 0), ("batch_size", -1), ("tokens", "many"), ("checkpoint_every", 0))),
-    (["threads=-1"], "threads is -1"),
-    (["seed=a"], "seeds.data is a: it must be a whole number"),
-    (["train.optimizer.warmup=x"], "train.optimizer.warmup is x"),
-    (["device=gpu"], "device is gpu: it must be cpu or cuda"),
-    (["method.parent.method=dense_on_pi"], "soup starts from one dense model, such as generic"),
-    (["method=crisp", "method.parent.method=domain_experts"], "crisp starts from one dense model"),
-    (["method=domain_experts", "method.parent.share=1.0"], "it leaves no token to train on"),
-    (["method=domain_experts", "method.groups=0"], "method.groups is 0"),
-    (["method=low_rank_soup", "method.n_experts=0"], "method.n_experts is 0"),
-    (["method=hypernetwork", "method.rank=0"], "method.rank is 0"),
-    (["train.precision=float16"], "one of float32, bfloat16"),
-    (["+sweep=experts", "method=generic"], "method.n_experts"),
-    (["scale=paper", "method.n_experts=128"], "lower method.n_experts"),
-    (["method.n_experts=100000000"], "lower method.n_experts"),
-    (["data.k=100000"], "k"),
-    (["threads=x)"], "threads=x)"),
-    (["data=wheels_demo", "data.source.wheels.nltk=[poems]"], "unknown kind poems"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (["+sweep=experts,demo", "-m"], "one sweep at a time"),
+        (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
+        (["seed=0,1"], "add -m"),
+        (["nonsense=3"], "there is no setting nonsense"),
+        (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that one alone: method=NAME"),
+        (["+train.stepz=3"], "there is no setting train.stepz"),
+        (["method=nope"], "method/nope"),
+        (["method.n_experts=-1"], "method.n_experts is -1"),
+        (["pi.domains=sizes"], "it must be 'uniform' or 'h_0'"),
+        (["train.draws_per_step=3"], "must be a multiple of train.draws_per_step (3)"),
+        (["references=[nope]"], "no method 'nope'"),
+        *(
+            ([f"train.{name}={value}"], f"train.{name} is {value}: it must be a number from 1")
+            for name, value in (
+                ("draws", 0),
+                ("length", 0),
+                ("batch_size", -1),
+                ("tokens", "many"),
+                ("checkpoint_every", 0),
+            )
+        ),
+        (["threads=-1"], "threads is -1"),
+        (["seed=a"], "seeds.data is a: it must be a whole number"),
+        (["train.optimizer.warmup_ratio=x"], "train.optimizer.warmup_ratio is x"),
+        (["device=gpu"], "device is gpu: it must be cpu or cuda"),
+        (["method.parent.method=dense_on_pi"], "soup starts from one dense model, such as generic"),
+        (["method=crisp", "method.parent.method=domain_experts"], "crisp starts from one dense model"),
+        (["method=domain_experts", "method.parent.fraction=1.0"], "it leaves no token to train on"),
+        (["method=domain_experts", "method.groups=0"], "method.groups is 0"),
+        (["method=low_rank_soup", "method.n_experts=0"], "method.n_experts is 0"),
+        (["method=hypernetwork", "method.rank=0"], "method.rank is 0"),
+        (["train.precision=float16"], "one of float32, bfloat16"),
+        (["+sweep=experts", "method=generic"], "method.n_experts"),
+        (["scale=paper", "method.n_experts=128"], "lower method.n_experts"),
+        (["method.n_experts=100000000"], "lower method.n_experts"),
+        (["data.k=100000"], "k"),
+        (["threads=x)"], "threads=x)"),
+        (["data=wheels_demo", "data.source.wheels.nltk=[poems]"], "unknown kind poems"),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_2(command, extra, message):
     status, _, line = command(*extra)
     assert status == 2
@@ -130,8 +141,14 @@ def test_bad_input_is_one_line_and_exit_2(command, extra, message):
 
 @pytest.mark.slow
 def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monkeypatch):
-    sweep_of_two = ["+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
-                    "train.tokens=4096"]
+    sweep_of_two = [
+        "+sweep=experts",
+        "seed=0",
+        *SERIAL,
+        "method.n_experts=4,0",
+        "method.parent=null",
+        "train.tokens=4096",
+    ]
     trained = []
     train = executing.train
     monkeypatch.setattr(executing, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
@@ -142,7 +159,7 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
     status, out, _ = command(*sweep_of_two)
     assert status == 0 and len(trained) == 3 and out.count("  done before\n") == 3
 
-    status, out, _ = command(*sweep_of_two, "evaluate.parts=[test]")  # evaluated anew, not trained
+    status, out, _ = command(*sweep_of_two, "evaluate.splits=[test]")  # evaluated anew, not trained
     assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
 
     soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
@@ -167,8 +184,9 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
         return validate(cfg, method, corpus)
 
     monkeypatch.setattr(evaluation, "validation_loss", failing)
-    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null",
-                             "train.tokens=4096")
+    status, out, _ = command(
+        "+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null", "train.tokens=4096"
+    )
     assert status == 1
     assert "failed: out of luck" in out and out.count("  done\n") == 2
 
@@ -232,8 +250,14 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert collect([run.records], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
     rows = read_records(folder / "records.jsonl")
-    others, budget, stale = (dict(rows[0], **fields) for fields in (
-        {"run_id": "another run"}, {"budget_tokens": 7}, {"budget_tokens": 8, "seconds": rows[0]["seconds"] + 1}))
+    others, budget, stale = (
+        dict(rows[0], **fields)
+        for fields in (
+            {"run_id": "another run"},
+            {"budget_tokens": 7},
+            {"budget_tokens": 8, "seconds": rows[0]["seconds"] + 1},
+        )
+    )
     rows[0]["loss"] += 1
     (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, others, budget, stale]))
     collect([run.records], [corpus], folder)  # replaces the record of the same key, keeps what others have
@@ -245,7 +269,7 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
     records = [record for record in kept if record != others]
     assert len({tuple(record[field] for field in KEY) for record in records}) == count
-    sources = {r["h_source"] for r in records if r["part"] == "test"}
+    sources = {r["h_source"] for r in records if r["split"] == "test"}
     assert sources == {"estimate", "uniform", "shuffled", "h_0", "tuned", "zero"}
 
 
@@ -253,8 +277,14 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
     trained = []
     train = executing.train
     monkeypatch.setattr(executing, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
-    warm = ["+sweep=experts", *SERIAL, "method.n_experts=4,0", "train.tokens=8192", "seed=0",
-            "method.parent={method:generic,share:0.5}"]
+    warm = [
+        "+sweep=experts",
+        *SERIAL,
+        "method.n_experts=4,0",
+        "train.tokens=8192",
+        "seed=0",
+        "method.parent={method:generic,share:0.5}",
+    ]
     status, out, err = command(*warm)
     assert status == 0 and "  trained\n" in out
     assert sorted(name.split("-test")[0] for name in trained) == ["dense_on_pi", "generic", "generic", "soup-n4"]
@@ -263,8 +293,11 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
     assert records[records.method != "generic"].parent.nunique() == 1
     assert records[records.method == "generic"].parent.isna().all()
     soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
-    parent = next(path for path in (tmp_path / "home" / "runs").glob("generic-*")
-                  if json.loads((path / "training.json").read_text())["training_tokens"] == 4096)
+    parent = next(
+        path
+        for path in (tmp_path / "home" / "runs").glob("generic-*")
+        if json.loads((path / "training.json").read_text())["training_tokens"] == 4096
+    )
     taken = [np.array(checkpoint.load(folder / "model.safetensors")[1]["taken"]) for folder in (parent, soup)]
     assert (taken[1] >= taken[0]).all() and taken[1].sum() == 2 * taken[0].sum()  # no text twice before its turn
     assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
@@ -288,34 +321,39 @@ def test_a_bad_share_and_an_unknown_parent_are_refused(command):
 
 def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
     documents = Corpus.documents
-    monkeypatch.setattr(Corpus, "documents", lambda self, name, part: (
-        pytest.fail("opened a test part") if part == "test" else documents(self, name, part)))
-    trial = ["evaluate.parts=[validation]", "train.tokens=4096"]
-    assert command(*trial, "method=soup,generic", "method.learning_rate=1e-3,2e-3", "-m")[0] == 0
-    status, out, _ = command(*trial, "method=generic", "method.learning_rate=2e-3")
+    monkeypatch.setattr(
+        Corpus,
+        "documents",
+        lambda self, name, split: (
+            pytest.fail("opened a test split") if split == "test" else documents(self, name, split)
+        ),
+    )
+    trial = ["evaluate.splits=[validation]", "train.tokens=4096"]
+    assert command(*trial, "method=soup,generic", "method.lr=1e-3,2e-3", "-m")[0] == 0
+    status, out, _ = command(*trial, "method=generic", "method.lr=2e-3")
     assert status == 0 and "1 trials" in out
     table = pd.read_csv(tmp_path / "results" / "tuning.csv")
-    assert table.groupby("method").learning_rate.apply(sorted).to_dict() == {"generic": [1e-3, 2e-3],
-                                                                            "soup": [1e-3, 2e-3]}
+    assert table.groupby("method").lr.apply(sorted).to_dict() == {"generic": [1e-3, 2e-3], "soup": [1e-3, 2e-3]}
     assert table.run_id.is_unique and not (tmp_path / "results" / "records.jsonl").exists()
     home = Path(job_configs(command.arguments)[0][0].home)
     for row in table.itertuples():
-        (records,) = [path for path in map(read_records, home.glob("runs/*/records-*.jsonl"))
-                      if path[0]["run_id"] == row.run_id]
+        (records,) = [
+            path for path in map(read_records, home.glob("runs/*/records-*.jsonl")) if path[0]["run_id"] == row.run_id
+        ]
         losses = {record["specialist"]: record["loss"] for record in records}
         assert row.validation_generic == pytest.approx(losses.pop("generic"), rel=1e-5)
         assert row.validation_mean == pytest.approx(sum(losses.values()) / len(losses), rel=1e-5)
 
 
 def test_a_trial_of_a_method_without_a_model_for_generic_text(command, tmp_path):
-    status, out, _ = command("method=crisp", "evaluate.parts=[validation]", "train.tokens=2048")
+    status, out, _ = command("method=crisp", "evaluate.splits=[validation]", "train.tokens=2048")
     (trial,) = pd.read_csv(tmp_path / "results" / "tuning.csv").itertuples()
     assert status == 0 and "1 trials" in out and trial.validation_mean > 0 and pd.isna(trial.validation_generic)
 
 
-@pytest.mark.parametrize("parts", ["[]", "[train]", "[validation,tests]"])
-def test_unknown_parts_are_refused_before_training(command, parts):
-    status, _, line = command(f"evaluate.parts={parts}")
+@pytest.mark.parametrize("splits", ["[]", "[train]", "[validation,tests]"])
+def test_unknown_parts_are_refused_before_training(command, splits):
+    status, _, line = command(f"evaluate.splits={splits}")
     assert status == 2 and "one or more of validation, test" in line
 
 
@@ -374,4 +412,7 @@ def test_a_run_whose_identity_looks_like_a_number_is_kept_and_replaced_as_text(t
         collect_distances([pair("6001362893621222", distance)], tmp_path)
         collect_distances([pair("0d2858e9ac9aa7af", distance), pair("0012e45678901234", distance)], tmp_path)
     assert (tmp_path / "distances.csv").read_text().splitlines()[1:] == [
-        "0012e45678901234,a,b,2", "0d2858e9ac9aa7af,a,b,2", "6001362893621222,a,b,2"]
+        "0012e45678901234,a,b,2",
+        "0d2858e9ac9aa7af,a,b,2",
+        "6001362893621222,a,b,2",
+    ]

@@ -18,8 +18,16 @@ log = logging.getLogger("soe_bench")
 REMOTE = "://"
 RETRIES = {"STREAMING_OPEN_MAX_RETRIES": 2, "STREAMING_READ_MAX_RETRIES": 5}  # of `datasets`: 20 take minutes
 SAID_EVERY = 50_000  # rows
-SET_KEYS = {"format", "files", "text_field", "source_field", "sources", "rows", "documents_per_source",
-            "characters_per_source"}  # fmt: skip
+SET_KEYS = {
+    "format",
+    "files",
+    "text_field",
+    "source_field",
+    "sources",
+    "rows",
+    "documents_per_source",
+    "characters_per_source",
+}
 
 
 class HuggingFace:
@@ -32,8 +40,10 @@ class HuggingFace:
         self.sets = {name: dict(given) for name, given in sets.items()}
         for name, given in self.sets.items():
             if set(given) != SET_KEYS:
-                raise UserError(f"data.source.sets.{name} needs exactly {', '.join(sorted(SET_KEYS))}; differing: "
-                                f"{', '.join(sorted(set(given) ^ SET_KEYS))}")
+                raise UserError(
+                    f"data.source.sets.{name} needs exactly {', '.join(sorted(SET_KEYS))}; differing: "
+                    f"{', '.join(sorted(set(given) ^ SET_KEYS))}"
+                )
             given["sources"] = given["sources"] and list(given["sources"])
 
     def identity(self) -> str:
@@ -61,16 +71,17 @@ class HuggingFace:
                 continue
             documents[value] += 1
             characters[value] += len(text)
-            if (documents[value] >= given["documents_per_source"]
-                    or characters[value] >= given["characters_per_source"]):  # fmt: skip
+            if documents[value] >= given["documents_per_source"] or characters[value] >= given["characters_per_source"]:
                 full.add(value)
             yield Document(f"{name}/{value}" if value else name, f"{number:09d}", text.splitlines())
             if full == (wanted or {None}):
                 break
         log.info("%s: %d rows read, %d documents kept", name, number, documents.total())
         if absent := sorted(wanted - set(documents)):
-            raise UserError(f"{name}: no document of {', '.join(absent)} in {number} rows: raise data.source.sets."
-                            f"{name}.rows, add files, or leave these out of sources and data.specialists")
+            raise UserError(
+                f"{name}: no document of {', '.join(absent)} in {number} rows: raise data.source.sets."
+                f"{name}.rows, add files, or leave these out of sources and data.specialists"
+            )
 
     def _open(self, name: str) -> Iterator[dict]:
         """The rows of a set. Its first row is read at once, so that what cannot be reached is known early."""
@@ -89,8 +100,11 @@ class HuggingFace:
         return chain(first, _rows(name, rows))
 
     def _identities(self, name: str) -> list:
-        return [[Path(file).name, sha256(Path(file))] if REMOTE not in file else file
-                for pattern in self.sets[name]["files"] for file in _expand(pattern)]  # fmt: skip
+        return [
+            [Path(file).name, sha256(Path(file))] if REMOTE not in file else file
+            for pattern in self.sets[name]["files"]
+            for file in _expand(pattern)
+        ]
 
 
 def _rows(name: str, rows: Iterator[dict]) -> Iterator[dict]:
@@ -102,8 +116,10 @@ def _rows(name: str, rows: Iterator[dict]) -> Iterator[dict]:
 
 def _failed(name: str, error: Exception) -> UserError:
     what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return UserError(f"{name} cannot be read ({what}): check the network and that the hub can be reached, or set "
-                     f"data.source.sets.{name}.files to copies of the files, or take data=wheels or data=local")
+    return UserError(
+        f"{name} cannot be read ({what}): check the network and that the hub can be reached, or set "
+        f"data.source.sets.{name}.files to copies of the files, or take data=wheels or data=local"
+    )
 
 
 def _expand(pattern: str) -> list[str]:

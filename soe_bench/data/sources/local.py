@@ -21,9 +21,8 @@ OWN = "."  # the source of files that lie directly in the folder
 class Local:
     """`folder`: text files, read where they lie. `text_field`: the field of .jsonl and column of .parquet that holds
     the text. At most `characters_per_file` and `characters_per_source` characters are read; documents below
-    `minimum_characters` are left out. `strict`: refuse what would be skipped or guessed. `generic_share`: the part of
-    each specialist's text that goes to the generic text.
-    """
+    `minimum_characters` are left out. `strict`: refuse what would be skipped or guessed. `generic_fraction`: the part
+    of each specialist's text that goes to the generic text."""
 
     def __init__(
         self,
@@ -32,12 +31,12 @@ class Local:
         characters_per_file: int = 5_000_000,
         characters_per_source: int = 50_000_000,
         minimum_characters: int = 80,
-        generic_share: float = 0.0,
+        generic_fraction: float = 0.0,
         strict: bool = False,
     ) -> None:
         self.folder, self.text_field, self.strict = folder and Path(folder).expanduser(), text_field, strict
         self.per_file, self.per_source = characters_per_file, characters_per_source
-        self.minimum, self.generic_share = minimum_characters, generic_share
+        self.minimum, self.generic_fraction = minimum_characters, generic_fraction
         self.notes: dict[str, int] = {}
 
     def identity(self) -> str:
@@ -58,7 +57,11 @@ class Local:
             if f"{SPECIALISTS}/{name}" not in sources:
                 raise UserError(f"the specialist folder {SPECIALISTS}/{name} has no text: add {_kinds()}, or remove it")
         return {
-            name: {"source": _literal(f"{SPECIALISTS}/{name}"), "match": ["*"], "generic_share": self.generic_share}
+            name: {
+                "source": _literal(f"{SPECIALISTS}/{name}"),
+                "match": ["*"],
+                "generic_fraction": self.generic_fraction,
+            }
             for name in map(_normal, names)
         }
 
@@ -83,8 +86,9 @@ class Local:
         self.notes = notes.counts
         log.info("read %s: %d documents of %d sources", self.folder, seen, len(left))
         if not seen:
-            raise UserError(f"no usable document in {self.folder}: see the warnings above, or lower "
-                            "data.minimum_characters")
+            raise UserError(
+                f"no usable document in {self.folder}: see the warnings above, or lower data.minimum_characters"
+            )
 
     def _folder(self) -> Path:
         if not self.folder:

@@ -84,7 +84,7 @@ class Synthetic:
 
 
 def _word(number: int, syllables: int) -> str:
-    """The number in base 60, written as consonant-vowel syllables: distinct numbers give distinct words of one length.
-    """
+    """The number in base 60, written as consonant-vowel syllables: distinct numbers give distinct words of one
+    length."""
     letters = [c + v for c in "bdfgklmnprst" for v in "aeiou"]
     return "".join(letters[number // 60**i % 60] for i in range(syllables))

@@ -15,8 +15,13 @@ from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
 SUFFIXES = (".txt", ".md", ".jsonl", ".parquet")
-MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xef\xbb\xbf": "utf-8-sig",
-         b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # fmt: skip
+MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 FALLBACK = "cp1252"  # latin-1 with the quotation marks that Windows puts into it
 BLOCK = 1 << 16
 ROWS = 256
@@ -143,8 +148,10 @@ def _parquet_rows(file: Path, name: str, field: str, notes: Notes) -> Iterator[t
     try:
         table = parquet.ParquetFile(file, memory_map=True)
         if field not in table.schema_arrow.names:
-            raise UserError(f"{name} has no column {field!r} but {', '.join(table.schema_arrow.names)}: set "
-                            "data.source.text_field to the one that holds the text")
+            raise UserError(
+                f"{name} has no column {field!r} but {', '.join(table.schema_arrow.names)}: set "
+                "data.source.text_field to the one that holds the text"
+            )
         for i, batch in enumerate(table.iter_batches(ROWS, columns=[field])):
             for j, text in enumerate(batch.column(0).to_pylist()):
                 if isinstance(text, str):

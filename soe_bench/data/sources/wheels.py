@@ -1,5 +1,5 @@
-"""Documents out of pinned wheels: prose, interface text, gettext catalogues, code, tunes, pronunciations, locale data.
-"""
+"""Documents out of pinned wheels: prose, interface text, gettext catalogues, code, tunes, pronunciations, locale
+data."""
 
 import hashlib
 import logging

@@ -96,7 +96,8 @@ def _draw(view: View, table: pd.DataFrame, title: str) -> Figure:
     ).outline.set_visible(False)
     footer(
         figure,
-        "h from each specialist's estimate part; generic text at h_0. Rows in the order of a hierarchical clustering.\n"
+        "h from each specialist's estimate split; generic text at h_0. Rows in the order of a hierarchical "
+        "clustering.\n"
         f"{view.title}",
     )
     return figure

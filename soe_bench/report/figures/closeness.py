@@ -45,8 +45,17 @@ def _marks(axes: Axes, frame: pd.DataFrame, column: str, title: str) -> None:
         rows = frame[frame.family == family]
         if len(rows):
             label = f"{words} (n = {len(rows)})"
-            axes.plot(rows.distance, rows[column], marker, markersize=5.5, color=colour, alpha=0.65,
-                      markeredgecolor="white", markeredgewidth=0.5, label=label)  # fmt: skip
+            axes.plot(
+                rows.distance,
+                rows[column],
+                marker,
+                markersize=5.5,
+                color=colour,
+                alpha=0.65,
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+                label=label,
+            )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_yscale("symlog", linthresh=LINEAR)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -24,7 +24,7 @@ def domains_charts(domains: pd.DataFrame | None, specialists: pd.DataFrame | Non
     for number, ((data, fingerprint), rows) in enumerate(
         domains.groupby(["data", "data_fingerprint"]) if domains is not None else []
     ):
-        rows = rows.sort_values(["share", "domain"], ascending=[False, True])
+        rows = rows.sort_values(["fraction", "domain"], ascending=[False, True])
         places = (
             None if specialists is None else _places(specialists[specialists.data_fingerprint == fingerprint], rows)
         )
@@ -59,7 +59,7 @@ def parse_pairs(text: str, specialist: str) -> dict[int, float]:
 
 def _places(specialists: pd.DataFrame, domains: pd.DataFrame) -> pd.DataFrame | None:
     """Specialists x domains in the order of `domains` (NaN where not among the nearest), `outside` last."""
-    rows = specialists[(specialists.part == "estimate") & (specialists.specialist != GENERIC_TEXT)].set_index(
+    rows = specialists[(specialists.split == "estimate") & (specialists.specialist != GENERIC_TEXT)].set_index(
         "specialist"
     )
     if rows.empty:
@@ -69,7 +69,7 @@ def _places(specialists: pd.DataFrame, domains: pd.DataFrame) -> pd.DataFrame | 
         [parse_pairs(text, name) for name, text in rows.nearest_domains.items()], index=rows.index
     ).reindex(columns=order)
     first = table.fillna(0).to_numpy().argmax(axis=1)
-    table["outside"] = rows.share_beyond_q99
+    table["outside"] = rows.fraction_beyond_q99
     return table.iloc[np.lexsort((np.arange(len(table)), first))]
 
 
@@ -78,7 +78,7 @@ def _frame(domains: pd.DataFrame, places: pd.DataFrame | None) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "domain": [int(domain) for domain in domains.domain],
-            "h_0": list(domains.share),
+            "h_0": list(domains.fraction),
             "main_source": [main_source(text) for text in domains.top_sources],
         }
     )
@@ -120,7 +120,7 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None, title: str) -> Fig
 def _palette(domains: pd.DataFrame) -> dict[str, str]:
     """Source -> colour, by total share; the rest is grey."""
     sources = domains.top_sources.map(main_source)
-    totals = {source: math.fsum(group) for source, group in domains.share.groupby(sources)}
+    totals = {source: math.fsum(group) for source, group in domains.fraction.groupby(sources)}
     ranked = sorted(totals, key=lambda source: (-totals[source], source))
     return {source: SOURCES[i] if i < len(SOURCES) else "#bdbdbd" for i, source in enumerate(ranked)}
 
@@ -135,7 +135,7 @@ def _sizes(axes: Axes, domains: pd.DataFrame) -> None:
     palette = _palette(domains)
     axes.bar(
         range(len(domains)),
-        100 * domains.share,
+        100 * domains.fraction,
         width=0.85,
         color=[palette[main_source(text)] for text in domains.top_sources],
     )

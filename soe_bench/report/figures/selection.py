@@ -23,8 +23,10 @@ def handful(view: View, labels: list[str]) -> list[str]:
     for label in labels:
         if methods[label] not in ("generic", "soup", "dense_on_pi"):
             families.setdefault(family(methods[label]), []).append(label)
-    chosen |= {min(members, key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)))
-               for members in families.values()}  # fmt: skip
+    chosen |= {
+        min(members, key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)))
+        for members in families.values()
+    }
     return [label for label in labels if label in chosen]
 
 
@@ -53,5 +55,5 @@ def _soups(view: View) -> set[str]:
 
 
 def _validation(view: View, label: str) -> float:
-    means = view.seed_means(view.losses(label, part="validation"))
+    means = view.seed_means(view.losses(label, split="validation"))
     return float("inf") if means is None else mean(means)

@@ -30,8 +30,9 @@ def sizes_chart(views: list[View]) -> Chart | None:
     if not len(frame):
         return None
     order = {equal: place for place, equal in enumerate(BUDGETS)}
-    frame = frame.sort_values(["equal", "line", "parameters", "seed"],
-                              key=lambda column: column.replace(order), ignore_index=True)  # fmt: skip
+    frame = frame.sort_values(
+        ["equal", "line", "parameters", "seed"], key=lambda column: column.replace(order), ignore_index=True
+    )
     return Chart("sizes", frame, lambda: _draw(soups.view, frame))
 
 
@@ -49,11 +50,16 @@ def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
     facts = {"equal": equal, "model": model, "parameters": int(other.runs.parameters.iloc[0])}
     return [
         facts
-        | {"line": line, "training_tokens": int(view.training_tokens(label)), "seed": seed, "loss": losses[seed],
-           "difference": difference.by_seed.get(seed) if line != "generic" else None}
+        | {
+            "line": line,
+            "training_tokens": int(view.training_tokens(label)),
+            "seed": seed,
+            "loss": losses[seed],
+            "difference": difference.by_seed.get(seed) if line != "generic" else None,
+        }
         for line, label, losses in zip(reversed(LOOKS), labels, means, strict=True)
         for seed in losses.index
-    ]  # fmt: skip
+    ]
 
 
 def _draw(view: View, frame: pd.DataFrame) -> Figure:
@@ -79,8 +85,11 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     left.legend()
     seeds = " Dashes: single seeds." if frame.seed.nunique() > 1 else ""
     data = "{scale}, data {data} {data_fingerprint:.12}".format(**view.setting)
-    footer(figure, f"Mean over {len(view.specialists)} specialists' test text, no fine-tuning; equal: to the tokens of "
-                   f"{view.setting['model']}.{seeds}\n{data}")  # fmt: skip
+    footer(
+        figure,
+        f"Mean over {len(view.specialists)} specialists' test text, no fine-tuning; equal: to the tokens of "
+        f"{view.setting['model']}.{seeds}\n{data}",
+    )
     return figure
 
 
@@ -90,8 +99,17 @@ def _line(axes: Axes, rows: pd.DataFrame, column: str, equal: str, line: str) ->
     groups = rows.dropna(subset=column).groupby("parameters")[column]
     means = groups.agg(mean)
     label = with_seeds(f"{line}, equal {equal}", *rows.groupby("parameters").size())
-    axes.plot(means.index, means, BUDGETS[equal], color=colour, marker=marker, markersize=7, linewidth=1.8,
-              markeredgecolor="white", label=label)  # fmt: skip
+    axes.plot(
+        means.index,
+        means,
+        BUDGETS[equal],
+        color=colour,
+        marker=marker,
+        markersize=7,
+        linewidth=1.8,
+        markeredgecolor="white",
+        label=label,
+    )
     for size, values in groups:
         if len(values) > 1:
             axes.plot([size] * len(values), values, "_", color=colour, markersize=10)

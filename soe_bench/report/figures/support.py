@@ -88,8 +88,13 @@ def _panel(axes: Axes, frame: pd.DataFrame) -> None:
     generic = frame[frame.n_experts == 0].loss
     if len(generic):
         axes.axhspan(generic.min(), generic.max(), color=FIXED["generic"], alpha=0.1, linewidth=0)
-        axes.axhline(mean(generic), color=FIXED["generic"], linestyle="--", linewidth=1.4,
-                     label=with_seeds("generic", len(generic)))  # fmt: skip
+        axes.axhline(
+            mean(generic),
+            color=FIXED["generic"],
+            linestyle="--",
+            linewidth=1.4,
+            label=with_seeds("generic", len(generic)),
+        )
     supports = sorted(set(soups.support))
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(supports))
@@ -104,8 +109,17 @@ def _line(axes: Axes, line: str, rows: pd.DataFrame, marker: str, style: str | t
     """A line through the means over seeds, a mark at each mean and a dash at each seed."""
     colour, groups = soup_colour(rows.n_experts.iloc[0]), rows.groupby("support").loss
     means = groups.agg(mean)
-    axes.plot(means.index, means, style, color=colour, marker=marker, markersize=7, markeredgecolor="white",
-              linewidth=1.8, label=with_seeds(line.replace("h_0", "$h_0$"), groups.size().min()))  # fmt: skip
+    axes.plot(
+        means.index,
+        means,
+        style,
+        color=colour,
+        marker=marker,
+        markersize=7,
+        markeredgecolor="white",
+        linewidth=1.8,
+        label=with_seeds(line.replace("h_0", "$h_0$"), groups.size().min()),
+    )
     for support, losses in groups:
         if len(losses) > 1:
             axes.plot([support] * len(losses), losses, "_", color=colour, markersize=10)

@@ -25,7 +25,7 @@ def bench_table(bench: dict) -> Table:
         }
         for figure in bench["figures"]
     ]
-    rates = bench["rates"]
+    rates = bench["lrs"]
     notes = [
         "value: median over interleaved rounds, low and high its quartiles (empty: measured once); ratios are taken in "
         "one run",
@@ -67,7 +67,7 @@ def bases_table(bench: dict) -> Table:
             "precision": point["precision"],
             "step (s)": _short(point["step_seconds"]) or "out of memory",
             "least (s)": _short(point["least_seconds"]),
-            "share": _short(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
+            "fraction": _short(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
             "tokens a second": _short(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
             "peak memory (bytes)": _short(point["peak_bytes"]),
         }

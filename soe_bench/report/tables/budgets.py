@@ -35,7 +35,7 @@ class Budgets:
     def sources(self) -> list[str]:
         """What the fine-tuned records come from."""
         rows = self.view.all
-        return provenance(rows[rows.label.isin(self.losses) & (rows.budget_tokens > 0) & (rows.part == "test")])
+        return provenance(rows[rows.label.isin(self.losses) & (rows.budget_tokens > 0) & (rows.split == "test")])
 
     def means(self, label: str, budget: int) -> pd.Series | None:
         """Mean over the set for each seed; None (missing) if a (specialist, seed) has no record."""
@@ -52,7 +52,7 @@ class Budgets:
 
 def fine_tuned(view: View) -> Budgets | None:
     """None if no method has records at every budget, or all of these have no specialist in common."""
-    rows = view.all[(view.all.part == "test") & (view.all.budget_tokens > 0) & view.all.label.notna()]
+    rows = view.all[(view.all.split == "test") & (view.all.budget_tokens > 0) & view.all.label.notna()]
     budgets = [0, *sorted(set(rows.budget_tokens))]
     labels = [label for label in view.order if label in set(rows.label)]
     tables = {label: pd.DataFrame({b: view.losses(label, budget=b) for b in budgets}) for label in labels}
@@ -63,8 +63,10 @@ def fine_tuned(view: View) -> Budgets | None:
         return None
     # The seeds that have every budget, so that a method's row, or line, rests on the same runs throughout.
     kept = {label: table[_seeds(table).isin(_seeds(complete.get(label, table)))] for label, table in tables.items()}
-    cells = {label: pd.MultiIndex.from_product([names, sorted(set(_seeds(table)))], names=["specialist", "seed"])
-             for label, table in kept.items()}  # fmt: skip
+    cells = {
+        label: pd.MultiIndex.from_product([names, sorted(set(_seeds(table)))], names=["specialist", "seed"])
+        for label, table in kept.items()
+    }
     return Budgets(view, budgets, names, {label: table.reindex(cells[label]) for label, table in kept.items()})
 
 
@@ -77,8 +79,9 @@ def budgets_table(view: View) -> Table | None:
     losses = {budget_name(b): {label: table[b] for label, table in budgets.losses.items()} for b in budgets.budgets}
     last = budget_name(budgets.budgets[-1])
     notes = [
-        "part test; columns: tokens of the specialist's own text that the model was fine-tuned on; h from the estimate "
-        "part; mean over specialists and seeds",
+        "split test; columns: tokens of the specialist's own text that the model was fine-tuned on; h from the "
+        "estimate "
+        "split; mean over specialists and seeds",
         budgets.fixed_set,
         f"seeds: those with every budget; {MISSING}: a specialist of the set has no record",
         DAGGER,
@@ -91,12 +94,16 @@ def budgets_table(view: View) -> Table | None:
 def budgets_difference_table(view: View) -> Table | None:
     """A row for each budget and method: paired difference to generic fine-tuned on as many tokens."""
     budgets = fine_tuned(view)
-    rows = [] if budgets is None else [
-        {"budget": budget_name(b), "method": label, **difference_cells(difference, len(budgets.specialists))}
-        for b in budgets.budgets
-        for label in budgets.losses
-        if (difference := budgets.to_generic(label, b))
-    ]  # fmt: skip
+    rows = (
+        []
+        if budgets is None
+        else [
+            {"budget": budget_name(b), "method": label, **difference_cells(difference, len(budgets.specialists))}
+            for b in budgets.budgets
+            for label in budgets.losses
+            if (difference := budgets.to_generic(label, b))
+        ]
+    )
     if not rows:
         return None
     notes = [

@@ -32,8 +32,13 @@ def closeness_table(distances: pd.DataFrame) -> Table:
 
 
 def _row(family: str, method: str, group: pd.DataFrame) -> dict[str, str]:
-    cells = {"family": family, "method": method, "seeds": str(group.seed.nunique()), "pairs": str(len(group)),
-             "pairs with losses": str(group.merge_gap.count())}  # fmt: skip
+    cells = {
+        "family": family,
+        "method": method,
+        "seeds": str(group.seed.nunique()),
+        "pairs": str(len(group)),
+        "pairs with losses": str(group.merge_gap.count()),
+    }
     for measure in MEASURES:
         values, name = group[measure].dropna(), measure.replace("_", " ")
         cells[name] = fixed(mean(values)) if len(values) else ""

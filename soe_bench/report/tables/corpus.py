@@ -8,18 +8,18 @@ from soe_bench.report.format import Table, fixed
 from soe_bench.report.view import MISSING
 
 MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
-PARTS = ("train", "estimate", "validation", "test")
+SPLITS = ("train", "estimate", "validation", "test")
 
 
 def domains_table(domains: pd.DataFrame) -> Table:
     """Every cluster of the generic corpus, largest first."""
-    rows = domains.sort_values(["data", "data_fingerprint", "share", "domain"], ascending=[True, True, False, True])
+    rows = domains.sort_values(["data", "data_fingerprint", "fraction", "domain"], ascending=[True, True, False, True])
     frame = pd.DataFrame(
         [
             {
                 "data": f"{row.data} {row.data_fingerprint[:12]}",
                 "domain": str(int(row.domain)),
-                "share %": fixed(100 * row.share, 2),
+                "share %": fixed(100 * row.fraction, 2),
                 "tokens": str(int(row.tokens)),
                 "passages": str(int(row.passages)),
                 "top sources": row.top_sources,
@@ -37,22 +37,26 @@ def domains_table(domains: pd.DataFrame) -> Table:
 
 
 def specialists_table(specialists: pd.DataFrame) -> Table:
-    """One row a specialist: its size by part, where its estimate part lies among the domains, how far outside it is."""
+    """One row a specialist: its size by split, where its estimate split lies among the domains, how far outside it
+    is."""
     rows = []
     for (data, fingerprint, name), group in specialists.groupby(["data", "data_fingerprint", "specialist"]):
-        parts = {row.part: row for row in group.itertuples()}
-        located = parts.get("estimate", next(iter(parts.values())))
+        splits = {row.split: row for row in group.itertuples()}
+        located = splits.get("estimate", next(iter(splits.values())))
         rows.append(
             {
                 "data": f"{data} {fingerprint[:12]}",
                 "specialist": name,
-                **{f"{part} tokens": str(int(parts[part].tokens)) if part in parts else "" for part in PARTS},
-                **{f"{part} documents": str(int(parts[part].documents)) if part in parts else "" for part in PARTS},
+                **{f"{split} tokens": str(int(splits[split].tokens)) if split in splits else "" for split in SPLITS},
+                **{
+                    f"{split} documents": str(int(splits[split].documents)) if split in splits else ""
+                    for split in SPLITS
+                },
                 "nearest domains": located.nearest_domains,
                 "effective domains": fixed(located.effective_domains, 1),
-                "beyond q95 %": _percent(located.share_beyond_q95),
-                "beyond q99 %": _percent(located.share_beyond_q99),
-                "flag": _flag(located.share_beyond_q99),
+                "beyond q95 %": _percent(located.fraction_beyond_q95),
+                "beyond q99 %": _percent(located.fraction_beyond_q99),
+                "flag": _flag(located.fraction_beyond_q99),
             }
         )
     return Table(
@@ -60,7 +64,7 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
         "Specialists: size and place among the domains",
         pd.DataFrame(rows),
         [
-            "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate part",
+            "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate split",
             "beyond q95 (q99): share of passages farther from their nearest centroid than 95 % (99 %) of the generic "
             "training passages",
             f"flag: outside = more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99 (of generic text "
@@ -73,8 +77,8 @@ def outside(specialists: pd.DataFrame | None, fingerprint: str) -> list[str]:
     """The specialists of a corpus that are flagged as outside it, sorted."""
     if specialists is None:
         return []
-    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.part == "estimate")]
-    return sorted(rows.specialist[rows.share_beyond_q99 > MOST_BEYOND_Q99])
+    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.split == "estimate")]
+    return sorted(rows.specialist[rows.fraction_beyond_q99 > MOST_BEYOND_Q99])
 
 
 def deviations_table(deviations: pd.DataFrame) -> Table:

@@ -14,7 +14,7 @@ from soe_bench.report.view import MISSING, View
 def costs_table(view: View) -> Table:
     """A row a method, and one for each budget of tokens that it was fine-tuned on."""
     soup = _largest_soup(view)
-    budgets = sorted({0, *view.all[view.all.part == "test"].budget_tokens})
+    budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
     rows = [
         _row(view, label, budget, soup)
         for budget in budgets

@@ -72,8 +72,8 @@ def documents_table(view: View, specialists: pd.DataFrame | None) -> Table | Non
     ]
     every = (f"{label}: n = {len(names)}: {', '.join(names) or 'none'}" for label, names in found.every_count.items())
     notes = [
-        "part test, budget 0; difference: loss at h from so many drawn documents minus the same run's loss at h from "
-        "all documents of the estimate part by nearest_centroid; mean over draws, specialists and seeds",
+        "split test, budget 0; difference: loss at h from so many drawn documents minus the same run's loss at h from "
+        "all documents of the estimate split by nearest_centroid; mean over draws, specialists and seeds",
         "draws: number of draws of documents behind a cell (lowest-highest); lowest draw, highest draw: the best and "
         "the worst draw of each specialist and seed, mean over these",
         "specialists: those with so many documents; same specialists: the difference on those that have every number "

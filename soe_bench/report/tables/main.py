@@ -92,7 +92,8 @@ def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str, without
 
 def _main_notes() -> list[str]:
     return [
-        "part test, budget 0 (nothing of the specialist's own text trained on), h from its estimate part, the generic "
+        "split test, budget 0 (nothing of the specialist's own text trained on), h from its estimate split, the "
+        "generic "
         "text at h_0; mean over seeds",
         "seeds: number of seeds a cell rests on (lowest-highest); mean: over the specialists, not the generic text; "
         "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "

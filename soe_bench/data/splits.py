@@ -1,4 +1,4 @@
-"""Which document goes where: specialists by rule, four parts disjoint by document, and generic held-out text."""
+"""Which document goes where: specialists by rule, four splits disjoint by document, and generic held-out text."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ from soe_bench.data.sources.document import Document
 from soe_bench.errors import UserError
 
 GENERIC = "generic"
-PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier part stays
+PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier split stays
 
 
 def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, list[Document]]:
     """specialist -> its documents (and "generic" -> all others), in hash order.
 
     A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no
-    `exclude` glob). Of those, documents worth `generic_share` of the characters go to the generic text, so that a
+    `exclude` glob). Of those, documents worth `generic_fraction` of the characters go to the generic text, so that a
     domain for them exists. UserError where a rule matches nothing.
     """
     groups: dict[str, list[Document]] = defaultdict(list)
@@ -32,7 +32,7 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
                 f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns; "
                 f"the sources are {', '.join(sorted({d.source for d in documents}))}"
             )
-        left = rule.get("generic_share", 0.0) * sum(d.characters for d in groups[name])
+        left = rule.get("generic_fraction", 0.0) * sum(d.characters for d in groups[name])
         kept = []
         for document in groups[name]:
             group = groups[GENERIC] if document.characters <= left else kept
@@ -51,7 +51,7 @@ def _matches(rule: DictConfig, document: Document) -> bool:
 
 
 def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
-    """One row a passage: source, path, specialist, part, text; in the order in which duplicates are looked for (test
+    """One row a passage: source, path, specialist, split, text; in the order in which duplicates are looked for (test
     first, generic training text last).
     """
     rows: list[tuple] = []
@@ -61,8 +61,8 @@ def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFram
                 rows += _generic(source, [d for d in documents if d.source == source], data)
         else:
             rows += _specialist(name, documents, data)
-    table = pd.DataFrame(rows, columns=["source", "path", "specialist", "part", "text"])
-    order = table.part.map(PRIORITY.index) + len(PRIORITY) * ((table.specialist == GENERIC) & (table.part == "train"))
+    table = pd.DataFrame(rows, columns=["source", "path", "specialist", "split", "text"])
+    order = table.split.map(PRIORITY.index) + len(PRIORITY) * ((table.specialist == GENERIC) & (table.split == "train"))
     return table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 
 
@@ -75,60 +75,60 @@ def _specialist(name: str, documents: list[Document], data: DictConfig) -> Itera
     """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its
     others are dropped; one too large is for training.
     """
-    parts = data.parts
+    splits = data.splits
     left = {
-        part: (parts[part].characters, max(1, round(parts[part].share * len(documents))))
-        for part in ("test", "validation")
+        split: (splits[split].characters, max(1, round(splits[split].fraction * len(documents))))
+        for split in ("test", "validation")
     }
     left["estimate"] = (
         float("inf"),
-        min(parts.estimate.documents, max(1, round(parts.estimate.share * len(documents)))),
+        min(splits.estimate.documents, max(1, round(splits.estimate.fraction * len(documents)))),
     )
     # Holding one of the largest out would throw much of the text away: they are for training.
-    large = parts.largest_share * sum(d.characters for d in documents)
+    large = splits.largest_fraction * sum(d.characters for d in documents)
     for document in documents:
-        room = [part for part, (characters, count) in left.items() if characters > 0 and count > 0]
-        part = room[0] if room and document.characters <= large else "train"
+        room = [split for split, (characters, count) in left.items() if characters > 0 and count > 0]
+        split = room[0] if room and document.characters <= large else "train"
         texts = cut(document.pieces, data.passage_characters)
-        if part != "train":
-            texts = spread(texts, parts[part].passages_per_document)
-            left[part] = (left[part][0] - sum(map(len, texts)), left[part][1] - 1)
-        yield from ((document.source, document.path, name, part, text) for text in texts)
+        if split != "train":
+            texts = spread(texts, splits[split].passages_per_document)
+            left[split] = (left[split][0] - sum(map(len, texts)), left[split][1] - 1)
+        yield from ((document.source, document.path, name, split, text) for text in texts)
 
 
 def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
     """Hash order: a share of the documents of each source is held out, the rest is training text up to a cap."""
-    generic = data.parts.generic
+    generic = data.splits.generic
     left = {
-        part: (generic[part].characters_per_source, round(generic[part].share * len(documents)))
-        for part in ("test", "validation")
+        split: (generic[split].characters_per_source, round(generic[split].fraction * len(documents)))
+        for split in ("test", "validation")
     }
     room = generic.train.characters_per_source
     for document in documents:
-        part = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
+        split = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
         texts = cut(document.pieces, data.passage_characters)
-        if part != "train":
-            texts = spread(texts, generic[part].passages_per_document)
-            left[part] = (left[part][0] - sum(map(len, texts)), left[part][1] - 1)
+        if split != "train":
+            texts = spread(texts, generic[split].passages_per_document)
+            left[split] = (left[split][0] - sum(map(len, texts)), left[split][1] - 1)
         elif room <= 0:
             continue
         else:
             room -= document.characters
-        yield from ((document.source, document.path, GENERIC, part, text) for text in texts)
+        yield from ((document.source, document.path, GENERIC, split, text) for text in texts)
 
 
-def trim(table: pd.DataFrame, parts: DictConfig) -> pd.DataFrame:
-    """Drop what exceeds `parts.test.tokens` and `parts.validation.tokens` (column `tokens`) for each specialist,
+def trim(table: pd.DataFrame, splits: DictConfig) -> pd.DataFrame:
+    """Drop what exceeds `splits.test.tokens` and `splits.validation.tokens` (column `tokens`) for each specialist,
     but never the first passage; dropped text goes nowhere.
     """
     keep = pd.Series(True, index=table.index)
-    for part in ("test", "validation"):
-        rows = table[(table.part == part) & (table.specialist != GENERIC)]
+    for split in ("test", "validation"):
+        rows = table[(table.split == split) & (table.specialist != GENERIC)]
         groups = rows.groupby("specialist")
-        keep[rows.index] = (groups.tokens.cumsum() <= parts[part].tokens) | (groups.cumcount() == 0)
+        keep[rows.index] = (groups.tokens.cumsum() <= splits[split].tokens) | (groups.cumcount() == 0)
     return table[keep].reset_index(drop=True)
 
 
 def generic_training(table: pd.DataFrame) -> np.ndarray:
     """(N,) bool: the rows of generic training text, the only text that anything is fitted on."""
-    return ((table.specialist == GENERIC) & (table.part == "train")).to_numpy()
+    return ((table.specialist == GENERIC) & (table.split == "train")).to_numpy()
