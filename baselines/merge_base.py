@@ -46,7 +46,7 @@ class PostHoc(Method):
     def check_parent(self, parent: Method) -> None:
         if self.parent["fraction"] != 1:
             raise UserError(
-                f"method.parent.fraction is {self.parent['share']}: {self.label} trains nothing itself, so "
+                f"method.parent.fraction is {self.parent['fraction']}: {self.label} trains nothing itself, so "
                 "set it to 1: the experts have the whole budget"
             )
 

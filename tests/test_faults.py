@@ -215,7 +215,7 @@ def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path)
         "method=dense_on_pi",
         "method.lr=1e-3,2e-3",
         "train.tokens=4096",
-        "method.parent={method:generic,share:0.5}",
+        "method.parent={method:generic,fraction:0.5}",
         "evaluate.splits=[test]",
     ]
     command = [sys.executable, "-m", "soe_bench", *sweep, f"home={two}", f"results_dir={two / 'results'}"]

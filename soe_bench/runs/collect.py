@@ -113,7 +113,7 @@ def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
                     "commit": records.commit[0],
                 }
                 | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
-                | {"draws": cfg["train"]["draws"], **cfg["train"]["optimizer"]}
+                | {"draws_per_step": cfg["train"]["draws_per_step"], **cfg["train"]["optimizer"]}
             ).drop(columns="pi._target_", errors="ignore")
         )
     results_dir.mkdir(parents=True, exist_ok=True)

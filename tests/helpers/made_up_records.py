@@ -7,6 +7,8 @@ from pathlib import Path
 import made_up_sweeps
 import numpy as np
 
+from soe_bench.records import SCHEMA
+
 SPECIALISTS = [
     "aws_security",
     "bokeh_typescript",
@@ -44,7 +46,7 @@ FINGERPRINT = "3fa94c1b77d2aa01bb"
 def record(**changes) -> dict:
     """A valid record."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "run_id": "generic-0",
         "specialist": "a",
         "split": "test",

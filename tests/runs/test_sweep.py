@@ -107,8 +107,8 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
         *(
             ([f"train.{name}={value}"], f"train.{name} is {value}: it must be a number from 1")
             for name, value in (
-                ("draws", 0),
-                ("length", 0),
+                ("draws_per_step", 0),
+                ("seq_len", 0),
                 ("batch_size", -1),
                 ("tokens", "many"),
                 ("checkpoint_every", 0),
@@ -283,7 +283,7 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
         "method.n_experts=4,0",
         "train.tokens=8192",
         "seed=0",
-        "method.parent={method:generic,share:0.5}",
+        "method.parent={method:generic,fraction:0.5}",
     ]
     status, out, err = command(*warm)
     assert status == 0 and "  trained\n" in out
@@ -304,7 +304,7 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
 
 
 def test_a_warm_start_begins_with_the_parents_parameters(compose):
-    cfg = compose("method.n_experts=4", "train.tokens=8192", "method.parent={method:generic,share:0.5}")
+    cfg = compose("method.n_experts=4", "train.tokens=8192", "method.parent={method:generic,fraction:0.5}")
     execute(cfg)
     run = Run.of(cfg)
     corpus = open_corpus(cfg.data, Path(cfg.home), 0)
@@ -315,8 +315,8 @@ def test_a_warm_start_begins_with_the_parents_parameters(compose):
 
 
 def test_a_bad_share_and_an_unknown_parent_are_refused(command):
-    assert "must be in (0, 1]" in command("method.parent={method:generic,share:0}")[2]
-    assert "no method 'genric'" in command("method.parent={method:genric,share:0.5}")[2]
+    assert "must be in (0, 1]" in command("method.parent={method:generic,fraction:0}")[2]
+    assert "no method 'genric'" in command("method.parent={method:genric,fraction:0.5}")[2]
 
 
 def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
