@@ -18,11 +18,10 @@ class Crisp(Dense):
 
     takes_h = True
     controls = ("uniform", "shuffled", "h_0")
-    serves_generic = False
+    per_specialist = True
     tokens_each = 1.0
 
     def mixtures(self, context: MethodContext) -> np.ndarray:
-        self.trained_for = len(context.specialists)
         return np.stack(list(context.specialists.values()))
 
     def parameters_at(self, h: Tensor) -> Tensor:

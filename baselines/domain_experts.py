@@ -54,6 +54,9 @@ class DomainExperts(Dense):
     def tensors(self) -> dict[str, Tensor]:
         return super().tensors() | {"common.value": self.common}
 
+    def cost(self) -> dict[str, int]:
+        return super().cost() | {"stored_parameters": self.n_models * self.flat.size}  # `common` is for merges alone
+
 
 class SeparateExperts(DomainExperts):
     """Domain experts that share nothing: each from an initialisation of its own, on `tokens_each` of the budget: as

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
-from soe_bench.method import Method, MethodContext, gradient_share
+from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import MetaDistribution
-from soe_bench.ops.adamw import ParameterBank
+from soe_bench.ops.adamw import Gradient, ParameterBank
 from soe_bench.ops.flat import Flat, forward_at
-from soe_bench.ops.flops import FlopCounter, forward_flops
+from soe_bench.ops.flops import FlopCounter
 
 
 class Generated(Method):
@@ -57,10 +57,10 @@ class Generated(Method):
             self.network_flat.flatten(self.delta_network)[None], self.network_flat, context.moments
         )
 
-    def delta(self, weights: np.ndarray | Tensor) -> Tensor:
+    def delta(self, weights: np.ndarray | Tensor, omega: Tensor | None = None) -> Tensor:
         """Delta (R, P) at the domain weights (R, k)."""
-        h = torch.as_tensor(weights, dtype=self.omega.value.dtype, device=self.omega.value.device)
-        return forward_at(self.delta_network, self.network_flat, self.omega.value, h[None])[0]
+        omega = self.omega.value if omega is None else omega
+        return forward_at(self.delta_network, self.network_flat, omega, torch.as_tensor(weights).to(omega)[None])[0]
 
     def parameters_at(self, h: Tensor) -> Tensor:
         return self.shared.value[0] + self.delta(h[None])[0]
@@ -68,35 +68,25 @@ class Generated(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
 
-    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
-        optimizer = self.context.optimizer
-        self.omega.value.requires_grad_()
-        delta = self.delta(weights)
-        theta = self.shared.value + delta.detach()
-        loss, grad = gradient_share(self.context, self.flat, theta, tokens, out=theta)
-        (omega_grad,) = torch.autograd.grad(delta, self.omega.value, grad)
-        self.omega.value.requires_grad_(False)
-        one = torch.ones_like(grad[:, :1])
-        loss, scale = optimizer.clip_scale(loss, grad.sum(0).square().sum() + omega_grad.square().sum())
-        self.shared.adamw_(scale * one, grad, step, rate, optimizer)
-        self.omega.adamw_(scale * one[:1], omega_grad, step, rate * self.network_lr_ratio, optimizer)
-        return loss
+    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
+        omega = self.omega.value.detach().requires_grad_()
+        delta = self.delta(weights, omega)
+        loss, g = self.gradient_at(self.shared.value + delta.detach(), tokens)
+        (d_omega,) = torch.autograd.grad(delta, omega, g)
+        gradients = [Gradient.of_sum(self.shared, g), Gradient.of_sum(self.omega, d_omega, self.network_lr_ratio)]
+        return self.context.optimizer.step(loss, gradients, step, lr)
 
     def tensors(self) -> dict[str, Tensor]:
         return self.shared.tensors("shared") | self.omega.tensors("network")
 
     def cost(self) -> dict[str, int]:
-        context, omega, size = self.context, self.network_flat.size, self.flat.size
+        context, draws, size = self.context, self.context.draws_per_step, self.flat.size
         with FlopCounter() as counter, torch.no_grad():
-            self.delta(np.tile(context.h_0, (context.draws_per_step, 1)))
-        dense = context.sequences * forward_flops(context.base, context.seq_len)
-        return {
-            "flops_per_step": 3 * (dense + counter.get_total_flops()),
-            "stored_parameters": size + omega,
-            "deployed_parameters": size,
-            "state_bytes": self.shared.bytes
-            + self.omega.bytes
-            + (size + omega + 2 * context.draws_per_step * size) * self.shared.value.element_size(),
+            self.delta(np.tile(context.h_0, (draws, 1)))
+        cost, numbers = super().cost(), self.network_flat.size + (2 * draws - 1) * size  # its gradient; Delta and Theta
+        return cost | {
+            "flops_per_step": cost["flops_per_step"] + 3 * counter.get_total_flops(),
+            "state_bytes": cost["state_bytes"] + numbers * self.shared.value.element_size(),
         }
 
 

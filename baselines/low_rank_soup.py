@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from baselines.generated_base import Generated, LowRank
-from soe_bench.errors import UserError
-from soe_bench.method import MethodContext
+from soe_bench.method import ExpertMethod, MethodContext, checked_experts
 from soe_bench.soup import Router
 
 
@@ -33,16 +32,15 @@ class LowRankExperts(nn.Module):
         return self.low_rank.vector(products)
 
 
-class LowRankSoup(Generated):
+class LowRankSoup(Generated, ExpertMethod):
     """Soup-of-Experts (arXiv 2502.01804) with n experts of rank r, which a summary of the paper mentions."""
 
-    controls = (*Generated.controls, "zero")
+    controls = ExpertMethod.controls
 
     def __init__(self, n_experts: int, rank: int, router: dict, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        if n_experts < 1:
-            raise UserError(f"method.n_experts is {n_experts}: it must be at least 1")
-        self.n_experts, self.rank, self.router_config = n_experts, rank, router
+        self.n_experts = checked_experts(n_experts)
+        self.rank, self.router_config = rank, router
 
     def network(self, context: MethodContext) -> nn.Module:
         router = Router(len(context.h_0), self.n_experts, **self.router_config)

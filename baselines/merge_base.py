@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
-from soe_bench.config import make, method_node
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import Method, MethodContext, with_parameters
@@ -36,19 +35,21 @@ class PostHoc(Method):
             raise UserError(f"method.weights is {weights!r}: it must be 'h' or 'uniform'")
         super().__init__(name if weights == "h" else f"{name}_uniform", 0.0, parent)
         self.takes_h = weights == "h"
-        self.experts = make(method_node(parent["method"])) if parent else None
-        if not isinstance(self.experts, DomainExperts):
-            raise UserError(
-                f"{name} has nothing to merge: method.parent.method must be a set of experts "
-                "(domain_experts or separate_experts)"
-            )
+        if not parent:
+            raise UserError(f"{name} has nothing to merge: set method.parent.method to domain_experts")
 
-    def check_parent(self, parent: Method) -> None:
+    def start_from(self, parent: Method) -> None:
+        if not isinstance(parent, DomainExperts):
+            raise UserError(
+                f"{self.label} has nothing to merge: method.parent.method must be a set of experts (domain_experts or "
+                "separate_experts)"
+            )
         if self.parent["fraction"] != 1:
             raise UserError(
                 f"method.parent.fraction is {self.parent['fraction']}: {self.label} trains nothing itself, so "
                 "set it to 1: the experts have the whole budget"
             )
+        self.experts = parent
 
     def build(self, context: MethodContext) -> None:
         self.context, self.flat = context, Flat(context.base)
@@ -85,7 +86,7 @@ class PostHoc(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         raise NotImplementedError(f"{self.label} takes no training step")
 
-    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
+    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
         raise NotImplementedError(f"{self.label} takes no training step")
 
     def tensors(self) -> dict[str, Tensor]:

@@ -70,7 +70,7 @@ class Trial:
         tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.seq_len), generator=torch.manual_seed(0))
         self.tokens = tokens.to(cfg.device)
 
-    def build_method(self) -> Method:
+    def build(self) -> Method:
         return build_method(self.run, self.corpus)
 
     def train(self, name: str, validate: Callable[[], float] = lambda: 0.0) -> Method:

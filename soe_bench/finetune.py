@@ -11,7 +11,7 @@ from torch import nn
 
 from soe_bench.evaluate import document_losses, windows
 from soe_bench.method import with_parameters
-from soe_bench.ops.adamw import Optimizer, ParameterBank, squared_norm
+from soe_bench.ops.adamw import Gradient, Optimizer, ParameterBank
 from soe_bench.ops.flat import Flat
 from soe_bench.ops.flops import forward_flops
 from soe_bench.ops.gradient import gradient
@@ -50,12 +50,10 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
         for step in range(steps):
             rows = torch.from_numpy(inputs[order[step * batch : (step + 1) * batch]]).to(device)
             loss, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
-            one = torch.ones_like(grad[:, :1])
             try:
-                grad *= optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))[1]
+                optimizer.step(loss, [Gradient.of_sum(theta, grad)], step + 1, rate * optimizer.schedule(step, steps))
             except FloatingPointError:  # diverged: the other rates may not
                 break
-            theta.adamw_(one, grad, step + 1, rate * optimizer.schedule(step, steps), optimizer)
             trained += batch * cfg.train.seq_len
             if step + 1 not in evaluate_at:
                 continue

@@ -7,6 +7,7 @@ step for the domain weights to train on, samples the batch from them, and hands 
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from soe_bench.errors import UserError
 from soe_bench.mixture import check_weights
-from soe_bench.ops.adamw import Optimizer, ParameterBank, squared_norm
+from soe_bench.ops.adamw import Gradient, Optimizer, ParameterBank
 from soe_bench.ops.flat import Flat, forward_at
 from soe_bench.ops.flops import forward_flops
 from soe_bench.ops.gradient import Backward, backward, gradient
+from soe_bench.ops.sharding import Sliced
 from soe_bench.system import distributed
 
 
@@ -52,29 +54,33 @@ class MethodContext:
 class Method(ABC):
     """A way to get a specialist for any domain weights h. The constructor takes the configuration only.
 
-    `parent` ({method, share}) names the method whose run it starts from: the run of the same configuration on `share`
-    of the training tokens, which leaves the rest to this method. It is trained first, once for all that start from it.
+    `parent` ({method, fraction, ...}) names the method whose run it starts from: the run of the same configuration on
+    `fraction` of the training tokens, which leaves the rest to this method. That run is trained first, once for all
+    methods that start from it.
     """
 
     n_experts = 0
     takes_h = False  # whether the specialist depends on h
-    controls = ("uniform", "shuffled", "h_0", "tuned")  # other h that it is evaluated at, if it takes h
+    controls: tuple[str, ...] = ("uniform", "shuffled", "h_0", "tuned")  # other h it is evaluated at, if it takes h
     pi = "h_0"  # the law of its training weights, in words
     deployable = True  # whether a specialist is one ordinary model of about P parameters
-    serves_generic = True  # whether it has a model for generic text
+    per_specialist = False  # whether it trains a model for each specialist, and none for generic text
     one_model = False  # whether its run is one dense model, saved as `models.value` (1, P): others can start from it
     n_models = 1  # models trained side by side, each on sequences of its own
-    tokens_each: float | None = None  # share of the token budget for each of these models; None: they share the budget
+    tokens_each: float | None = None  # fraction of the token budget for each of these; None: they share the budget
     parallel = False  # whether `update` divides its work among the processes of torchrun
-    trained_for: int | None = None  # specialists that a model each was trained for; None: one training for all
+
+    context: MethodContext  # set by `build`, as is
+    flat: Flat  # the order of the base model's parameters in a vector (P,)
 
     def __init__(self, name: str, lr: float, parent: Mapping | None = None) -> None:
         self.label = name
         self.lr = lr
         self.parent = parent
 
-    def check_parent(self, parent: Method) -> None:
-        """Raises UserError unless it can start from a run of `parent`: one dense model on a part of the tokens."""
+    def start_from(self, parent: Method) -> None:
+        """Is told the method of the run that it starts from, before `build`. Raises UserError unless it can start from
+        it: by default, from one dense model on a part of the tokens."""
         if not parent.one_model:
             raise UserError(
                 f"method.parent.method is {parent.label}: {self.label} starts from one dense model, such as generic"
@@ -84,20 +90,18 @@ class Method(ABC):
 
     @abstractmethod
     def build(self, context: MethodContext) -> None:
-        """Makes the parameters, all from the base initialisation of the seed."""
+        """Makes the parameters, all from the base initialisation of the seed, and sets `context` and `flat`."""
 
     @abstractmethod
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        """(R, k) domain weights to train on at this step (from 1); the batch comes from stream (step - 1) %
-        n_models."""
+        """(R, k) domain weights to train on at this step (from 1). The batch goes to model (step - 1) % n_models."""
 
     @abstractmethod
-    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
-        """One step (from 1) on tokens (R, B, T + 1) drawn from weights (R, k), both on the device; returns the loss in
-        nats/token.
+    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
+        """One step (from 1) on tokens (R, B, T + 1) drawn from weights (R, k), both on the device, at the learning rate
+        `lr`. Returns the loss in nats per token.
 
-        `rate` is the learning rate of this step. Raises FloatingPointError, with nothing changed, if the loss or the
-        gradient is not finite.
+        Raises FloatingPointError, with nothing changed, if the loss or the gradient is not finite.
         """
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
@@ -105,7 +109,7 @@ class Method(ABC):
 
         A method whose specialists are not the base model at other parameters gives `specialist` and `logits` instead.
         """
-        raise NotImplementedError(f"{type(self).__name__} must give theta, or specialist and logits")
+        raise NotImplementedError(f"{type(self).__name__} must give parameters_at, or specialist and logits")
 
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
         """A model for the domain weights h (k,); None stands for "without domain information".
@@ -125,23 +129,64 @@ class Method(ABC):
         parameter = next(self.context.base.parameters())
         return torch.as_tensor(check_weights(h, len(self.context.h_0))).to(parameter)
 
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the training state under its checkpoint name; loading copies into them."""
+    def gradient_at(self, theta: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's share of the loss (a scalar, nats per token) and of its gradient (R, P), in the memory of
+        theta (R, P), on its own tokens (R, B, T + 1): the sum over all processes is the mean over all tokens."""
+        c = self.context
+        loss, gradients = gradient(c.base, self.flat, theta, tokens, c.precision, theta, c.backward)
+        return (
+            (loss, gradients)
+            if distributed.size() == 1
+            else (loss / distributed.size(), gradients / distributed.size())
+        )
 
     @abstractmethod
+    def tensors(self) -> dict[str, Tensor | Sliced]:
+        """Every tensor of the training state under its checkpoint name; loading copies into them. Those whose names end
+        in `.value` are the parameters."""
+
+    def dense_flops(self) -> int:
+        """FLOPs per step of a forward and backward pass of the base model on every sequence."""
+        return 3 * self.context.sequences * forward_flops(self.context.base, self.context.seq_len)
+
     def cost(self) -> dict[str, int]:
-        """flops_per_step, stored_parameters (trained once), deployed_parameters (one specialist), and
-        state_bytes (parameters, moments and gradients held in training). What a specialist costs is counted when one
-        is made (evaluate.py)."""
+        """What it takes: flops_per_step, stored_parameters (trained once), deployed_parameters (one specialist), and
+        state_bytes (parameters, moments and gradients held in training).
+
+        By default counted: passes of the base model, the parameters in `tensors`, and beside these the base model and
+        one gradient. A method that does more than passes of the base model adds it. What a specialist costs is counted
+        when one is made.
+        """
+        tensors, size = self.tensors(), self.flat.size
+        element = next(self.context.base.parameters()).element_size()
+        return {
+            "flops_per_step": self.dense_flops(),
+            "stored_parameters": sum(math.prod(x.shape) for name, x in tensors.items() if name.endswith(".value")),
+            "deployed_parameters": size,
+            "state_bytes": sum(math.prod(x.shape) * x.dtype.itemsize for x in tensors.values()) + 2 * size * element,
+        }
 
 
-def gradient_share(
-    context: MethodContext, flat: Flat, theta: Tensor, tokens: Tensor, out: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """`gradient` as this process's share of the mean over all of them, which is the sum: each has its own tokens."""
-    loss, grad = gradient(context.base, flat, theta, tokens, context.precision, out, context.backward)
-    return loss / distributed.size(), grad / distributed.size() if distributed.size() > 1 else grad
+def checked_experts(n_experts: int) -> int:
+    """`n_experts` itself. Raises UserError unless there is at least one."""
+    if n_experts < 1:
+        raise UserError(f"method.n_experts is {n_experts}: it must be at least 1 (without experts: method=dense_on_pi)")
+    return n_experts
+
+
+class ExpertMethod(Method):
+    """A method whose specialist is a combination of n experts, with coefficients alpha (n,) computed from h."""
+
+    takes_h = True
+    controls = (*Method.controls, "zero")  # alpha = 0: the shared parameters alone
+
+    @abstractmethod
+    def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
+        """alpha (R, n) at the domain weights (R, k)."""
+
+    @abstractmethod
+    def instantiate(self, alpha: Tensor) -> Tensor:
+        """Theta (R, P) at the coefficients alpha (R, n). Under torchrun all processes call it and get it."""
 
 
 def with_parameters(module: nn.Module, flat: Flat, theta: Tensor) -> nn.Module:
@@ -179,28 +224,14 @@ class Dense(Method):
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return np.tile(self.weights[(step - 1) % self.n_models], (self.context.draws_per_step, 1))
 
-    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
-        optimizer, (turn, row) = self.context.optimizer, divmod(step - 1, self.n_models)
-        model = self.models.row(row)
-        own = distributed.own_rows(tokens.flatten(0, 1))[None]
-        share = gradient_share(self.context, self.flat, model.value, own)
-        loss, grad = distributed.total(*share)
-        one = torch.ones_like(grad[:, :1])
-        loss, scale = optimizer.clip_scale(loss, squared_norm(one, grad @ grad.T))
-        model.adamw_(scale * one, grad, turn + 1, rate, optimizer)
-        return loss
+    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
+        turn, row = divmod(step - 1, self.n_models)
+        model, own = self.models.row(row), distributed.own_rows(tokens.flatten(0, 1))[None]
+        loss, g = distributed.total(*self.gradient_at(model.value.clone(), own))
+        return self.context.optimizer.step(loss, [Gradient.of_sum(model, g)], turn + 1, lr)
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
         return self.models.value[0]
 
     def tensors(self) -> dict[str, Tensor]:
         return self.models.tensors("models")
-
-    def cost(self) -> dict[str, int]:
-        size = self.flat.size
-        return {
-            "flops_per_step": 3 * self.context.sequences * forward_flops(self.context.base, self.context.seq_len),
-            "stored_parameters": self.n_models * size,
-            "deployed_parameters": size,
-            "state_bytes": self.models.bytes + 2 * size * self.models.value.element_size(),  # gradient and base
-        }

@@ -7,12 +7,12 @@ ICML 2025, arXiv 2502.01804. For any `torch.nn.Module` with P parameters:
     Theta(h) = S + sum_j alpha_j E_j          Combine: one ordinary model of P parameters
     min over S, E, omega of  E_{h ~ pi} loss(Theta(h); mix(h))                            (Eq. 3, Algorithm 2)
 
-Only Theta needs automatic differentiation. With R draws h_r a step, g_r = dL/dTheta_r as rows of G (R, P) and the
+Only Theta needs automatic differentiation. With R draws h_r per step, g_r = dL/dTheta_r as rows of G (R, P) and the
 coefficients as rows of A (R, n), the chain rule gives
 
-    dL/dS = sum_r g_r,     dL/dA = G E^T,     dL/dE = A^T G (rank R, never formed whole: see optim.py).
+    dL/dS = sum_r g_r,     dL/dA = G E^T,     dL/dE = A^T G (rank R, never formed whole: see ops/adamw.py).
 
-Under torchrun each of W processes has P / W columns of S and E and computes R / W of the gradients (see slices.py).
+Under torchrun each of W processes has P / W columns of S and E and computes R / W of the gradients (ops/sharding.py).
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
-from soe_bench.method import Method, MethodContext, gradient_share
+from soe_bench.method import ExpertMethod, MethodContext, checked_experts
 from soe_bench.mixture import MetaDistribution
-from soe_bench.ops.adamw import ParameterBank, squared_norm
-from soe_bench.ops.flat import Flat, forward_at
-from soe_bench.ops.flops import forward_flops
-from soe_bench.ops.sharding import Slices
+from soe_bench.ops.adamw import Gradient, ParameterBank
+from soe_bench.ops.flat import Flat, add_product, forward_at
+from soe_bench.ops.sharding import Sliced, Slices
 from soe_bench.system import distributed
-
-COMBINED = 2**15  # columns of a block
 
 
 class Router(nn.Module):
@@ -63,22 +60,7 @@ class Router(nn.Module):
 
 def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
     """Combine(S, E, alpha) = S + sum_j alpha_j E_j: S (1, P), E (n, P), alpha (R, n) -> Theta (R, P), E read once."""
-    if len(alpha) > 1 or alpha.requires_grad or experts.device.type != "cpu":
-        return torch.addmm(shared, alpha, experts)
-    return _combine_in_blocks(shared, experts, alpha)
-
-
-def _combine_in_blocks(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
-    """`combine` for one row on CPU: in a single product of one row MKL reads E at two thirds of the memory's speed, in
-    many small ones at all of it."""
-    theta, count = torch.empty_like(shared), shared.shape[1] // COMBINED
-    whole = count * COMBINED
-    shared_blocks, expert_blocks, blocks = (  # (count, 1, COMBINED), (count, n, COMBINED)
-        x[:, :whole].unflatten(1, (count, COMBINED)).transpose(0, 1) for x in (shared, experts, theta)
-    )
-    torch.baddbmm(shared_blocks, alpha.expand(count, *alpha.shape), expert_blocks, out=blocks)
-    torch.addmm(shared[:, whole:], alpha, experts[:, whole:], out=theta[:, whole:])
-    return theta
+    return add_product(shared, alpha, experts)
 
 
 def combine_file(path: Path, alpha: Tensor) -> Tensor:
@@ -88,14 +70,13 @@ def combine_file(path: Path, alpha: Tensor) -> Tensor:
         return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
 
 
-class SoupOfExperts(Method):
-    """The Soup-of-Experts, https://arxiv.org/abs/2502.01804. With n_experts = 0 it is `dense_on_pi`: the soup's
-    batches on one dense model.
+class SoupOfExperts(ExpertMethod):
+    """The Soup-of-Experts, https://arxiv.org/abs/2502.01804.
 
     `expert_lr_ratio` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their
-    start. A `parent` of one dense model is a warm start of S."""
+    start. A `parent` of one dense model is a warm start of S.
+    """
 
-    controls = (*Method.controls, "zero")
     parallel = True
 
     def __init__(
@@ -109,16 +90,14 @@ class SoupOfExperts(Method):
         pi: MetaDistribution,
         parent: Mapping | None = None,
     ) -> None:
-        if n_experts < 0:
-            raise UserError(f"method.n_experts is {n_experts}: it must be 0 (dense on pi) or more")
-        super().__init__(name if n_experts else "dense_on_pi", lr, parent)
-        self.n_experts, self.takes_h = n_experts, n_experts > 0
+        super().__init__(name, lr, parent)
+        self.n_experts = checked_experts(n_experts)
         self.expert_lr_ratio, self.expert_init = expert_lr_ratio, expert_init
         self.router_config, self.meta, self.pi = router, pi, str(pi)
 
     def build(self, context: MethodContext) -> None:
         self.context = context
-        self.flat = Slices(context.base)
+        self.flat: Slices = Slices(context.base)
         shared = context.parent["models.value"][0].clone() if context.parent else self.flat.flatten(context.base)
         experts = shared.new_zeros(self.n_experts, self.flat.width)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
@@ -131,63 +110,47 @@ class SoupOfExperts(Method):
         self.experts = ParameterBank(experts, self.flat, context.moments)
         self.omega = ParameterBank(self.router_flat.flatten(self.router)[None], self.router_flat, context.moments)
 
-    def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
-        """alpha = phi_omega(h): (R, k) -> (R, n)."""
-        h = torch.as_tensor(weights, dtype=self.omega.value.dtype, device=self.omega.value.device)
-        return forward_at(self.router, self.router_flat, self.omega.value, h[None])[0]
-
-    def instantiate(self, alpha: Tensor) -> Tensor:
-        """Theta (R, P) at the coefficients alpha (R, n); under torchrun in every process, which all call this."""
-        return self.flat.whole(combine(self.shared.value, self.experts.value, distributed.replicated(alpha)))
-
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
 
-    def update(self, tokens: Tensor, weights: Tensor, step: int, rate: float) -> float:
-        """Algorithm 2: the weights that drew the batch instantiate the model it is used on."""
-        optimizer = self.context.optimizer
-        if not self.n_experts:  # every Theta is S: one dense model on all draws
-            processes = distributed.size()
-            tokens, weights = tokens.reshape(processes, -1, tokens.shape[-1]), weights[:processes]
-        self.omega.value.requires_grad_()
-        alpha = self.coefficients(weights)
-        a = alpha.detach()
-        theta = self.flat.to_draws(combine(self.shared.value, self.experts.value, a))
-        own = distributed.own_rows(tokens)
-        loss, grad = gradient_share(self.context, self.flat, theta, own, out=theta)
-        grad = self.flat.to_slices(grad)
-        products = grad @ self.experts.value.T, grad @ grad.T  # <E_j, g_r>, <g_r, g_s>
-        alpha_grad, gram, loss = distributed.total(*products, loss)
-        (omega_grad,) = torch.autograd.grad(alpha, self.omega.value, alpha_grad)
-        self.omega.value.requires_grad_(False)
+    def coefficients(self, weights: np.ndarray | Tensor, omega: Tensor | None = None) -> Tensor:
+        omega = self.omega.value if omega is None else omega
+        return forward_at(self.router, self.router_flat, omega, torch.as_tensor(weights).to(omega)[None])[0]
 
-        one = torch.ones_like(grad[:, :1])
-        squares = squared_norm(one, gram) + squared_norm(a, gram) + omega_grad.square().sum()
-        loss, scale = optimizer.clip_scale(loss, squares)
-        self.shared.adamw_(scale * one, grad, step, rate, optimizer)
-        self.experts.adamw_(scale * a, grad, step, rate * self.expert_lr_ratio, optimizer)
-        self.omega.adamw_(scale * one[:1], omega_grad, step, rate, optimizer)
-        return loss
+    def instantiate(self, alpha: Tensor) -> Tensor:
+        return self.flat.whole(combine(self.shared.value, self.experts.value, distributed.replicated(alpha)))
+
+    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
+        """One step of Algorithm 2: the domain weights h_r that drew tokens[r] also make the model that they train."""
+        S, E, omega = self.shared, self.experts, self.omega.value.detach().requires_grad_()
+        alpha = self.coefficients(weights, omega)  # alpha_r = phi_omega(h_r), (R, n)
+        a = alpha.detach()
+        theta = combine(S.value, E.value, a)  # Theta_r = S + sum_j alpha_rj E_j, (R, P)
+        loss, g = self.flat.gradient_slice(self.gradient_at, theta, tokens)  # g_r = dL/dTheta_r, (R, P)
+        d_alpha, gram, loss = distributed.total(g @ E.value.T, g @ g.T, loss)  # dL/dalpha_rj = <E_j, g_r>, (R, n)
+        (d_omega,) = torch.autograd.grad(alpha, omega, d_alpha)
+        gradients = [
+            Gradient(S, torch.ones_like(g[:, :1]), g, gram),  # dL/dS = sum_r g_r
+            Gradient(E, a, g, gram, self.expert_lr_ratio),  # dL/dE_j = sum_r alpha_rj g_r, never formed whole
+            Gradient.of_sum(self.omega, d_omega),
+        ]
+        return self.context.optimizer.step(loss, gradients, step, lr)
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
         """Algorithm 3's last line: Theta(h). Without h: alpha = 0, the shared parameters alone."""
         alpha = self.experts.value.new_zeros(1, self.n_experts) if h is None else self.coefficients(h[None])
         return self.instantiate(alpha)[0]
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor | Sliced]:
         banks = self.shared.tensors("shared") | self.experts.tensors("experts")
         return self.flat.named(banks) | self.omega.tensors("router")
 
     def cost(self) -> dict[str, int]:
         n, size, width, draws = self.n_experts, self.flat.size, self.flat.width, self.context.draws_per_step
         moved = size * draws // distributed.size() if width < size else 0  # own draws' whole Theta, then gradient
-        dense = 3 * self.context.sequences * forward_flops(self.context.base, self.context.seq_len)
-        products = 3 * n + draws + 1 if n else 0  # combination, dL/dA, dL/dE; G G^T; dL/dS
-        return {
-            "flops_per_step": dense + 2 * draws * products * size,
-            "stored_parameters": (1 + n) * size + (self.router_flat.size if n else 0),
-            "deployed_parameters": size,
-            "state_bytes": self.shared.bytes
-            + self.experts.bytes  # and the base model, Theta or G
-            + (size + draws * width + moved) * self.shared.value.element_size(),
+        products = 3 * n + draws + 1  # combination, dL/dA, dL/dE; G G^T; dL/dS
+        state = self.shared.bytes + self.experts.bytes  # and the base model, Theta or G
+        return super().cost() | {
+            "flops_per_step": self.dense_flops() + 2 * draws * products * size,
+            "state_bytes": state + (size + draws * width + moved) * self.shared.value.element_size(),
         }

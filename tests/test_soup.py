@@ -12,19 +12,21 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from baselines.dense_on_pi import DenseOnPi
 from baselines.generic import Generic
 from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.errors import UserError
 from soe_bench.method import MethodContext
 from soe_bench.model import Llama
-from soe_bench.ops import adamw
+from soe_bench.ops import adamw, traced
 from soe_bench.ops import gradient as gradients
+from soe_bench.ops import loss as loss_module
 from soe_bench.ops.adamw import Optimizer, ParameterBank
-from soe_bench.ops.flat import Flat
+from soe_bench.ops.flat import BLOCK, Flat
 from soe_bench.ops.gradient import backward, gradient
 from soe_bench.ops.loss import cross_entropy
 from soe_bench.ops.traced import compiled_backward, recorded_backward
-from soe_bench.soup import COMBINED, SoupOfExperts, combine
+from soe_bench.soup import SoupOfExperts, combine
 
 READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"}  # what makes the program wait
 
@@ -35,7 +37,7 @@ def test_combine_hand_values():
     assert theta.tolist() == [[21.5, 0.0], [1.0, 2.0]]
 
 
-@pytest.mark.parametrize("size", [1, COMBINED, 2 * COMBINED + 3])
+@pytest.mark.parametrize("size", [1, BLOCK, 2 * BLOCK + 3])
 @pytest.mark.parametrize("n", [0, 3])
 def test_combine_in_blocks_is_the_product(n, size):
     shared, experts, alpha = (torch.randn(*shape, dtype=torch.float64) for shape in ((1, size), (n, 2 * size), (1, n)))
@@ -79,7 +81,9 @@ def test_training_equals_plain_autograd(law):
         torch.testing.assert_close(value, flat, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", [soup(0), Generic("generic", RATE)], ids=["soup n=0", "generic"])
+@pytest.mark.parametrize(
+    "method", [DenseOnPi("dense_on_pi", RATE, META), Generic("generic", RATE)], ids=lambda m: m.label
+)
 def test_dense_equals_a_plain_loop(method):
     """float64, 1e-10: the dense case is ordinary training with torch's own AdamW on the module itself."""
     method.build(tiny_context())
@@ -186,8 +190,8 @@ def test_a_recorded_pass_is_the_same_to_the_bit(precision):
 
 
 def test_passes_are_recorded_once_a_shape_and_only_of_several_models(monkeypatch):
-    base, run, recorded, record = tiny_context().base, recorded_backward(after=1), [], gradients._record
-    monkeypatch.setattr(gradients, "_record", lambda *a: recorded.append(a[2].shape) or record(*a))
+    base, run, recorded, record = tiny_context().base, recorded_backward(after=1), [], traced._record
+    monkeypatch.setattr(traced, "_record", lambda *a: recorded.append(a[2].shape) or record(*a))
     theta, flat = Flat(base).flatten(base).repeat(DRAWS, 1), Flat(base)
     for rows in (DRAWS, 2, 1):
         for tokens, _ in batches():
@@ -265,7 +269,7 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
     expected = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
     (slope,) = torch.autograd.grad(expected, logits)
     for numbers in (1, 4 * 17, 2**20):
-        monkeypatch.setitem(gradients.LOSS_NUMBERS, "cpu", numbers)
+        monkeypatch.setitem(loss_module.LOSS_NUMBERS, "cpu", numbers)
         loss, own = cross_entropy(logits.detach().clone(), targets)
         torch.testing.assert_close(loss / 30, expected.detach(), rtol=0, atol=1e-12)
         torch.testing.assert_close(own / 30, slope, rtol=0, atol=1e-14)
@@ -279,7 +283,7 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
 def test_bad_input():
     with pytest.raises(UserError, match="n_experts is -1"):
         SoupOfExperts("soup", RATE, -1, 0.3, 0.0, ROUTER, META)
-    with pytest.raises(UserError, match="law is 'tanh'"):
+    with pytest.raises(UserError, match="activation is 'tanh'"):
         soup(2, "tanh")
     with pytest.raises(UserError, match="off the simplex"):
         soup(2).specialist(np.full(K, 0.5))

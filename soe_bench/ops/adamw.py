@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -46,6 +47,16 @@ class Optimizer:
         progress = (step - warmup) / max(1, steps - warmup)
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
+    def step(self, loss: Tensor, gradients: Sequence[Gradient], step: int, lr: float) -> float:
+        """Clips all gradients by their global norm, then updates every bank. `step` counts from 1.
+
+        Returns the loss. Raises FloatingPointError, with nothing changed, unless loss and norm are finite.
+        """
+        value, scale = self.clip_scale(loss, torch.stack([x.squared_norm() for x in gradients]).sum())
+        for x in gradients:
+            x.bank.adamw_(scale * x.a, x.g, step, x.lr_ratio * lr, self)
+        return value
+
     def clip_scale(self, loss: Tensor, squared_norm: Tensor) -> tuple[float, float]:
         """The loss as a number, and the factor that brings the global norm down to `max_grad_norm`: the only place of
         a step where the program waits for the device. Raises FloatingPointError if one of them is NaN or infinite."""
@@ -57,9 +68,25 @@ class Optimizer:
         return loss, min(1.0, self.max_grad_norm / (math.sqrt(max(0.0, squares)) + 1e-6))
 
 
-def squared_norm(coefficients: Tensor, gram: Tensor) -> Tensor:
-    """||A^T G||_F^2 = sum((A A^T) * (G G^T)) for A (R, n) and the Gram matrix G G^T (R, R)."""
-    return ((coefficients @ coefficients.T) * gram).sum()
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient A^T G of a bank (n, P), with A (R, n), G (R, P) and `gram` = G G^T (R, R); `lr_ratio` multiplies the
+    learning rate."""
+
+    bank: ParameterBank
+    a: Tensor
+    g: Tensor
+    gram: Tensor
+    lr_ratio: float = 1.0
+
+    @classmethod
+    def of_sum(cls, bank: ParameterBank, g: Tensor, lr_ratio: float = 1.0) -> Gradient:
+        """The gradient of a bank of one row (1, P): the sum of the rows of g (R, P)."""
+        return cls(bank, torch.ones_like(g[:, :1]), g, g @ g.T, lr_ratio)
+
+    def squared_norm(self) -> Tensor:
+        """||A^T G||_F^2 = sum((A A^T) * (G G^T)), without A^T G."""
+        return ((self.a @ self.a.T) * self.gram).sum()
 
 
 class ParameterBank:
@@ -89,6 +116,7 @@ class ParameterBank:
         """The parameters and moments under their names in a checkpoint."""
         return {f"{prefix}.{name}": getattr(self, name) for name in ("value", "exp_avg", "exp_avg_sq")}
 
+    @torch.no_grad()
     def adamw_(self, coefficients: Tensor, gradients: Tensor, step: int, rate: float, optimizer: Optimizer) -> None:
         """One AdamW update (step counts from 1) with the gradient A^T G of A (R, n) and G (R, P)."""
         rows = len(self.value)

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 Forward = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
 log = logging.getLogger("soe_bench")
+BLOCK = 2**15  # columns of a combination in blocks
 
 
 class Flat:
@@ -88,3 +89,21 @@ class _BatchedAttention(TorchFunctionMode):
         if function is F.scaled_dot_product_attention:
             return _Attention.apply(*args, kwargs or {})
         return function(*args, **kwargs or {})
+
+
+def add_product(shared: Tensor, alpha: Tensor, rows: Tensor) -> Tensor:
+    """shared (1, P) + alpha (R, n) @ rows (n, P) -> (R, P), reading the rows once.
+
+    For one row on CPU in blocks of columns: in a single product of one row MKL reads at two thirds of the memory's
+    speed, in many small ones at all of it.
+    """
+    if len(alpha) > 1 or alpha.requires_grad or rows.device.type != "cpu":
+        return torch.addmm(shared, alpha, rows)
+    out, count = torch.empty_like(shared), shared.shape[1] // BLOCK
+    whole = count * BLOCK
+    shared_blocks, row_blocks, blocks = (  # (count, 1, BLOCK), (count, n, BLOCK)
+        x[:, :whole].unflatten(1, (count, BLOCK)).transpose(0, 1) for x in (shared, rows, out)
+    )
+    torch.baddbmm(shared_blocks, alpha.expand(count, *alpha.shape), row_blocks, out=blocks)
+    torch.addmm(shared[:, whole:], alpha, rows[:, whole:], out=out[:, whole:])
+    return out

@@ -10,7 +10,7 @@ an all-to-all: W times as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from soe_bench.ops.flat import Flat
 from soe_bench.system import distributed
+
+GradientAt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Slices(Flat):
@@ -57,6 +59,12 @@ class Slices(Flat):
             return gradient
         padded = F.pad(gradient, (0, distributed.size() * self.width - self.size))
         return _all_to_all(padded.unflatten(1, (-1, self.width)).transpose(0, 1).flatten(0, 1))
+
+    def gradient_slice(self, gradient_at: GradientAt, theta: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's share of the loss, and its slice of the gradient (R, width), at a slice of theta (R, width) on
+        tokens (R, B, T + 1). `gradient_at` gives loss and gradient at whole parameters (R, P), in their memory."""
+        loss, gradient = gradient_at(self.to_draws(theta), distributed.own_rows(tokens))
+        return loss, self.to_slices(gradient)
 
     def whole(self, slices: Tensor) -> Tensor:
         """A slice (R, width) -> all parameters (R, P), in every process, which each goes on with alike."""

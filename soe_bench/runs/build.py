@@ -52,6 +52,8 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
                 for name, tensor in checkpoint.load(run.parent.folder / "model.safetensors")[0].items()
             }
     method = make(cfg.method)
+    if run.parent:
+        method.start_from(make(run.parent.cfg.method))
     method.build(
         MethodContext(
             initial(cfg.seeds.init),

@@ -78,7 +78,7 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluatio
     method knows of h; on the test split also the controls, the fine-tuning budgets (where a specialist has as much
     text) and the drawn documents (where it has as many)."""
     e = cfg.evaluate
-    for name in [*corpus.specialists, GENERIC][: None if method.serves_generic else -1]:
+    for name in [*corpus.specialists, GENERIC][: -1 if method.per_specialist else None]:
         own = {"h_source": "none" if not method.takes_h else "h_0"}
         if method.takes_h and name != GENERIC:
             own = {

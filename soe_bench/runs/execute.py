@@ -101,7 +101,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
             return
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
         facts = json.loads((folder / "training.json").read_text()) | {"sweep": cfg.sweep_name}
-        facts["trained_for"] = method.trained_for
+        facts["trained_for"] = method.n_models if method.per_specialist else None
         tracker.table("records", evaluation.evaluate_all(cfg, method, corpus, facts, run.records))
 
 

@@ -55,7 +55,7 @@ class Run:
         digest = _digest(groups)
         method = make(cfg.method)
         if parent is not None:
-            method.check_parent(make(parent.cfg.method))
+            method.start_from(make(parent.cfg.method))
         experts = f"-n{method.n_experts}" if method.n_experts else ""
         recipe = _digest(
             {group: value for group, value in groups.items() if group != "seeds"}

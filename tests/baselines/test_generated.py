@@ -48,7 +48,7 @@ def test_training_equals_plain_automatic_differentiation(method):
         norm = torch.sqrt(sum(g.square().sum() for g in grads)).item()
         assert method.update(tokens, weights, step, RATE) == pytest.approx(loss.item(), rel=1e-10)
         for i, (p, g) in enumerate(zip(parameters, grads, strict=True)):
-            g = g * min(1.0, OPTIMIZER.clip / (norm + 1e-6))
+            g = g * min(1.0, OPTIMIZER.max_grad_norm / (norm + 1e-6))
             rate = RATE * (1.0, 0.5)[i]
             first, second = moments[i]
             first.mul_(0.9).add_(g, alpha=0.1)

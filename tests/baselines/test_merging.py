@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.best_expert import BestExpert
-from baselines.domain_experts import group_mixtures
+from baselines.domain_experts import DomainExperts, SeparateExperts, group_mixtures
 from baselines.ensemble import Ensemble
 from baselines.merge_base import SCALES, trim
 from baselines.merge_dare_ties import MergeDareTies
@@ -55,6 +55,8 @@ def built(method, task_vectors=TASK_VECTORS, common=None, seed=0):
     count, size = vectors.shape
     centroids = np.array([[10.0 * i] for i in range(count)] + [[10.0 * count - 9.9]])
     h_0 = np.full(count + 1, 1 / (count + 1))
+    separate = method.parent["method"] == "separate_experts"
+    method.start_from(SeparateExperts("s", 0.0, count, 1.0) if separate else DomainExperts("d", 0.0, count))
     method.build(
         MethodContext(
             Law(size).double(),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.domain_experts import DomainExperts
 from baselines.merge_dare_ties import MergeDareTies
 from baselines.merge_linear import MergeLinear
 from baselines.merge_slerp import MergeSlerp
@@ -44,6 +45,7 @@ def models(count: int) -> list[Llama]:
 def ours(method, made: list[nn.Module], weights: list[float]) -> dict[str, Tensor]:
     k = len(made) - 1
     flat = [torch.cat([p.detach().flatten() for p in model.parameters()]) for model in made]
+    method.start_from(DomainExperts("domain_experts", 0.0, k))
     method.build(
         MethodContext(
             made[0],

@@ -1,0 +1,198 @@
+"""Methods that keep the contract, and methods that each break one rule of it."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from baselines.generic import Generic
+from soe_bench.data import corpus as corpora
+from soe_bench.method import with_parameters
+from soe_bench.ops.gradient import gradient
+
+
+class TwoFiles(Generic):
+    """What a stranger would write: a model of h. The shared parameters, and a vector added to them for each domain."""
+
+    takes_h = True
+
+    def build(self, context):
+        super().build(context)
+        self.shift = torch.zeros(len(context.h_0), self.flat.size)
+
+    def update(self, tokens, weights, step, rate):
+        loss = super().update(tokens, weights, step, rate)
+        self.shift += 0.01 * torch.as_tensor(weights.mean(0)).float()[:, None] * self.models.value
+        return loss
+
+    def parameters_at(self, h):
+        theta = super().parameters_at(h)
+        return theta if h is None else theta + h @ self.shift
+
+    def tensors(self):
+        return super().tensors() | {"shift.value": self.shift}
+
+
+class TunedOnText(Generic):
+    """Takes a step of gradient on the specialist's validation text, as tuned merges do."""
+
+    def specialist(self, h, documents=()):
+        text = torch.from_numpy(documents[0][: self.context.seq_len + 1].astype(np.int64))
+        _, slope = gradient(self.context.base, self.flat, self.models.value, text[None, None], self.context.precision)
+        return with_parameters(self.context.base, self.flat, self.models.value[0] - 0.1 * slope[0])
+
+
+class Unsaved(TwoFiles):
+    def tensors(self):
+        return Generic.tensors(self)
+
+    def cost(self):
+        return Generic.cost(self)
+
+
+class Misnamed(TwoFiles):
+    def tensors(self):
+        return Generic.tensors(self) | {"shift": self.shift}
+
+    def cost(self):
+        return Generic.cost(self)
+
+
+class WithoutMoments(Generic):
+    def tensors(self):
+        return {"models.value": self.models.value}
+
+
+class Random(Generic):
+    def update(self, tokens, weights, step, rate):
+        self.models.value += 1e-6 * torch.randn_like(self.models.value)
+        return super().update(tokens, weights, step, rate)
+
+
+class Stateful(Generic):
+    def domain_weights(self, rng, step):
+        self.asked = getattr(self, "asked", 0) + 1
+        return np.roll(super().domain_weights(rng, step), self.asked, axis=1)
+
+
+class Adaptive(Generic):
+    """Its domain weights depend on what it has learned, which is saved: a resumed run does not differ."""
+
+    def domain_weights(self, rng, step):
+        rows = super().domain_weights(rng, step)
+        return np.roll(rows, int(self.models.exp_avg.any()), axis=1)
+
+
+class OffTheSimplex(Generic):
+    def domain_weights(self, rng, step):
+        return 2 * super().domain_weights(rng, step) if step > 2 else super().domain_weights(rng, step)
+
+
+class OneRow(Generic):
+    def domain_weights(self, rng, step):
+        rows = super().domain_weights(rng, step)
+        return rows if step <= 2 else rows[0]
+
+
+class Still(Generic):
+    def update(self, tokens, weights, step, rate):
+        return 1.0
+
+
+class Poisoned(Generic):
+    def update(self, tokens, weights, step, rate):
+        super().update(tokens, weights, step, rate)
+        if step == 4:  # the last
+            self.models.exp_avg[0, 0] = torch.nan
+        return 1.0
+
+
+class Crashing(Generic):
+    def update(self, tokens, weights, step, rate):
+        raise KeyError("omega")
+
+
+class Peeking(Generic):
+    def specialist(self, h, documents=()):
+        corpora.load(next(self.home.glob("data/synthetic-*/"))).documents("first", "test")
+        return super().specialist(h, documents)
+
+
+class PeekingAtTheFile(Generic):
+    """Reads every token, the test splits' too, past the corpus."""
+
+    def parameters_at(self, h):
+        tokens = np.load(next(self.home.glob("data/synthetic-*/tokens.npy")))
+        return self.models.value[0] * (1 + 1e-3 * float(tokens.mean()))
+
+
+class Widened(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens):
+        return nn.functional.pad(self.model(tokens), (0, 1), value=-1e9)
+
+
+class OtherVocabulary(Generic):
+    def specialist(self, h, documents=()):
+        return Widened(super().specialist(h, documents))
+
+
+class Ensemble(Generic):
+    """The mean of two models, called one ordinary model."""
+
+    def specialist(self, h, documents=()):
+        return Mean(super().specialist(h, documents), super().specialist(h, documents))
+
+    def cost(self):
+        cost = super().cost()
+        return cost | {"deployed_parameters": 2 * cost["deployed_parameters"]}
+
+
+class Mean(nn.Module):
+    def __init__(self, *models):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, tokens):
+        return sum(model(tokens) for model in self.models) / len(self.models)
+
+
+class OtherLogits(TwoFiles):
+    def logits(self, h, tokens):
+        return 2 * super().logits(h, tokens)
+
+
+class WithoutGradient(TwoFiles):
+    def logits(self, h, tokens):
+        return super().logits(h.detach(), tokens)
+
+
+def costing(entry, factor):
+    def cost(self):
+        cost = Generic.cost(self)
+        return cost | {entry: cost[entry] * factor}
+
+    return cost
+
+
+class TooFewFlops(Generic):
+    cost = costing("flops_per_step", 0)
+
+
+class TooManyFlops(Generic):
+    cost = costing("flops_per_step", 2)
+
+
+class OtherStored(Generic):
+    cost = costing("stored_parameters", 2)
+
+
+class OtherDeployed(Generic):
+    cost = costing("deployed_parameters", 2)
+
+
+class HalfACost(Generic):
+    def cost(self):
+        return {"flops_per_step": 1}
