@@ -1,6 +1,6 @@
-"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, prints what became of them.
+"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, and prints a table of their outcome.
 
-torchrun --nproc-per-node=W -m soe_bench ... does the same in W processes that share each job, one job after the other.
+torchrun --nproc-per-node=W -m soe_bench ... does the same with W processes, which share one job after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--in
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> None:
-    """One job, in this process or in a worker (so it names no global that cannot be sent there)."""
+    """One job, in this process or in a worker. It must not name a global that cannot be sent to a worker."""
     run_job(cfg)
 
 
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def run(arguments: list[str]) -> bool:
-    """Whether every job is done. Raises UserError for bad input."""
+    """Plans and runs the jobs; returns whether every job is done. Raises UserError for bad input."""
     plan = distributed.on_first(Plan.of, arguments)
     try:
         with stop_requests(at_once=True):
@@ -61,13 +61,13 @@ def run(arguments: list[str]) -> bool:
                 job()
     except KeyboardInterrupt:
         STOP.set()
-    except SystemExit:  # the launcher's own failure, which Hydra has printed: the table says what is left
+    except SystemExit:  # the launcher failed, as Hydra has printed: the table says what is left to do
         pass
     return distributed.on_first(finish, plan)
 
 
 def finish(plan: Plan) -> bool:
-    """Collects what the jobs left, and brings tables and figures up to date; True if every job is done."""
+    """Collects the records of the jobs and updates tables and figures; returns whether every job is done."""
     for folder, cfg in plan.finish().items():
         report.rewrite(folder)
         if cfg is not None:

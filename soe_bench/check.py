@@ -1,7 +1,7 @@
 """python -m soe_bench.check method=NAME [key=value ...]: does a method keep the contract of soe_bench/method.py?
 
-Trains it for a few steps on synthetic text (scale=test) through the project's own pieces, in a folder that is removed
-afterwards, and prints a line for each rule: pass, or FAIL with what to do.
+Trains the method for a few steps on synthetic text (scale=test), with the code that trains every run, in a folder that
+is removed afterwards. Prints a line for each rule: pass, or FAIL with what to do.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ SMALL = 1_000
 
 
 class Broken(Exception):
-    """A rule that does not hold: what was seen, and what to do."""
+    """A rule is broken: the message says what was seen and what to do."""
 
 
 class Trial:
-    """A method at the smallest size: its run, its corpus, and the trainings that the rules look at. The configuration's
-    home must be a folder of its own: the rule on test text changes the corpus there. A parent is trained first."""
+    """A method at the smallest size: its run, its corpus, and the trainings that the rules look at. A parent is trained
+    first. The configuration's home must be a folder of its own, because the rule on test text changes its corpus."""
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg, self.run = cfg, Run.of(cfg)
@@ -74,7 +74,7 @@ class Trial:
         return build_method(self.run, self.corpus)
 
     def train(self, name: str, validate: Callable[[], float] = lambda: 0.0) -> Method:
-        """A fresh build, trained from the last checkpoint in the folder `name`."""
+        """Builds the method anew and trains it, from the last checkpoint in the folder `name` if there is one."""
         folder = Path(self.cfg.home) / "check" / name
         folder.mkdir(parents=True, exist_ok=True)
         method = self.build()
@@ -111,12 +111,12 @@ class Trial:
 
     @cached_property
     def expected(self) -> Tensor:
-        """Their logits."""
+        """The logits of `models`, (specialists, B, T, V)."""
         return self.logits(self.models)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Inside, `opened` notes who reads the rows or documents of a test split."""
+        """Context in which `opened` notes each place that reads the rows or documents of a test split."""
         rows = Corpus.rows
 
         def guarded(corpus: Corpus, specialist: str, split: str) -> object:
@@ -133,7 +133,7 @@ class Trial:
 
 
 def builds(trial: Trial) -> None:
-    """With the corpus, and without one on the meta device, which is how the plan learns what memory a run needs."""
+    """The method builds with a corpus, and without one on the meta device, as the plan of its memory does."""
     costs = trial.build().cost(), build_method(trial.run, None, device="meta").cost()
     for entry in COST:
         for cost in costs:
@@ -142,7 +142,7 @@ def builds(trial: Trial) -> None:
 
 
 def weights(trial: Trial) -> None:
-    """(R, k) rows on the simplex; the same for the same (rng, step), whatever was asked before."""
+    """domain_weights gives (R, k) rows on the simplex, which depend on (rng, step) only and not on earlier calls."""
     if not trial.steps:
         return  # a merge draws no batch
     shape = trial.cfg.train.draws_per_step, trial.corpus.k
@@ -155,7 +155,7 @@ def weights(trial: Trial) -> None:
     backwards = _weights(trial.build(), reverse=True)
     if wrong := [step for step in asked if not np.array_equal(asked[step], backwards[step])]:
         raise Broken(
-            f"domain_weights at step {wrong[0]} depends on more than rng and step: draw from rng alone "
+            f"domain_weights at step {wrong[0]} depends on more than rng and step: draw from rng only "
             "and keep no state, or a resumed run differs"
         )
 
@@ -173,7 +173,9 @@ def trains(trial: Trial) -> None:
     tensors = method.tensors()
     values = [name for name in tensors if name.endswith(".value")]
     if trial.steps and not values:
-        raise Broken("tensors() has no name that ends in .value: a trained run keeps these alone")
+        raise Broken(
+            "tensors() has no name that ends in .value: name the parameters so, a trained run keeps only these"
+        )
     if wrong := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise Broken(f"{wrong[0]} is not finite after {trial.steps} steps: update must raise FloatingPointError")
     curve = (Path(trial.cfg.home) / "check" / "whole" / "metrics.jsonl").read_text().splitlines()
@@ -184,8 +186,8 @@ def trains(trial: Trial) -> None:
 
 
 def flops(trial: Trial) -> None:
-    """flops_per_step against the FLOPs of the matrix products in a training (elementwise work does not count)."""
-    with FlopCounter() as counter:  # it takes some products apart: not the same bits as `trained`
+    """flops_per_step agrees with the FLOPs of the matrix products in a training (elementwise work does not count)."""
+    with FlopCounter() as counter:  # it splits some products, so the bits differ from `trained`
         method = trial.train("counted")
     claimed, steps, counted = method.cost()["flops_per_step"], trial.steps, counter.get_total_flops()
     if steps and abs(claimed * steps / counted - 1) > FLOPS_TOLERANCE:
@@ -204,20 +206,20 @@ def specialist(trial: Trial) -> None:
         if logits.shape[:-1] != trial.tokens.shape or not torch.isfinite(logits).all():
             raise Broken(
                 f"the specialist for {name} gives logits {tuple(logits.shape)} on tokens "
-                f"{tuple(trial.tokens.shape)}: give one finite row a token"
+                f"{tuple(trial.tokens.shape)}: give one finite row per token"
             )
 
 
 def parameters(trial: Trial) -> None:
-    """stored_parameters is what the specialists depend on, deployed_parameters what one holds; `deployable` means one
-    model of about P parameters that can be fine-tuned."""
+    """stored_parameters counts what the specialists depend on, deployed_parameters what one specialist holds. A
+    `deployable` specialist is one model of about P parameters that can be fine-tuned."""
     method = trial.trained
     cost, size = method.cost(), sum(parameter.numel() for parameter in method.context.base.parameters())
     models = list(trial.models.values())
     held = max(sum(parameter.numel() for parameter in model.parameters()) for model in models)
     if cost["deployed_parameters"] != held if method.deployable else cost["deployed_parameters"] < held:
         raise Broken(
-            f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, a specialist holds {held:,}: "
+            f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, but a specialist holds {held:,}: "
             "its module must register every parameter, and cost() count them"
         )
     stored = sum(
@@ -225,23 +227,23 @@ def parameters(trial: Trial) -> None:
         for name, tensor in method.tensors().items()
         if name.endswith(".value") and _matters(trial, method, tensor)
     )
-    if trial.steps and cost["stored_parameters"] != stored:  # of a method without steps, the parent run has them
+    if trial.steps and cost["stored_parameters"] != stored:  # without steps, the parent run stores them
         raise Broken(
-            f"cost()['stored_parameters'] is {cost['stored_parameters']:,}, the tensors that the specialists "
+            f"cost()['stored_parameters'] is {cost['stored_parameters']:,}, but the tensors that the specialists "
             f"depend on hold {stored:,}: count these"
         )
     if not method.deployable:
         return
     if held > LARGEST_DEPLOYED * size + SMALL:
-        raise Broken(f"a specialist holds {held:,} parameters, the base model {size:,}: set deployable = False")
+        raise Broken(f"a specialist holds {held:,} parameters, but the base model {size:,}: set deployable = False")
     flat, tokens = Flat(models[0]), torch.cat([trial.tokens, trial.tokens[:, :1]], 1)
     _, slope = gradient(models[0], flat, flat.flatten(models[0])[None], tokens[None], trial.cfg.train.precision)
     if not slope.any():
-        raise Broken("no gradient reaches the specialist's parameters: it cannot be fine-tuned, so deployable = False")
+        raise Broken("no gradient reaches the specialist's parameters, so no fine-tuning: set deployable = False")
 
 
 def _matters(trial: Trial, method: Method, tensor: Tensor) -> bool:
-    """Whether the specialists' logits change with the tensor, which is left as it was."""
+    """Whether the specialists' logits change with the tensor, which is restored afterwards."""
     expected, kept = trial.expected, tensor.clone()
     tensor.add_(0.1)
     changed = trial.logits(trial.specialists(method))
@@ -250,7 +252,7 @@ def _matters(trial: Trial, method: Method, tensor: Tensor) -> bool:
 
 
 def logits(trial: Trial) -> None:
-    """logits(h, tokens) is the specialist at h, with a gradient in h, for a method that is evaluated at a tuned h."""
+    """logits(h, tokens) equals the specialist at h and has a gradient in h, for methods evaluated at a tuned h."""
     method = trial.trained
     if not method.takes_h or "tuned" not in method.controls:
         return
@@ -263,24 +265,24 @@ def logits(trial: Trial) -> None:
     slope = torch.autograd.grad(loss, h, allow_unused=True)[0] if loss.requires_grad else None
     if slope is None or not torch.isfinite(slope).all() or not slope.any():
         raise Broken(
-            "logits(h, tokens) has no finite gradient in h: make it differentiable, or leave `tuned` out of controls"
+            "logits(h, tokens) has no finite gradient in h: make it differentiable, or remove `tuned` from controls"
         )
 
 
 def deterministic(trial: Trial) -> None:
-    """Two trainings from the same seeds end with the same bits, and training changes no later domain weights."""
+    """Two trainings from the same seeds end with the same bits, and training does not change later domain weights."""
     drawn = [list(_weights(method).values()) if trial.steps else [] for method in (trial.build(), trial.trained)]
     if not np.array_equal(*drawn):
-        raise Broken("domain_weights differ before and after training: they must depend on rng and step alone")
+        raise Broken("domain_weights differ before and after training: they must depend on rng and step only")
     if name := _differing(trial.trained, trial.train("again")):
         raise Broken(
-            f"two trainings from the same seeds differ in {name}: draw from context.seed and (rng, step) alone, "
+            f"two trainings from the same seeds differ in {name}: draw from context.seed and (rng, step) only, "
             "never from a global generator"
         )
 
 
 def resumes(trial: Trial) -> None:
-    """A training that was stopped half way goes on from its checkpoint, in a fresh build, to the same bits."""
+    """A training that is stopped half-way and resumed in a fresh build ends with the same bits."""
 
     def stop() -> float:
         STOP.set()
@@ -306,22 +308,22 @@ def saves(trial: Trial) -> None:
     load_parameters(loaded, folder)
     if not torch.equal(trial.expected, trial.logits(trial.specialists(loaded))):
         raise Broken(
-            "saved and loaded, the specialists differ: name every parameter of tensors() NAME.value (these "
-            "are kept), and read nothing else that training changes"
+            "specialists differ after saving and loading: name every parameter of tensors() NAME.value (only these "
+            "are kept), and use nothing else that training changes"
         )
 
 
 def no_test_text(trial: Trial) -> None:
-    """No test split is opened in building, training and delivering, and other test text changes nothing."""
+    """Building, training and making specialists opens no test split, and another test text changes nothing."""
     if trial.opened:
         raise Broken(f"the method opened {trial.opened[0]}: choose and tune on validation text")
-    expected = trial.expected  # of the first test text
+    expected = trial.expected  # with the first test text
     _replace_test_text(trial.corpus)
     trial.corpus = corpora.load(trial.corpus.path)
     other = trial.train("other")
     if (name := _differing(trial.trained, other)) or not torch.equal(expected, trial.logits(trial.specialists(other))):
         raise Broken(
-            f"with another test text {name or 'a specialist'} comes out different: use no text of a test split"
+            f"with another test text {name or 'a specialist'} comes out different: do not use text of a test split"
         )
 
 
@@ -340,14 +342,14 @@ def _differing(one: Method, other: Method) -> str | None:
     return next((name for name, tensor in one.tensors().items() if not torch.equal(tensor, others[name])), None)
 
 
-# In this order; what fails among the essential ones makes the later rules meaningless.
+# The rules in this order. If an essential one fails, the later ones mean nothing and are not checked.
 RULES = (builds, weights, trains, flops, specialist, parameters, logits, deterministic, resumes, saves, no_test_text)
 ESSENTIAL = (builds, weights, trains, specialist, deterministic)
 
 
 def conformance(cfg: DictConfig) -> Iterator[tuple[str, str | None]]:
-    """Each rule's name and None, or what is wrong and what to do. Raises UserError for a configuration that is
-    refused."""
+    """Yields each rule's name with None if it holds, else with what is wrong and what to do. Raises UserError for a
+    configuration that is refused."""
     trial = Trial(cfg)
     with trial.guard():
         for rule in RULES:
@@ -356,7 +358,7 @@ def conformance(cfg: DictConfig) -> Iterator[tuple[str, str | None]]:
                 wrong = None
             except (Broken, UserError) as error:
                 wrong = str(error)
-            except Exception as error:  # of the method: the place in its file tells more than a name
+            except Exception as error:  # an error of the method: say where in its file
                 wrong = f"{type(error).__name__}: {error} ({_place(traceback.extract_tb(error.__traceback__)[-1])})"
             yield rule.__name__, wrong
             if wrong and rule in ESSENTIAL:
@@ -377,7 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
             paths = [quoted(f"home={folder}"), quoted(f"results_dir={folder}/results")]
             cfgs, _ = job_configs(["scale=test", f"train.tokens={TOKENS}", *own, *fixed, *paths])
             if len(cfgs) > 1 or (cfgs[0].scale_name, cfgs[0].data.name) != ("test", "synthetic"):
-                raise UserError("one method at a time, at scale=test: give method=NAME and settings of the method")
+                raise UserError("one method at a time, at scale=test: give only method=NAME and its settings")
             rules = []
             for name, wrong in conformance(cfgs[0]):
                 print(f"FAIL  {name}: {wrong}" if wrong else f"pass  {name}", flush=True)
@@ -386,7 +388,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if missing := [rule.__name__ for rule in RULES[len(rules) :]]:
-        print(f"not checked before that is mended: {', '.join(missing)}")
+        print(f"not checked until that is fixed: {', '.join(missing)}")
     broken = sum(map(bool, rules))
     verdict = f"breaks {broken} of the rules" if broken else "keeps the contract"
     print(f"{make(cfgs[0].method).label} {verdict} (soe_bench/method.py)")

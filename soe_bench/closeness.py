@@ -1,8 +1,8 @@
 """python -m soe_bench.closeness [--pairs N] method=NAME [key=value ...]: how close the models of trained runs are (C3).
 
-For the domain experts of a run (from a common parent, or from separate initialisations), or the specialists of a soup:
-distance and cosines of each pair of parameter vectors, and for some pairs the loss along the line between the two, on
-held-out text of both. Writes results_dir/distances.csv.
+The models are the domain experts of a run (from a common parent or from separate initialisations) or the specialists of
+a soup. Measures the distance and cosines of each pair of parameter vectors and, for some pairs, the loss along the line
+between the two on held-out text of both. Writes results_dir/distances.csv.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
 POINTS = 11  # on the line between two models, the ends included
-PASSAGES = 8  # of each model's own text: about 4,000 tokens
+PASSAGES = 8  # passages of each model's own text: about 4,000 tokens
 
 
 @dataclass(frozen=True)
 class Models:
-    """The models of a run that are compared: parameters `theta` (m, P); `origin` (P,), what all of them started from,
-    if anything; `texts`, held-out passages (token ids) of each one's own domains; `places` (m, d), where its domains
-    lie among the centroids."""
+    """The m models of a run that are compared: their parameters `theta` (m, P); the parameters `origin` (P,) that all
+    of them started from, or None; `texts`, held-out passages (token ids) of each model's own domains; and `places`
+    (m, d), the mean centroid of each model's domains."""
 
     family: str
     names: list[str]
@@ -55,10 +55,10 @@ class Models:
 
 
 def models_of(method: Method, corpus: Corpus) -> Models:
-    """The models of a trained method. Raises UserError for one that has neither domain experts nor experts of a soup.
+    """The models of a trained method. Raises UserError unless it has domain experts or is a soup with experts.
 
-    The own text of a group of domains is generic validation text of these domains, empty where there is none; that of a
-    soup's specialist its validation split. What a soup's specialists start from are its shared parameters.
+    The own text of a domain expert is the generic validation text of its domains, which may be empty. The own text of a
+    soup's specialist is its validation split; the origin of a soup's specialists is the shared parameters.
     """
     if isinstance(method, DomainExperts):
         rows = corpus.rows(GENERIC, "validation")
@@ -81,8 +81,8 @@ def _passages(corpus: Corpus, rows: pd.DataFrame) -> list[np.ndarray]:
 
 
 def geometry(one: Tensor, other: Tensor, origin: Tensor | None) -> dict[str, float | None]:
-    """Of two parameter vectors (P,): `distance`, the norm of their difference over the mean of their norms; `cosine`;
-    `cosine_of_updates`, the cosine of what each has moved from `origin`."""
+    """Measures of two parameter vectors (P,): `distance`, the norm of their difference over the mean of their norms;
+    `cosine`; and `cosine_of_updates`, the cosine of their differences from `origin` (None without one)."""
     one, other = one.double(), other.double()
     moved = None
     if origin is not None:
@@ -96,7 +96,7 @@ def geometry(one: Tensor, other: Tensor, origin: Tensor | None) -> dict[str, flo
 
 def chosen_pairs(places: np.ndarray, count: int) -> list[tuple[int, int]]:
     """At most `count` pairs i < j: each model with the one whose domains are nearest, then others in a random order
-    that depends on the number of models alone."""
+    that depends only on the number of models."""
     squared = np.square(places[:, None] - places[None]).sum(-1)
     np.fill_diagonal(squared, np.inf)
     nearest = dict.fromkeys(tuple(sorted((i, int(j)))) for i, j in enumerate(squared.argmin(1)))
@@ -111,7 +111,7 @@ def barrier(losses: np.ndarray) -> float:
 
 
 def line_losses(method: Method, models: Models, i: int, j: int) -> np.ndarray:
-    """(POINTS, 2) loss in nats/token on the line from model i to model j, on the own text of each."""
+    """(POINTS, 2) losses in nats/token on the line from model i to model j, on the own text of i and of j."""
     line = [torch.lerp(models.theta[i], models.theta[j], t) for t in np.linspace(0, 1, POINTS)]
     return np.array([[loss(method, theta, models.texts[k]) for k in (i, j)] for theta in line])
 
@@ -132,8 +132,8 @@ def loss(method: Method, theta: Tensor, text: list[np.ndarray]) -> float:
 
 
 def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
-    """A row for every pair of models; `barrier` and `merge_gap` for `count` of them, missing for the others and where a
-    model has no text of its own. Says first how much there is to do."""
+    """One row per pair of models. `barrier` and `merge_gap` are measured for at most `count` pairs, and missing for the
+    others and for models without own text. Prints first how much there is to do."""
     with_losses = [pair for pair in chosen_pairs(models.places, count) if all(models.texts[k] for k in pair)]
     evaluations = 2 * POINTS * len(with_losses)
     if evaluations:
@@ -158,7 +158,7 @@ def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
 
 
 def measure(run: Run, count: int) -> pd.DataFrame:
-    """The rows of distances.csv of a trained run."""
+    """The rows of distances.csv for a trained run."""
     prepare_process(run.cfg)
     corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
     method = build_method(run, corpus)
@@ -172,9 +172,11 @@ def measure(run: Run, count: int) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: written; 2: bad input."""
+    """Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m soe_bench.closeness", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of a run whose line is evaluated (%(default)s)")
+    parser.add_argument(
+        "--pairs", type=int, default=PAIRS, help="pairs of each run with losses on their line (%(default)s)"
+    )
     options, rest = parser.parse_known_args(arguments)
     overrides = [quoted(argument) for argument in rest]
     try:
@@ -182,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         for run in runs:
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
             if not run.trained:
-                raise UserError(f"{run.name} is not trained: python -m soe_bench {shlex.join(rest)}")
+                raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
         tables = [measure(run, options.pairs) for run in runs]
         collect_distances(tables, Path(runs[0].cfg.results_dir))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Objects from configuration nodes."""
+"""Configurations of jobs, and objects from configuration nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def make(node: DictConfig) -> Any:
-    """The object that a node with a `_target_` describes. Raises UserError where a setting is refused."""
+    """The object that a node with a `_target_` describes. Raises UserError if it refuses a setting."""
     try:
         return instantiate(node)
     except InstantiationException as error:
@@ -30,8 +30,8 @@ def make(node: DictConfig) -> Any:
 
 
 def identity(node: Any) -> Any:
-    """A plain configuration with the name of a class in place of the path to it: what is hashed must not change when a
-    module moves."""
+    """A plain configuration with class names in place of class paths, so that its hash stays the same if a module
+    moves."""
     if isinstance(node, dict):
         named = {"class": node["_target_"].rpartition(".")[2]} if "_target_" in node else {}
         return named | {key: identity(value) for key, value in node.items() if key != "_target_"}
@@ -42,7 +42,7 @@ def method_node(name: str) -> DictConfig:
     """conf/method/<name>.yaml. Raises UserError if there is none."""
     path = CONF / "method" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"there is no method {name!r} (no {path.name} in conf/method)")
+        raise UserError(f"there is no method {name!r}: choose a file of conf/method, without .yaml")
     return OmegaConf.load(path)
 
 
@@ -60,7 +60,7 @@ PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder
 NO_SETTING = "there is no setting {}: python -m soe_bench --cfg job lists what there is"
 
 
-ONE_METHOD = " (if one method of several has it, run that one alone: method=NAME)"  # Hydra looks before it sweeps
+ONE_METHOD = " (if one method of several has it, run that one alone: method=NAME)"  # Hydra looks first
 
 
 def quoted(argument: str) -> str:
@@ -82,7 +82,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
     if len(sweeps) > 1 or "," in "".join(sweeps):
-        raise UserError("one sweep at a time: run the sweeps one after the other (finished runs are not repeated)")
+        raise UserError("one sweep at a time: run one sweep after the other (finished runs are not repeated)")
     if added := [o for o in overrides if o.startswith("+") and o not in sweeps]:
         raise UserError(NO_SETTING.format(added[0].lstrip("+").partition("=")[0]))
     try:
@@ -101,7 +101,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
             return [compose("config", job) for job in jobs], base.hydra.launcher
     except (HydraException, OmegaConfBaseException) as error:
         if missing := re.search("Could not find 'hydra/launcher/(.+?)'", str(error)):
-            raise UserError(f"the launcher {missing[1]} is not installed: conf/launcher says how") from error
+            raise UserError(f"the launcher {missing[1]} is not installed: conf/launcher says how to do it") from error
         unknown = re.match(r"Could not override '(.+?)'", str(error))
         raise UserError(
             NO_SETTING.format(unknown[1]) + ONE_METHOD * unknown[1].startswith("method.")

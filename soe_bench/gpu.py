@@ -1,10 +1,11 @@
 """python -m soe_bench.gpu OUT: the evidence that one GPU gives in a few minutes, written to OUT piece by piece.
 
-In this order, as far as --seconds suffice: the tests marked gpu; tuning trials, as many for each method; generic
-pretraining, the soup and one dense model on the soup's batches, seed after seed, with records, curves and coefficients;
-then the time of a training step beside its limits. What is finished stays when the time is over or the machine is lost.
+It runs the following in this order, as long as --seconds allow: the tests marked gpu; tuning trials, as many for each
+method; generic pretraining, the soup and one dense model on the soup's batches at the first seeds, with records, curves
+and coefficients; the time of a training step beside its limits; and the last seed. Finished pieces stay in OUT when the
+time is over or the machine is lost.
 
-A machine that cannot fetch the corpus gets it packed: `--pack FILE` here, `--corpus FILE` there.
+For a machine that cannot fetch the corpus, write it to a file elsewhere with `--pack FILE` and give `--corpus FILE`.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ METHODS: dict[str, tuple[str, ...]] = {
     "dense_on_pi": SOUP,
 }
 RATES = (1.5e-3, 3e-3, 6e-3)  # learning rates tried for each method
-TRIAL = 1 / 8  # of the training tokens
+TRIAL = 1 / 8  # fraction of the training tokens that a tuning trial has
 SEEDS = (0, 1, 2)
 STEP_TIMES = 90.0  # seconds that the step times are expected to take
 log = logging.getLogger("soe_bench")
 
 
 class Session:
-    """One machine for a limited time: what is run, where its results go, and what is still affordable."""
+    """One machine for a limited time: what runs on it, where the results go, and what there is still time for."""
 
     def __init__(self, out: Path, seconds: float, quick: bool) -> None:
         self.out, self.quick, self.seconds = out, quick, seconds
@@ -62,7 +63,7 @@ class Session:
         self.took = {"steps": STEP_TIMES}
 
     def config(self, method: str, *overrides: str) -> DictConfig:
-        """The configuration of a run; with `quick` at toy size on CPU."""
+        """The configuration of a run; at toy size on CPU with `quick`."""
         scale = ["scale=test"] if self.quick else ["scale=gpu"]
         scale += [] if self.compile else ["train.compile=null"]
         return job_configs(
@@ -78,7 +79,7 @@ class Session:
         )[0][0]
 
     def within_time(self, kind: str, piece: Callable[[], None]) -> None:
-        """Does a piece of work, unless one of its kind took longer than what is left."""
+        """Does a piece of work, unless the last one of its kind took longer than the time that is left."""
         start = time.perf_counter()
         left = self.seconds - (start - self.begin)
         if left < self.took.get(kind, 0.0):
@@ -86,7 +87,7 @@ class Session:
             return
         try:
             piece()
-        except Exception:  # the other pieces may go well, and the machine is lent for minutes
+        except Exception:  # the other pieces may succeed, and the time is short
             log.exception("%s failed; the others go on", kind)
         gc.collect()
         torch.cuda.empty_cache()  # the next piece may run in other processes on the same device
@@ -95,7 +96,7 @@ class Session:
 
 
 def tests(session: Session) -> None:
-    """The tests marked gpu; their output is in OUT/tests.log."""
+    """Runs the tests marked gpu; their output goes to OUT/tests.log."""
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py"], capture_output=True, text=True
     )
@@ -104,7 +105,7 @@ def tests(session: Session) -> None:
 
 
 def compiles(cfg: DictConfig) -> bool:
-    """Whether a compiled step of this run works and gives the loss of one that is not compiled, on random text."""
+    """Whether a compiled step of this run works, is faster, and gives the same loss on random text."""
     method = build_method(Run.of(cfg), None)
     rng, t = np.random.default_rng(0), cfg.train
     batch = rng.integers(cfg.data.vocab_size, size=(t.draws_per_step, t.batch_size // t.draws_per_step, t.seq_len + 1))
@@ -132,7 +133,7 @@ def compiles(cfg: DictConfig) -> bool:
 
 
 def rate_of(parent: str | None, rate: float, method: str) -> list[str]:
-    """The overrides that set a method's rate and, where it starts from generic pretraining, that run's."""
+    """The overrides that set a method's learning rate and, if it starts from a generic run, the rate of that run."""
     own = [f"method.lr={rate}"]
     return own if method == "generic" else [*own, f"method.parent.lr={parent}"]
 
@@ -145,7 +146,7 @@ def run(cfg: DictConfig) -> Run:
 
 
 def trial_loss(one: Run) -> float:
-    """Mean validation loss over the specialists within the corpus; infinite where the training diverged."""
+    """Mean validation loss over the specialists within the corpus; infinite if the training diverged."""
     if not one.done:
         return float("inf")
     corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
@@ -156,8 +157,8 @@ def trial_loss(one: Run) -> float:
 
 
 def tune(session: Session) -> dict[str, float]:
-    """The best of RATES for each method, by trials of the same length; generic pretraining first, as the others start
-    from it at its best rate."""
+    """The best of RATES for each method, by trials of the same length. Generic pretraining comes first, because the
+    others start from it at its best rate."""
     best: dict[str, float] = {}
     for method in METHODS:
         losses = {}
@@ -176,7 +177,7 @@ def tune(session: Session) -> dict[str, float]:
 
 
 def seed_runs(session: Session, rates: dict[str, float], seed: int) -> None:
-    """Every method at one seed, each collected into OUT as soon as it is evaluated."""
+    """Runs every method at one seed and collects each into OUT as soon as it is evaluated."""
     for method in METHODS:
 
         def piece(method: str = method) -> None:
@@ -188,7 +189,8 @@ def seed_runs(session: Session, rates: dict[str, float], seed: int) -> None:
 
 
 def step_times(session: Session) -> None:
-    """The figure `bases` of the benchmark: a step's time beside its limits for two bases with 0, 16 and 64 experts."""
+    """Measures `bases` of the benchmark: the time of a step beside its limits, on two base models with 0, 16 and 64
+    experts."""
     device = "cpu" if session.quick else "cuda"
     bench_command.main(
         ["bases", "--device", device, "--out", str(session.out / "bench.json"), *["--quick"] * session.quick]
@@ -196,14 +198,14 @@ def step_times(session: Session) -> None:
 
 
 def pack(file: Path, cfg: DictConfig) -> None:
-    """Writes the built corpus, compressed, to `file`: token streams take about 3 bits of each stored 16."""
+    """Writes the built corpus, compressed, to `file`. A stored token of 16 bits takes about 3 bits there."""
     corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     with tarfile.open(file, "w:xz", preset=9) as archive:
         archive.add(corpus.path, corpus.path.name)
 
 
 def unpack(file: Path, cfg: DictConfig) -> None:
-    """Puts a packed corpus where the runs look for it."""
+    """Puts a packed corpus where the runs look for it. Raises UserError if `file` holds another corpus."""
     place = corpora.folder(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     if place.exists():
         return
@@ -211,25 +213,25 @@ def unpack(file: Path, cfg: DictConfig) -> None:
     with tarfile.open(file) as archive:
         archive.extractall(place.parent, filter="data")
     if not place.exists():
-        raise UserError(f"{file} holds another corpus than {place.name}, which the configuration asks for: pack anew")
+        raise UserError(f"{file} does not hold the corpus {place.name} of this configuration: pack it again")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: all that the time allowed is in OUT; 2: bad input."""
+    """Returns 0 when all that the time allows is in OUT, 2 for bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m soe_bench.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for records, curves, bench.json and logs")
-    parser.add_argument("pieces", metavar="PIECE", nargs="*", help="of tests, train, steps; all by default")
+    parser.add_argument("pieces", metavar="PIECE", nargs="*", help="any of tests, train, steps; default: all")
     parser.add_argument(
         "--seconds",
         type=float,
         default=540,
-        help="no piece begins that would take longer than what is left of these; default: %(default)s",
+        help="a piece that would take longer than what is left of these is not begun; default: %(default)s",
     )
-    parser.add_argument("--corpus", type=Path, help="a packed corpus, used where none is built")
-    parser.add_argument("--pack", type=Path, metavar="FILE", help="only write the packed corpus")
-    parser.add_argument("--quick", action="store_true", help="toy sizes on CPU: does everything run?")
+    parser.add_argument("--corpus", type=Path, help="a packed corpus, used if none is built")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="write the packed corpus to FILE and do nothing else")
+    parser.add_argument("--quick", action="store_true", help="toy sizes on CPU, to see that all runs")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)

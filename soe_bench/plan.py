@@ -1,6 +1,7 @@
 """python -m soe_bench.plan [key=value ...]: memory, FLOPs and hours of one run, and the most experts that fit.
 
-Nothing is trained and no parameter is allocated (`scale=paper` takes seconds): only this machine's rates are measured.
+Nothing is trained and no parameter is allocated, so `scale=paper` takes seconds too. Only this machine's rates are
+measured.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
 from soe_bench.train import tokens_per_step, total_steps
 
-WORDS = 8  # moved for a parameter of the bank in a step: combination, dL/dA, and the update's three reads and writes
+WORDS = 8  # moved per parameter and step: combination, dL/dA, and the update's three reads and three writes
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run is planned for: `device` as torch names it, memory in bytes, and where the rates are from."""
+    """A machine that a run is planned for: `device` as torch names it, memory in bytes, and the source of the rates."""
 
     name: str
     device: str
@@ -48,7 +49,7 @@ GPU = Machine(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: printed; 2: bad input."""
+    """Returns 0, or 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if any(argument in ("-h", "--help") for argument in arguments):
         print(__doc__)
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cfgs, _ = job_configs([quoted(argument) for argument in arguments])
         if len(cfgs) > 1:
-            raise UserError("one run at a time: a plan takes no sweep and no list of values")
+            raise UserError("one run at a time: give no sweep and no list of values")
         print("\n".join(plan(cfgs[0], rates(Settings("cpu")))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
-    """The lines of the plan; `cpu` has the rates of this machine. Raises UserError as `build` does."""
+    """The lines of the plan; `cpu` has the rates of this machine. Raises UserError for settings that are refused."""
     run = Run.of(cfg)
     method = build_method(run, None, device="meta")
     cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
@@ -90,7 +91,7 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
         f"R = {t.draws_per_step} draws{parent}",
         f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a pass in float32 "
         f"{activations['CPU'] / 1e9:.2f} GB on a CPU, {activations['GPU'] / 1e9:.2f} GB on a GPU",
-        f"FLOPs    {cost['flops_per_step']:.3g} a step, {steps * cost['flops_per_step']:.3g} in all",
+        f"FLOPs    {cost['flops_per_step']:.3g} per step, {steps * cost['flops_per_step']:.3g} in all",
     ]
     lines += [f"{m.name}      {steps * step_seconds(cost, m.rates) / 3600:,.2f} hours: {m.source}" for m in machines]
     if "n_experts" not in cfg.method:
@@ -98,18 +99,18 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
     for m in machines:
         alone, trained = (largest_n(cfg, m.memory - used) for used in (0, activations[m.name]))
         lines.append(
-            f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training; with the activations: {trained}"
+            f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training, n = {trained} with activations"
         )
     return lines
 
 
 def step_seconds(cost: dict[str, int], machine: Rates) -> float:
-    """Seconds of a step in which all operations run at the machine's rate, then all parameters and moments move."""
+    """Seconds per step if all operations run at the machine's rate and then all parameters and moments are moved."""
     return cost["flops_per_step"] / machine.matmul + WORDS * 4 * cost["stored_parameters"] / machine.bandwidth
 
 
 def largest_n(cfg: DictConfig, memory: float) -> str:
-    """The most experts whose parameters, moments and gradients take at most so many bytes; "none" if not one does."""
+    """The most experts whose parameters, moments and gradients fit into `memory` bytes; "none" if one does not fit."""
 
     def at(n: int) -> int:
         other = cfg.copy()
@@ -123,8 +124,8 @@ def largest_n(cfg: DictConfig, memory: float) -> str:
 
 
 def activation_bytes(cfg: DictConfig, sequences: int) -> int:
-    """Bytes that the forward pass on so many of a step's sequences (at most all) keeps for the backward pass, with the
-    logits, whose gradient takes their place; the draws do not change it. Computed on tensors without memory."""
+    """Bytes that a forward pass on at most `sequences` of a step's sequences keeps for the backward pass, with the
+    logits (whose gradient takes their place). The draws do not change it. Computed on tensors without memory."""
     with FakeTensorMode():
         base = make(cfg.model.base)
         own = {parameter.untyped_storage()._cdata for parameter in base.parameters()}

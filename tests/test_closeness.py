@@ -162,7 +162,7 @@ def test_again_gives_the_same_file_and_keeps_the_rows_of_other_runs(written):
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        (["method=domain_experts", "method.groups=3"], "is not trained: python -m soe_bench "),
+        (["method=domain_experts", "method.groups=3"], "is not trained: run python -m soe_bench "),
         (["method=generic"], "is not trained"),
         (["method=nope"], "method/nope"),
         (["--home=x"], "--home"),

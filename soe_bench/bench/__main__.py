@@ -1,7 +1,7 @@
 """python -m soe_bench.bench [NAME ...]: measures all figures, or those named, and updates them in results/bench.json.
 
-Each figure is measured by itself, so the command can be split by names and stopped at any time: what was measured is
-written at once. Ratios are taken in one run, from interleaved repetitions. `make plots` makes the tables.
+Each figure is measured by itself and written at once, so the command can be split by names and stopped at any time. The
+two sides of a ratio are measured in one run, in turns. `make plots` makes the tables.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "loss_memory_ratio": loss_memory_ratio,
     "moments_bfloat16_loss_change": moments_loss_change,
 }
-LISTS: dict[str, Callable[[Settings], list[dict]]] = {  # of rows, each a table
+LISTS: dict[str, Callable[[Settings], list[dict]]] = {  # each gives the rows of a table
     "growth": growth,
     "bases": bases,
     "processes": processes,
@@ -61,17 +61,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m soe_bench.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join([*FIGURES, *LISTS])}")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"any of {', '.join([*FIGURES, *LISTS])}")
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"), help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="toy sizes and two rounds: does everything run?")
+    parser.add_argument("--quick", action="store_true", help="toy sizes and two rounds, to see that all runs")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     try:
         names = options.names or [*FIGURES, *LISTS]
         if unknown := [name for name in names if name not in (*FIGURES, *LISTS)]:
-            raise UserError(f"there is no figure {unknown[0]!r}: there are {', '.join([*FIGURES, *LISTS])}")
+            raise UserError(f"there is no figure {unknown[0]!r}: choose from {', '.join([*FIGURES, *LISTS])}")
         settings = Settings(known_device(options.device), options.quick)
         bench = opened(options.out, settings)
         for number, name in enumerate(names, start=1):
@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def opened(path: Path, settings: Settings) -> dict:
-    """The file's content, or the start of a new one. Raises UserError if it was measured elsewhere or otherwise."""
+    """The file's content, or the start of a new one. Raises UserError if it was measured on another machine or in
+    another way."""
     here = {
         "device": device_name(settings.device),
         "threads": torch.get_num_threads(),

@@ -31,9 +31,11 @@ BASES = {  # by kind of device; R = 8 draws of 4 sequences
 
 
 def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, float | None]:
-    """n, P, tokens and precision of a step, its median seconds and peak bytes, and the least seconds: all counted FLOPs
-    at the machine's matmul rate in that precision or all parameters and moments at its copy bandwidth, whichever takes
-    longer. Seconds and bytes are None where the device's memory does not suffice."""
+    """One row: n, P, tokens and precision of a step, its median seconds and peak bytes, and the least seconds.
+
+    The least seconds are those of all counted FLOPs at the machine's matmul rate in that precision, or of moving all
+    parameters and moments at its copy bandwidth, whichever takes longer. Seconds and bytes are None if the device has
+    too little memory."""
     cfg = settings.compose(f"method.n_experts={n}", *overrides)
     prepare_process(cfg)
     before = resident(settings.device)
@@ -57,7 +59,7 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
 
 
 def bases(settings: Settings) -> list[dict]:
-    """A row a base and number of experts."""
+    """One row per base model and number of experts."""
     chosen = BASES["cuda" if settings.device.startswith("cuda") else "cpu"]
     return [
         {"base": name} | in_fresh_process(point, settings, overrides, n)

@@ -21,7 +21,7 @@ MEASURES = ("step_seconds", "soup_seconds", "peak_bytes")
 
 
 def point(settings: Settings, override: str) -> dict[str, float]:
-    """n, P, R, k, and medians: of a step, of its share beyond forward and backward, and the peak memory."""
+    """One row: n, P, R, k, the median seconds of a step and of its part beyond forward and backward, the peak bytes."""
     cfg: DictConfig = settings.compose("method.n_experts=16", override)
     prepare_process(cfg)
     before = resident(settings.device)
@@ -48,7 +48,7 @@ def point(settings: Settings, override: str) -> dict[str, float]:
 
 
 def growth(settings: Settings) -> list[dict]:
-    """A row a point: `axis`, what `point` gives, and the exponents fitted along its axis, as `<measure>_exponent`."""
+    """One row per point: `axis`, what `point` gives, and the exponents fitted along its axis (`<measure>_exponent`)."""
     rows = []
     for axis, overrides in AXES.items():
         chosen = list(overrides.values())[:2] if settings.quick else overrides.values()

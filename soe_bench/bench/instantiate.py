@@ -1,4 +1,4 @@
-"""Instantiation: from memory, from disk, and beside mergekit's linear merge of as many models."""
+"""Time and memory to instantiate a specialist: from memory, from disk, and beside mergekit on as many models."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExpert
 
 
 def bandwidth_share(settings: Settings, draws: int) -> Figure:
-    """Bytes that `draws` specialists at once must read and write, over the time, as a share of copy bandwidth."""
+    """Bytes that making `draws` specialists at once must read and write, per second, as a share of copy bandwidth."""
     method = made_up_soup(settings, ("method.n_experts=4",) if settings.quick else LARGE)
     alpha = torch.rand(draws, method.n_experts, device=settings.device)
     times = interleaved({"instantiate": lambda: method.instantiate(alpha)}, settings)["instantiate"]
@@ -63,7 +63,8 @@ def bandwidth_share(settings: Settings, draws: int) -> Figure:
 
 
 class PeakAnonymous:
-    """Inside, a thread samples this process's anonymous memory; `bytes` is the most above that at the start."""
+    """Context in which a thread samples this process's anonymous memory (not backed by a file). `bytes` is the highest
+    value, above that at the start."""
 
     def __enter__(self) -> PeakAnonymous:
         self.bytes, self.stop, self.before = 0, threading.Event(), self._now()
@@ -86,22 +87,22 @@ class PeakAnonymous:
 
 
 def specialist_file(soup: Path, out: Path, method: SoupOfExperts, alpha: torch.Tensor) -> None:
-    """From a soup's file to a specialist's."""
+    """Writes the specialist at the coefficients `alpha` (1, n) from a soup's file to the file `out`."""
     save_file(method.flat.unflatten(combine_file(soup, alpha)[0]), out)
 
 
 def write_soup(settings: Settings, overrides: tuple[str, ...], path: Path) -> None:
-    """A soup's file."""
+    """Writes the file of a soup with random parameters to `path`."""
     method = made_up_soup(settings, overrides)
     save_file({"shared.value": method.shared.value, "experts.value": method.experts.value}, path)
 
 
 def anonymous_models(settings: Settings, overrides: tuple[str, ...], folder: Path) -> float:
-    """Peak anonymous memory of making a specialist's file from the soup's, in models of P parameters."""
+    """Peak anonymous memory to make a specialist's file from the soup's, as a multiple of one model of P parameters."""
     cfg = settings.compose(*overrides)
     prepare_process(cfg)
     method = build_method(Run.of(cfg), None, device="meta")
-    torch.ones(64, 64) @ torch.ones(64, 64)  # the matrix library's own buffers
+    torch.ones(64, 64) @ torch.ones(64, 64)  # so that the matrix library has its buffers
     with PeakAnonymous() as peak:
         specialist_file(folder / "soup", folder / "specialist", method, torch.rand(1, method.n_experts))
     return peak.bytes / (4 * method.flat.size)
@@ -111,16 +112,16 @@ def instantiate_disk_models(settings: Settings) -> Figure:
     """Anonymous memory of instantiating from disk to disk. Limit: the specialist itself."""
     name, unit = "instantiate_disk_models", "models of anonymous memory"
     if not Path("/proc/self/status").exists():
-        return Figure(name, unit, None, goal=2.0, note="needs Linux: read from /proc/self/status")
+        return Figure(name, unit, None, goal=2.0, note="needs Linux, for /proc/self/status")
     overrides = ("method.n_experts=4",) if settings.quick else ON_DISK
-    with tempfile.TemporaryDirectory() as folder:  # written by another process: freed memory would hide what is used
+    with tempfile.TemporaryDirectory() as folder:  # two processes: memory that writing frees would hide what is used
         in_fresh_process(write_soup, settings, overrides, Path(folder) / "soup")
         models = in_fresh_process(anonymous_models, settings, overrides, Path(folder))
     return Figure(name, unit, models, limit=1.0, goal=2.0)
 
 
 def race(settings: Settings) -> dict[str, float]:
-    """Seconds of mergekit's linear merge and of ours, both from files in a warm cache to a specialist's file."""
+    """Seconds of mergekit's linear merge and of ours: both read files in a warm cache and write a specialist's file."""
     from mergekit import architecture
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
@@ -175,7 +176,7 @@ def race(settings: Settings) -> dict[str, float]:
 
 
 def _check_equal(folder: Path) -> None:
-    """The two must have made the same model, or the times mean nothing."""
+    """Raises AssertionError unless both made the same model, without which the times mean nothing."""
     from safetensors.torch import load_file
 
     ours = load_file(folder / "ours")
@@ -185,10 +186,10 @@ def _check_equal(folder: Path) -> None:
 
 
 def mergekit_speedup(settings: Settings) -> Figure:
-    """mergekit's linear merge, through its API, over ours of the same n models; imports excluded."""
+    """Time of mergekit's linear merge (through its API) over that of ours, on the same n models, without imports."""
     name, unit, goal = "mergekit_speedup", "mergekit / ours", {"goal": 20.0, "bound": "least"}
     if not find_spec("mergekit"):
-        return Figure(name, unit, None, **goal, note="mergekit is not installed: make bench")
+        return Figure(name, unit, None, **goal, note="mergekit is not installed: run make bench")
     start = time.perf_counter()
     parts = in_fresh_process(race, settings)
     parts["whole_race_seconds"] = time.perf_counter() - start

@@ -22,9 +22,9 @@ from soe_bench.system.machine import prepare_process
 @dataclass(frozen=True)
 class Figure:
     """One measured number. `limit`: what it would be if our side moved its bytes at the machine's copy bandwidth and
-    did its operations at the machine's matmul rate, whichever takes longer (None: there is none). `goal` bounds it from
-    the side `bound` (`most`, `least`). `low` and `high`: quartiles over the rounds. `parts`: what it was made from, in
-    SI units. A `value` of None is missing: `note` says why."""
+    did its operations at the machine's matmul rate, whichever takes longer; None if there is no limit. The value should
+    be at most or at least the `goal`, as `bound` says. `low` and `high`: quartiles over the rounds. `parts`: the
+    numbers it was computed from, in SI units. If `value` is None, `note` says why."""
 
     name: str
     unit: str
@@ -83,8 +83,8 @@ def seconds(call: Callable[[], object], device: str) -> float:
 
 
 def interleaved(calls: dict[str, Callable[[], object]], settings: Settings) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round, after one round of warm-up. A round makes every call once, so that what else
-    the machine does falls on all of them."""
+    """Seconds of each call in each round, after one round of warm-up. A round makes every call once, so that other work
+    of the machine affects all calls alike."""
     rounds = [[seconds(call, settings.device) for call in calls.values()] for _ in range(settings.rounds + 1)]
     return dict(zip(calls, np.array(rounds[1:]).T, strict=True))
 
@@ -109,7 +109,7 @@ class Rates:
 
 @cache
 def rates(settings: Settings, precision: str = "float32") -> Rates:
-    """Measured once a process: medians over the rounds; the product in the precision of train.precision."""
+    """Measured once per process: medians over the rounds; the matrix product is in `precision`."""
     prepare_process(settings.compose())
     size, side = (2**20, 128) if settings.quick else (2**26, 8192 if settings.device.startswith("cuda") else 2048)
     source, target = torch.ones(size, device=settings.device), torch.zeros(size, device=settings.device)
@@ -129,5 +129,5 @@ def known_device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--device {name} cannot be used ({str(error).splitlines()[0]}): give cpu or cuda") from error
     return name

@@ -1,4 +1,4 @@
-"""Peak memory, each measured in a process of its own: above what it held after import and with its data."""
+"""Peak memory. Each figure is measured in a process of its own, above what that process held before."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LARGE = (
 
 
 def resident(device: str) -> int:
-    """Bytes held now: of the accelerator, else of this process."""
+    """Bytes held now: of the accelerator, else of this process. Resets the peak."""
     reset_peak_memory()
     return peak_memory(device)
 
 
 def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -> tuple[int, int]:
-    """Peak bytes of building and of two steps, and the bytes of state that our cost() counts."""
+    """Peak bytes of building a method and of two steps, and the bytes of state that its cost() counts."""
     cfg = settings.compose(*overrides)
     prepare_process(cfg)
     before = resident(settings.device)
@@ -41,7 +41,7 @@ def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -
 
 
 def plain_memory_ratio(settings: Settings) -> Figure:
-    """Our peak over the plain version's at n P >= 100M. Limit: our parameters, moments and gradients alone."""
+    """Our peak over the plain version's at n P >= 100M. Limit: only our parameters, moments and gradients."""
     overrides = ("method.n_experts=64",) if settings.quick else LARGE
     ours, state = in_fresh_process(peak_of_steps, settings, overrides, False)
     plain, _ = in_fresh_process(peak_of_steps, settings, overrides, True)

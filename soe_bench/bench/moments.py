@@ -1,4 +1,4 @@
-"""What AdamW's moments in bfloat16 do to the loss, by short runs on synthetic text."""
+"""What AdamW's moments in bfloat16 do to the loss, measured by short runs on synthetic text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soe_bench.runs.run import Run
 
 def moments_loss_change(settings: Settings) -> Figure:
     """Validation loss with moments in bfloat16 minus that in float32: a soup of 16 experts at scale=test, 400 steps,
-    mean over the specialists; median, quartiles over three seeds."""
+    mean over the specialists; median and quartiles over three seeds."""
     tokens = 8_192 if settings.quick else 409_600
     with tempfile.TemporaryDirectory() as home:
         losses = np.array(

@@ -20,7 +20,7 @@ EXPERTS, PROCESSES = (16, 64, 256), (1, 2, 4)
 
 
 def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) -> None:
-    """One of the processes, with one thread; the first one leaves its row in the folder."""
+    """The work of one process, on one thread. The first process writes its row to the folder."""
     distributed.connect(
         settings.device.startswith("cuda"), rank, init_method=f"file://{folder}/store", rank=rank, world_size=processes
     )
@@ -44,8 +44,8 @@ def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) ->
 
 
 def processes(settings: Settings) -> list[dict]:
-    """A row for each number of experts and of processes (of GPUs: as many as there are). `parameters_sent` and
-    `sums_sent`: bytes that one process gives to the all-to-all and the all-reduce of a step."""
+    """One row per number of experts and of processes (on GPUs, at most as many processes as there are GPUs).
+    `parameters_sent` and `sums_sent`: bytes that one process gives to the all-to-all and the all-reduce of a step."""
     most = torch.cuda.device_count() if settings.device.startswith("cuda") else max(PROCESSES)
     rows = []
     for n in EXPERTS[:2] if settings.quick else EXPERTS:

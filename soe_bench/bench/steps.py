@@ -1,4 +1,5 @@
-"""Training steps: the soup's beside the dense one, the plain version and transformers' Trainer; what the data takes."""
+"""Time of a training step: the soup's beside the dense one, the plain version and transformers' Trainer; the time that
+drawing the data takes."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class Steps:
         prepare_process(cfg)
         self.cfg, self.count = cfg, itertools.count(1)
         self.method: Method = build_method(Run.of(cfg), None)
-        # as in a run that has gone on for a while
+        # recorded at once, as it is in a run after its first steps
         self.method.context = replace(self.method.context, backward=recorded_backward(after=0))
         self.updated: Method | PlainSoup = self.method
         text = np.random.default_rng(0).integers(cfg.data.vocab_size, size=1_000_000, dtype=np.uint16)
@@ -57,7 +58,8 @@ class Steps:
 
 
 def plain_steps(cfg: DictConfig) -> Steps:
-    """The steps of the plain version of cfg's soup. The soup itself is let go: it would count as memory."""
+    """The steps of the plain version of cfg's soup. The soup's own parameters are freed, so that they do not count as
+    memory."""
     steps = Steps(cfg)
     steps.updated = PlainSoup(steps.method)
     steps.method.shared = steps.method.experts = None
@@ -73,7 +75,7 @@ def bank_seconds(method: SoupOfExperts, settings: Settings) -> float:
 
 
 def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
-    """The soup's step over the dense one: same base, tokens and draws."""
+    """Time of the soup's step over that of the dense one, with the same base model, tokens and draws."""
     soup = Steps(settings.compose(f"method.n_experts={n}"))
     times = interleaved({"dense": Steps(settings.compose("method=generic")), "soup": soup}, settings)
     dense = float(np.median(times["dense"]))
@@ -88,7 +90,8 @@ def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
 
 
 def plain_speedup(settings: Settings) -> Figure:
-    """The plain version's step over ours. Its limit: our forward and backward as measured, our bank at its limit."""
+    """Time of the plain version's step over that of ours. Limit: our forward and backward pass as measured, and the
+    bank at the machine's rates."""
     cfg = settings.compose("method.n_experts=64")
     soup = Steps(cfg)
     times = interleaved(
@@ -107,7 +110,7 @@ def plain_speedup(settings: Settings) -> Figure:
 
 
 def compiled_speedup(settings: Settings) -> Figure:
-    """The dense step over the same with train.compile; compiled before the clock starts."""
+    """Time of the dense step over that with train.compile, which is compiled before the clock starts."""
     dense, compiled = (Steps(settings.compose("method=generic")) for _ in range(2))
     compiled.method.context = replace(compiled.method.context, backward=compiled_backward())
     times = interleaved({"dense": dense, "compiled": compiled}, settings)
@@ -120,7 +123,7 @@ def compiled_speedup(settings: Settings) -> Figure:
 
 
 def data_share(settings: Settings) -> Figure:
-    """The share of a dense step in which its batch is drawn."""
+    """The fraction of a dense step's time in which its batch is drawn."""
     steps = Steps(settings.compose("method=generic"))
     times = interleaved({"data": steps.data, "step": steps}, settings)
     return Figure(
@@ -133,10 +136,11 @@ def data_share(settings: Settings) -> Figure:
 
 
 def trainer_speedup(settings: Settings) -> Figure:
-    """transformers' Trainer's step over our dense one: same Llama, same batch, AdamW and clipping on both sides."""
+    """Time of a step of transformers' Trainer over that of our dense step: the same Llama, batch size, AdamW and
+    clipping on both sides."""
     name, unit, goal = "trainer_speedup", "Trainer step / dense step", {"goal": 1.2, "bound": "least"}
     if not (find_spec("transformers") and find_spec("accelerate")):
-        return Figure(name, unit, None, **goal, note="transformers or accelerate is not installed: make bench")
+        return Figure(name, unit, None, **goal, note="transformers or accelerate is not installed: run make bench")
     steps = Steps(settings.compose("method=generic"))
     ours, theirs = [], []
     train = _trainer(steps.cfg)
@@ -160,8 +164,8 @@ def trainer_speedup(settings: Settings) -> Figure:
 
 
 def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
-    """A call that trains for TRAINER_STEPS steps with transformers' Trainer and gives the seconds of each but the
-    first, from the end of one to the end of the next."""
+    """A call that trains for TRAINER_STEPS steps with transformers' Trainer and returns the seconds of each step but
+    the first, from the end of one step to the end of the next."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     base, t, o = cfg.model.base, cfg.train, cfg.train.optimizer

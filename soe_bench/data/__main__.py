@@ -1,5 +1,5 @@
-"""python -m soe_bench.data audit CORPUS: what a corpus holds.
-python -m soe_bench.data stability CORPUS...: how far its domains depend on the k-means seed and on the embedder.
+"""python -m soe_bench.data audit CORPUS: print what a corpus holds, and check that no text leaks between splits.
+python -m soe_bench.data stability CORPUS...: print how far domains depend on the k-means seed and on the embedder.
 
 CORPUS is a folder, or a name such as wheels.
 """
@@ -15,7 +15,10 @@ from soe_bench.errors import UserError
 
 
 def find(name: str) -> Corpus:
-    """The corpus in a folder, or the one built last under that name in <home>/data. UserError where there is none."""
+    """The corpus in the folder `name`, or else the last one built under that name in <home>/data.
+
+    Raises UserError if there is none.
+    """
     if Path(name, "audit.json").is_file():
         return load(Path(name))
     home = Path(os.environ.get("SOE_BENCH_HOME") or Path.home() / ".cache" / "soe_bench")
@@ -23,25 +26,25 @@ def find(name: str) -> Corpus:
     named = [file.parent for file in built if file.parent.name.rpartition("-")[0] == name or file.parent.name == name]
     if not named:
         there = ", ".join(sorted({file.parent.name for file in built})) or "none"
-        raise UserError(f"there is no corpus {name!r}, nor a folder of one; under {home}/data there are: {there}")
+        raise UserError(f"there is no corpus {name!r}: give the folder of one, or a name under {home}/data ({there})")
     return load(named[-1])
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line; exits with 2 where it is wrong."""
+    """The parsed command line; exits with status 2 if it is wrong."""
     parser = argparse.ArgumentParser("python -m soe_bench.data")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("audit", help="sizes, duplicates, domains, specialists, leakage (exit status 1)")
+    command = commands.add_parser("audit", help="sizes, duplicates, domains, specialists; status 1 if text leaks")
     command.add_argument("corpora", metavar="CORPUS", nargs=1, help="a folder, or a name such as wheels")
     command = commands.add_parser("stability", help="adjusted Rand index between k-means seeds and between corpora")
-    command.add_argument("corpora", metavar="CORPUS", nargs="+", help="of the same text, say with two embedders")
+    command.add_argument("corpora", metavar="CORPUS", nargs="+", help="the same text, for example with two embedders")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    command.add_argument("--passages", type=int, default=5000, help="size of the sample that is clustered anew")
+    command.add_argument("--passages", type=int, default=5000, help="size of the sample that is clustered again")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
-    """0, 1 where an audit fails, 2 for bad input."""
+    """Returns 0, 1 if an audit fails, 2 for bad input."""
     given = parse(arguments)
     try:
         corpora = [find(name) for name in given.corpora]

@@ -1,4 +1,4 @@
-"""What a built corpus holds, and whether any text of one split stands in another, recomputed from the stored tokens."""
+"""What a built corpus holds, and whether text of one split also appears in another, recomputed from its tokens."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ ROWS = 2000  # passages compared with all others at once
 
 
 def audit(corpus: Corpus) -> bool:
-    """Print sizes, duplicates removed, domains, specialists and leakage; True where nothing leaks."""
+    """Prints sizes, duplicates removed, domains, specialists and leakage; True if no text leaks between splits."""
     table, facts = corpus.passages, json.loads((corpus.path / "audit.json").read_text())
     threshold = OmegaConf.load(corpus.path / "config.yaml").duplicate_jaccard
     print(
@@ -46,11 +46,12 @@ def audit(corpus: Corpus) -> bool:
 
 
 def leaks(passages: Sequence[str], groups: np.ndarray, threshold: float) -> pd.DataFrame:
-    """first, second, jaccard, exact: the pairs of passages of different `groups` (N,) at Jaccard >= threshold.
+    """The pairs of passages of different `groups` (N,) whose Jaccard similarity is at least `threshold`.
 
-    No pair is missed by chance, unlike in the banding that built the corpus: two sets that similar share one of their
-    rarest shingles, the first n - ceil(threshold * n) + 1 in one common order (Chaudhuri et al. 2006). The candidates
-    are then compared in full.
+    One row per pair: first, second (indices), jaccard, exact. The sets compared are those of shingles (runs of 5
+    words). No pair is missed by chance, unlike in the MinHash banding that built the corpus: if each set of n shingles
+    is put in one common order, rarest first, two sets this similar share one of their first n - ceil(threshold * n) + 1
+    (Chaudhuri et al. 2006). The pairs found that way are then compared in full.
     """
     sets = [shingles(text.split()).astype(np.uint32) for text in passages]
     first, second = _candidates(sets, groups, threshold)
@@ -63,7 +64,7 @@ def leaks(passages: Sequence[str], groups: np.ndarray, threshold: float) -> pd.D
 
 
 def _candidates(sets: list[np.ndarray], groups: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (P,) and (P,) of the pairs of different groups that share a shingle of both prefixes, first < second."""
+    """Indices (P,) and (P,), first < second, of pairs of different groups that share one of their rarest shingles."""
     lengths = np.array([len(s) for s in sets])
     owner = np.repeat(np.arange(len(sets)), lengths)
     _, shingle, count = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)

@@ -1,5 +1,6 @@
-"""Build the frozen artefact: documents -> passages -> duplicates -> tokenizer -> embedding -> domains -> files, `done`
-last.
+"""Builds a corpus: documents -> passages -> duplicates removed -> tokenizer -> embedding -> domains -> files.
+
+The file `done` is written last: a folder without it is no finished corpus.
 """
 
 import errno
@@ -35,8 +36,9 @@ COLUMNS = ["source", "path", "specialist", "split", "domain", "distance", "start
 
 
 def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
-    """The corpus of this configuration, built under `home` where absent: one process builds, others wait; an unfinished
-    build is started anew.
+    """The corpus of this configuration, built under `home` if it is not there yet.
+
+    One process builds while the others wait. An unfinished build is removed and started again.
     """
     path = folder(data_cfg, Path(home), kmeans_seed)
     if (path / "done").is_file():
@@ -50,8 +52,9 @@ def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
 
 
 def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> None:
-    """Write the artefact to `path`: under a temporary name first, so that a killed build leaves nothing that looks
-    finished.
+    """Writes the corpus under a temporary name, then renames it to `path`: a killed build never looks finished.
+
+    Raises UserError if the disk is full.
     """
     temporary = path.with_name(path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -63,8 +66,8 @@ def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> 
         if error.errno != errno.ENOSPC:
             raise
         raise UserError(
-            f"the disk under {home} is full while the corpus is built: free some space and run again; nothing "
-            "half-written is left"
+            f"the disk under {home} is full: free some space and run the same command again "
+            "(the unfinished corpus was removed)"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -72,7 +75,7 @@ def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> 
 
 @contextmanager
 def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Log the stage when it ends and keep its seconds."""
+    """Times the stage inside: its seconds are logged and kept when it ends."""
     start = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - start, 1)
@@ -145,7 +148,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
 
 
 def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_seed: int) -> np.ndarray:
-    """(k', d) centroids of the generic training text. UserError where all text falls into one domain."""
+    """(k', d) centroids of the generic training text. Raises UserError if all of it falls into one domain."""
     train = generic_training(table)
     tokens = table.tokens[train].to_numpy()
     centroids = domains.cluster(vectors[train], tokens, data.k, data.minimum_domain_tokens, kmeans_seed)
@@ -158,7 +161,7 @@ def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_
 
 
 def _finish(audit: dict, data: DictConfig, out: Path) -> None:
-    """Write audit.json, config.yaml and, last, `done` with the size of every file."""
+    """Writes audit.json, config.yaml and, last, `done` with the size of every file."""
     (out / "audit.json").write_text(json.dumps(audit, indent=1))
     (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True))
     files = {f.relative_to(out).as_posix(): f.stat().st_size for f in sorted(out.rglob("*")) if f.is_file()}
@@ -166,13 +169,13 @@ def _finish(audit: dict, data: DictConfig, out: Path) -> None:
 
 
 def specialist_rules(source: Source, data: DictConfig) -> DictConfig:
-    """data.specialists, and those that the source itself names where it can: folders, or values of a field."""
+    """data.specialists, and those that the source names itself (data=local: each folder under specialists/)."""
     named = source.specialists() if hasattr(source, "specialists") else {}
     return OmegaConf.merge(named, data.specialists or {})
 
 
 def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) -> None:
-    """Refuse before the long stages what would fail after them."""
+    """Raises UserError early for what would otherwise fail after the long stages."""
     count = int(generic_training(table).sum())
     if data.k > count:
         raise UserError(
@@ -181,8 +184,8 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
         )
     if not 257 <= data.vocab_size <= 65536:
         raise UserError(
-            f"data.vocab_size = {data.vocab_size} is outside 257..65536 (256 bytes and {EOS}; ids are stored "
-            "in 16 bits)"
+            f"data.vocab_size = {data.vocab_size} is outside 257..65536: set it within (256 bytes and {EOS} are the "
+            "least, and token ids are stored in 16 bits)"
         )
     present = set(zip(table.specialist, table.split, strict=True))
     for name in [GENERIC, *specialists]:
@@ -190,13 +193,13 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
             if (name, split) not in present:
                 raise UserError(
                     f"{name} has no text for the split {split}: give it more documents (a specialist needs at least "
-                    f"three of {data.minimum_characters} characters that repeat no other), or raise data.splits"
+                    f"three of {data.minimum_characters} characters, no two alike), or raise data.splits"
                     f"{'.generic' if name == GENERIC else ''}.{split}.fraction or data.splits.largest_fraction"
                 )
 
 
 def _removed(table: pd.DataFrame, original: np.ndarray) -> dict[str, int]:
-    """How many duplicates go: exact or near, of a text in the same split of the same specialist or across."""
+    """Number of duplicates of each kind: exact or near, within the same specialist and split or across them."""
     names = table.specialist + "/" + table.split
     counts = dict.fromkeys(["exact within", "exact across", "near within", "near across"], 0)
     for i in np.flatnonzero(original >= 0):
@@ -206,7 +209,7 @@ def _removed(table: pd.DataFrame, original: np.ndarray) -> dict[str, int]:
 
 
 def _training_sample(table: pd.DataFrame, characters: int) -> list[str]:
-    """Generic training passages worth about `characters`, evenly taken (rows are in hash order within each source)."""
+    """About `characters` characters of generic training passages, evenly spaced (each source is in hash order)."""
     texts = table.text[generic_training(table)]
     every = max(1, round(texts.str.len().sum() / characters))
     return texts.iloc[::every].tolist()
@@ -224,12 +227,12 @@ def fit_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
             vocab_size=vocab_size, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
         ),
     )
-    tokenizer.encode_special_tokens = True  # a literal <|endoftext|> in a text is text
+    tokenizer.encode_special_tokens = True  # a literal <|endoftext|> in a text is ordinary text
     return tokenizer
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
-    """EOS (0) and the ids of each text, uint16."""
+    """The token ids of each text, uint16, with EOS (id 0) in front."""
     encoded = (item for i in range(0, len(texts), 5000) for item in tokenizer.encode_batch_fast(texts[i : i + 5000]))
     return [np.array([0, *item.ids], dtype=np.uint16) for item in encoded]
 

@@ -1,5 +1,5 @@
-"""The frozen artefact that every run reads: token streams by domain, h_0, specialists and their splits, tokenizer,
-embedder, centroids.
+"""A built corpus, a folder that every run reads and none changes: token streams by domain, the generic domain weights
+h_0, specialists and their splits, tokenizer, embedder, centroids.
 """
 
 import hashlib
@@ -20,19 +20,15 @@ from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-BUILDER_VERSION = 3  # raise it whenever the same configuration would give another artefact
+BUILDER_VERSION = 3  # raise it whenever the same configuration would give another corpus
 ESTIMATE_PASSAGES = 8  # a document gives at most this many passages to a histogram
-WHERE_NOT_WHAT = {
-    "manifest",
-    "folder",
-    "path",
-    "sets",
-}  # keys of data.source and data.embedding that say where text or weights lie; their content enters through
-# Source.identity and embedding.sha256
+# Keys of data.source and data.embedding that say where text or weights lie. The content itself enters the fingerprint
+# through Source.identity and embedding.sha256.
+WHERE_NOT_WHAT = {"manifest", "folder", "path", "sets"}
 
 
 class Corpus:
-    """An opened artefact folder. Cheap: tables are read on first use and tokens.npy is memory-mapped.
+    """An opened corpus. Opening is cheap: tables are read on first use and tokens.npy is memory-mapped.
 
     h_0: (k,) float64, token-weighted shares of the domains in the generic training text. centroids: (k, d) float64.
     """
@@ -50,20 +46,20 @@ class Corpus:
 
     @cached_property
     def passages(self) -> pd.DataFrame:
-        """One row a passage in the order of tokens.npy: source, path, specialist, split, domain, distance, start,
-        tokens (with its EOS), bytes."""
+        """One row per passage in the order of tokens.npy: source, path, specialist, split, domain, distance, start,
+        tokens (EOS included), bytes."""
         return pd.read_parquet(self.path / "passages.parquet")
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Byte-level BPE, lossless; <|endoftext|> is id 0 and is never read out of text."""
+        """Byte-level BPE, lossless. <|endoftext|> is id 0; text that spells it out is encoded as ordinary text."""
         tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
         tokenizer.encode_special_tokens = True
         return tokenizer
 
     @cached_property
     def embedder(self) -> embed.Embedder:
-        """What clustered the corpus."""
+        """The embedder whose vectors were clustered into the domains."""
         return embed.load(self.path)
 
     @cached_property
@@ -83,12 +79,12 @@ class Corpus:
         return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
     def rows(self, specialist: str, split: str) -> pd.DataFrame:
-        """The passages of one split; UserError for a specialist or split that the corpus does not have."""
+        """The passages of one split. Raises UserError for a specialist or split that the corpus does not have."""
         found = self.passages[(self.passages.specialist == specialist) & (self.passages.split == split)]
         if found.empty:
             raise UserError(
-                f"corpus {self.name} has no text for specialist {specialist!r}, split {split!r}; there are "
-                f"{', '.join([*self.specialists, GENERIC])}"
+                f"corpus {self.name} has no text for specialist {specialist!r}, split {split!r}: choose a specialist "
+                f"of {', '.join([*self.specialists, GENERIC])}"
             )
         return found
 
@@ -113,17 +109,17 @@ class Corpus:
         return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
 
     def training_tokens(self, specialist: str, budget: int) -> np.ndarray | None:
-        """The first `budget` tokens of the specialist's own training text (so that budgets are nested), uint16; None
-        where there are fewer."""
+        """The first `budget` tokens of the specialist's own training text, uint16; None if it has fewer. A smaller
+        budget is therefore a part of a larger one."""
         rows = self.passages[(self.passages.specialist == specialist) & (self.passages.split == "train")]
         if specialist == GENERIC or rows.tokens.sum() < budget:
             return None
         return np.concatenate(self.tokens(rows))[:budget]
 
     def estimate_rows(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
-        """The passages that domain weights are estimated from: of the estimate split, at most 8 of a document.
+        """The passages that domain weights are estimated from: at most 8 per document of the estimate split.
 
-        n_documents: a random subset of the documents, drawn from `seed`; UserError when there are fewer.
+        n_documents: a random subset of the documents, drawn from `seed`. Raises UserError if there are fewer.
         """
         return estimate_rows(self.rows(specialist, "estimate"), n_documents, seed)
 
@@ -133,11 +129,11 @@ class Corpus:
         return [np.concatenate(self.tokens(rows)) for _, rows in groups]
 
     def histogram(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
-        """(k,) float64 domain weights h, sums to 1: tokens of `estimate_rows` by nearest centroid (Algorithm 3)."""
+        """(k,) float64 domain weights h: each domain's fraction of the tokens of `estimate_rows` (Algorithm 3)."""
         return document_histogram(self.rows(specialist, "estimate"), self.k, n_documents, seed)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, d) unit vectors: float64, or float32 of a neural embedder."""
+        """(N, d) unit vectors: float64 from TF-IDF, float32 from a neural embedder."""
         return self.embedder.embed(texts)
 
     def assign(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +142,10 @@ class Corpus:
 
 
 def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """Of passages `rows` (source, path, ...), at most 8 a document; of `n_documents` documents drawn from `seed`."""
+    """At most 8 of the passages `rows` (source, path, ...) per document.
+
+    n_documents: only so many documents, drawn from `seed`. Raises UserError if there are fewer.
+    """
     indices = [
         spread(list(index), ESTIMATE_PASSAGES)
         for index in rows.groupby(["source", "path"], sort=False).indices.values()
@@ -154,7 +153,7 @@ def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int 
     if n_documents is not None:
         if not 1 <= n_documents <= len(indices):
             raise UserError(
-                f"n_documents = {n_documents} is outside 1..{len(indices)}, the documents there are: ask for fewer"
+                f"n_documents = {n_documents} is outside 1..{len(indices)}: ask for no more documents than there are"
             )
         drawn = np.random.default_rng(seed).choice(len(indices), n_documents, replace=False)
         indices = [indices[i] for i in drawn]
@@ -168,8 +167,8 @@ def document_histogram(rows: pd.DataFrame, k: int, n_documents: int | None = Non
 
 
 def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
-    """sha256 hex of what decides the artefact: source content, configuration without paths, k-means seed, builder
-    version. Milliseconds.
+    """sha256 (hex) of all that decides the corpus: source content, configuration without paths, k-means seed, and
+    builder version.
     """
     resolved = identity(OmegaConf.to_container(data_cfg, resolve=True))
     for group in ("source", "embedding"):
@@ -179,12 +178,12 @@ def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
 
 
 def folder(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Path:
-    """Where the artefact of this configuration lies under `home`, built or not."""
+    """The folder of this configuration's corpus under `home`, whether it is built or not."""
     return home / "data" / f"{data_cfg.name}-{fingerprint(data_cfg, kmeans_seed)[:12]}"
 
 
 def load(path: Path) -> Corpus:
-    """Open a finished artefact; UserError when it is unfinished, damaged or of another builder version."""
+    """Opens a finished corpus. Raises UserError if it is unfinished, damaged or of another builder version."""
     if not (path / "done").is_file():
         raise UserError(f"there is no finished corpus in {path}: run a training once to build it")
     try:
@@ -196,7 +195,7 @@ def load(path: Path) -> Corpus:
         ) from None
     if version != BUILDER_VERSION:
         raise UserError(
-            f"the corpus in {path} is of builder version {version}, this is {BUILDER_VERSION}: delete that "
+            f"the corpus in {path} has builder version {version}, this code has {BUILDER_VERSION}: delete that "
             "folder and run again"
         )
     for name, size in sizes:

@@ -33,10 +33,10 @@ def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int
     """(k', d) centroids, k' <= k: the smallest cluster is dissolved into its neighbours until every one holds
     `minimum_tokens` tokens.
 
-    vectors (N, d), tokens (N,): one row a passage of generic training text. In float64: in float32 another
-    processor's rounding decides a draw of the initial centroids, and other domains come out.
+    vectors (N, d), tokens (N,): one row per passage of generic training text. k-means runs in float64: in float32 the
+    rounding of another processor can change the initial centroids, and with them the domains.
     """
-    with threadpool_limits(1):  # threads would add up in another order from run to run
+    with threadpool_limits(1):  # with several threads the order of summation would change from run to run
         fitted = KMeans(k, n_init=2, max_iter=100, random_state=seed).fit(vectors.astype(float), sample_weight=tokens)
     centroids = fitted.cluster_centers_
     while True:
@@ -62,8 +62,8 @@ def weights(domains: np.ndarray, tokens: np.ndarray, k: int) -> np.ndarray:
 
 
 def summary(table: pd.DataFrame, texts: Sequence[str], embedder: Embedder, k: int) -> pd.DataFrame:
-    """One row a domain: domain, tokens, passages, share (h_0), top_sources by tokens, top_terms (most over-represented
-    words of a sample).
+    """One row per domain: domain, tokens, passages, fraction (its h_0), top_sources (by tokens), and top_terms (the
+    most over-represented words of a sample).
 
     table: the generic training passages (source, domain, tokens) in the order of `texts`.
     """

@@ -13,7 +13,7 @@ Embedder = TfIdf | MiniLM
 
 
 def check(settings: DictConfig) -> None:
-    """UserError where the embedder of `data.embedding` cannot be had."""
+    """Raises UserError if the embedder that `data.embedding` names is not available."""
     if "model" in settings:
         locate(settings)
 
@@ -26,7 +26,7 @@ def fit(settings: DictConfig, texts: Sequence[str]) -> Embedder:
 
 
 def load(folder: Path) -> Embedder:
-    """The embedder that was saved in `folder`, of whichever kind."""
+    """The embedder that was saved in `folder`, of either kind."""
     said = json.loads((folder / "embedder.json").read_text())
     if "model" in said:
         return MiniLM.load(folder, said)

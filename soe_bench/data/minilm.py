@@ -25,9 +25,9 @@ CHUNK = 2000  # texts
 
 
 class MiniLM:
-    """`terms`: words of the corpus, which only the domains' summaries use; `folder`: where the model's files lie.
+    """`terms`: words of the corpus, used only in the summaries of the domains; `folder`: where the model's files lie.
 
-    A text counts up to the model's 256 word pieces, about 1,000 characters of prose.
+    The model reads the first 256 word pieces of a text, about 1,000 characters of prose, and ignores the rest.
     """
 
     saved = f"minilm/{WEIGHTS}"
@@ -37,7 +37,7 @@ class MiniLM:
 
     @classmethod
     def fit(cls, settings: DictConfig, texts: Sequence[str]) -> "MiniLM":
-        """Nothing is fitted but the words for the summaries."""
+        """The model is fixed: only the words for the summaries are taken from `texts`."""
         terms = count_words(texts, settings.maximum_terms, settings.maximum_fraction)[0]
         return cls(terms, locate(settings), settings.model, settings.sha256)
 
@@ -47,7 +47,7 @@ class MiniLM:
         return library.SentenceTransformer(str(self.folder), local_files_only=True)
 
     def embed(self, texts: Sequence[str], workers: int = 1) -> np.ndarray:
-        """(N, 384) float32 vectors of length 1; on an accelerator where there is one. `workers` is not used."""
+        """(N, 384) float32 vectors of length 1, computed on an accelerator if there is one. `workers` is not used."""
         vectors = [np.zeros((0, 384), np.float32)]
         for start in range(0, len(texts), CHUNK):
             part = list(texts[start : start + CHUNK])
@@ -57,7 +57,7 @@ class MiniLM:
         return np.concatenate(vectors)
 
     def save(self, folder: Path) -> None:
-        """Copies the model's files into `folder`, so that the corpus stays whole wherever it goes (91 MB)."""
+        """Copies the model's files (91 MB) into `folder`, so that the corpus is complete if it is moved."""
         for pattern in FILES:
             for file in self.folder.glob(pattern):
                 target = folder / "minilm" / file.relative_to(self.folder)
@@ -73,9 +73,9 @@ class MiniLM:
 
 
 def locate(settings: DictConfig) -> Path:
-    """The folder of the model's files: `folder` where given, else the installed package, else the hub (and its cache).
+    """The folder of the model's files: `folder` if it is set, else the installed package, else the hub (and its cache).
 
-    Raises UserError without the library, without the files, or where the weights' sha256 is not the pinned one.
+    Raises UserError if the library or the files are missing, or if the weights do not have the pinned sha256.
     """
     _library()
     spec = importlib.util.find_spec(PACKAGE)

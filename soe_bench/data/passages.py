@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from joblib import Parallel, delayed
 
-# 64 minima: a pair at Jaccard 0.8 shares a band with probability 0.9998, one at 0.4 with 0.34 (then rejected exactly).
+# MinHash with 64 minima: a pair at Jaccard 0.8 shares a band with probability 0.9998. A pair at 0.4 does so with 0.34,
+# and the exact comparison then rejects it.
 BANDS, ROWS = 16, 4
 PRIME = np.uint64((1 << 61) - 1)
 
@@ -35,8 +36,8 @@ def cut(pieces: Sequence[str], size: int) -> list[str]:
 
 
 def split_long(piece: str, size: int) -> list[str]:
-    """`piece` in parts of at most `size` characters, each ended at the last sentence end or space of its second half,
-    if any.
+    """`piece` in parts of at most `size` characters. Each part ends at the last sentence end of its second half, else
+    at the last space there, else at `size`.
     """
     parts = []
     while len(piece) > size:
@@ -48,8 +49,8 @@ def split_long(piece: str, size: int) -> list[str]:
 
 
 def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.ndarray:
-    """For each text the index of the earlier kept text it repeats, or -1: (N,) int64. Earlier texts win, so put the
-    test part first.
+    """For each text the index of the earlier kept text it repeats, or -1: (N,) int64. Earlier texts are kept, so put
+    the test split first.
 
     Exact: equal up to white space. Near: Jaccard similarity of the sets of 5-word shingles >= threshold; candidates by
     MinHash and banding (Broder 1997).
@@ -98,7 +99,8 @@ def _sketch(texts: Sequence[str]) -> list[tuple[bytes, np.ndarray, np.ndarray]]:
     uint32.
     """
     rng = np.random.default_rng(0)
-    # Products must overflow: with small factors every hash keeps the order, and all minima fall on one shingle.
+    # The products must overflow: small factors would keep the order of the hashes, and all minima would fall on one
+    # shingle.
     a, b = (rng.integers(0, 1 << 64, BANDS * ROWS, dtype=np.uint64)[:, None] | np.uint64(1) for _ in range(2))
     sketches = []
     for text in texts:

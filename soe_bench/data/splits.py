@@ -13,7 +13,7 @@ from soe_bench.data.sources.document import Document
 from soe_bench.errors import UserError
 
 GENERIC = "generic"
-PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier split stays
+PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier split is kept
 
 
 def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, list[Document]]:
@@ -21,7 +21,7 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
 
     A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no
     `exclude` glob). Of those, documents worth `generic_fraction` of the characters go to the generic text, so that a
-    domain for them exists. UserError where a rule matches nothing.
+    domain for them exists. Raises UserError if a rule matches nothing.
     """
     groups: dict[str, list[Document]] = defaultdict(list)
     for document in sorted(documents, key=lambda d: d.order):
@@ -51,8 +51,8 @@ def _matches(rule: DictConfig, document: Document) -> bool:
 
 
 def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
-    """One row a passage: source, path, specialist, split, text; in the order in which duplicates are looked for (test
-    first, generic training text last).
+    """One row per passage: source, path, specialist, split, text. Of two duplicates the earlier row is kept, so test
+    passages come first and generic training text last.
     """
     rows: list[tuple] = []
     for name, documents in groups.items():
@@ -72,8 +72,9 @@ def spread(items: Sequence, limit: int) -> list:
 
 
 def _specialist(name: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
-    """Hash order: test documents first, then validation, estimate, train; a held-out document gives some passages, its
-    others are dropped; one too large is for training.
+    """The rows of one specialist: in hash order, its documents fill test, then validation, estimate and train.
+
+    A held-out document gives some of its passages and the others are dropped.
     """
     splits = data.splits
     left = {
@@ -84,7 +85,7 @@ def _specialist(name: str, documents: list[Document], data: DictConfig) -> Itera
         float("inf"),
         min(splits.estimate.documents, max(1, round(splits.estimate.fraction * len(documents)))),
     )
-    # Holding one of the largest out would throw much of the text away: they are for training.
+    # Holding out a very large document would drop much of the text, so it goes to training.
     large = splits.largest_fraction * sum(d.characters for d in documents)
     for document in documents:
         room = [split for split, (characters, count) in left.items() if characters > 0 and count > 0]
@@ -97,7 +98,9 @@ def _specialist(name: str, documents: list[Document], data: DictConfig) -> Itera
 
 
 def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
-    """Hash order: a share of the documents of each source is held out, the rest is training text up to a cap."""
+    """The rows of one generic source: in hash order, a fraction of its documents is held out and the others are
+    training text up to a cap.
+    """
     generic = data.splits.generic
     left = {
         split: (generic[split].characters_per_source, round(generic[split].fraction * len(documents)))
@@ -119,7 +122,7 @@ def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterab
 
 def trim(table: pd.DataFrame, splits: DictConfig) -> pd.DataFrame:
     """Drop what exceeds `splits.test.tokens` and `splits.validation.tokens` (column `tokens`) for each specialist,
-    but never the first passage; dropped text goes nowhere.
+    but never the first passage. Dropped text is not used anywhere else.
     """
     keep = pd.Series(True, index=table.index)
     for split in ("test", "validation"):

@@ -15,8 +15,10 @@ COLUMNS = ["first", "second", "passages", "domains", "adjusted_rand_index"]
 
 
 def between_seeds(corpus: Corpus, seeds: Sequence[int], passages: int) -> pd.DataFrame:
-    """One row a pair of k-means seeds: the same sample of generic training passages clustered anew with each into as
-    many domains as the corpus has. 1: the same domains; 0: as alike as chance.
+    """One row per pair of k-means seeds: the same sample of generic training passages is clustered with each seed, into
+    as many domains as the corpus has. An index of 1 means the same domains, 0 no more agreement than by chance.
+
+    Raises UserError if there are fewer passages than domains.
     """
     rows = corpus.rows(GENERIC, "train")
     rows = rows.iloc[spread(range(len(rows)), passages)]
@@ -32,8 +34,8 @@ def between_seeds(corpus: Corpus, seeds: Sequence[int], passages: int) -> pd.Dat
 
 
 def between_corpora(corpora: Sequence[Corpus]) -> pd.DataFrame:
-    """One row a pair of corpora, such as the same text under two embedders: the stored domains of the generic training
-    passages that both hold. UserError where two share none.
+    """One row per pair of corpora, such as the same text under two embedders. It compares the stored domains of the
+    generic training passages that both hold. Raises UserError if two corpora share none.
     """
     labels = {}
     for corpus in corpora:

@@ -1,4 +1,4 @@
-"""What is said about a built corpus: domains.csv, specialists.csv and the figures of audit.json."""
+"""The summaries of a built corpus: domains.csv, specialists.csv and the numbers of audit.json."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from soe_bench.data.splits import GENERIC, generic_training
 
 
 def summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dict:
-    """Write domains.csv and specialists.csv; return the audit's figures."""
+    """Writes domains.csv and specialists.csv; returns the numbers for audit.json."""
     train = table[generic_training(table)]
     domains.summary(train, train.text.tolist(), embedder, k).to_csv(out / "domains.csv", index=False)
     quantiles = {f"q{q}": float(np.quantile(train.distance, q / 100)) for q in (50, 95, 99)}

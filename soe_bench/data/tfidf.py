@@ -1,5 +1,5 @@
 """The default embedder: TF-IDF over words, reduced by truncated SVD to unit vectors. Fitted on generic training text
-only, saved without pickles. All in float64: processors round differently, and what k-means draws must not depend on it.
+only, saved without pickles. Everything is float64: processors round differently, and k-means must not depend on that.
 """
 
 import json
@@ -28,9 +28,9 @@ class TfIdf:
     def fit(
         cls, texts: Sequence[str], dimensions: int, maximum_terms: int, maximum_fraction: float, seed: int
     ) -> "TfIdf":
-        """Fit on `texts`. Words in more than `maximum_fraction` of them are left out: the function words of the
-        commonest language say nothing. Fewer dimensions where there are fewer texts or terms. The same texts and seed
-        give the same numbers, on another processor to about 1e-12. UserError where no words are left."""
+        """Fits on `texts`. Words in more than `maximum_fraction` of them are left out, because function words do not
+        tell domains apart. Few texts or terms give fewer dimensions. The same texts and seed give the same numbers, on
+        another processor to about 1e-12. Raises UserError if fewer than two words are left."""
         terms, present = count_words(texts, maximum_terms, maximum_fraction)
         idf = np.log((1 + len(texts)) / (1 + np.bincount(present.indices, minlength=len(terms)))) + 1
         embedder = cls(terms, idf, np.zeros((len(terms), 0)))
@@ -58,7 +58,7 @@ class TfIdf:
         return weighed
 
     def save(self, folder: Path) -> None:
-        """embedder.safetensors and embedder.json."""
+        """Writes embedder.safetensors and embedder.json to `folder`."""
         save_file({"idf": self.idf, "components": self.components}, folder / self.saved)
         (folder / "embedder.json").write_text(json.dumps({"word": WORD, "terms": self.terms}, ensure_ascii=False))
 

@@ -18,8 +18,8 @@ def count(terms: list[str], texts: Sequence[str]) -> csr_matrix:
 
 
 def count_words(texts: Sequence[str], maximum_terms: int, maximum_fraction: float) -> tuple[list[str], csr_matrix]:
-    """The V commonest words that at most `maximum_fraction` of the texts hold, and how often each text does: (N, V).
-    UserError where fewer than two are left.
+    """The V most common words among those in at most `maximum_fraction` of the texts, and how often each text holds
+    each of them (N, V). Raises UserError if fewer than two texts or words are left.
     """
     counter = CountVectorizer(
         token_pattern=WORD, max_features=maximum_terms, max_df=maximum_fraction, min_df=2 if len(texts) > 100 else 1

@@ -39,8 +39,8 @@ class Flat:
 
     @cached_property
     def spans(self) -> list[tuple[int, int, bool]]:
-        """(start, stop, whether weight decay shrinks them) of the columns, in order: it shrinks the matrices, not the
-        vectors (norms and biases)."""
+        """(start, stop, decays) of the columns, in order. Weight decay shrinks the columns of matrices, where `decays`
+        is true, and not those of vectors (norms and biases)."""
         spans, start = [], 0
         for decays, shapes in groupby(self.shapes.values(), lambda shape: len(shape) > 1):
             stop = start + sum(shape.numel() for shape in shapes)
@@ -62,13 +62,13 @@ def forward(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor)
 
     if len(inputs) == 1:  # vmap over a single model would only cost time
         return one({name: value[0] for name, value in parameters.items()}, inputs[0])[None]
-    with nullcontext() if torch.compiler.is_compiling() else _BatchedAttention():  # which torch cannot trace
+    with nullcontext() if torch.compiler.is_compiling() else _BatchedAttention():  # torch cannot trace it
         return vmap(one)(parameters, inputs)
 
 
 class _Attention(torch.autograd.Function):
-    """Attention has no parameters: under vmap the batches of all models are one batch. On CPU torch has no such rule
-    and would attend model by model, with a gradient of the whole batch filled with zeros for each."""
+    """Attention has no parameters, so under vmap the batches of all models can be one batch. On CPU torch has no such
+    rule: it would attend model by model, each with a zero-filled gradient of the whole batch."""
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, query: Tensor, key: Tensor, value: Tensor, settings: dict) -> tuple:

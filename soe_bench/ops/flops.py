@@ -61,7 +61,7 @@ class FlopCounter(FlopCounterMode):
 
 
 def forward_flops(module: nn.Module, length: int) -> int:
-    """FLOPs of `module` on one sequence of `length` tokens, forward. Nothing is computed, on whatever device it is."""
+    """FLOPs of `module` on one sequence of `length` tokens, forward. Nothing is computed, whatever its device."""
     with FakeTensorMode(), FlopCounter() as counter, torch.no_grad():
         state = {
             name: torch.empty(tensor.shape, dtype=tensor.dtype)

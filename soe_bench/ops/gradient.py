@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from soe_bench.ops.flat import Flat, Forward, forward
 from soe_bench.ops.loss import cross_entropy
 
-# Parameters below which one pass takes several draws: faster where it was measured, but each draw has its own gradient.
+# Below this number of parameters one pass takes several draws: measured to be faster, but it holds a gradient of each.
 SMALL = {"cpu": 1_500_000, "cuda": 20_000_000}
-TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # in one pass: they fill the machine, more would only take memory
+TOKENS_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # in one pass: they fill the machine, and more would only take memory
 Backward = Callable[[nn.Module, Mapping[str, Tensor], Tensor, str], Tensor]  # see `backward`
 
 
@@ -28,10 +28,11 @@ def backward(
 def loss_and_slope(
     module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str, run: Forward
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The logits (R, B, T, V), their summed loss, and its gradient in them."""
+    """The logits (R, B, T, V), their summed loss (nats), and the gradient of the loss in the logits."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         logits = run(module, parameters, tokens[..., :-1])
-    # not detach(): autograd would take the change for one of a view, and add a buffer of zeros and a copy of all logits
+    # Not detach(): cross_entropy changes the logits in place. Autograd would see a changed view, and add a buffer of
+    # zeros and a copy of all logits.
     return logits, *cross_entropy(logits.data, tokens[..., 1:])
 
 

@@ -1,11 +1,11 @@
 """Flat parameters sharded along P: each process holds the same columns of every row, and the W slices make the whole.
 
-With R draws a step, R / W for each process, a process combines its slice of every Theta; an all-to-all hands each
-process the whole Thetas of its own draws, and their gradients go back the same way: 2 R P / W numbers, however many
-experts there are. One process holds all columns, and nothing moves.
+Each process has R / W of the R draws per step. It combines its slice of every Theta; an all-to-all gives each process
+the whole Thetas of its own draws, and their gradients return the same way. That is 2 R P / W numbers per process and
+step, however many experts there are. A single process holds all columns and sends nothing.
 
-The same as torch's DTensor, Shard(1) redistributed to Shard(0), which on CPU (torch 2.13) is an all-gather instead of
-an all-to-all: W times as much.
+torch's DTensor, redistributed from Shard(1) to Shard(0), does the same, but on CPU (torch 2.13) by an all-gather, which
+sends W times as much.
 """
 
 from __future__ import annotations
@@ -67,12 +67,11 @@ class Slices(Flat):
         return loss, self.to_slices(gradient)
 
     def whole(self, slices: Tensor) -> Tensor:
-        """A slice (R, width) -> all parameters (R, P), in every process, which each goes on with alike."""
+        """A slice (R, width) -> all parameters (R, P), in every process; all must use it alike."""
         return slices if distributed.size() == 1 else _Whole.apply(slices, self)
 
     def on_first(self, slices: Tensor) -> Tensor | None:
-        """A slice (R, width) -> all parameters (R, P) on the first process, in memory of the CPU; None on the
-        others."""
+        """A slice (R, width) -> all parameters (R, P) on the first process, in CPU memory; None on the others."""
         part = slices.cpu().contiguous()
         parts = [torch.empty_like(part) for _ in range(distributed.size())] if distributed.rank() == 0 else None
         with distributed.exchange("gather", part):
@@ -80,7 +79,7 @@ class Slices(Flat):
         return parts and torch.cat(parts, 1)[:, : self.size]
 
     def named(self, tensors: dict[str, Tensor]) -> dict[str, Tensor | Sliced]:
-        """Tensors of slices for a checkpoint, which has them whole."""
+        """The slices, marked as such for a checkpoint, which stores the whole tensors."""
         return tensors if distributed.size() == 1 else {name: Sliced(t, self) for name, t in tensors.items()}
 
     def _join(self, pieces: Tensor) -> Tensor:
@@ -89,7 +88,7 @@ class Slices(Flat):
 
 
 class _Whole(torch.autograd.Function):
-    """As every process goes on alike with the whole, the gradient of its slice is its own columns of their gradient."""
+    """All processes use the whole alike, so the gradient of a process's slice is its own columns of the gradient."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, slices: Slices) -> Tensor:
@@ -128,7 +127,7 @@ class Sliced:
         self.part.copy_(self.slices.own(whole))
 
     def rows(self) -> Iterator[Tensor | None]:
-        """The whole rows (P,) on the first process, one at a time: it never holds more than one; None on the others."""
+        """The whole rows (P,) on the first process, which never holds more than one of them; None on the others."""
         for row in self.part:
             whole = self.slices.on_first(row[None])
             yield None if whole is None else whole[0]

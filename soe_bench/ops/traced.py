@@ -14,21 +14,21 @@ from soe_bench.ops.flat import Forward, forward
 from soe_bench.ops.gradient import Backward, backward, loss_and_slope
 
 log = logging.getLogger("soe_bench")
-RECORD_AFTER = 100  # passes of a shape: recording one takes about a second, what some hundred replays save
+RECORD_AFTER = 100  # passes of a shape: recording takes about a second, which some hundred replays save
 aten = torch.ops.aten
 VIEWS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default, aten.detach.default}
 
 
 def compiled_backward() -> Backward:
-    """`backward` with the forward pass through torch.compile, and so its derivative."""
+    """`backward` with the forward pass, and so its derivative, compiled by torch.compile."""
     return partial(backward, run=compiled_forward())
 
 
 def recorded_backward(after: int = RECORD_AFTER) -> Backward:
-    """`backward` for inputs of the same shapes again and again. After `after` passes of a shape, that of several
-    models is a replay of its operations, in the same bits: vmap would take its time for each operation in each pass.
+    """`backward` for inputs whose shapes repeat. After `after` passes of a shape, a pass of several models replays its
+    recorded operations and gives the same bits. This saves the time that vmap takes for each operation in each pass.
 
-    A module must do the same operations at each call, which vmap asks for nearly as much.
+    The module must do the same operations at each call.
     """
     passes, records = Counter(), {}
 
@@ -49,8 +49,8 @@ def recorded_backward(after: int = RECORD_AFTER) -> Backward:
 
 
 def _record(module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str) -> nn.Module:
-    """Takes parameters and tokens of these shapes to the summed loss and the gradient in each parameter."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # a second that no other start needs
+    """A module from parameters and tokens of these shapes to the summed loss and the gradient in each parameter."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # takes a second to import: only where it is used
 
     def whole(parameters: Mapping[str, Tensor], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         parameters = {name: value.detach().requires_grad_() for name, value in parameters.items()}
@@ -72,9 +72,9 @@ def _layout(node: torch.fx.Node) -> tuple | None:
 
 
 def compiled_forward() -> Forward:
-    """`forward` through torch.compile, for one module at inputs of one shape. Where it cannot be compiled (without a
-    C++ compiler) it is `forward` itself, and a line of the log says so."""
-    from torch._dynamo.exc import TorchDynamoException  # a second that no other start needs
+    """`forward` through torch.compile, for one module at inputs of one shape. If it cannot be compiled (without a C++
+    compiler), it is `forward` itself, and the log says so."""
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import: only where it is used
 
     run = torch.compile(forward, fullgraph=True, dynamic=False)
 

@@ -1,4 +1,4 @@
-"""From a run to its method with parameters, and to the source of its batches."""
+"""Builds the method of a run, with its parameters, and the source of its batches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from soe_bench.runs.run import Run
 from soe_bench.specialize import domain_weights
 from soe_bench.train import total_steps
 
-SPECIALISTS = 16  # assumed in the plan where the configuration does not name them
+SPECIALISTS = 16  # the number that a plan assumes if the configuration does not name them
 
 
 def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> Method:
-    """The method with its parameters at their initialisation, on the run's device unless told.
+    """The method with its parameters at their initialisation, on `device` (default: the run's).
 
-    Without a corpus, for planning: uniform weights, and no parent's tensors.
+    Without a corpus, for planning, it has uniform domain weights and none of the parent's tensors. Raises UserError for
+    settings that the method refuses.
     """
     cfg = run.cfg
 
@@ -80,7 +81,7 @@ def sampler(run: Run, corpus: Corpus, method: Method) -> Mixture:
     mixture = Mixture(streams, run.cfg.train.seq_len, run.cfg.seeds.data, method.n_models)
     if run.parent:
         taken = checkpoint.load(run.parent.folder / "model.safetensors")[1]["taken"]
-        mixture.taken[:] = np.max(taken, axis=0)  # of a parent that is several models, the farthest
+        mixture.taken[:] = np.max(taken, axis=0)  # if the parent is several models, start after the farthest
     return mixture
 
 

@@ -35,16 +35,16 @@ log = logging.getLogger("soe_bench")
 def execute(cfg: DictConfig) -> None:
     """Trains and evaluates one run, unless it is done. Raises UserError on bad input, Interrupted on a stop request.
 
-    Under torchrun every process calls this; the first one decides what is to be done and writes what comes out.
+    Under torchrun every process calls this. The first one decides what is left to do and writes the results.
     """
     run = Run.of(cfg)
     if not distributed.on_first(lambda: run.done):
-        with stop_requests(at_once=True):  # training alone, inside, must not be cut
+        with stop_requests(at_once=True):  # only the training inside must not be cut
             _execute(run)
 
 
 def _execute(run: Run, as_parent: bool = False) -> None:
-    """Of a parent the training alone is needed, and another process that has it in hand is waited for."""
+    """A parent is only trained, not evaluated; if another process is training it, this one waits."""
     if run.parent and not distributed.on_first(lambda: run.trained if as_parent else run.done):
         _execute(run.parent, as_parent=True)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _execute(run: Run, as_parent: bool = False) -> None:
 
 
 def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
-    """Takes the lock of a run; False if there is nothing left to do, or another process is at it."""
+    """Takes the lock of a run. False if there is nothing left to do, or if another process is running it."""
     while not lock.is_locked:
         try:
             lock.acquire(timeout=1 if as_parent else 0)
@@ -78,8 +78,8 @@ def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
             if STOP.is_set():
                 raise Interrupted(f"stopped while waiting for {run.name}; the same command goes on") from None
     if run.trained:
-        checkpoint.drop(run.folder)  # a kill may have come between
-    if run.trained if as_parent else run.done:  # before, or by another process
+        checkpoint.drop(run.folder)  # a kill may have left them
+    if run.trained if as_parent else run.done:  # another process may have done it meanwhile
         return False
     write_text(run.folder / "status", "running")
     return True
@@ -120,13 +120,13 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
 
 
 def _forget(folder: Path) -> None:
-    """What is left of an earlier training, so that a kill in this one cannot pass for its end."""
+    """Removes what is left of an earlier training, so that a run killed in this one cannot look finished."""
     for path in (folder / "training.json", *folder.glob("records-*.jsonl"), *folder.glob("*.partial")):
         path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
-    """Written by the first process; when this returns, all can read it."""
+    """Writes the file in the first process. When this returns, every process can read it."""
     distributed.on_first(write_text, path, text)
 
 

@@ -1,4 +1,4 @@
-"""What the plan must know of a Hydra launcher: how many jobs it runs at once, and where."""
+"""What the plan must know about a Hydra launcher: how many jobs it runs at once, and where."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 @dataclass(frozen=True)
 class Launcher:
-    """At most `at_once` jobs run side by side, here or `elsewhere`, where each asks for `gigabytes` (inf: unsaid).
-    `obeys`: whether a stop request reaches its jobs, so that the command can wait until they have stopped."""
+    """At most `at_once` jobs run side by side, on this machine or `elsewhere`, where each asks for `gigabytes` (inf: no
+    amount is set). `obeys`: whether a stop request reaches its jobs, so that the command can wait until they stop."""
 
     at_once: int
     elsewhere: bool = False
@@ -22,7 +22,7 @@ class Launcher:
 
     @classmethod
     def of(cls, launcher: DictConfig) -> Launcher:
-        """Of Hydra's own configuration of a launcher (conf/launcher has ours)."""
+        """From Hydra's own configuration of a launcher (ours are in conf/launcher)."""
         match launcher._target_.rsplit(".", 1)[-1]:
             case "JoblibLauncher":
                 return cls(effective_n_jobs(launcher.n_jobs))

@@ -1,4 +1,4 @@
-"""What a run needs and what the machine has: devices, memory, and the time of a step."""
+"""What a run needs and what the machine has: devices, memory, and the time per step."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ TIMED_STEPS = 2
 
 
 def check_device(device: str, launcher: Launcher) -> None:
-    """Raises UserError unless `device` is cpu or cuda, and torch sees one for each process of torchrun; where the jobs
-    run on other machines, it is they that must have it."""
+    """Raises UserError unless `device` is cpu or cuda, and torch sees one CUDA device for each process of torchrun. It
+    does not count the devices if the jobs run on other machines."""
     kind = str(device).partition(":")[0]
     if kind not in ("cpu", "cuda"):
         raise UserError(f"device is {device}: it must be cpu or cuda")
     count, wanted = torch.cuda.device_count(), distributed.on_this_machine()
     if kind == "cuda" and count < wanted and not launcher.elsewhere:
         raise UserError(
-            f"device is {device}, and torch sees {count} CUDA devices, not {wanted}: set device=cpu"
+            f"device is {device}, but torch sees {count} CUDA devices, not {wanted}: set device=cpu"
             + (", or start fewer processes" if count else "")
         )
 
 
 def check_parallel(run: Run | None) -> None:
-    """Raises UserError if torchrun started several processes, among which a run or its parent cannot be divided."""
+    """Raises UserError if torchrun started several processes and a run or its parent cannot be divided among them."""
     processes = distributed.size()
     while run is not None and processes > 1:
         if not make(run.cfg.method).parallel:
@@ -55,9 +55,9 @@ def check_parallel(run: Run | None) -> None:
 
 
 def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
-    """Raises UserError unless the largest `parallel` runs fit into the memory side by side (under torchrun on CPU, the
-    parts of one run in all processes of this machine); on other machines, unless the largest fits into what a job asks
-    for."""
+    """Raises UserError unless the `parallel` largest runs fit into the free memory side by side. Under torchrun on CPU
+    that is one run in all processes of this machine. If the jobs run on other machines, the largest run must fit into
+    the memory that a job asks for."""
     needs = sorted((state_bytes(run) for run in runs), reverse=True)[: 1 if launcher.elsewhere else parallel]
     need, free = sum(needs) / 1e9, launcher.gigabytes
     if not launcher.elsewhere and runs[0].cfg.device == "cpu":
@@ -71,21 +71,21 @@ def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
     )
     if need > free:
         raise UserError(
-            f"{len(needs)} jobs at once need {need:.1f} GB, {free:.1f} GB are free: "
-            "lower method.n_experts, take a smaller model, or run fewer at once (launcher=single)"
+            f"{len(needs)} jobs at once need {need:.1f} GB, but {free:.1f} GB are free: "
+            "lower method.n_experts, take a smaller model, or run fewer jobs at once (launcher=single)"
             if not launcher.elsewhere
             else f"a job needs {need:.1f} GB and asks for {free:.1f}: raise hydra.launcher.mem_gb"
         )
 
 
 def state_bytes(run: Run) -> int:
-    """Bytes of parameters, moments and gradients in training in one process, computed without allocating them."""
+    """Bytes of parameters, moments and gradients of a training in one process, computed without allocating them."""
     return build_method(run, None, device="meta").cost()["state_bytes"]
 
 
 def step_seconds(run: Run) -> float:
-    """Seconds of one training step, measured on random tokens after one step of warm-up. Raises UserError if the
-    method's specialists predict over another vocabulary than the corpus's."""
+    """Seconds per training step, measured on random tokens after one step of warm-up. Raises UserError if the method's
+    specialists predict over another vocabulary than that of the corpus."""
     cfg = run.cfg
     prepare_process(cfg)
     method = build_method(run, None)

@@ -1,10 +1,11 @@
 """One run: its identity and its folder.
 
-A run folder lies under <home>/runs, outside the checkout: config.json, metrics.jsonl, checkpoints while it trains, then
-model.safetensors, alpha.csv and training.json, written last; and records-<digest>.jsonl for each way it was evaluated
-(.partial until it is whole).
-Same configuration, same folder: what is trained is never trained again, however it is evaluated, and what was
-interrupted goes on from its last checkpoint.
+A run folder lies under <home>/runs, outside the checkout. It holds config.json, metrics.jsonl, and checkpoints while it
+trains; then model.safetensors, alpha.csv and, written last, training.json; and records-<digest>.jsonl for each way in
+which it was evaluated (.partial until it is complete).
+
+The same configuration has the same folder. So a trained run is never trained again, however it is evaluated, and an
+interrupted run goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from soe_bench.data.corpus import fingerprint
 from soe_bench.errors import UserError
 from soe_bench.runs import evaluation
 
-IDENTITY = ("method", "model", "train", "seeds")  # what makes a run; evaluation, paths, logger, threads do not
+IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evaluation, paths, logger, threads do not
 PRECISIONS = ("float32", "bfloat16")
 COUNTS = ("seq_len", "batch_size", "draws_per_step", "tokens", "checkpoint_every")  # of `train`
 
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity: `hash` covers the IDENTITY groups (a null of `train` is as if the setting were
-    not there) and the data fingerprint, `recipe` all of it but the seeds. `parent` is the run that it starts from."""
+    """A configuration with its identity. `hash` covers the IDENTITY groups, without the nulls of `train`, and the data
+    fingerprint; `recipe` covers the same without the seeds. `parent` is the run that this one starts from."""
 
     cfg: DictConfig
     fingerprint: str
@@ -97,7 +98,7 @@ class Run:
 
     @property
     def in_hand(self) -> bool:
-        """Whether a process, of this command or another, is at it."""
+        """Whether a process, of this command or another, is working on it."""
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 return False
@@ -123,7 +124,8 @@ def check_settings(cfg: DictConfig) -> None:
 
 
 def parent_of(cfg: DictConfig) -> DictConfig | None:
-    """The configuration of the run that a method starts from: method.parent.method on its share of the tokens."""
+    """The configuration of the run that a method starts from: method.parent.method on method.parent.fraction of the
+    tokens. None if it starts from scratch. Raises UserError for a fraction outside (0, 1]."""
     parent = cfg.method.get("parent")
     if not parent:
         return None

@@ -34,14 +34,14 @@ def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
 
 
 def run_job(cfg: DictConfig) -> None:
-    """One job and its references."""
+    """Runs one job and its references."""
     run_all(with_references([cfg]))
 
 
 def run_all(cfgs: list[DictConfig]) -> None:
-    """Runs one after the other. A failure is kept in the run's folder and does not stop the others.
+    """Runs one job after the other. A failure is noted in the run's folder and does not stop the other jobs.
 
-    Under torchrun, a failure that the other processes cannot know of does: raises it, which ends them all.
+    Under torchrun, a failure that the other processes cannot know of is raised instead, which ends all processes.
     """
     for cfg in cfgs:
         if stop_requested():
@@ -60,8 +60,8 @@ def run_all(cfgs: list[DictConfig]) -> None:
 
 @dataclass
 class Plan:
-    """The jobs of one command: their runs, the runs that these start from (trained, not evaluated), what launches them,
-    how many run at once, and which of them all were done before."""
+    """The jobs of one command: their `runs`, the `parents` that these start from (trained, not evaluated), what
+    launches them, how many run at once (`parallel`), and the names of those that were done `before`."""
 
     runs: list[Run]
     parents: list[Run]
@@ -89,10 +89,10 @@ class Plan:
         return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
 
     def prepare(self) -> bool:
-        """Says how many jobs there are and the memory and time they need, then builds the missing corpora.
+        """Logs how many jobs there are and the memory and time they need, then builds the missing corpora.
 
-        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. False if there
-        is nothing to run. Raises UserError if the memory cannot suffice.
+        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. Returns False if
+        there is nothing to run. Raises UserError if there is too little memory.
         """
         jobs = [*self.parents, *self.runs]
         waiting = [run for run in jobs if run.name not in self.before]
@@ -117,10 +117,10 @@ class Plan:
             log.info("  %-40s %d steps of %.2f s", run.name, steps, costs[kind])
             total += costs[kind] * steps
         if self.launcher.elsewhere:
-            log.info("no estimate of the time: the jobs run on other machines")
+            log.info("the time is not estimated, because the jobs run on other machines")
         else:
             log.info(
-                "about %s of training, not counting what a run had already done before it was stopped",
+                "about %s of training, or less if runs go on from checkpoints",
                 timedelta(seconds=round(total / parallel)),
             )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
@@ -129,7 +129,7 @@ class Plan:
         return True
 
     def _open(self, cfg: DictConfig) -> None:
-        """Builds a corpus if it is missing; refuses a results folder that rests on other domains."""
+        """Builds a corpus if it is missing. Raises UserError if a results folder has records of other domains."""
         corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
@@ -141,7 +141,7 @@ class Plan:
 
     def finish(self) -> dict[Path, DictConfig | None]:
         """Prints the table of all jobs and collects the records of those that are done. Returns the results folders
-        that hold them, each with the configuration of a run that is new there (None: there is none)."""
+        that hold these records, each with the configuration of a run that is new there, or None without a new one."""
         width = max(len(run.name) for run in [*self.parents, *self.runs])
         for run in self.parents:
             print(f"{run.name:<{width}}  {'':<10}  {'trained' if run.trained else run.status()}")
@@ -164,8 +164,8 @@ class Plan:
 
 
 def mean_loss(run: Run) -> str:
-    """Mean test loss (a trial: validation loss) over the specialists at the estimated h, in words; empty for a run
-    without records."""
+    """Mean test loss over the specialists at the estimated h, in words (validation loss for a tuning trial). Empty for
+    a run without records."""
     if not run.done:
         return ""
     split = "validation" if run.is_trial else "test"

@@ -1,7 +1,7 @@
-"""One training in several processes, started by torchrun; without it, one process and no traffic.
+"""One training in several processes, started by torchrun. Without torchrun there is one process, which sends nothing.
 
 Every process runs the same program on the same configuration and random numbers, in lock-step, and does its share of
-the work. The first one alone writes files and prints; what it decides from files, the others are told.
+the work. Only the first process (rank 0) writes files and prints; it tells the others what it decides from files.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ sent: Counter[str] = Counter()  # bytes of tensors that this process gave to col
 
 
 class Lost(UserError):
-    """Another process of this training ended or went astray: this one cannot go on."""
+    """Another process of this training ended or differs from this one, so this one cannot go on."""
 
 
 def join() -> None:
-    """Makes the processes that torchrun started one group: gloo between tensors on CPU, NCCL between tensors on CUDA,
-    where each process has the device of its LOCAL_RANK (not on a machine of fewer devices than processes)."""
+    """Makes the processes that torchrun started one group: gloo for tensors on CPU, NCCL for tensors on CUDA, where
+    each process has the device of its LOCAL_RANK. A machine with fewer devices than processes uses gloo only."""
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         return
     connect(torch.cuda.device_count() >= on_this_machine(), int(os.environ["LOCAL_RANK"]))
@@ -45,8 +45,7 @@ def connect(cuda: bool, number: int, **where: Any) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process. In a group at once: a thread of gloo that is late to free a tensor needs the interpreter, so
-    that the destruction of the group may hang on a busy machine, and the end of the interpreter abort."""
+    """Ends this process. In a group it uses os._exit: a late gloo thread can hang or abort a normal shutdown."""
     if size() == 1:
         sys.exit(status)
     sys.stdout.flush()
@@ -71,7 +70,7 @@ def on_this_machine() -> int:
 
 @contextmanager
 def exchange(operation: str, given: Tensor | None = None) -> Iterator[None]:
-    """Around each collective: counts the bytes given to it, and raises Lost where another process is gone."""
+    """Context of each collective: counts the bytes given to it, and raises Lost if another process is gone."""
     sent[operation] += 0 if given is None else given.nbytes
     try:
         yield
@@ -83,14 +82,15 @@ def exchange(operation: str, given: Tensor | None = None) -> Iterator[None]:
 
 
 def on_first(function: Callable, *arguments: Any) -> Any:
-    """What function(*arguments) returns or raises on the first process, on every one; the others only wait for it."""
+    """Calls function(*arguments) on the first process only. What it returns or raises there, every process returns or
+    raises."""
     if size() == 1:
         return function(*arguments)
     value = error = None
     if rank() == 0:
         try:
             value = function(*arguments)
-        except BaseException as raised:  # a stop request too reaches all
+        except BaseException as raised:  # a stop request must reach all processes too
             error = raised
     outcome = [(value, error)]
     with exchange("objects"):
@@ -140,7 +140,8 @@ def total(*parts: Tensor) -> tuple[Tensor, ...]:
 
 
 def replicated(x: Tensor) -> Tensor:
-    """x, which every process has and uses on its own slice of the parameters: its gradient is the sum of theirs."""
+    """x, which every process holds and uses on its own slice of the parameters. Its gradient is the sum over all
+    processes."""
     if size() > 1 and x.requires_grad:
         x = x.view_as(x)
         x.register_hook(lambda gradient: total(gradient)[0])

@@ -1,4 +1,4 @@
-"""Files are written under a temporary name, then renamed: a reader never sees half a file, a power cut leaves none."""
+"""Files are written under a temporary name, then renamed: no reader sees half a file, and no power cut leaves one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` atomically, with its folder. Raises UserError where the disk refuses; an old file
-    stays as it was."""
+    """Writes `content` to `path` atomically, and makes its folder if need be. Raises UserError if the disk refuses;
+    an old file then stays as it was."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -26,8 +26,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write under; at the end that file becomes `path`.
 
-    Raises UserError where the disk refuses; an old file stays as it was. The name is always the same, so that the next
-    write takes over what a killed one left: two processes may not write the same path at once (they hold a lock).
+    Raises UserError if the disk refuses; an old file then stays as it was. The name is always the same, so that the
+    next write replaces what a killed one left. Two processes must not write the same path at once: callers hold a lock.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with refusals(path):
@@ -40,8 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Gives a file or folder its final name once all of it is on the disk: by itself the name may get there first, and
-    a power cut then leaves it without content. Raises UserError where the disk refuses."""
+    """Renames a file or folder once all its content is on the disk. Otherwise the name may reach the disk first, and a
+    power cut would leave it without content. Raises UserError if the disk refuses."""
     with refusals(target):
         for path in (*source.rglob("*"), source):
             sync(path)
@@ -51,7 +51,7 @@ def rename(source: Path, target: Path) -> None:
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Raises UserError, naming `path` and what to do, where the disk refuses."""
+    """Context in which a refusal of the disk becomes a UserError that names `path` and says what to do."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, device, peak memory."""
+"""What records say about the machine (commit, device, peak memory), and the settings of a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 
 def reset_peak_memory() -> None:
-    """Starts a new peak, where Linux lets us: a worker process runs several jobs."""
+    """Resets the peak, if the system allows it, because a worker process runs several jobs."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_initialized():
@@ -39,7 +39,8 @@ def device_name(device: str) -> str:
 
 
 def git_state() -> dict:
-    """commit and dirty of the checkout this package runs from; null outside of one."""
+    """`commit` of the checkout that this package runs from, and whether it is `dirty` (changed outside of results/).
+    Both are None outside of a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -57,10 +58,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def prepare_process(cfg: DictConfig) -> None:
-    """Sets the number of threads, and has glibc keep freed memory: it would hand each step's large buffers back to the
-    system and fault them in anew (a step is 1.4 times as fast without; another C library has no such setting)."""
+    """Sets the number of threads, and makes glibc keep freed memory. By default it returns each step's large buffers to
+    the system and then faults them in again; keeping them makes a step 1.4 times as fast. Other C libraries have no
+    such setting."""
     torch.set_num_threads(cfg.threads or torch.get_num_threads())
-    torch.backends.cuda.enable_cudnn_sdp(False)  # torch 2.11 compiles a call of it under vmap that fails when it runs
+    torch.backends.cuda.enable_cudnn_sdp(False)  # compiled under vmap by torch 2.11, it fails at run time
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # an older one's largest
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most an older glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -11,7 +11,7 @@ import psutil
 
 from soe_bench.system import distributed
 
-STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, no other begins
+STOP = threading.Event()  # a stop was requested: runs write a checkpoint and end, and no other run begins
 JOBLIB = "loky.backend.popen"
 WORKERS = (JOBLIB, "submitit.core._submit")  # in the command line of a process that runs jobs
 
@@ -21,7 +21,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def stop_requested() -> bool:
-    """Whether a stop was requested of any of the processes; then it is of all, at the same place."""
+    """Whether a stop was requested of any process of this training. All processes then stop at the same step."""
     stop = distributed.anywhere(STOP.is_set())
     if stop:
         STOP.set()
@@ -32,8 +32,8 @@ def stop_requested() -> bool:
 def stop_requests(at_once: bool = False) -> Iterator[None]:
     """Inside, SIGINT and SIGTERM set STOP, so that a training step is never cut in half; a second Ctrl-C stops at once.
 
-    With `at_once`, for work that a stop cannot spoil, they raise Interrupted besides; not under torchrun, where the
-    other processes would wait for this one.
+    With `at_once`, for work that a stop cannot spoil, they also raise Interrupted. They do not under torchrun, where
+    the other processes would wait for this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,7 +55,7 @@ def stop_requests(at_once: bool = False) -> Iterator[None]:
 
 
 def hand_on(number: int) -> None:
-    """SIGTERM to the processes that run this command's jobs; a terminal's Ctrl-C reaches joblib's by itself."""
+    """Sends SIGTERM to the processes that run this command's jobs. A terminal's Ctrl-C reaches joblib's by itself."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it ended meanwhile
             command = " ".join(child.cmdline())

@@ -35,7 +35,7 @@ def test_a_clean_corpus_passes(
     said = capsys.readouterr().out
     assert "PASS" in said and "0 documents in two splits, 0 exact and 0 near" in said and "uneven" in said
     assert main(["audit", "nothing"]) == 2
-    assert f"under {home}/data there are: {corpus.path.name}" in capsys.readouterr().err
+    assert f"a name under {home}/data ({corpus.path.name})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [0, 1])

@@ -218,5 +218,5 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_specialist_is_named(corpus: Corpus) -> None:
-    with pytest.raises(UserError, match="'nobody'.*there are first, halves, uneven, generic"):
+    with pytest.raises(UserError, match="'nobody'.*choose a specialist of first, halves, uneven, generic"):
         corpus.histogram("nobody")

@@ -118,7 +118,7 @@ def test_rows_and_files_are_documents(tmp_path: Path) -> None:
     ]
     assert names["b|b/c/two.txt"] == ["x" * 90, "line two"]
     assert source.notes == {"row without text in column 'body', skipped": 1}
-    with pytest.raises(UserError, match="has no column 'text' but body: set data.source.text_field"):
+    with pytest.raises(UserError, match="has no column 'text', only body: set data.source.text_field"):
         read(folder)
 
 

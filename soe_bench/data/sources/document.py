@@ -1,4 +1,4 @@
-"""What a corpus source gives: documents. Every source (wheels, synthetic, a folder, a hub) implements `Source`."""
+"""A corpus source yields documents. Every source (wheels, synthetic, a folder, a hub) implements `Source`."""
 
 import hashlib
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Source(Protocol):
     """Anything that `data.source._target_` names."""
 
     def identity(self) -> str:
-        """A string that changes whenever the documents would, known without reading them all."""
+        """A string that changes whenever the documents change."""
 
     def documents(self, home: Path) -> Iterator[Document]:
         """Yield every document, always in the same order; downloads are kept under `home`."""

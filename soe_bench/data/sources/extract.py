@@ -1,4 +1,4 @@
-"""Text out of a zip archive, one function a kind, each yielding (path, pieces) in path order. Nothing is executed."""
+"""Text from a zip archive: one function per kind of text yields (path, pieces) in path order. Nothing is executed."""
 
 import ast
 import fnmatch
@@ -12,8 +12,7 @@ from zipfile import ZipFile
 
 Units = Iterator[tuple[str, list[str]]]
 CODE = {".py", ".ts", ".js", ".html", ".cs", ".ps1", ".psm1", ".yml", ".doctest", ".rst", ".txt"}
-# Bundles, minified and generated files, other people's libraries, and lists of data that only look like code.
-
+# Left out: bundles, minified and generated files, other people's libraries, and lists of data that only look like code.
 NOT_CODE = [
     "*.dist-info/*",
     "*/vendor/*",
@@ -79,9 +78,9 @@ def distinct(pieces: Iterator[str]) -> list[str]:
 
 
 def aws(archive: ZipFile) -> Units:
-    """botocore: the `documentation` strings of the newest API version, one document a service."""
+    """botocore: the `documentation` strings of the newest API version, one document per service."""
     newest: dict[str, str] = {}
-    for name in sorted(archive.namelist()):  # dates sort as text: the last one stays
+    for name in sorted(archive.namelist()):  # versions are dates, which sort as text: the newest comes last
         if fnmatch.fnmatch(name, "botocore/data/*/service-2.json.gz"):
             newest[name.split("/")[2]] = name
     for name in newest.values():
@@ -92,7 +91,7 @@ def aws(archive: ZipFile) -> Units:
 
 
 def google(archive: ZipFile) -> Units:
-    """Google API discovery files: the `description` strings, one document an API, newest stable version."""
+    """Google API discovery files: the `description` strings, one document per API, of its newest stable version."""
     newest: dict[str, tuple[tuple, str]] = {}
     for name in archive.namelist():
         match = re.search(r"/documents/(\w+)\.(?:(\w+)_)?(v\d.*)\.json$", name)
@@ -110,14 +109,14 @@ def google(archive: ZipFile) -> Units:
 
 
 def interface(archive: ZipFile) -> Units:
-    """Interface text: */translations/<language>.json, one document a component and language."""
+    """Interface text: */translations/<language>.json, one document per component and language."""
     for name in sorted(archive.namelist()):
         if fnmatch.fnmatch(name, "*/translations/*.json"):
             yield name, distinct(text.strip() for text in strings(json.loads(archive.read(name))))
 
 
 def gettext(archive: ZipFile) -> Units:
-    """gettext catalogues: the translated strings (msgstr) only, one document a catalogue."""
+    """gettext catalogues: the translated strings (msgstr) only, one document per catalogue."""
     for name in sorted(archive.namelist()):
         if name.endswith(".po"):
             yield name, distinct(iter(translations(archive.read(name).decode())))
@@ -152,7 +151,7 @@ def code(archive: ZipFile) -> Units:
 
 
 def without_licence(text: str) -> str:
-    """The file without the comment it opens with, where that comment names a copyright or a licence."""
+    """The file without its opening comment, if that comment names a copyright or a licence."""
     if block := BLOCK_COMMENT.match(text):
         return text[block.end() :] if LICENCE.search(block[0]) else text
     lines = text.split("\n")
@@ -182,7 +181,7 @@ def pronunciations(archive: ZipFile, lines: int = 100) -> Units:
 
 
 def locale(archive: ZipFile) -> Units:
-    """Locale data in JSON: its strings, one document a file; single words share a line."""
+    """Locale data in JSON: its strings, one document per file; twelve strings share a line."""
     for name in sorted(archive.namelist()):
         if fnmatch.fnmatch(name, "*/datasets/*.json"):
             found = distinct(text.strip() for text in strings(json.loads(archive.read(name))))

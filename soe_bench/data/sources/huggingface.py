@@ -1,4 +1,4 @@
-"""Documents out of data sets on the Hugging Face hub, or files of the same formats, streamed by `datasets`."""
+"""Documents from data sets on the Hugging Face hub, or from files of the same formats, streamed by `datasets`."""
 
 import hashlib
 import json
@@ -16,7 +16,10 @@ from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
 REMOTE = "://"
-RETRIES = {"STREAMING_OPEN_MAX_RETRIES": 2, "STREAMING_READ_MAX_RETRIES": 5}  # of `datasets`: 20 take minutes
+RETRIES = {
+    "STREAMING_OPEN_MAX_RETRIES": 2,
+    "STREAMING_READ_MAX_RETRIES": 5,
+}  # of `datasets`; its 20 take minutes
 SAID_EVERY = 50_000  # rows
 SET_KEYS = {
     "format",
@@ -41,19 +44,21 @@ class HuggingFace:
         for name, given in self.sets.items():
             if set(given) != SET_KEYS:
                 raise UserError(
-                    f"data.source.sets.{name} needs exactly {', '.join(sorted(SET_KEYS))}; differing: "
+                    f"data.source.sets.{name} needs exactly the keys {', '.join(sorted(SET_KEYS))}: add or remove "
                     f"{', '.join(sorted(set(given) ^ SET_KEYS))}"
                 )
             given["sources"] = given["sources"] and list(given["sources"])
 
     def identity(self) -> str:
-        """sha256 over all settings: remote files by address, which names a revision; local ones by name and content."""
+        """sha256 over all settings. A remote file counts by its address, which names a revision; a local file counts by
+        its name and content."""
         said = {name: given | {"files": self._identities(name)} for name, given in self.sets.items()}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def documents(self, home: Path) -> Iterator[Document]:
-        """By set, in the order of the files; `source` is `<set>/<value of source_field>`, or the set's name. Raises
-        UserError, before anything is read in full, where any of the sets cannot be opened.
+        """Yields set by set, in the order of the files; `source` is `<set>/<value of source_field>`, or the set's name.
+
+        Raises UserError if a set cannot be opened, before any is read in full.
         """
         streams = {name: self._open(name) for name in self.sets}
         for name, given in self.sets.items():
@@ -84,7 +89,7 @@ class HuggingFace:
             )
 
     def _open(self, name: str) -> Iterator[dict]:
-        """The rows of a set. Its first row is read at once, so that what cannot be reached is known early."""
+        """The rows of a set. The first row is read at once, so that a set that cannot be reached is reported early."""
         import datasets
 
         for key, value in RETRIES.items():
@@ -123,7 +128,7 @@ def _failed(name: str, error: Exception) -> UserError:
 
 
 def _expand(pattern: str) -> list[str]:
-    """Local files by pattern, sorted; an address as it is. UserError for a pattern without files."""
+    """The local files that match `pattern`, sorted; an address is kept as it is. Raises UserError if none matches."""
     if REMOTE in pattern:
         return [pattern]
     found = [pattern] if Path(pattern).is_file() else sorted(glob(pattern))
@@ -133,10 +138,10 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _field(row: dict, key: str | None, name: str) -> Any:
-    """The value under a dotted key; None for no key. UserError where the row has no such field."""
+    """The value under a dotted key; None without a key. Raises UserError if the row has no such field."""
     value: Any = row
     for part in key.split(".") if key else ():
         if not isinstance(value, dict) or part not in value:
-            raise UserError(f"{name}: a row has no field {key} but {', '.join(row)}: correct data.source.sets.{name}")
+            raise UserError(f"{name}: a row has no field {key}, only {', '.join(row)}: correct data.source.sets.{name}")
         value = value[part]
     return value if key else None

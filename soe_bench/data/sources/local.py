@@ -1,4 +1,4 @@
-"""Documents out of a folder of the user's own: one sub-folder a source, each folder under specialists/ a specialist."""
+"""Documents from the user's own folder: each sub-folder is a source, each folder under specialists/ a specialist."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ OWN = "."  # the source of files that lie directly in the folder
 
 
 class Local:
-    """`folder`: text files, read where they lie. `text_field`: the field of .jsonl and column of .parquet that holds
+    """`folder`: text files, which are not copied. `text_field`: the field of .jsonl and column of .parquet that holds
     the text. At most `characters_per_file` and `characters_per_source` characters are read; documents below
     `minimum_characters` are left out. `strict`: refuse what would be skipped or guessed. `generic_fraction`: the part
     of each specialist's text that goes to the generic text."""
@@ -40,16 +40,16 @@ class Local:
         self.notes: dict[str, int] = {}
 
     def identity(self) -> str:
-        """sha256 over relative path, size and sha256 of each file. The folder's own path is left out: a corpus is what
-        it says, wherever it lies. Every byte is read, because sizes and times alone would take a corrected file for the
-        old one; that costs about a second a GB and process. UserError for a folder without text.
+        """sha256 over relative path, size and sha256 of each file. The folder's own path is left out, so that a moved
+        folder gives the same corpus. Every byte is read, because a corrected file may keep its size and time; that
+        takes about a second per GB in each process. Raises UserError for a folder without text.
         """
-        self.specialists()  # so that an empty one is known before any work
+        self.specialists()  # reports an empty specialist before any work
         files = [(name, file.stat().st_size, sha256(file)) for name, file in self._files()]
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
     def specialists(self) -> dict[str, dict]:
-        """name -> rule, one for each folder under specialists/. UserError for one without text files."""
+        """name -> rule, one for each folder under specialists/. Raises UserError for one without text files."""
         folder = self._folder() / SPECIALISTS
         names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
         sources = {_source(name) for name, _ in self._files()}
@@ -66,8 +66,8 @@ class Local:
         }
 
     def documents(self, home: Path) -> Iterator[Document]:
-        """By the hash of the file's name, so that what a cap leaves out is no alphabetical choice. What was skipped,
-        cut or guessed is counted, said, and kept in `notes`.
+        """Files are read in the order of a hash of their names, so that a cap does not favour the first in the
+        alphabet. What was skipped, cut or guessed is counted, logged, and kept in `notes`.
         """
         notes, left, seen = Notes(self.strict), defaultdict(lambda: self.per_source), 0
         for name, file in sorted(self._files(), key=lambda item: hashlib.sha256(item[0].encode()).hexdigest()):
@@ -105,18 +105,18 @@ class Local:
             files = [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)]
             found += [(_normal(file.relative_to(root).as_posix()), file) for file in files if file.is_file()]
         if not found:
-            raise UserError(f"there is no text in {root}: add {_kinds()}, one sub-folder a source")
+            raise UserError(f"there is no text in {root}: add {_kinds()}, one sub-folder per source")
         return sorted(found)
 
 
 def _source(name: str) -> str:
-    """The source of a file by its relative path: its first folder, or two under specialists/."""
+    """The source of a file by its relative path: its first folder, or its first two under specialists/."""
     folders = name.split("/")[:-1]
     return "/".join(folders[: 2 if folders[:1] == [SPECIALISTS] else 1]) or OWN
 
 
 def _normal(name: str) -> str:
-    """File systems store accents composed or apart: the same name must give the same fingerprint."""
+    """`name` in Unicode form NFC: file systems store accents differently, but the fingerprint must be the same."""
     return unicodedata.normalize("NFC", name)
 
 

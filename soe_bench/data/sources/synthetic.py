@@ -1,5 +1,5 @@
-"""Documents from k known domains: each domain is a unigram law over its own words, so the best model and every mixture
-are known exactly.
+"""Documents from k known domains: each domain is a unigram distribution, so the best model and every mixture are known
+exactly.
 """
 
 import json
@@ -12,13 +12,12 @@ from soe_bench.data.sources.document import Document
 
 
 class Synthetic:
-    """`domains` laws over `words` own words and `shared` common ones each; `mixtures`: specialist -> weights over the
-    domains.
+    """`domains` domains, each a distribution over `words` words of its own and `shared` words that all have in common.
+    `mixtures`: specialist -> weights over the domains.
 
     Every document has `passages` passages of `passage_words` words, each drawn from one domain. A generic document
-    keeps to one domain;
-    a specialist's document holds its domains in the exact proportions of its mixture (weights must be multiples of 1 /
-    passages).
+    keeps to one domain. A specialist's document holds its domains in the exact proportions of its mixture (weights must
+    be multiples of 1 / passages).
     """
 
     def __init__(
@@ -58,13 +57,13 @@ class Synthetic:
         return own + common, np.concatenate([rank / rank.sum() * (1 - tail.sum()), tail])
 
     def entropy(self, domain: int) -> float:
-        """Nats a word of the domain's law: no model does better on it."""
+        """Entropy of the domain's words in nats per word: no model can have a lower loss."""
         _, p = self.law(domain)
         return float(-(p * np.log(p)).sum())
 
     def documents(self, home: Path) -> Iterator[Document]:
-        """Paths are generic/<domain>/<number> and <specialist>/<number>; each piece is one passage, and opens with
-        nothing that tells its domain.
+        """Paths are generic/<domain>/<number> and <specialist>/<number>. Each piece is one passage, without any mark of
+        its domain.
         """
         rng = np.random.default_rng(self.seed)
         for domain in range(self.domains):

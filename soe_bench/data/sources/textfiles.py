@@ -1,4 +1,4 @@
-"""Documents out of .txt, .md, .jsonl and .parquet files, read as streams: encodings, what is skipped, and why."""
+"""Documents from .txt, .md, .jsonl and .parquet files, read as streams: encodings, what is skipped, and why."""
 
 import json
 import logging
@@ -22,32 +22,34 @@ MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-FALLBACK = "cp1252"  # latin-1 with the quotation marks that Windows puts into it
+FALLBACK = "cp1252"  # Windows' latin-1, which adds quotation marks
 BLOCK = 1 << 16
 ROWS = 256
 
 
 class Notes:
-    """Counts what was skipped, cut or guessed, by kind, with the first place of each; `strict` refuses it instead."""
+    """Counts what was skipped, cut or guessed, by kind, with the first place of each; `strict` makes it an error."""
 
     def __init__(self, strict: bool) -> None:
         self.strict, self.counts, self.first = strict, {}, {}
 
     def add(self, kind: str, place: str, refuse: bool = True) -> None:
-        """Counts one. UserError with `strict`, except for what is no fault (`refuse` false)."""
+        """Counts one more of a kind. With `strict` raises UserError, unless it is no fault of the file (`refuse`
+        false)."""
         if self.strict and refuse:
             raise UserError(f"{place}: {kind}; correct or remove it, or set data.source.strict=false to go on without")
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.first.setdefault(kind, place)
 
     def say(self) -> None:
-        """One warning a kind."""
+        """Logs one warning per kind."""
         for kind, count in self.counts.items():
             log.warning("%d x %s; the first: %s", count, kind, self.first[kind])
 
 
 def sha256(file: Path) -> str:
-    """sha256 hex of a file's content, about a second a GB; read once in a process while size and time stay the same."""
+    """sha256 (hex) of a file's content, at about a second per GB. A process reads a file again only if its size or time
+    changed."""
     state = file.stat()
     return _sha256(file, state.st_size, state.st_mtime_ns)
 
@@ -59,10 +61,10 @@ def _sha256(file: Path, size: int, changed: int) -> str:
 
 
 def texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> Iterator[tuple[str, str]]:
-    """(name, text) of each document of a file: a text file is one, a row of .jsonl or .parquet is one.
+    """(name, text) of each document in a file. A text file is one document; so is each row of .jsonl or .parquet.
 
-    Never holds more than about `characters` characters and stops after as many. Raises UserError where .parquet has no
-    column `field`.
+    Reads at most about `characters` characters and never holds more. Raises UserError if a .parquet file has no column
+    `field`.
     """
     kind = file.suffix.lower()
     if kind == ".parquet":
@@ -84,7 +86,8 @@ def texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> I
 
 
 def _encoding(file: Path) -> str | None:
-    """By its byte-order mark, else utf-8; None for binary content: a zero byte, or over 5 % control characters."""
+    """The encoding by the byte-order mark, else utf-8. None for binary content: a zero byte, or over 5 % control
+    characters."""
     with file.open("rb") as stream:
         head = stream.read(BLOCK)
     for mark, encoding in MARKS.items():
@@ -128,13 +131,13 @@ def _json_rows(
             except (ValueError, KeyError, TypeError):
                 text = None
             if isinstance(text, str):
-                yield number, text.encode(errors="replace").decode()  # an escaped half of a surrogate pair is no text
+                yield number, text.encode(errors="replace").decode()  # half of a surrogate pair is not text
             else:
                 notes.add(f"line that is no JSON object with a text field {field!r}, skipped", f"{name}, line {number}")
 
 
 def _lines(stream: IO[str], limit: int) -> Iterator[str | None]:
-    """The lines of a text stream; None for one above `limit` characters, which is passed over and never held whole."""
+    """The lines of a text stream; None for a line of more than `limit` characters, which is skipped and never held."""
     while line := stream.readline(limit):
         whole = line.endswith("\n") or len(line) < limit
         rest = line
@@ -144,12 +147,12 @@ def _lines(stream: IO[str], limit: int) -> Iterator[str | None]:
 
 
 def _parquet_rows(file: Path, name: str, field: str, notes: Notes) -> Iterator[tuple[int, str]]:
-    """(row number from 0, text); rows without text are counted and skipped, and a damaged file from there on."""
+    """(row number from 0, text). Rows without text are counted and skipped; so is the rest of a damaged file."""
     try:
         table = parquet.ParquetFile(file, memory_map=True)
         if field not in table.schema_arrow.names:
             raise UserError(
-                f"{name} has no column {field!r} but {', '.join(table.schema_arrow.names)}: set "
+                f"{name} has no column {field!r}, only {', '.join(table.schema_arrow.names)}: set "
                 "data.source.text_field to the one that holds the text"
             )
         for i, batch in enumerate(table.iter_batches(ROWS, columns=[field])):

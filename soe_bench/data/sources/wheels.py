@@ -1,5 +1,4 @@
-"""Documents out of pinned wheels: prose, interface text, gettext catalogues, code, tunes, pronunciations, locale
-data."""
+"""Documents from pinned wheels: prose, interface text, gettext catalogues, code, tunes, pronunciations, locale data."""
 
 import hashlib
 import logging
@@ -26,7 +25,7 @@ class Wheels:
         for name, kinds in self.wheels.items():
             if unknown := sorted(set(kinds) - set(EXTRACTORS)):
                 raise UserError(
-                    f"data.source.wheels.{name}: unknown kind {', '.join(unknown)}; there are {', '.join(EXTRACTORS)}"
+                    f"data.source.wheels.{name}: unknown kind {', '.join(unknown)}: use {', '.join(EXTRACTORS)}"
                 )
 
     def identity(self) -> str:
