@@ -1,21 +1,56 @@
-"""The README's commands are planned, its make targets and files exist, and a short command line runs end to end."""
+"""What the README and the other pages name exists and runs: commands, settings, files, targets, the snippet of a method.
+A short command line runs end to end."""
 
+import importlib.util
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from soe_bench.config import quoted
+from soe_bench.config import CONF, job_configs, quoted
 from soe_bench.runs import sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python -m soe_bench(?: [^#`\n|]*)?(?=[#`\n|])", README)))
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "conf/README.md", "CONTRIBUTING.md")}
+COMMANDS = sorted(
+    {command.strip() for text in PAGES.values() for command in re.findall(r"-m (soe_bench[^#`\n|]*)(?=[#`\n|])", text)}
+)
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+LENGTH = 150  # lines of the README
+
+
+def overrides(command: str) -> list[str]:
+    """The arguments of a command that set something."""
+    return [quoted(argument) for argument in shlex.split(command)[1:] if "=" in argument]
+
+
+@cache
+def settings() -> list[OmegaConf]:
+    """The configuration of every method: between them they have every setting."""
+    return [job_configs([f"method={file.stem}"])[0][0] for file in sorted((CONF / "method").glob("*.yaml"))]
+
+
+def exists(setting: str) -> bool:
+    """Whether a setting such as train.tokens, hydra.mode or data.source.folder is in some configuration."""
+    known = [*settings(), *(job_configs([f"data={name}"])[0][0] for name in ("local", "pile"))]
+    missing = object()
+    return setting == "hydra.mode" or any(
+        OmegaConf.select(cfg, setting, default=missing) is not missing for cfg in known
+    )
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= LENGTH
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,22 +58,98 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     (tmp_path / "my texts").mkdir()
     (tmp_path / "my texts" / "a.txt").write_text("Some text of a user's own.")
     monkeypatch.chdir(tmp_path)
-    if "method=x" in command:
+    module, *arguments = shlex.split(command)
+    if "method=x" in arguments or "method=NAME" in arguments:
         pytest.skip("the reader's own method")
-    arguments = [quoted(argument) for argument in shlex.split(command)[3:]]
-    assert sweep.Plan.of([*arguments, f"home={tmp_path}", f"results_dir={tmp_path / 'results'}"]).runs
+    found = importlib.util.find_spec(module)
+    assert found is not None and "def main(" in Path(found.origin.replace("__init__", "__main__")).read_text()
+    if "--cfg" in arguments:
+        return
+    if module != "soe_bench":
+        assert job_configs(overrides(command))[0]
+        return
+    assert all("=" in argument for argument in arguments)
+    own = [f"home={tmp_path}", f"results_dir={tmp_path / 'results'}"]
+    assert sweep.Plan.of([*overrides(command), *own]).runs
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_exists(page):
+    """Of `code` that sets something: the group has the option, the configuration the setting, conf/sweep the sweep."""
+    named = re.findall(r"(?<![\w.*-])([+]?[a-z_]+(?:\.[a-z_0-9]+)*)=([\w.]*)", PAGES[page])
+    wrong = []
+    for setting, value in named:
+        if value in ("x", "NAME", "a", ""):
+            continue
+        if setting.removeprefix("+") in GROUPS and (setting == "+sweep" or not setting.startswith("+")):
+            known = (CONF / setting.removeprefix("+") / f"{value}.yaml").is_file()
+        else:
+            known = exists(setting)
+        wrong += [] if known else [f"{setting}={value}"]
+    paths = re.findall(
+        rf"`((?:{'|'.join(['train', 'evaluate', 'seeds', 'wandb', 'hydra', *GROUPS])})\.[a-z_.]+)`", PAGES[page]
+    )
+    wrong += [path for path in paths if not path.endswith(".safetensors") and not exists(path)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("group", ["method", "launcher", "scale"])
+def test_every_option_of_a_group_is_named(group):
+    """No method is left out of the README's table, no launcher and no scale out of conf/README.md."""
+    text = README.split("## Methods")[1].split("\n## ")[0] if group == "method" else PAGES["conf/README.md"]
+    names = {file.stem for file in (CONF / group).glob("*.yaml")} - {"x"}
+    assert names and {name for name in names if f"`{name}`" not in text} == set()
 
 
 def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z-]+)", README))
-    assert named and named <= targets
+    named = {name for text in PAGES.values() for name in re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE)}
+    assert {"setup", "demo", "plots"} <= named <= targets
 
 
-def test_every_file_exists():
-    paths = re.findall(r"^    ((?:soe_bench|baselines|conf|results)/\S*)", README, re.MULTILINE)
-    assert len(paths) > 10
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_exists(page):
+    folder, text = (ROOT / page).parent, PAGES[page]
+    links = {folder / link.partition("#")[0] for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)}
+    named = {
+        ROOT / path
+        for path in re.findall(r"(?:`|^    )((?:soe_bench|baselines|conf|results)/[^\s`]*)", text, re.MULTILINE)
+    }
+    named -= {ROOT / "baselines/x.py", ROOT / "conf/method/x.yaml"}  # the reader's own
+    paths = {path for path in links | named if "NAME" not in path.name}
+    assert len(paths) > (10 if page == "README.md" else 1)
+    assert sorted(str(path) for path in paths if not path.exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_inside_a_page_has_its_heading(page):
+    for target, anchor in re.findall(r"\]\(([\w./]*)#([\w-]+)\)", PAGES[page]):
+        text = (ROOT / page).parent.joinpath(target).read_text() if target else PAGES[page]
+        headings = [re.sub(r"[^\w -]", "", line).lower() for line in re.findall(r"^#+ (.*)", text, re.MULTILINE)]
+        assert anchor in [heading.replace(" ", "-") for heading in headings]
+
+
+def test_the_method_as_printed_keeps_the_contract(tmp_path):
+    """The reader's two files, written beside the package as the README says, pass the check that it names."""
+    section = README.split("## Your own method")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    for folder in ("soe_bench", "baselines", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "baselines" / "x.py").write_text(code)
+    (tmp_path / "conf" / "method" / "x.yaml").write_text(yaml)
+    command = [sys.executable, "-m", "soe_bench.check", "method=x"]
+    assert " ".join(command[1:]).replace("-m ", "python -m ") in section
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "x keeps the contract" in done.stdout
 
 
 @pytest.mark.slow
