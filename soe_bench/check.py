@@ -62,7 +62,7 @@ class Trial:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg, self.run = cfg, Run.of(cfg)
-        prepare_process(cfg)
+        prepare_process(cfg.threads)
         self.corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         if self.run.parent:
             execute(self.run.parent.cfg)

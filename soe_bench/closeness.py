@@ -159,7 +159,7 @@ def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
 
 def measure(run: Run, count: int) -> pd.DataFrame:
     """The rows of distances.csv for a trained run."""
-    prepare_process(run.cfg)
+    prepare_process(run.cfg.threads)
     corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
     method = build_method(run, corpus)
     load_parameters(method, run.folder)

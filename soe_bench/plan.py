@@ -16,16 +16,15 @@ from omegaconf import DictConfig, open_dict
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from soe_bench.bench.measure import Rates, Settings, rates
 from soe_bench.config import job_configs, make, quoted
 from soe_bench.errors import UserError
+from soe_bench.ops.adamw import WORDS_PER_STEP
 from soe_bench.ops.gradient import sequences_at_once
 from soe_bench.runs.build import build_method
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
+from soe_bench.system.machine import Rates, machine_rates
 from soe_bench.train import tokens_per_step, total_steps
-
-WORDS = 8  # moved per parameter and step: combination, dL/dA, and the update's three reads and three writes
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         cfgs, _ = job_configs([quoted(argument) for argument in arguments])
         if len(cfgs) > 1:
             raise UserError("one run at a time: give no sweep and no list of values")
-        print("\n".join(plan(cfgs[0], rates(Settings("cpu")))))
+        print("\n".join(plan(cfgs[0], machine_rates("cpu"))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -106,7 +105,7 @@ def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
 
 def step_seconds(cost: dict[str, int], machine: Rates) -> float:
     """Seconds per step if all operations run at the machine's rate and then all parameters and moments are moved."""
-    return cost["flops_per_step"] / machine.matmul + WORDS * 4 * cost["stored_parameters"] / machine.bandwidth
+    return cost["flops_per_step"] / machine.matmul + WORDS_PER_STEP * 4 * cost["stored_parameters"] / machine.bandwidth
 
 
 def largest_n(cfg: DictConfig, memory: float) -> str:

@@ -5,14 +5,14 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench import plan
-from soe_bench.bench.measure import Rates
 from soe_bench.config import make
 from soe_bench.ops.flat import Flat
+from soe_bench.system.machine import Rates
 
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch):
-    monkeypatch.setattr(plan, "lrs", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+    monkeypatch.setattr(plan, "machine_rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):

@@ -8,7 +8,7 @@ import torch
 from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rates
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import Steps
-from soe_bench.plan import WORDS
+from soe_bench.ops.adamw import WORDS_PER_STEP
 from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
 from soe_bench.system.machine import peak_memory, prepare_process
@@ -37,7 +37,7 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
     parameters and moments at its copy bandwidth, whichever takes longer. Seconds and bytes are None if the device has
     too little memory."""
     cfg = settings.compose(f"method.n_experts={n}", *overrides)
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     before = resident(settings.device)
     cost = build_method(Run.of(cfg), None, device="meta").cost()
     row: dict = {
@@ -54,7 +54,7 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
     except torch.OutOfMemoryError:
         pass
     machine = rates(settings, cfg.train.precision)  # after the steps: it takes memory of its own
-    moved = WORDS * 4 * cost["stored_parameters"]
+    moved = WORDS_PER_STEP * 4 * cost["stored_parameters"]
     return row | {"least_seconds": machine.seconds(moved, cost["flops_per_step"])}
 
 

@@ -23,7 +23,7 @@ MEASURES = ("step_seconds", "soup_seconds", "peak_bytes")
 def point(settings: Settings, override: str) -> dict[str, float]:
     """One row: n, P, R, k, the median seconds of a step and of its part beyond forward and backward, the peak bytes."""
     cfg: DictConfig = settings.compose("method.n_experts=16", override)
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     before = resident(settings.device)
     steps = Steps(cfg)
     method, (tokens, weights, _) = steps.method, steps.data()

@@ -35,7 +35,7 @@ SAMPLED_EVERY = 0.001  # seconds, of the memory during a call
 def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExperts:
     """A soup whose parameters are all random, without its moments."""
     cfg = settings.compose(*overrides, "method.expert_init=0.02")
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     method = build_method(Run.of(cfg), None)
     method.experts.exp_avg = method.experts.exp_avg_sq = None
     return method
@@ -100,7 +100,7 @@ def write_soup(settings: Settings, overrides: tuple[str, ...], path: Path) -> No
 def anonymous_models(settings: Settings, overrides: tuple[str, ...], folder: Path) -> float:
     """Peak anonymous memory to make a specialist's file from the soup's, as a multiple of one model of P parameters."""
     cfg = settings.compose(*overrides)
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     method = build_method(Run.of(cfg), None, device="meta")
     torch.ones(64, 64) @ torch.ones(64, 64)  # so that the matrix library has its buffers
     with PeakAnonymous() as peak:

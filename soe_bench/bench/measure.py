@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from omegaconf import DictConfig
 
 from soe_bench.config import job_configs
 from soe_bench.errors import UserError
-from soe_bench.system.machine import prepare_process
+from soe_bench.system.machine import Rates, interleaved_seconds, machine_rates
 
 
 @dataclass(frozen=True)
@@ -67,26 +65,9 @@ class Settings:
         return job_configs([*base, *overrides])[0][0]
 
 
-def synchronize(device: str) -> None:
-    """Waits for the accelerator's queue, where there is one."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Wall-clock time of one call."""
-    synchronize(device)
-    start = time.perf_counter()
-    call()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
 def interleaved(calls: dict[str, Callable[[], object]], settings: Settings) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round, after one round of warm-up. A round makes every call once, so that other work
-    of the machine affects all calls alike."""
-    rounds = [[seconds(call, settings.device) for call in calls.values()] for _ in range(settings.rounds + 1)]
-    return dict(zip(calls, np.array(rounds[1:]).T, strict=True))
+    """Seconds of each call in each round, as the machine's clock gives them."""
+    return interleaved_seconds(calls, settings.device, settings.rounds)
 
 
 def quartiles(values: np.ndarray) -> dict[str, float]:
@@ -95,27 +76,9 @@ def quartiles(values: np.ndarray) -> dict[str, float]:
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What the machine does: bytes/s of a large copy (read plus written), FLOP/s of a large product."""
-
-    bandwidth: float
-    matmul: float
-
-    def seconds(self, moved: float, operations: float = 0.0) -> float:
-        """Least time to move so many bytes and do so many operations, side by side."""
-        return max(moved / self.bandwidth, operations / self.matmul)
-
-
-@cache
 def rates(settings: Settings, precision: str = "float32") -> Rates:
-    """Measured once per process: medians over the rounds; the matrix product is in `precision`."""
-    prepare_process(settings.compose())
-    size, side = (2**20, 128) if settings.quick else (2**26, 8192 if settings.device.startswith("cuda") else 2048)
-    source, target = torch.ones(size, device=settings.device), torch.zeros(size, device=settings.device)
-    matrix = torch.ones(side, side, device=settings.device, dtype=getattr(torch, precision))
-    times = interleaved({"copy": lambda: target.copy_(source), "matmul": lambda: matrix @ matrix}, settings)
-    return Rates(2 * source.nbytes / float(np.median(times["copy"])), 2 * side**3 / float(np.median(times["matmul"])))
+    """The machine's rates for these settings."""
+    return machine_rates(settings.device, precision, settings.quick)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -32,7 +32,7 @@ def resident(device: str) -> int:
 def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -> tuple[int, int]:
     """Peak bytes of building a method and of two steps, and the bytes of state that its cost() counts."""
     cfg = settings.compose(*overrides)
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     before = resident(settings.device)
     steps = plain_steps(cfg) if plain else Steps(cfg)
     for _ in range(2):
@@ -58,7 +58,7 @@ def plain_memory_ratio(settings: Settings) -> Figure:
 def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
     """Peak bytes of one gradient of the dense model with a large vocabulary; without `chunks`, of torch's own loss."""
     cfg = settings.compose("method=generic", f"data.vocab_size={vocabulary}")
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     dense = build_method(Run.of(cfg), None)
     tokens = torch.randint(vocabulary, (1, cfg.train.batch_size, cfg.train.seq_len + 1), device=cfg.device)
     theta, base, flat = dense.models.value, dense.context.base, dense.flat

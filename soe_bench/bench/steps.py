@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates, seconds, synchronize
+from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates
 from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
@@ -23,7 +23,7 @@ from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
 from soe_bench.soup import SoupOfExperts
-from soe_bench.system.machine import prepare_process
+from soe_bench.system.machine import prepare_process, seconds, synchronize
 from soe_bench.train import send
 
 RATE = 1e-3
@@ -35,7 +35,7 @@ class Steps:
     """A method with random text: calling it makes one step of the training loop, its data included."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        prepare_process(cfg)
+        prepare_process(cfg.threads)
         self.cfg, self.count = cfg, itertools.count(1)
         self.method: Method = build_method(Run.of(cfg), None)
         # recorded at once, as it is in a run after its first steps

@@ -23,6 +23,9 @@ from soe_bench.ops.flat import Flat
 BLOCK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # of the bank updated at once: the gradient's block stays in the cache,
 BLOCK_ROWS = {"cpu": 16, "cuda": 64}  # and its rows, for each of which the kernel calls all threads, are long
 
+# Words moved per parameter of a bank and step: combination, dL/dA, and the three reads and writes of the update.
+WORDS_PER_STEP = 8
+
 
 @dataclass(frozen=True)
 class Optimizer:

@@ -105,7 +105,7 @@ def read_bench(path: Path) -> dict | None:
         return None
     try:
         bench = json.loads("\n".join(text_lines(path)))
-        bench["figures"], bench["growth"], bench["lrs"]
+        bench["figures"], bench["growth"], bench["rates"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of soe_bench.bench ({error!r}): restore the committed file") from error
     return bench

@@ -87,7 +87,7 @@ def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
 
 def _train_and_evaluate(run: Run, evaluate: bool) -> None:
     cfg, folder = run.cfg, run.folder
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
     reset_peak_memory()
     method = build_method(run, corpus)

@@ -87,7 +87,7 @@ def step_seconds(run: Run) -> float:
     """Seconds per training step, measured on random tokens after one step of warm-up. Raises UserError if the method's
     specialists predict over another vocabulary than that of the corpus."""
     cfg = run.cfg
-    prepare_process(cfg)
+    prepare_process(cfg.threads)
     method = build_method(run, None)
     shape = (cfg.train.draws_per_step, cfg.train.batch_size // cfg.train.draws_per_step, cfg.train.seq_len + 1)
     rng = np.random.default_rng(0)

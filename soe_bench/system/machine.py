@@ -7,11 +7,15 @@ import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
-from omegaconf import DictConfig
 
 
 def reset_peak_memory() -> None:
@@ -57,12 +61,58 @@ def git_state() -> dict:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
-def prepare_process(cfg: DictConfig) -> None:
+def prepare_process(threads: int | None) -> None:
     """Sets the number of threads, and makes glibc keep freed memory. By default it returns each step's large buffers to
     the system and then faults them in again; keeping them makes a step 1.4 times as fast. Other C libraries have no
     such setting."""
-    torch.set_num_threads(cfg.threads or torch.get_num_threads())
+    torch.set_num_threads(threads or torch.get_num_threads())
     torch.backends.cuda.enable_cudnn_sdp(False)  # compiled under vmap by torch 2.11, it fails at run time
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most an older glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def synchronize(device: str) -> None:
+    """Waits for the accelerator's queue, where there is one."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Wall-clock time of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def interleaved_seconds(calls: dict[str, Callable[[], object]], device: str, rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of each call in each round, after one round of warm-up. A round makes every call once, so that other work
+    of the machine affects all calls alike."""
+    times = [[seconds(call, device) for call in calls.values()] for _ in range(rounds + 1)]
+    return dict(zip(calls, np.array(times[1:]).T, strict=True))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine does: bytes/s of a large copy (read plus written), FLOP/s of a large product."""
+
+    bandwidth: float
+    matmul: float
+
+    def seconds(self, moved: float, operations: float = 0.0) -> float:
+        """Least time to move so many bytes and do so many operations, side by side."""
+        return max(moved / self.bandwidth, operations / self.matmul)
+
+
+@cache
+def machine_rates(device: str, precision: str = "float32", quick: bool = False) -> Rates:
+    """Measured once per process: medians over some rounds; the matrix product is in `precision`."""
+    prepare_process(None)
+    size, side = (2**20, 128) if quick else (2**26, 8192 if device.startswith("cuda") else 2048)
+    source, target = torch.ones(size, device=device), torch.zeros(size, device=device)
+    matrix = torch.ones(side, side, device=device, dtype=getattr(torch, precision))
+    calls = {"copy": lambda: target.copy_(source), "matmul": lambda: matrix @ matrix}
+    times = interleaved_seconds(calls, device, 2 if quick else 25)
+    return Rates(2 * source.nbytes / float(np.median(times["copy"])), 2 * side**3 / float(np.median(times["matmul"])))

@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from soe_bench.bench import __main__ as bench
 from soe_bench.bench import bases, instantiate, measure, steps
 from soe_bench.bench.growth import fitted_exponent
-from soe_bench.bench.measure import Figure, Rates, Settings
+from soe_bench.bench.measure import Figure, Settings
 from soe_bench.errors import UserError
 from soe_bench.report.load import read_bench
 from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.soup import combine, combine_file
+from soe_bench.system.machine import Rates
 
 QUICK = Settings("cpu", quick=True)
 
@@ -24,7 +25,7 @@ QUICK = Settings("cpu", quick=True)
 @pytest.fixture
 def rates(monkeypatch):
     for module in (bench, bases, steps, instantiate):
-        monkeypatch.setattr(module, "lrs", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
+        monkeypatch.setattr(module, "rates", lambda *_: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_a_figure_knows_whether_its_goal_is_met():

@@ -1,0 +1,57 @@
+"""Imports run one way: from a command down to the system, never back."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [  # a room imports itself and those in earlier lines
+    ("errors",),
+    ("system",),
+    ("config", "records", "tracking"),
+    ("mixture", "model", "ops"),
+    ("checkpoint", "data", "evaluate"),
+    ("method",),
+    ("specialize",),
+    ("soup",),
+    ("baselines",),
+    ("finetune", "train"),
+    ("runs",),
+    ("report",),
+    ("bench",),
+    ("__main__", "check", "closeness", "gpu", "plan"),
+]
+RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
+SOURCES = [*ROOT.glob("soe_bench/**/*.py"), *ROOT.glob("baselines/*.py")]
+
+
+def room(module: str) -> str:
+    package, _, rest = module.partition(".")
+    return package if package == "baselines" else rest.partition(".")[0]
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms that a file imports from."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {name.name for name in node.names}
+    return {room(m) for m in modules if m.split(".")[0] in ("soe_bench", "baselines")} - {""}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_run_one_way(path):
+    own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    others = imported(path) & RANK.keys() - {own}
+    assert not (wrong := {other for other in others if RANK[other] >= RANK[own]}), f"{own} imports {wrong}"
+    if own == "report":
+        assert others <= {"errors", "records", "system"}
+
+
+def test_every_room_has_a_place():
+    assert {room(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in SOURCES} - {"__init__"} <= set(
+        RANK
+    )
