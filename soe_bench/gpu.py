@@ -33,7 +33,7 @@ from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.gradient import backward
 from soe_bench.ops.traced import compiled_backward
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.report.tables.corpus import outside
 from soe_bench.runs import collect
 from soe_bench.runs.build import build_method
@@ -152,7 +152,7 @@ def trial_loss(one: Run) -> float:
     corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
     table = pd.read_csv(corpus.path / "specialists.csv").assign(data_fingerprint=corpus.fingerprint)
     left_out = {"generic", *outside(table, corpus.fingerprint)}
-    losses = [record["loss"] for record in read_records(one.records) if record["specialist"] not in left_out]
+    losses = [record["loss"] for record in read_lines(one.records) if record["specialist"] not in left_out]
     return sum(losses) / len(losses)
 
 

@@ -1,118 +1,332 @@
-"""Records: the key and the fields of a line of records.jsonl, and reading them with every line checked."""
+"""Records: every field that they have, with its type, unit and meaning, and how they are stored, read and checked.
 
-from __future__ import annotations
+A results folder holds runs.csv, a row per run, and evaluations.csv, a row per evaluation. In a CSV, text stands as it
+is, an empty cell is null, and anything else is written as in JSON, so that numbers are read back to the last bit. In
+the code a record is a dict with the fields of both: an evaluation and its run.
+"""
 
+import csv
+import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args
 
 from soe_bench.errors import UserError
+from soe_bench.system.files import write_text
 
-SCHEMA = 2  # 2: FLOPs include attention
-# A record's key: no two records of a results folder agree in all of these.
-KEY = ("run_id", "specialist", "split", "budget_tokens", "h_source", "estimator", "n_documents", "document_draw")
+SCHEMA = 3  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
-# What a reader relies on: fields that are text, whole numbers, finite numbers, and those that may be null.
-TEXT = (
-    "run_id",
-    "specialist",
-    "split",
-    "h_source",
-    "method",
-    "scale",
-    "model",
-    "data",
-    "data_fingerprint",
-    "recipe",
-    "device",
-)
-WHOLE = (
-    "budget_tokens",
-    "n_experts",
-    "seed_data",
-    "seed_init",
-    "seed_mix",
-    "training_tokens",
-    "parameters",
-    "stored_parameters",
-    "deployed_parameters",
-    "peak_memory_bytes",
-)
-NUMBER = ("loss", "bits_per_byte", "max_epochs", "flops", "seconds")
-NULLABLE = (
-    "estimator",
-    "n_documents",
-    "document_draw",
-    "pi",
-    "draws_per_step",
-    "commit",
-    "dirty",
-    "trained_for",
-    "loss_se_documents",
-    "specialist_tokens",
-    "specialist_flops",
-    "specialist_seconds",
-)
+REPAIR = "restore or remove the line"
+# Type -> what a value must be, in words and as a test.
+KINDS: dict[type, tuple[str, Callable[[object], bool]]] = {
+    str: ("text", lambda value: isinstance(value, str) and value != ""),
+    int: ("a whole number >= 0", lambda value: type(value) is int and value >= 0),
+    float: ("a finite number", lambda value: type(value) in (int, float) and math.isfinite(value)),
+    bool: ("true or false", lambda value: type(value) is bool),
+}
 
 
-def read_records(path: Path) -> list[dict]:
-    """Every record of a records.jsonl with all its fields, checked, in the order of the file.
+def _field(meaning: str, unit: str = "", **options: object) -> object:
+    return field(metadata={"meaning": meaning, "unit": unit}, **options)
 
-    Raises UserError that names file and line: not a JSON object, unknown schema, a field missing or of another type, a
-    key that an earlier line has; and for a file that is not there.
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run: what is the same for all its evaluations. All of it is of one training."""
+
+    schema: int = _field(f"version of this format: {SCHEMA}", default=SCHEMA)
+    run_id: str = _field(
+        "identity of the training run: a hash of its resolved configuration and of the data fingerprint"
+    )
+    method: str = _field(
+        "`generic` (the base model trained at h_0), `dense_on_pi` (the base model trained on the soup's batches), "
+        "`soup`, and other baselines by their name"
+    )
+    n_experts: int = _field("n; 0 for a method without experts")
+    recipe: str = _field("a hash of the configuration without its seeds")
+    scale: str = _field("name of the scale")
+    model: str = _field("name of the base model")
+    parameters: int = _field(
+        "P, parameters of the base model (and of what a method adds to it: `dense_conditioned` has one vector more)"
+    )
+    pi: str | None = _field("the law that h is drawn from in training")
+    draws_per_step: int = _field("R, draws of h per training step")
+    parent: str | None = _field("run id of the run that it started from")
+    seed_data: int = _field("seed of the token order")
+    seed_init: int = _field("seed of the initialisation")
+    seed_mix: int = _field("seed of the draws of h and domains")
+    seed_kmeans: int = _field("seed of the clustering")
+    data: str = _field("name of the corpus")
+    data_fingerprint: str = _field("sha256 of the corpus's manifest, configuration, k-means seed and builder version")
+    training_tokens: int = _field("what the training read, a parent's included", "tokens")
+    flops: float = _field("what the training computed, a parent's included", "FLOPs")
+    seconds: float = _field("how long the training took, a parent's included", "seconds")
+    peak_memory_bytes: int = _field("peak memory of the training process, or of the device", "bytes")
+    stored_parameters: int = _field("parameters kept for all specialists")
+    deployed_parameters: int = _field("parameters of one specialist as it is used")
+    trained_for: int | None = _field(
+        "number of specialists that the training made a model each for (CRISP), so that each costs that share of it; "
+        "null: one training serves all"
+    )
+    threads: int = _field("threads that it was computed with")
+    precision: str = _field("number format that it was computed in")
+    device: str = _field("what it was computed on")
+    max_epochs: float = _field(
+        "most passes over any one domain during training; rows above 4 are flagged in the tables", "passes"
+    )
+    commit: str | None = _field("the code's commit at the time of the training")
+    dirty: bool | None = _field("whether there were uncommitted changes")
+    config_hash: str = _field("hash of the resolved configuration")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated of a run: with the run's id the key of a record, of which there is at most one."""
+
+    specialist: str = _field("the specialist evaluated on; `generic` is generic held-out text")
+    split: str = _field("`validation` (choices are made on it) or `test` (opened only to write records)")
+    h_source: str = _field(
+        "where the domain weights h come from: `estimate` (the specialist's estimate split), `tuned` (by gradient on "
+        "validation), `uniform`, `shuffled` (another specialist's), `h_0` (the generic weights), `zero` (alpha = 0: "
+        "the shared parameters alone), `none` (the method takes no h)"
+    )
+    estimator: str | None = _field("how h was estimated; null if it was not", default=None)
+    n_documents: int | None = _field("number of documents that h was estimated from; null if it was not", default=None)
+    document_draw: int | None = _field(
+        "which random draw of `n_documents` documents; null: all documents of the split. Only null enters the tables, "
+        "but for `documents`",
+        default=None,
+    )
+    budget_tokens: int = _field(
+        "how much of the specialist's own train split the model was fine-tuned on; 0: none", "tokens", default=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord(Evaluation):
+    """An evaluation of a run: what it is of, what delivering the model took, and the loss."""
+
+    run_id: str = _field("the run, which has its row in runs.csv")
+    sweep: str = _field("the sweep that it was made for")
+    specialist_tokens: int | None = _field(
+        "what the model was fine-tuned on, trials of the rate included; 0 for a weighted sum, and for what is tuned by "
+        "gradient on validation or estimate text. This and the next two: what it took to deliver this one specialist "
+        "beside the training; null: not measured",
+        "tokens",
+    )
+    specialist_flops: float | None = _field("FLOPs of the matrix products, evaluations included", "FLOPs")
+    specialist_seconds: float | None = _field("time", "seconds")
+    loss: float = _field("mean cross-entropy: `nats_sum / tokens`", "nats/token")
+    nats_sum: float = _field("summed loss", "nats")
+    tokens: int = _field("predicted tokens", "tokens")
+    bytes: int = _field("UTF-8 bytes of the text", "bytes")
+    documents: int = _field("documents of the text")
+    loss_se_documents: float | None = _field(
+        "standard error of `loss` over documents; null for one document", "nats/token"
+    )
+    bits_per_byte: float = _field("`nats_sum / (ln 2 * bytes)`", "bits/byte")
+    perplexity: float = _field("`exp(loss)`", "1/token")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field of a record as it is stored."""
+
+    name: str
+    kind: type
+    nullable: bool
+    unit: str
+    meaning: str
+
+    def read(self, text: str) -> object:
+        """The value of a CSV cell; text that is no value of this kind stays text, for `check` to refuse."""
+        if self.kind is str:
+            return text or (None if self.nullable else "")
+        try:
+            return json.loads(text) if text else None
+        except ValueError:
+            return text
+
+    def write(self, value: object) -> str:
+        """A value as a CSV cell."""
+        return "" if value is None else value if self.kind is str else json.dumps(value)
+
+    def check(self, value: object, where: str) -> None:
+        """Raises UserError, naming `where`, for a value that a record cannot have here."""
+        words, good = KINDS[self.kind]
+        if not (value is None and self.nullable or good(value)):
+            words += " or null" * self.nullable
+            raise UserError(f"{where}: field {self.name!r} is {value!r}, not {words}: {REPAIR}")
+
+
+def _columns(record: type) -> list[Column]:
+    kinds = [(each, get_args(each.type)) for each in fields(record)]
+    return [Column(each.name, kind[0] if kind else each.type, bool(kind), **each.metadata) for each, kind in kinds]
+
+
+RUN = _columns(RunRecord)
+EVALUATION = sorted(_columns(EvaluationRecord), key=lambda column: column.name != "run_id")  # run_id first
+KEY = ("run_id", *(each.name for each in fields(Evaluation)))
+
+
+def sort_key(record: dict) -> list[tuple]:
+    """By the record's key: null first, then numbers by size, text by letter."""
+    return [() if record[name] is None else (record[name],) for name in KEY]
+
+
+def read_records(folder: Path) -> list[dict]:
+    """Every record of a results folder, as `numbered_records` checks them."""
+    return [record for _, record in numbered_records(folder)]
+
+
+def numbered_records(folder: Path) -> list[tuple[int, dict]]:
+    """Every record of a results folder, each with its line in evaluations.csv, in the order of the file.
+
+    Raises UserError that names file and line: a column or field that is missing, unknown or of another type, losses
+    that contradict each other, a key that an earlier line has, an evaluation without its run; and for no such file.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: run a sweep and collect its records first")
-    records: list[dict] = []
-    seen: dict[tuple, int] = {}
-    for number, line in enumerate(text_lines(path), start=1):
+    evaluations = _read_table(folder / "evaluations.csv", EVALUATION, KEY)  # before the runs, which are written first
+    runs = {run["run_id"]: run for _, run in _read_table(folder / "runs.csv", RUN, ("run_id",))}
+    records = []
+    for line, evaluation in evaluations:
+        where = f"{folder / 'evaluations.csv'}:{line}"
+        if evaluation["run_id"] not in runs:
+            raise UserError(f"{where}: run {evaluation['run_id']!r} has no row in runs.csv: {REPAIR}")
+        records.append((line, runs[evaluation["run_id"]] | evaluation))
+    return records
+
+
+def write_records(folder: Path, records: Iterable[dict]) -> None:
+    """Writes the records, sorted by key, as runs.csv and evaluations.csv. Where it is killed in between, some runs have
+    no evaluation yet."""
+    ordered = sorted(records, key=sort_key)
+    runs = {record["run_id"]: record for record in ordered}
+    write_text(folder / "runs.csv", table_text(RUN, runs.values()))
+    write_evaluations(folder, ordered)
+
+
+def write_evaluations(folder: Path, records: Iterable[dict]) -> None:
+    """Writes evaluations.csv alone, in the order of the records."""
+    write_text(folder / "evaluations.csv", table_text(EVALUATION, records))
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The records in a run folder, a JSON object per line, checked as `read_records` does."""
+    records = []
+    for number, line in enumerate(io.StringIO(read_utf8(path), newline="\n"), start=1):
         where = f"{path}:{number}"
-        record = _parse_record(line, where)
-        key = tuple(record[field] for field in KEY)
-        if key in seen:
-            raise UserError(f"{where}: same key as line {seen[key]} ({_describe(key)}): remove one of the two")
-        seen[key] = number
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{where}: not a JSON object ({error}): {REPAIR}") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: not a JSON object: {REPAIR}")
+        for columns in (RUN, EVALUATION):
+            _check(record, columns, where)
         records.append(record)
     return records
 
 
-def text_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file without their ends. Raises UserError if it is not UTF-8."""
+def csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a CSV and its rows, each with the line that it begins on. Raises UserError for rows of another
+    length than the header, and for what is no CSV in UTF-8."""
+    rows = list(_numbered_rows(path))
+    _, header = rows.pop(0) if rows else (1, [])
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(f"{path}:{line}: {len(row)} fields, not {len(header)}: {REPAIR}")
+    return header, rows
+
+
+def read_utf8(path: Path) -> str:
+    """The text of a file, with its line ends as they are. Raises UserError if it is not UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}): restore the committed file") from None
-    return text.removesuffix("\n").split("\n") if text else []
 
 
-def _parse_record(line: str, where: str) -> dict:
+def markdown(columns: list[Column]) -> str:
+    """The fields as a Markdown table."""
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    lines = ["| field | type, unit | meaning |", "|---|---|---|"]
+    for each in columns:
+        kind = words[each.kind] + " or null" * each.nullable + f", {each.unit}" * bool(each.unit)
+        lines.append(f"| `{each.name}` | {kind} | {each.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(read_utf8(path), newline=""), strict=True)
+    line = 1
     try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not a JSON object ({error}): restore or remove the line") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: not a JSON object: restore or remove the line")
-    if record.get("schema") != SCHEMA:
-        raise UserError(f"{where}: unknown schema {record.get('schema')!r}: this version reads schema {SCHEMA}")
-    _check(record, TEXT, lambda value: isinstance(value, str) and value != "", "text", where)
-    _check(record, WHOLE, lambda value: type(value) is int and value >= 0, "a whole number >= 0", where)
-    _check(record, NUMBER, lambda value: type(value) in (int, float) and math.isfinite(value), "a finite number", where)
-    _check(
-        record, NULLABLE, lambda value: value is None or isinstance(value, str | int | float), "a value or null", where
-    )
-    if record["h_source"] not in H_SOURCES:
-        raise UserError(f"{where}: unknown h_source {record['h_source']!r}: one of {', '.join(H_SOURCES)}")
-    return record
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}:{line}: not CSV ({error}): {REPAIR}") from None
 
 
-def _check(record: dict, fields: tuple[str, ...], good: Callable[[object], bool], kind: str, where: str) -> None:
-    for field in fields:
-        if field not in record:
-            raise UserError(f"{where}: field {field!r} is missing: restore or remove the line")
-        if not good(record[field]):
-            raise UserError(f"{where}: field {field!r} is {record[field]!r}, not {kind}: restore or remove the line")
+def _read_table(path: Path, columns: list[Column], key: tuple[str, ...]) -> list[tuple[int, dict]]:
+    """The rows of a CSV with these columns, each with its line; no two agree in `key`."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: run a sweep and collect its records first")
+    header, rows = csv_rows(path)
+    known = {column.name: column for column in columns}
+    if missing := [name for name in known if name not in header]:
+        raise UserError(f"{path}:1: column {missing[0]!r} is missing: restore the line")
+    if odd := [name for place, name in enumerate(header) if name not in known or name in header[:place]]:
+        raise UserError(f"{path}:1: column {odd[0]!r} is unknown, or there twice: restore the line")
+    if not read_utf8(path).endswith("\n"):
+        raise UserError(f"{path}:{rows[-1][0] if rows else 1}: the line is cut off: {REPAIR}")
+    seen: dict[tuple, int] = {}
+    table = []
+    for line, cells in rows:
+        where = f"{path}:{line}"
+        row = {name: known[name].read(cell) for name, cell in zip(header, cells, strict=True)}
+        _check(row, columns, where)
+        values = tuple(row[name] for name in key)
+        if values in seen:
+            words = ", ".join(f"{name}={value}" for name, value in zip(key, values, strict=True) if value is not None)
+            raise UserError(f"{where}: same key as line {seen[values]} ({words}): remove one of the two")
+        seen[values] = line
+        table.append((line, row))
+    return table
 
 
-def _describe(key: tuple) -> str:
-    return ", ".join(f"{field}={value}" for field, value in zip(KEY, key, strict=True) if value is not None)
+def _check(row: dict, columns: list[Column], where: str) -> None:
+    if columns is RUN and row.get("schema") != SCHEMA:
+        raise UserError(f"{where}: unknown schema {row.get('schema')!r}: this version reads schema {SCHEMA}")
+    for column in columns:
+        if column.name not in row:
+            raise UserError(f"{where}: field {column.name!r} is missing: {REPAIR}")
+        column.check(row[column.name], where)
+    if columns is EVALUATION:
+        _check_evaluation(row, where)
+
+
+def _check_evaluation(row: dict, where: str) -> None:
+    """Raises UserError for an unknown h_source, and for losses that contradict each other beyond rounding."""
+    if row["h_source"] not in H_SOURCES:
+        raise UserError(f"{where}: unknown h_source {row['h_source']!r}: one of {', '.join(H_SOURCES)}")
+    sums = {"loss": ("nats_sum / tokens", row["tokens"])}
+    sums["bits_per_byte"] = ("nats_sum / (ln 2 * bytes)", math.log(2) * row["bytes"])
+    wrong = [(name, rule) for name, (rule, size) in sums.items() if not math.isclose(row[name] * size, row["nats_sum"])]
+    if row["perplexity"] <= 0 or not math.isclose(math.log(row["perplexity"]), row["loss"], abs_tol=1e-9):
+        wrong.append(("perplexity", "exp(loss)"))
+    for name, rule in wrong:
+        raise UserError(f"{where}: field {name!r} is {row[name]}, which contradicts {rule}: {REPAIR}")
+
+
+def table_text(columns: list[Column], rows: Iterable[dict]) -> str:
+    """The rows as CSV text, in their order."""
+    lines = [[column.name for column in columns]]
+    lines += [[column.write(row[column.name]) for column in columns] for row in rows]
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines)
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\r\n') else cell

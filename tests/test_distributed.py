@@ -18,7 +18,7 @@ import torch.multiprocessing
 from soe_bench import checkpoint
 from soe_bench.config import job_configs
 from soe_bench.errors import UserError
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.runs.execute import execute
 from soe_bench.runs.resources import check_parallel
 from soe_bench.runs.run import Run
@@ -176,10 +176,10 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     bare = "import soe_bench.runs; from soe_bench.provenance import peak_memory; print(peak_memory('cpu'))"
     least = int(subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True).stdout)
     assert facts["peak_memory_bytes"] > 2 * least  # of both processes
-    losses = [record["loss"] for record in read_records(run.records)]
+    losses = [record["loss"] for record in read_lines(run.records)]
     run.records.unlink()
     execute(cfg)  # evaluates what the two processes trained
-    assert losses == pytest.approx([record["loss"] for record in read_records(run.records)], abs=1e-5)
+    assert losses == pytest.approx([record["loss"] for record in read_lines(run.records)], abs=1e-5)
 
     (home / "runs").rename(home / "in_two")
     execute(cfg)  # trains it all

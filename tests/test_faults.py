@@ -190,10 +190,10 @@ def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_lin
     assert 0 < len(evaluated) < len(records) == 8
     corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     collect([run.records], [corpus], tmp_path / "results")
-    before = (tmp_path / "results" / "records.jsonl").read_bytes()
-    with full(5_000), pytest.raises(UserError, match=r"cannot write .*records\.jsonl: .* free some disk space"):
+    before = (tmp_path / "results" / "evaluations.csv").read_bytes()
+    with full(1_000), pytest.raises(UserError, match=r"cannot write .*evaluations\.csv: .* free some disk space"):
         collect([run.records], [corpus], tmp_path / "results")
-    assert (tmp_path / "results" / "records.jsonl").read_bytes() == before
+    assert (tmp_path / "results" / "evaluations.csv").read_bytes() == before
     assert not list((tmp_path / "results").glob(".*.tmp"))
 
 

@@ -9,7 +9,7 @@ import torch
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.runs import evaluation
 from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method, load_parameters
@@ -101,7 +101,7 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
     ]
     assert [c.h_source for c in own if c.estimator is None] == ["uniform", "shuffled", "h_0", "tuned", "zero"]
     execute(cfg)
-    records = read_records(Run.of(cfg).records)
+    records = read_lines(Run.of(cfg).records)
     assert len(records) == len(found)
     tuned = [r for r in records if r["budget_tokens"] == 500]
     assert all(r["specialist_tokens"] > 0 and r["specialist_flops"] > 0 for r in tuned)

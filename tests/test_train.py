@@ -15,7 +15,7 @@ from soe_bench import checkpoint
 from soe_bench.config import job_configs, make
 from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run, parent_of
 from soe_bench.soup import SoupOfExperts
@@ -214,7 +214,7 @@ def test_bfloat16_trains_to_nearly_the_same_loss(compose):
     for precision in ("float32", "bfloat16"):
         cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null", f"train.precision={precision}")
         execute(cfg)
-        records = read_records(Run.of(cfg).records)
+        records = read_lines(Run.of(cfg).records)
         losses.append(np.mean([record["loss"] for record in records if record["h_source"] == "estimate"]))
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], abs=0.05)
 

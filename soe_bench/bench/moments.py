@@ -8,7 +8,7 @@ import numpy as np
 
 from soe_bench.bench.measure import Figure, Settings, quartiles
 from soe_bench.config import job_configs
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 
@@ -58,7 +58,7 @@ def _validation_loss(*overrides: str) -> float:
         np.mean(
             [
                 record["loss"]
-                for record in read_records(run.records)
+                for record in read_lines(run.records)
                 if record["specialist"] != "generic" and record["h_source"] == "estimate"
             ]
         )

@@ -1,6 +1,5 @@
-"""Reads and validates the committed files of a results folder: records.jsonl, the small CSVs and bench.json."""
+"""Reads and validates the committed files of a results folder: records, the small CSVs and bench.json."""
 
-import csv
 import json
 import math
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from soe_bench.errors import UserError
-from soe_bench.records import KEY, NULLABLE, NUMBER, TEXT, WHOLE, read_records, text_lines
+from soe_bench.records import EVALUATION, RUN, csv_rows, numbered_records, read_utf8, sort_key
 
 FAMILIES = ("common_parent", "separate", "soup")
 # The columns of each CSV that the report uses: text as it stands, a tuple of the texts it may be, numbers as float
@@ -93,7 +92,7 @@ def load_results(folder: Path) -> Results:
     """Read everything; raises UserError that names file and line for what is malformed, and for no records at all."""
     return Results(
         folder,
-        record_table(folder / "records.jsonl"),
+        record_table(folder),
         **{name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()},
         bench=read_bench(folder / "bench.json"),
     )
@@ -104,54 +103,40 @@ def read_bench(path: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        bench = json.loads("\n".join(text_lines(path)))
+        bench = json.loads(read_utf8(path))
         bench["figures"], bench["growth"], bench["rates"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of soe_bench.bench ({error!r}): restore the committed file") from error
     return bench
 
 
-def record_table(path: Path) -> pd.DataFrame:
-    """The fields the report uses, one row a record, sorted by key (the order in the file does not matter); `line` is
-    its line in the file. Raises UserError as read_records does, and for no records at all."""
-    records = read_records(path)
-    if not records:
-        raise UserError(f"{path}: no records: run a sweep and collect its records first")
-    rows = [{**record, "line": number} for number, record in enumerate(records, start=1)]
-    rows.sort(key=lambda row: tuple(_sortable(row[field]) for field in KEY))
-    frame = pd.DataFrame({field: pd.Series([row[field] for row in rows], dtype=object) for field in _columns()})
-    return frame.astype({**dict.fromkeys(WHOLE, "int64"), **dict.fromkeys(NUMBER, "float64"), "line": "int64"})
-
-
-def _columns() -> list[str]:
-    return list(dict.fromkeys((*TEXT, *WHOLE, *NUMBER, *NULLABLE, "line")))
-
-
-def _sortable(value: object) -> tuple:
-    """Null first, then numbers by size, then text."""
-    return (0, 0, "") if value is None else (2, 0, value) if isinstance(value, str) else (1, value, "")
+def record_table(folder: Path) -> pd.DataFrame:
+    """Every field of the records, a row per record, sorted by key (the order in the file does not matter); `line` is
+    its line in evaluations.csv. Raises UserError as numbered_records does, and for no records at all."""
+    rows = sorted(numbered_records(folder), key=lambda row: sort_key(row[1]))
+    if not rows:
+        raise UserError(f"{folder / 'evaluations.csv'}: no records: run a sweep and collect its records first")
+    types = {int: "int64", float: "float64"}
+    frame = {"line": [line for line, _ in rows]}
+    for column in (*RUN, *EVALUATION):
+        kind = object if column.nullable else types.get(column.kind, object)
+        frame[column.name] = pd.Series([record[column.name] for _, record in rows], dtype=kind)
+    return pd.DataFrame(frame)
 
 
 def read_csv(path: Path, columns: dict[str, str | tuple[str, ...]]) -> pd.DataFrame | None:
     """The named columns, text or float (NaN where a `number?` is empty), sorted; None if absent or without rows."""
     if not path.is_file():
         return None
-    rows = list(csv.reader(text_lines(path)))
-    header, rows = (rows[0], rows[1:]) if rows else ([], [])
+    header, rows = csv_rows(path)
     if lacking := [column for column in columns if column not in header]:
         raise UserError(f"{path}:1: column {lacking[0]!r} is missing: restore the committed file")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise UserError(f"{path}:{number}: {len(row)} fields, not {len(header)}: restore or remove the line")
     if not rows:
         return None
     frame = pd.DataFrame(
         {
             column: pd.Series(
-                [
-                    _cell(row[header.index(column)], kind, f"{path}:{number}", column)
-                    for number, row in enumerate(rows, start=2)
-                ],
+                [_cell(row[header.index(column)], kind, f"{path}:{number}", column) for number, row in rows],
                 dtype="float64" if kind in ("number", "number?") else object,
             )
             for column, kind in columns.items()

@@ -171,7 +171,7 @@ def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     if len(double):
         one, two = double.iloc[:2].itertuples()
         raise UserError(
-            f"records.jsonl:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
+            f"evaluations.csv:{one.line} and :{two.line}: two values for {one.label!r}, {one.specialist}, "
             f"seed {one.seed} that the report cannot tell apart: keep the runs of one recipe in this folder"
         )
     return rows

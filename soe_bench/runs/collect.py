@@ -1,4 +1,4 @@
-"""From run folders to the results folder: records and small CSVs, upserted by key, under a lock."""
+"""From run folders to a results folder: records and small CSVs, upserted by key, under a lock."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from filelock import FileLock
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
-from soe_bench.records import KEY, read_records
+from soe_bench.records import KEY, read_lines, read_records, write_evaluations, write_records
 from soe_bench.system.files import write_text
 
 CURVE = ("step", "tokens", "train_loss", "validation_loss", "lr", "tokens_per_second")
 TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
+NUMBERS = ("step", "expert", "domain", "training_tokens", "validation_mean")  # columns that rows are sorted by
+FRACTIONS = ("fraction", "effective_domains", "fraction_beyond_q95", "fraction_beyond_q99")
 log = logging.getLogger("soe_bench")
 
 
 def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
     """Raises UserError if the results folder is malformed or holds records of another build of the same corpus."""
-    for record in read_records(results_dir / "records.jsonl") if (results_dir / "records.jsonl").exists() else []:
+    for record in _records(results_dir):
         if record["data"] == data and record["data_fingerprint"] != fingerprint:
             raise UserError(
                 f"{results_dir} holds records of another build of the corpus {data} "
@@ -37,9 +39,9 @@ def check_domains(results_dir: Path, corpus: Corpus) -> None:
     path = results_dir / "domains.csv"
     if not path.exists():
         return
-    known = pd.read_csv(path)
+    known = _read_csv(path)
     known = known[known.data_fingerprint == corpus.fingerprint].set_index("domain").tokens.sort_index()
-    own = pd.read_csv(corpus.path / "domains.csv").set_index("domain").tokens.sort_index()
+    own = _read_csv(corpus.path / "domains.csv").set_index("domain").tokens.sort_index()
     if len(known) and not known.equals(own):
         raise UserError(
             f"{results_dir} rests on other domains of the corpus {corpus.name} than {corpus.path} has: "
@@ -57,11 +59,10 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
         check_domains(results_dir, corpus)
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
-        path = results_dir / "records.jsonl"
-        records = {_key(record): record for record in (read_records(path) if path.exists() else [])}
+        records = {_key(record): record for record in _records(results_dir)}
         curves, alphas, count = [], [], 0
         for evaluation in evaluations:
-            folder, own = evaluation.parent, read_records(evaluation)
+            folder, own = evaluation.parent, read_lines(evaluation)
             facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
             facts["seed"] = own[0]["seed_data"]
             kept = {key: record for key, record in records.items() if not _is_other_training(record, own[0])}
@@ -72,18 +73,19 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
                     folder.name,
                     dropped,
                 )
+                write_evaluations(results_dir, kept.values())  # no old loss may stand beside the new training
             records = kept | {_key(record): record for record in own}
             count += len(own)
             rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
             curves.append(_labelled(pd.DataFrame(rows, columns=CURVE), facts))
-            alphas.append(_labelled(pd.read_csv(folder / "alpha.csv"), facts))
-        write_text(path, "".join(json.dumps(records[key]) + "\n" for key in sorted(records)))
+            alphas.append(_labelled(_read_csv(folder / "alpha.csv"), facts))
+        write_records(results_dir, records.values())
         _upsert(results_dir / "curves.csv", curves, "run_id", ["run_id", "step"])
         _upsert(results_dir / "alpha.csv", alphas, "run_id", ["run_id", "specialist", "expert"])
         for name, order in (("domains", ["domain"]), ("specialists", ["specialist", "split"])):
             tables = [
                 _labelled(
-                    pd.read_csv(corpus.path / f"{name}.csv"),
+                    _rounded(_read_csv(corpus.path / f"{name}.csv")),
                     {"data_fingerprint": corpus.fingerprint, "data": corpus.name},
                 )
                 for corpus in corpora
@@ -97,7 +99,7 @@ def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
     its validation losses. Returns the number of rows written."""
     rows = []
     for evaluation in evaluations:
-        records = pd.DataFrame(read_records(evaluation))
+        records = pd.DataFrame(read_lines(evaluation))
         cfg = json.loads((evaluation.parent / "config.json").read_text())
         generic = records.specialist == "generic"  # of no row where a method has no model for generic text (CRISP)
         own = records.loss[~generic]
@@ -129,13 +131,23 @@ def collect_distances(tables: list[pd.DataFrame], results_dir: Path) -> None:
         _upsert(results_dir / "distances.csv", tables, "run_id", ["run_id", "one", "other"])
 
 
-def _key(record: dict) -> tuple[str, ...]:
-    return tuple(json.dumps(record[field]) for field in KEY)
+def _records(results_dir: Path) -> list[dict]:
+    """The records of a results folder; none where nothing was collected yet."""
+    return read_records(results_dir) if (results_dir / "evaluations.csv").exists() else []
+
+
+def _key(record: dict) -> tuple:
+    return tuple(record[field] for field in KEY)
 
 
 def _is_other_training(record: dict, of: dict) -> bool:
     """Whether a record is of the same run as `of`, but of parameters trained at another time."""
     return record["run_id"] == of["run_id"] and any(record[field] != of[field] for field in TRAINING)
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """A corpus's table with its fractions as numbers, which `_upsert` writes with six digits."""
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in FRACTIONS if name in table})
 
 
 def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
@@ -146,17 +158,14 @@ def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
 
 def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
     """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
-
-    def read(file: Path | io.StringIO) -> pd.DataFrame:
-        return pd.read_csv(file, dtype={owner: str})  # one run in two thousand has an id that looks like a number
-
-    new = _stack([read(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
+    new = pd.concat([_read_csv(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
     if path.exists():
-        old = read(path)
-        new = _stack([old[~old[owner].isin(new[owner])], new])
-    write_text(path, new.sort_values(order).to_csv(index=False, float_format="%.6g"))
+        old = _read_csv(path)
+        new = pd.concat([old[~old[owner].isin(new[owner])], new])
+    new = new.sort_values(order, key=lambda column: pd.to_numeric(column) if column.name in NUMBERS else column)
+    write_text(path, new.to_csv(index=False))
 
 
-def _stack(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all tables. An empty one (of a run that takes no step) would turn the columns into objects."""
-    return pd.concat([table for table in tables if len(table)] or tables[:1])
+def _read_csv(file: Path | io.StringIO) -> pd.DataFrame:
+    """Every column as text, as it stands: a name may look like a number, or like a word for nothing ("NA")."""
+    return pd.read_csv(file, dtype=str, keep_default_na=False)

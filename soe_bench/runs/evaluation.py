@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from soe_bench.evaluate import check_vocabulary, document_losses, summarize
 from soe_bench.finetune import fine_tune
 from soe_bench.method import Method, with_parameters
 from soe_bench.ops.flops import FlopCounter
+from soe_bench.records import Evaluation, EvaluationRecord
 from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
 from soe_bench.system import distributed
 from soe_bench.system.files import refusals, rename
@@ -31,19 +32,6 @@ from soe_bench.train import PROGRESS_SECONDS
 log = logging.getLogger("soe_bench")
 SPLITS = ("validation", "test")
 CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one record rests on, under the names of the record's fields (results/README.md)."""
-
-    specialist: str
-    split: str
-    h_source: str
-    estimator: str | None = None
-    n_documents: int | None = None
-    document_draw: int | None = None
-    budget_tokens: int = 0
 
 
 def check_evaluation(cfg: DictConfig) -> None:
@@ -146,7 +134,7 @@ def _instantiate(method: Method, corpus: Corpus, cell: Evaluation, validation: l
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:
-    """Writes the records of a run to `path` and returns them: `facts` and the varying fields of every cell.
+    """Writes the records of a run to `path` and returns them: `facts`, a RunRecord's fields, and those of every cell.
 
     Each is appended to a partial file as soon as it is known, and a cell that stands there is not evaluated again. Says
     how far it is. Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole
@@ -167,7 +155,8 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
         model, cost = specialist(cfg, method, corpus, cell)
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.seq_len)
         losses = summarize(nats, tokens, sum(size for _, _, size in documents))
-        known[cell] = facts | asdict(cell) | cost | losses
+        record = EvaluationRecord(run_id=facts["run_id"], sweep=cfg.sweep_name, **asdict(cell), **cost, **losses)
+        known[cell] = facts | asdict(record)
         distributed.on_first(_append, partial, known[cell])
     distributed.on_first(rename, partial, path)
     return list(known.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from soe_bench.errors import UserError
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
 from soe_bench.ops.flat import Flat
-from soe_bench.records import SCHEMA
+from soe_bench.records import RunRecord
 from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
 from soe_bench.runs.run import Run
@@ -100,8 +101,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
         if not evaluate:
             return
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
-        facts = json.loads((folder / "training.json").read_text()) | {"sweep": cfg.sweep_name}
-        facts["trained_for"] = method.n_models if method.per_specialist else None
+        facts = json.loads((folder / "training.json").read_text())
         tracker.table("records", evaluation.evaluate_all(cfg, method, corpus, facts, run.records))
 
 
@@ -115,7 +115,7 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
     _write(folder / "alpha.csv", evaluation.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
-    _write(folder / "training.json", json.dumps(shared_fields(run, method, mixture, progress), indent=1))
+    _write(folder / "training.json", json.dumps(asdict(run_record(run, method, mixture, progress)), indent=1))
     distributed.on_first(checkpoint.drop, folder)
 
 
@@ -130,42 +130,41 @@ def _write(path: Path, text: str) -> None:
     distributed.on_first(write_text, path, text)
 
 
-def shared_fields(run: Run, method: Method, mixture: Mixture, progress: Progress) -> dict:
-    """The fields that all records of a run share."""
+def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -> RunRecord:
+    """What all evaluations of a run share."""
     cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg, method)
     memory = int(distributed.total(torch.tensor(peak_memory(cfg.device)))[0])  # of all processes
     before = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
     if run.parent:
         before = json.loads((run.parent.folder / "training.json").read_text())
-    return {
-        "schema": SCHEMA,
-        "run_id": run.hash[:16],
-        "method": method.label,
-        "n_experts": method.n_experts,
-        "recipe": run.recipe[:16],
-        "sweep": cfg.sweep_name,
-        "scale": cfg.scale_name,
-        "model": cfg.model.name,
-        "parameters": Flat(method.context.base).size,
-        "pi": method.pi,
-        "draws_per_step": cfg.train.draws_per_step,
-        "parent": run.parent.hash[:16] if run.parent else None,
-        "seed_data": cfg.seeds.data,
-        "seed_init": cfg.seeds.init,
-        "seed_mix": cfg.seeds.mix,
-        "seed_kmeans": cfg.seeds.kmeans,
-        "data": cfg.data.name,
-        "data_fingerprint": run.fingerprint,
-        "training_tokens": before["training_tokens"] + steps * tokens_per_step(cfg),
-        "flops": before["flops"] + steps * cost["flops_per_step"],
-        "seconds": round(before["seconds"] + progress.seconds, 2),
-        "peak_memory_bytes": memory,
-        "stored_parameters": cost["stored_parameters"],
-        "deployed_parameters": cost["deployed_parameters"],
-        "threads": torch.get_num_threads(),
-        "precision": cfg.train.precision,
-        "device": f"{distributed.size()} x " * (distributed.size() > 1) + device_name(cfg.device),
-        "max_epochs": round(float(mixture.epochs.max()), 3),
+    return RunRecord(
+        run_id=run.hash[:16],
+        method=method.label,
+        n_experts=method.n_experts,
+        recipe=run.recipe[:16],
+        scale=cfg.scale_name,
+        model=cfg.model.name,
+        parameters=Flat(method.context.base).size,
+        pi=method.pi,
+        draws_per_step=cfg.train.draws_per_step,
+        parent=run.parent.hash[:16] if run.parent else None,
+        seed_data=cfg.seeds.data,
+        seed_init=cfg.seeds.init,
+        seed_mix=cfg.seeds.mix,
+        seed_kmeans=cfg.seeds.kmeans,
+        data=cfg.data.name,
+        data_fingerprint=run.fingerprint,
+        training_tokens=before["training_tokens"] + steps * tokens_per_step(cfg),
+        flops=before["flops"] + steps * cost["flops_per_step"],
+        seconds=round(before["seconds"] + progress.seconds, 2),
+        peak_memory_bytes=memory,
+        stored_parameters=cost["stored_parameters"],
+        deployed_parameters=cost["deployed_parameters"],
+        trained_for=method.n_models if method.per_specialist else None,
+        threads=torch.get_num_threads(),
+        precision=cfg.train.precision,
+        device=f"{distributed.size()} x " * (distributed.size() > 1) + device_name(cfg.device),
+        max_epochs=round(float(mixture.epochs.max()), 3),
         **git_state(),
-        "config_hash": run.hash,
-    }
+        config_hash=run.hash,
+    )

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from soe_bench.config import job_configs, with_method
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import check_domains, check_results, collect, collect_trials
 from soe_bench.runs.execute import execute
@@ -171,7 +171,7 @@ def mean_loss(run: Run) -> str:
     split = "validation" if run.is_trial else "test"
     losses = [
         record["loss"]
-        for record in read_records(run.records)
+        for record in read_lines(run.records)
         if record["split"] == split and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")
     ]
     return f"{np.mean(losses):.3f} nats"

@@ -10,7 +10,7 @@ from tiny_soup import RATE, K, tiny_context
 
 from baselines.crisp import Crisp
 from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
-from soe_bench.records import read_records
+from soe_bench.records import read_lines
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 
@@ -79,7 +79,7 @@ def test_crisp_has_the_whole_budget_for_each_specialist_and_experts_share_one(co
         cfg = compose(f"method={name}", "train.tokens=20480")
         execute(cfg)
         run = Run.of(cfg)
-        records = read_records(run.records)
+        records = read_lines(run.records)
         spent[name] = json.loads((run.folder / "training.json").read_text())["training_tokens"]
         if name == "crisp":
             assert {record["trained_for"] for record in records} == {3}

@@ -318,7 +318,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         ("merge_linear", 0),
         ("best_expert", 0),
     ]
-    records = read_records(tmp_path / "results" / "records.jsonl")
+    records = read_records(tmp_path / "results")
     assert {record["training_tokens"] for record in records} == {8192}
     assert {record["parameters"] for record in records} == {37024}
     own = [record for record in records if record["method"] == "merge_linear" and record["split"] == "test"]

@@ -1,13 +1,13 @@
 """Made-up records and results folders for the tests of the report."""
 
 import csv
-import json
+import math
 from pathlib import Path
 
 import made_up_sweeps
 import numpy as np
 
-from soe_bench.records import SCHEMA
+from soe_bench.records import EVALUATION, RUN, SCHEMA, table_text
 
 SPECIALISTS = [
     "aws_security",
@@ -44,7 +44,7 @@ FINGERPRINT = "3fa94c1b77d2aa01bb"
 
 
 def record(**changes) -> dict:
-    """A valid record."""
+    """A valid record; its text is such that bits per byte are half of the loss (to seven digits)."""
     return {
         "schema": SCHEMA,
         "run_id": "generic-0",
@@ -72,13 +72,13 @@ def record(**changes) -> dict:
         "data": "wheels",
         "data_fingerprint": FINGERPRINT,
         "loss": 3.0,
-        "nats_sum": 3000.0,
-        "tokens": 1000,
-        "bytes": 3000,
+        "nats_sum": 3e6,
+        "tokens": 1_000_000,
+        "bytes": 2_885_390,
         "documents": 10,
         "loss_se_documents": 0.01,
-        "bits_per_byte": 1.44,
-        "perplexity": 20.1,
+        "bits_per_byte": 3e6 / math.log(2) / 2_885_390,
+        "perplexity": math.exp(3),
         "training_tokens": 16000000,
         "flops": 1e13,
         "seconds": 60.0,
@@ -111,17 +111,23 @@ def run(method: str, n: int, seed: int, losses: dict[str, float], h_source: str,
         seed_mix=seed,
         h_source=h_source,
     )
-    return [
-        record(**{**fields, "specialist": name, "loss": loss, "bits_per_byte": loss / 2, **changes})
-        for name, loss in losses.items()
-    ]
+    return [record(**{**fields, "specialist": name, "loss": loss, **changes}) for name, loss in losses.items()]
 
 
 def write_records(folder: Path, records: list[dict]) -> Path:
-    """Write records.jsonl into the folder."""
+    """Write runs.csv and evaluations.csv into the folder, in the order of the records."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records), encoding="utf-8")
+    runs, rows = {row["run_id"]: row for row in records}, [row | sums(row) for row in records]
+    (folder / "runs.csv").write_text(table_text(RUN, runs.values()), encoding="utf-8")
+    (folder / "evaluations.csv").write_text(table_text(EVALUATION, rows), encoding="utf-8")
     return folder
+
+
+def sums(row: dict) -> dict[str, float]:
+    """What follows from a record's loss."""
+    nats = row["loss"] * row["tokens"]
+    bits = nats / math.log(2) / row["bytes"]
+    return {"nats_sum": nats, "bits_per_byte": bits, "perplexity": math.exp(row["loss"])}
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:

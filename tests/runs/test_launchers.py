@@ -84,4 +84,4 @@ def test_two_jobs_on_each_launcher(launcher, arguments, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("  done\n") == 2 and "2 jobs: 0 done before, 2 to run, 2 at once" in done.stderr
-    assert len({record["run_id"] for record in read_records(tmp_path / "results" / "records.jsonl")}) == 2
+    assert len({record["run_id"] for record in read_records(tmp_path / "results")}) == 2

@@ -19,7 +19,7 @@ from soe_bench.config import CONF, job_configs, make, quoted
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
-from soe_bench.records import KEY, read_records
+from soe_bench.records import KEY, read_lines, read_records, write_records
 from soe_bench.runs import evaluation, sweep
 from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method
@@ -166,7 +166,7 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
         assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
         assert len(list(soup.glob("records-*.jsonl"))) == 1  # none of other parameters
 
-    records = read_records(tmp_path / "results" / "records.jsonl")
+    records = read_records(tmp_path / "results")
     assert {record["method"] for record in records} == {"generic", "dense_on_pi", "soup"}
     assert len({record["run_id"] for record in records}) == 3
 
@@ -201,10 +201,10 @@ def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
 def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
     small = ["method=generic", "train.tokens=4096"]
     assert command(*small)[0] == 0
-    before = (tmp_path / "results" / "records.jsonl").read_text()
+    before = (tmp_path / "results" / "evaluations.csv").read_text()
     status, _, line = command(*small, "data.source.seed=1")
     assert status == 2 and "another build of the corpus synthetic" in line and "results_dir" in line
-    assert (tmp_path / "results" / "records.jsonl").read_text() == before
+    assert (tmp_path / "results" / "evaluations.csv").read_text() == before
 
 
 def test_results_on_other_domains_of_the_same_corpus_are_not_mixed_in(command, tmp_path):
@@ -215,22 +215,22 @@ def test_results_on_other_domains_of_the_same_corpus_are_not_mixed_in(command, t
     table = pd.read_csv(path)
     table.loc[[0, 1], "tokens"] += [10, -10]
     table.to_csv(path, index=False)
-    before = (tmp_path / "results" / "records.jsonl").read_text()
+    before = (tmp_path / "results" / "evaluations.csv").read_text()
     for tokens in (8192, 4096):
         status, out, line = command("method=generic", f"train.tokens={tokens}")
         assert status == 2 and "other domains of the corpus synthetic" in line and "results_dir" in line
         assert tokens == 4096 or not out  # no job was begun, so there is no table of jobs
-    assert (tmp_path / "results" / "records.jsonl").read_text() == before
+    assert (tmp_path / "results" / "evaluations.csv").read_text() == before
 
 
 def test_a_damaged_record_line_is_named_and_nothing_is_lost(command, tmp_path):
     small = ["method=generic", "train.tokens=4096"]
     assert command(*small)[0] == 0
-    path = tmp_path / "results" / "records.jsonl"
-    path.write_text(path.read_text() + '{"schema": 1, "loss"\n')
+    path = tmp_path / "results" / "evaluations.csv"
+    path.write_text(path.read_text() + "b045fe1463131ca9,ansible\n")
     before = path.read_text()
     status, _, line = command(*small)
-    assert status == 2 and f"records.jsonl:{before.count(chr(10))}: not a JSON object" in line
+    assert status == 2 and f"evaluations.csv:{before.count(chr(10))}: 2 fields, not 20" in line
     assert path.read_text() == before
 
 
@@ -242,25 +242,29 @@ def test_collect_upserts_by_key(compose, tmp_path):
     folder = tmp_path / "results"
     count = collect([run.records], [corpus], folder)
     first = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"}
-    assert set(first) == {"records.jsonl", "curves.csv", "alpha.csv", "domains.csv", "specialists.csv"}
-    assert collect([run.records], [corpus], folder) == count == len(read_records(folder / "records.jsonl"))
+    assert set(first) == {
+        "runs.csv",
+        "evaluations.csv",
+        "curves.csv",
+        "alpha.csv",
+        "domains.csv",
+        "specialists.csv",
+    }
+    assert collect([run.records], [corpus], folder) == count == len(read_records(folder))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
-    rows = read_records(folder / "records.jsonl")
-    others, budget, stale = (
-        dict(rows[0], **fields)
-        for fields in (
-            {"run_id": "another run"},
-            {"budget_tokens": 7},
-            {"budget_tokens": 8, "seconds": rows[0]["seconds"] + 1},
-        )
-    )
-    rows[0]["loss"] += 1
-    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, others, budget, stale]))
+    rows = read_records(folder)
+    others, budget = (dict(rows[0], **fields) for fields in ({"run_id": "another run"}, {"budget_tokens": 7}))
+    rows[0]["documents"] += 1
+    write_records(folder, [*rows, others, budget])
     collect([run.records], [corpus], folder)  # replaces the record of the same key, keeps what others have
-    kept = read_records(folder / "records.jsonl")
+    kept = read_records(folder)
     assert len(kept) == count + 2 and others in kept and rows[0] not in kept
-    assert budget in kept and stale not in kept  # another evaluation of the same training, and another training
-    kept.remove(budget)
+    assert budget in kept  # another evaluation of the same training
+    write_records(folder, [dict(row, seconds=row["seconds"] + 1) for row in kept])
+    collect([run.records], [corpus], folder)  # no evaluation of another training
+    kept = read_records(folder)
+    assert len(kept) == count + 1 and dict(others, seconds=others["seconds"] + 1) in kept
+    others = dict(others, seconds=others["seconds"] + 1)
     alpha = pd.read_csv(folder / "alpha.csv").groupby("specialist").alpha.sum()
     assert alpha.to_numpy() == pytest.approx(1, abs=1e-4)  # softmax router
     records = [record for record in kept if record != others]
@@ -284,7 +288,7 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
     status, out, err = command(*warm)
     assert status == 0 and "  trained\n" in out
     assert sorted(name.split("-test")[0] for name in trained) == ["dense_on_pi", "generic", "generic", "soup-n4"]
-    records = pd.DataFrame(read_records(tmp_path / "results" / "records.jsonl"))
+    records = pd.DataFrame(read_records(tmp_path / "results"))
     assert set(records.training_tokens) == {8192} and records.run_id.nunique() == 3  # the parent has no records
     assert records[records.method != "generic"].parent.nunique() == 1
     assert records[records.method == "generic"].parent.isna().all()
@@ -330,11 +334,11 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
     assert status == 0 and "1 trials" in out
     table = pd.read_csv(tmp_path / "results" / "tuning.csv")
     assert table.groupby("method").lr.apply(sorted).to_dict() == {"generic": [1e-3, 2e-3], "soup": [1e-3, 2e-3]}
-    assert table.run_id.is_unique and not (tmp_path / "results" / "records.jsonl").exists()
+    assert table.run_id.is_unique and not (tmp_path / "results" / "runs.csv").exists()
     home = Path(job_configs(command.arguments)[0][0].home)
     for row in table.itertuples():
         (records,) = [
-            path for path in map(read_records, home.glob("runs/*/records-*.jsonl")) if path[0]["run_id"] == row.run_id
+            path for path in map(read_lines, home.glob("runs/*/records-*.jsonl")) if path[0]["run_id"] == row.run_id
         ]
         losses = {record["specialist"]: record["loss"] for record in records}
         assert row.validation_generic == pytest.approx(losses.pop("generic"), rel=1e-5)
@@ -374,7 +378,7 @@ def test_a_home_with_spaces_parentheses_and_japanese(command, tmp_path, shared_h
     home.mkdir()
     (home / "data").symlink_to(shared_home / "data")
     status, out, _ = command("method=generic", "train.tokens=4096", f"home={home}", f"results_dir={home / 'r (2)'}")
-    assert status == 0 and (home / "r (2)" / "records.jsonl").exists()
+    assert status == 0 and (home / "r (2)" / "evaluations.csv").exists()
 
 
 def test_resolved_configuration_is_kept(compose):
