@@ -34,8 +34,10 @@ demo: setup ## corpus -> generic and soup -> records -> figures, small, on real 
 check-install: demo ## the demo against its expected values: says pass or fail
 	$(RUN) -m soe_bench.report.install demo
 
-test: setup ## lint and tests
+test: setup ## lint, types and tests
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 $(VENV)/peer/ready: $(VENV)/ready

@@ -40,7 +40,7 @@ from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
-from soe_bench.specialize import domain_weights
+from soe_bench.specialize import own_weights
 from soe_bench.system.machine import prepare_process
 from soe_bench.system.stop import STOP, Interrupted
 from soe_bench.tracking import Tracker
@@ -256,7 +256,7 @@ def logits(trial: Trial) -> None:
     method = trial.trained
     if not method.takes_h or "tuned" not in method.controls:
         return
-    weights = domain_weights(trial.corpus, trial.corpus.specialists[0], "estimate")
+    weights = own_weights(trial.corpus, trial.corpus.specialists[0])
     h = method.weights_tensor(weights).requires_grad_()
     logits = method.logits(h, trial.tokens)
     if not torch.allclose(logits, method.specialist(weights)(trial.tokens), rtol=1e-4, atol=1e-4):

@@ -113,7 +113,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, state
 
 
-def save_step(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> None:
+def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
     """Writes the checkpoint of a step and drops all but the last two."""
     save(folder / f"checkpoint-{step:09d}.safetensors", tensors, state)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:

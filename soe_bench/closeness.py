@@ -32,7 +32,7 @@ from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
-from soe_bench.specialize import domain_weights
+from soe_bench.specialize import own_weights
 from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
@@ -68,7 +68,7 @@ def models_of(method: Method, corpus: Corpus) -> Models:
         family, origin = ("separate", None) if separate else ("common_parent", method.common[0])
         return Models(family, names, method.models.value, origin, texts, method.weights @ corpus.centroids)
     if method.n_experts:
-        h = np.stack([domain_weights(corpus, name, "estimate") for name in corpus.specialists])
+        h = np.stack([own_weights(corpus, name) for name in corpus.specialists])
         texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
         with torch.no_grad():
             theta = method.instantiate(method.coefficients(h))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) 
     return nats, tokens
 
 
-def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, float | int | None]:
+def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, Any]:
     """The loss fields of a record. `size` is the text's length in bytes.
 
     `loss_se_documents` is the standard error of the ratio nats/tokens over documents (linearised); None for one.

@@ -85,7 +85,7 @@ class Method(ABC):
             raise UserError(
                 f"method.parent.method is {parent.label}: {self.label} starts from one dense model, such as generic"
             )
-        if self.parent["fraction"] == 1:
+        if self.parent and self.parent["fraction"] == 1:
             raise UserError("method.parent.fraction is 1: it leaves no token to train on, lower it")
 
     @abstractmethod
@@ -141,7 +141,7 @@ class Method(ABC):
         )
 
     @abstractmethod
-    def tensors(self) -> dict[str, Tensor | Sliced]:
+    def tensors(self) -> Mapping[str, Tensor | Sliced]:
         """Every tensor of the training state under its checkpoint name; loading copies into them. Those whose names end
         in `.value` are the parameters."""
 

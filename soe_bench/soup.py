@@ -141,7 +141,7 @@ class SoupOfExperts(ExpertMethod):
         alpha = self.experts.value.new_zeros(1, self.n_experts) if h is None else self.coefficients(h[None])
         return self.instantiate(alpha)[0]
 
-    def tensors(self) -> dict[str, Tensor | Sliced]:
+    def tensors(self) -> Mapping[str, Tensor | Sliced]:
         banks = self.shared.tensors("shared") | self.experts.tensors("experts")
         return self.flat.named(banks) | self.omega.tensors("router")
 

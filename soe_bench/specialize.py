@@ -26,6 +26,11 @@ TUNED_H = {"steps": 100, "rate": 0.1}
 TUNED_COEFFICIENTS = {"steps": 50, "rate": 0.02}
 
 
+def own_weights(corpus: Corpus, specialist: str) -> np.ndarray:
+    """(k,) weights of a specialist by Algorithm 3, from all its estimate documents; of generic text, h_0."""
+    return corpus.h_0 if specialist == GENERIC else estimate(corpus, specialist)
+
+
 def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray | None:
     """(k,) weights for a specialist, by source; None stands for no domain information.
 

@@ -128,10 +128,10 @@ def train(
             rng = np.random.default_rng([cfg.seeds.mix, step])
             weights = method.domain_weights(rng, step + 1)
             batch = mixture.batch(rng, weights, t.batch_size // t.draws_per_step, step % method.n_models)
-            tokens, weights = send(batch, weights, device)
+            tokens, h = send(batch, weights, device)
             rate = method.lr * optimizer.schedule(step, steps)
             try:
-                progress.losses.append(method.update(tokens, weights, step + 1, rate))
+                progress.losses.append(method.update(tokens, h, step + 1, rate))
             except FloatingPointError as error:
                 raise UserError(
                     f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.lr "

@@ -63,12 +63,12 @@ class Optimizer:
     def clip_scale(self, loss: Tensor, squared_norm: Tensor) -> tuple[float, float]:
         """The loss as a number, and the factor that brings the global norm down to `max_grad_norm`: the only place of
         a step where the program waits for the device. Raises FloatingPointError if one of them is NaN or infinite."""
-        loss, squares = torch.stack((loss.to(squared_norm), squared_norm)).tolist()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss}")
+        value, squares = torch.stack((loss.to(squared_norm), squared_norm)).tolist()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}")
         if not math.isfinite(squares):
             raise FloatingPointError("the gradient is not finite")
-        return loss, min(1.0, self.max_grad_norm / (math.sqrt(max(0.0, squares)) + 1e-6))
+        return value, min(1.0, self.max_grad_norm / (math.sqrt(max(0.0, squares)) + 1e-6))
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,14 @@ class ParameterBank:
                 gradient = coefficients.T[block[0]] @ gradients[:, block[1]]
                 stored = [self.exp_avg[block], self.exp_avg_sq[block]]
                 moments = [x.to(gradient.dtype) for x in stored]  # themselves, unless they are kept in another type
-                lists = [x.unbind() for x in (self.value[block], gradient, *moments)]
+                values, slopes, first, second = (x.unbind() for x in (self.value[block], gradient, *moments))
                 torch._fused_adamw_(  # the kernel of torch.optim.AdamW(fused=True)
-                    *lists,
+                    values,
+                    slopes,
+                    first,
+                    second,
                     [],
-                    [count] * len(gradient),
+                    [count] * len(slopes),
                     lr=rate,
                     beta1=optimizer.beta1,
                     beta2=optimizer.beta2,

@@ -58,7 +58,7 @@ def forward(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor)
     """`module` at R values of each of its parameters, (R, *shape): inputs (R, B, ...) -> outputs (R, B, ...)."""
 
     def one(parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        return functional_call(module, parameters, (inputs,))
+        return functional_call(module, dict(parameters), (inputs,))
 
     if len(inputs) == 1:  # vmap over a single model would only cost time
         return one({name: value[0] for name, value in parameters.items()}, inputs[0])[None]
@@ -72,14 +72,16 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, query: Tensor, key: Tensor, value: Tensor, settings: dict) -> tuple:
-        whole = [x.movedim(dim, 0).flatten(0, 1) for x, dim in zip((query, key, value), in_dims, strict=False)]
-        return F.scaled_dot_product_attention(*whole, **settings).unflatten(0, (info.batch_size, -1)), 0
+        q, k, v = (x.movedim(dim, 0).flatten(0, 1) for x, dim in zip((query, key, value), in_dims, strict=False))
+        return F.scaled_dot_product_attention(q, k, v, **settings).unflatten(0, (info.batch_size, -1)), 0
 
     @staticmethod
     def forward(*_: Any) -> None:
         raise NotImplementedError("only under vmap")
 
-    setup_context = forward
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        raise NotImplementedError("only under vmap")
 
 
 class _BatchedAttention(TorchFunctionMode):

@@ -39,11 +39,11 @@ def _formula(kernel: Any, passes: int) -> Callable[..., int]:
     first, causal = names.index("query"), names.index("is_causal")
 
     def flops(*arguments: Any, **named: Any) -> int:
-        shapes = [tensor.shape for tensor in arguments[first : first + 3]]
+        query, key, value = (tensor.shape for tensor in arguments[first : first + 3])
         masked = arguments[causal] if causal < len(arguments) else named.get("is_causal", False)
-        return passes * attention_flops(*shapes, masked)
+        return passes * attention_flops(query, key, value, masked)
 
-    flops._get_raw = True  # torch's mark for a formula that takes the call's arguments themselves
+    vars(flops)["_get_raw"] = True  # torch's mark for a formula that takes the call's arguments themselves
     return flops
 
 

@@ -14,7 +14,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     It works on one chunk of rows at a time, so it holds one chunk besides the logits. Autograd through
     `F.cross_entropy` holds three more tensors of the logits' size.
     """
-    rows, total = logits.flatten(0, -2), 0.0
+    rows = logits.flatten(0, -2)
+    total = rows.new_zeros((), dtype=torch.promote_types(rows.dtype, torch.float32))
     size = max(1, LOSS_NUMBERS[logits.device.type] // logits.shape[-1])
     for x, target in zip(rows.split(size), targets.reshape(-1, 1).split(size), strict=True):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # x itself, unless its type is shorter

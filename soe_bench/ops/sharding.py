@@ -76,11 +76,12 @@ class Slices(Flat):
         parts = [torch.empty_like(part) for _ in range(distributed.size())] if distributed.rank() == 0 else None
         with distributed.exchange("gather", part):
             dist.gather(part, parts)
-        return parts and torch.cat(parts, 1)[:, : self.size]
+        return None if parts is None else torch.cat(parts, 1)[:, : self.size]
 
     def named(self, tensors: dict[str, Tensor]) -> dict[str, Tensor | Sliced]:
         """The slices, marked as such for a checkpoint, which stores the whole tensors."""
-        return tensors if distributed.size() == 1 else {name: Sliced(t, self) for name, t in tensors.items()}
+        alone = distributed.size() == 1
+        return {name: tensor if alone else Sliced(tensor, self) for name, tensor in tensors.items()}
 
     def _join(self, pieces: Tensor) -> Tensor:
         """(W m, width), the slices of m rows by process -> (m, P)."""

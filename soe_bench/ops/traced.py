@@ -30,7 +30,8 @@ def recorded_backward(after: int = RECORD_AFTER) -> Backward:
 
     The module must do the same operations at each call.
     """
-    passes, records = Counter(), {}
+    passes: Counter[tuple] = Counter()
+    records: dict[tuple, nn.Module] = {}
 
     def run(module: nn.Module, parameters: Mapping[str, Tensor], tokens: Tensor, precision: str) -> Tensor:
         key = module, tokens.shape, precision

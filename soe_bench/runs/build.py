@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from soe_bench.mixture import Mixture
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.runs.run import Run
-from soe_bench.specialize import domain_weights
+from soe_bench.specialize import own_weights
 from soe_bench.train import total_steps
 
 SPECIALISTS = 16  # the number that a plan assumes if the configuration does not name them
@@ -39,13 +40,13 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     if corpus is None:
         uniform = np.full(cfg.data.k, 1 / cfg.data.k)
         names = cfg.data.get("specialists") or range(SPECIALISTS)
-        facts = {
+        facts: dict[str, Any] = {
             "h_0": uniform,
             "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),
             "specialists": {str(name): uniform for name in names},
         }
     else:
-        weights = {name: domain_weights(corpus, name, "estimate") for name in corpus.specialists}
+        weights = {name: own_weights(corpus, name) for name in corpus.specialists}
         facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
         if run.parent:
             parent = {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,10 @@ from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.evaluate import check_vocabulary, document_losses, summarize
 from soe_bench.finetune import fine_tune
-from soe_bench.method import Method, with_parameters
+from soe_bench.method import ExpertMethod, Method, with_parameters
 from soe_bench.ops.flops import FlopCounter
 from soe_bench.records import Evaluation, EvaluationRecord
-from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, tuned_coefficients, tuned_weights
+from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, own_weights, tuned_coefficients, tuned_weights
 from soe_bench.system import distributed
 from soe_bench.system.files import refusals, rename
 from soe_bench.system.stop import Interrupted, stop_requested
@@ -67,7 +68,7 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluatio
     text) and the drawn documents (where it has as many)."""
     e = cfg.evaluate
     for name in [*corpus.specialists, GENERIC][: -1 if method.per_specialist else None]:
-        own = {"h_source": "none" if not method.takes_h else "h_0"}
+        own: dict[str, Any] = {"h_source": "none" if not method.takes_h else "h_0"}
         if method.takes_h and name != GENERIC:
             own = {
                 "h_source": "estimate",
@@ -91,7 +92,7 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluatio
             yield from (
                 Evaluation(name, "test", "estimate", estimator, count, draw)
                 for estimator in e.estimators
-                if estimator != "tuned_coefficients" or method.n_experts
+                if estimator != "tuned_coefficients" or isinstance(method, ExpertMethod)
                 for count in e.documents
                 if count <= own["n_documents"]
                 for draw in range(e.draws)
@@ -106,8 +107,8 @@ def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Evaluation
     start, trained, flops = time.perf_counter(), 0, 0
     with FlopCounter() as counter:
         model = _instantiate(method, corpus, cell, validation)
-    if cell.budget_tokens:
-        tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens)
+    tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens) if cell.budget_tokens else None
+    if tokens is not None:
         tuned = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
         model, trained, flops = tuned.model, tuned.tokens, tuned.flops
     seconds = round(time.perf_counter() - start, 4)
@@ -121,12 +122,11 @@ def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Evaluation
 
 def _instantiate(method: Method, corpus: Corpus, cell: Evaluation, validation: list[np.ndarray]) -> nn.Module:
     if cell.h_source == "tuned":
-        h = tuned_weights(method, domain_weights(corpus, cell.specialist, "estimate"), validation)
-    elif cell.document_draw is not None:
-        h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
-    else:
-        h = domain_weights(corpus, cell.specialist, cell.h_source)
-    if cell.estimator == "tuned_coefficients":
+        return method.specialist(tuned_weights(method, own_weights(corpus, cell.specialist), validation), validation)
+    if cell.estimator is None or cell.n_documents is None or cell.document_draw is None:
+        return method.specialist(domain_weights(corpus, cell.specialist, cell.h_source), validation)
+    h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
+    if cell.estimator == "tuned_coefficients" and isinstance(method, ExpertMethod):
         documents = corpus.estimate_documents(cell.specialist, cell.n_documents, cell.document_draw)
         theta = method.instantiate(tuned_coefficients(method, h, documents)[None])[0]
         return with_parameters(method.context.base, method.flat, theta)
@@ -188,7 +188,7 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
     losses = []
     for name in corpus.specialists:
         documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
-        model = method.specialist(domain_weights(corpus, name, "estimate") if method.takes_h else None, documents)
+        model = method.specialist(own_weights(corpus, name) if method.takes_h else None, documents)
         nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.seq_len)
         losses.append(nats.sum() / count.sum())
     return float(np.mean(losses))
@@ -197,7 +197,8 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
 def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:
     """Coefficients at each specialist's estimated h: specialist, expert, alpha. Empty for a method without experts."""
     rows = []
-    for name in [*corpus.specialists, GENERIC] if method.n_experts else []:
-        alpha = method.coefficients(domain_weights(corpus, name, "estimate")[None])[0]
-        rows += [(name, expert, value) for expert, value in enumerate(alpha.tolist())]
+    if isinstance(method, ExpertMethod):
+        for name in [*corpus.specialists, GENERIC]:
+            alpha = method.coefficients(own_weights(corpus, name)[None])[0]
+            rows += [(name, expert, value) for expert, value in enumerate(alpha.tolist())]
     return pd.DataFrame(rows, columns=["specialist", "expert", "alpha"])

@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -134,7 +135,7 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
     """What all evaluations of a run share."""
     cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg, method)
     memory = int(distributed.total(torch.tensor(peak_memory(cfg.device)))[0])  # of all processes
-    before = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
+    before: dict[str, Any] = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
     if run.parent:
         before = json.loads((run.parent.folder / "training.json").read_text())
     return RunRecord(

@@ -14,6 +14,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
@@ -49,9 +50,9 @@ class Run:
         groups = {group: identity(OmegaConf.to_container(cfg[group], resolve=True)) for group in IDENTITY}
         groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
         groups["data"] = data
-        parent = parent_of(cfg)
+        start = parent_of(cfg)
+        parent = None if start is None else cls.of(start)
         if parent is not None:
-            parent = cls.of(parent)
             groups["parent"] = parent.hash
         digest = _digest(groups)
         method = make(cfg.method)
@@ -138,5 +139,5 @@ def parent_of(cfg: DictConfig) -> DictConfig | None:
     return other
 
 
-def _digest(groups: dict) -> str:
+def _digest(groups: Any) -> str:
     return hashlib.sha256(json.dumps(groups, sort_keys=True).encode()).hexdigest()

@@ -82,7 +82,8 @@ class Plan:
         before = {run.name for run in runs.values() if run.done}
         parents: dict[str, Run] = {}
         for run in [run for run in runs.values() if run.name not in before]:
-            while (run := run.parent) is not None:
+            while run.parent is not None:
+                run = run.parent
                 parents[run.name] = run
         own = [run for run in parents.values() if run.name not in runs]
         before |= {run.name for run in own if run.trained}
