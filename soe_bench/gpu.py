@@ -39,6 +39,7 @@ from soe_bench.runs import collect
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
+from soe_bench.system.machine import prepare_process
 from soe_bench.train import send
 
 SOUP = ("pi.max_support=2", "pi.generic_fraction=0.25", "method.parent.fraction=0.05")
@@ -64,7 +65,7 @@ class Session:
 
     def config(self, method: str, *overrides: str) -> DictConfig:
         """The configuration of a run; at toy size on CPU with `quick`."""
-        scale = ["scale=test"] if self.quick else ["scale=gpu"]
+        scale = ["scale=test", "evaluate.controls=[shuffled]"] if self.quick else ["scale=gpu"]
         scale += [] if self.compile else ["train.compile=null"]
         return job_configs(
             [
@@ -106,6 +107,7 @@ def tests(session: Session) -> None:
 
 def compiles(cfg: DictConfig) -> bool:
     """Whether a compiled step of this run works, is faster, and gives the same loss on random text."""
+    prepare_process(cfg.threads)
     method = build_method(Run.of(cfg), None)
     rng, t = np.random.default_rng(0), cfg.train
     batch = rng.integers(cfg.data.vocab_size, size=(t.draws_per_step, t.batch_size // t.draws_per_step, t.seq_len + 1))
