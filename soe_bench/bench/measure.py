@@ -103,7 +103,7 @@ class Rates:
     matmul: float
 
     def seconds(self, moved: float, operations: float = 0.0) -> float:
-        """Least time to move so many bytes and do so many operations, side by side."""
+        """Least seconds to move `moved` bytes and do `operations` FLOPs at the same time."""
         return max(moved / self.bandwidth, operations / self.matmul)
 
 
