@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, written whole or not at all, checked when read."""
+"""Checkpoints: each is one safetensors file, written whole or not at all, and checked when read."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def _checksum(tensors: dict[str, Tensor]) -> int:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
-    """Writes tensors and a JSON-able `state` to `path` atomically. Raises UserError where the disk refuses.
+    """Writes tensors and a JSON-able `state` to `path` atomically. Raises UserError if the disk refuses.
 
-    Under torchrun every process calls this and the first one writes; the file is the same for any number of processes.
+    Under torchrun every process calls this and rank 0 writes. The file is the same for any number of processes.
     """
     if any(isinstance(tensor, Sliced) for tensor in tensors.values()):
         _save_slices(path, tensors, state)
@@ -48,12 +48,12 @@ def _save(path: Path, tensors: Mapping[str, Tensor], state: dict) -> None:
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # what it makes of the disk's refusal
+        except SafetensorError as error:  # how safetensors reports that the disk refuses
             raise OSError(str(error)) from error
 
 
 def _save_slices(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
-    """`save` a row at a time, so that the first process never holds more than one whole row of a sliced tensor."""
+    """`save`, one row at a time, so that rank 0 never holds more than one whole row of a sliced tensor."""
     rows = (row for name in sorted(tensors) for row in _rows(tensors[name]))
     refused = None
     if distributed.rank() == 0:
@@ -61,7 +61,7 @@ def _save_slices(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict
             _write_rows(path, tensors, rows, state)
         except UserError as error:
             refused = error
-    for _ in rows:  # the other processes' part in it, and what is left where the disk refused
+    for _ in rows:  # the other ranks send their slices here, and rank 0 takes those left if the disk refused
         pass
 
     def conclude() -> None:
@@ -76,13 +76,13 @@ def _rows(tensor: Tensor | Sliced) -> Iterable[Tensor | None]:
 
 
 def _write_rows(path: Path, tensors: Mapping[str, Tensor | Sliced], rows: Iterable[Tensor], state: dict) -> None:
-    """A safetensors file: the length of the header, the header, then the numbers, here in the order of the names."""
+    """Writes a safetensors file: the length of the header, the header, then the numbers in the order of the names."""
     end, entries = 0, {}
     for name, tensor in sorted(tensors.items()):
         start, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": tensor.shape, "data_offsets": [start, end]}
 
-    def header(checksum: int) -> bytes:  # as long for every checksum
+    def header(checksum: int) -> bytes:  # its length is the same for every checksum
         metadata = {"state": json.dumps(state), "crc32": f"{checksum:010d}"}
         text = json.dumps({"__metadata__": metadata, **entries}).encode()
         text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of their size
@@ -114,20 +114,20 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
-    """Writes the checkpoint of a step and drops all but the last two."""
+    """Writes the checkpoint of a step and deletes all but the last two."""
     save(folder / f"checkpoint-{step:09d}.safetensors", tensors, state)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:
         old.unlink(missing_ok=True)  # another process may have been faster
 
 
 def drop(folder: Path) -> None:
-    """Removes the checkpoints of a run that is trained, and what a killed save left."""
+    """Deletes the checkpoints of a trained run, and what a killed save left behind."""
     for path in (*folder.glob("checkpoint-*.safetensors"), *folder.glob(".checkpoint-*.tmp")):
         path.unlink()
 
 
 def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """The last sound checkpoint of a run, None if it has none yet. Falls back past a damaged one with a warning.
+    """Tensors and state of the last undamaged checkpoint of a run; None if it has none yet. Logs each damaged one.
 
     Raises UserError if there are checkpoints and every one is damaged.
     """

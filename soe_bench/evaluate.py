@@ -13,14 +13,15 @@ from torch import nn
 from soe_bench.errors import UserError
 
 IGNORED = -100  # target of padding
-# Windows per forward pass: on CPU their logits stay in the cache (1.6 times as fast as 64 on one core).
+# Windows per forward pass: on CPU the logits of 8 stay in the cache (1.6 times as fast as 64 on one core).
 WINDOWS = {"cpu": 8, "cuda": 128}
 
 
 def windows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cuts each document into windows of `length` predictions: inputs and targets (N, length), document index (N,).
 
-    Context starts afresh in each window. Every token but a document's first (end of text) is predicted exactly once.
+    Each window starts without context. Every token but a document's first (end of text) is predicted exactly once.
+    Raises UserError if there is no token to predict.
     """
     inputs, targets, owners = [], [], []
     for index, tokens in enumerate(documents):
@@ -37,8 +38,8 @@ def windows(documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.nd
 
 @torch.no_grad()
 def check_vocabulary(model: nn.Module, size: int) -> None:
-    """Raises UserError unless the model maps tokens (B, T) to logits (B, T, size): a loss over another vocabulary is
-    another measure."""
+    """Raises UserError unless the model maps tokens (B, T) to logits (B, T, size): losses over different vocabularies
+    cannot be compared."""
     tokens = torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device)
     shape = tuple(model(tokens).shape)
     if shape != (1, 2, size):
@@ -50,7 +51,7 @@ def check_vocabulary(model: nn.Module, size: int) -> None:
 
 @torch.no_grad()
 def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Summed loss in nats (D,) and number of predicted tokens (D,) of each document (arrays of token ids)."""
+    """Summed loss in nats (D,) and number of predicted tokens (D,) for each of D documents (arrays of token ids)."""
     device = next(model.parameters()).device
     inputs, targets, owners = windows(documents, length)
     nats = np.zeros(len(documents))
@@ -67,9 +68,10 @@ def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) 
 
 
 def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, Any]:
-    """The loss fields of a record. `size` is the text's length in bytes.
+    """The loss fields of a record, from each document's nats (D,) and tokens (D,). `size` is the text's bytes.
 
-    `loss_se_documents` is the standard error of the ratio nats/tokens over documents (linearised); None for one.
+    `loss_se_documents` is the standard error of the ratio nats/tokens over documents (linearised); None if there is one
+    document.
     """
     total, count, documents = float(nats.sum()), int(tokens.sum()), len(nats)
     loss = total / count

@@ -1,4 +1,4 @@
-"""Fine-tuning of a specialist on its own text: one code for every method, the rate chosen on validation text."""
+"""Fine-tuning of a specialist on its own text: the same for every method, with the rate chosen on validation text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from soe_bench.ops.gradient import gradient
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned model, the rate it was given, and what it took: `tokens` trained on and `flops`, all rates tried and
-    their evaluations included. `rate` is 0 where none made the model better on the validation text: it is as it was."""
+    """A fine-tuned model, its learning rate, and the cost: `tokens` trained on and `flops`, which include all rates
+    tried and their evaluations. A `rate` of 0 means that no rate improved the validation loss and the model is as it
+    was."""
 
     model: nn.Module
     rate: float
@@ -29,11 +30,12 @@ class FineTuned:
 
 
 def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg: DictConfig, seed: int) -> FineTuned:
-    """AdamW on `tokens` (N,) at each of the fine-tuning rates; the parameters of the lowest validation loss.
+    """Trains on `tokens` (N,) by AdamW at each of the fine-tuning rates, and keeps the parameters with the lowest loss
+    on `validation` (M,), the specialist's validation tokens.
 
     `cfg` is the run's configuration: evaluate.fine_tuning has the settings, train.seq_len and train.optimizer are those
-    of pretraining. `validation` (M,) are the specialist's validation tokens. Each rate stops early, when more than
-    `patience` evaluations in a row gave no lower validation loss, or when it diverges.
+    of pretraining. A rate stops early if more than `patience` evaluations in a row gave no lower validation loss, or if
+    it diverges. `seed` decides the order of the text.
     """
     settings, optimizer = cfg.evaluate.fine_tuning, Optimizer(**cfg.train.optimizer)
     inputs = _windows(tokens, cfg.train.seq_len)
@@ -52,7 +54,7 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
             loss, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
             try:
                 optimizer.step(loss, [Gradient.of_sum(theta, grad)], step + 1, rate * optimizer.schedule(step, steps))
-            except FloatingPointError:  # diverged: the other rates may not
+            except FloatingPointError:  # this rate diverged, another may not
                 break
             trained += batch * cfg.train.seq_len
             if step + 1 not in evaluate_at:
@@ -70,15 +72,15 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
 
 
 def _windows(tokens: np.ndarray, length: int) -> np.ndarray:
-    """(W, length + 1) int64: consecutive windows, each with its last target; one padded by repetition if there is
-    none."""
+    """(W, length + 1) int64: consecutive windows, each with its last target. A text shorter than one window is repeated
+    to fill it."""
     count = max(1, (len(tokens) - 1) // length)
     tokens = np.resize(tokens, max(len(tokens), length + 1))
     return np.stack([tokens[i * length : (i + 1) * length + 1] for i in range(count)]).astype(np.int64)
 
 
 def _order(windows: int, count: int, seed: int) -> np.ndarray:
-    """(count,) window indices: one permutation after the other."""
+    """(count,) indices of windows: one random permutation after another."""
     rng = np.random.default_rng(seed)
     return np.concatenate([rng.permutation(windows) for _ in range(-(-count // windows))])[:count]
 

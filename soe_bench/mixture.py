@@ -13,7 +13,7 @@ def check_weights(h: np.ndarray, k: int) -> np.ndarray:
     """Returns h as float64 (k,). Raises UserError unless it is a point of the simplex of k domains."""
     h = np.asarray(h, dtype=np.float64)
     if h.shape != (k,):
-        raise UserError(f"domain weights have shape {h.shape}, the corpus has {k} domains: give {k} weights")
+        raise UserError(f"domain weights have shape {h.shape}, but the corpus has {k} domains: give {k} weights")
     if not np.all(np.isfinite(h)) or h.min() < 0 or abs(h.sum() - 1) > 1e-6:
         raise UserError(
             f"domain weights are off the simplex (least {h.min():.3g}, sum {h.sum():.6g}): they must be "
@@ -24,11 +24,11 @@ def check_weights(h: np.ndarray, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MetaDistribution:
-    """The law pi of the domain weights in training. The paper's law is not confirmed; this one is ours.
+    """The distribution pi of the domain weights in training. The paper's is not confirmed; this one is ours.
 
-    A share `generic_fraction` of the draws is h_0. The others have a support of 1..max_support domains (its size
-    uniform), drawn without replacement by the law `domains` (`uniform` or `h_0`), with Dirichlet(concentration)
-    weights on it."""
+    A fraction `generic_fraction` of the draws is h_0. Each other draw has between 1 and max_support domains, all these
+    numbers equally likely. The domains are drawn without replacement, in proportion to h_0 or all alike (`domains`:
+    `h_0` or `uniform`), and their weights are Dirichlet(concentration). Raises UserError for settings out of range."""
 
     max_support: int
     domains: str
@@ -67,7 +67,8 @@ class Mixture:
     """mix(h) = sum_i h_i D_i over the corpus: each sequence comes from domain i with probability h_i (Algorithm 1).
 
     The t-th sequence that a model takes from domain i depends on `seed`, i and t only, so it is the same for every
-    method. `taken` (models, k) counts the sequences taken so far: with the seed it is the sampler's whole state.
+    method. `taken` (models, k) counts the sequences taken so far: with the seed it is the sampler's whole state. Raises
+    UserError for a domain that is shorter than one sequence.
     """
 
     def __init__(self, streams: list[np.ndarray], length: int, seed: int, models: int = 1) -> None:
@@ -96,6 +97,6 @@ class Mixture:
         return self.streams[domain][start : start + self.length + 1]
 
     def batch(self, rng: np.random.Generator, weights: np.ndarray, sequences: int, model: int = 0) -> np.ndarray:
-        """weights (R, k) -> tokens (R, sequences, length + 1), int64, the next ones of a model."""
+        """Domain weights (R, k) -> tokens (R, sequences, length + 1), int64: the next sequences for a model."""
         domains = [rng.choice(len(h), size=sequences, p=h) for h in weights]
         return np.stack([np.stack([self._next(model, i) for i in row]) for row in domains]).astype(np.int64)

@@ -1,7 +1,7 @@
 """A small decoder language model whose state dict has the names of Hugging Face's Llama.
 
-RMSNorm, rotary positions, SwiGLU, tied or untied head: `LlamaForCausalLM` loads the state dict as it is, so that
-exporting a specialist is writing a file. Sources: Llama, https://arxiv.org/abs/2302.13971; rotary positions,
+RMSNorm, rotary positions, SwiGLU, tied or untied head. `LlamaForCausalLM` loads the state dict as it is, so to export a
+specialist is to write a file. Sources: Llama, https://arxiv.org/abs/2302.13971; rotary positions,
 https://arxiv.org/abs/2104.09864.
 """
 
@@ -25,7 +25,7 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("sin", angle.sin().float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rotates x of shape (B, heads, T, head_dim); halves are paired as in Hugging Face's Llama."""
+        """Rotates x of shape (B, heads, T, head_dim). Its two halves are paired as in Hugging Face's Llama."""
         length = x.shape[-2]
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat((-second, first), dim=-1)
@@ -101,7 +101,7 @@ class Llama(nn.Module):
     embedding. The arguments have the names of Hugging Face's LlamaConfig.
 
     Initialisation: N(0, 0.02), and 0.02 / sqrt(2 num_hidden_layers) for the two projections that write to the residual
-    stream (GPT-2). Raises UserError where the heads do not divide the width into even parts.
+    stream (GPT-2). Raises UserError unless hidden_size / num_attention_heads is an even number.
     """
 
     def __init__(

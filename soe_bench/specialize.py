@@ -1,4 +1,6 @@
-"""The domain weights of a specialist: Algorithm 3's estimate and its variants, and the controls that show h matters."""
+"""The domain weights h of a specialist: Algorithm 3's estimate, its variants, and the controls that test whether h
+matters.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from soe_bench.ops.flat import forward_at
 
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
-TUNING_WINDOWS = 4  # windows of text a step of gradient
-TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a share of 0
+TUNING_WINDOWS = 4  # windows of text per gradient step
+TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a weight of 0
 TUNED_H = {"steps": 100, "rate": 0.1}
 TUNED_COEFFICIENTS = {"steps": 50, "rate": 0.02}
 
@@ -32,11 +34,11 @@ def own_weights(corpus: Corpus, specialist: str) -> np.ndarray:
 
 
 def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray | None:
-    """(k,) weights for a specialist, by source; None stands for no domain information.
+    """(k,) weights for a specialist, as `h_source` says; None stands for no domain information.
 
-    `estimate`: Algorithm 3 on all its estimate documents (generic text: h_0). `uniform`: 1/k. `shuffled`: the estimate
-    of the next specialist in the alphabet. `h_0`: the generic weights. `zero` (alpha = 0, the shared parameters alone)
-    and `none` (the method takes no h): None. (`tuned` needs the method: tuned_weights.)
+    `estimate`: Algorithm 3 on all its estimate documents (for generic text: h_0). `uniform`: 1/k. `shuffled`: the
+    estimate of the next specialist in the alphabet. `h_0`: the generic weights. None for `zero` (alpha = 0, only the
+    shared parameters) and `none` (the method takes no h). The source `tuned` needs the method: see `tuned_weights`.
     """
     if h_source in ("zero", "none"):
         return None
@@ -53,11 +55,12 @@ def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray
 def estimate(
     corpus: Corpus, specialist: str, estimator: str = "nearest_centroid", n_documents: int | None = None, draw: int = 0
 ) -> np.ndarray:
-    """(k,) weights from the specialist's estimate documents, or from `n_documents` of them (the draw'th random draw).
+    """(k,) weights from the specialist's estimate documents, or from `n_documents` of them, drawn with the seed `draw`.
 
-    `nearest_centroid` (and the start of `tuned_coefficients`): tokens by nearest centroid, Algorithm 3. `smoothed`: the
-    same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage shared among the domains by its probability under
-    spherical Gaussians around the centroids, of the variance that the generic training passages have about theirs.
+    `nearest_centroid`: each passage's tokens count for the nearest centroid (Algorithm 3); `tuned_coefficients` starts
+    from it. `smoothed`: the same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage is divided among the
+    domains by its probability under spherical Gaussians around the centroids, with the variance of the generic training
+    passages around theirs. Raises UserError if there are fewer documents.
     """
     if estimator == "soft":
         rows = corpus.estimate_rows(specialist, n_documents, draw)
@@ -72,7 +75,7 @@ def estimate(
 
 @lru_cache(maxsize=1)  # the specialists come one after the other, each with many draws
 def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
-    """Rows of probabilities of the k domains, a row an estimate passage, indexed as corpus.passages."""
+    """Probabilities of the k domains, one row per estimate passage, indexed as corpus.passages."""
     rows = corpus.estimate_rows(specialist)
     vectors = corpus.embed(corpus.texts(rows))
     squared = domains.squared_distances(vectors, corpus.centroids)
@@ -84,8 +87,8 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
 
 
 def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
-    """(k,) weights tuned by gradient on the text of `documents` (token ids), from near h: a softmax of k free
-    numbers."""
+    """(k,) weights, a softmax of k free numbers, tuned by gradient on the text of `documents` (token ids). They start
+    near h (k,)."""
     start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
     scores = method.weights_tensor(start).log().requires_grad_()
     minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
@@ -93,7 +96,8 @@ def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]
 
 
 def tuned_coefficients(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> Tensor:
-    """alpha (n,) tuned by gradient on the text of `documents` (token ids), from the router's alpha at h."""
+    """Coefficients alpha (n,) tuned by gradient on the text of `documents` (token ids). They start from the router's
+    alpha at h (k,)."""
     with torch.no_grad():
         alpha = method.coefficients(h[None])[0].clone()
     alpha.requires_grad_()
@@ -113,8 +117,8 @@ def minimise(
     steps: int,
     rate: float,
 ) -> None:
-    """Adam on the mean loss of the documents' (token ids) windows, some at a time in an order drawn once; `logits` maps
-    tokens (B, T) to (B, T, V), differentiable in `parameter`, which is changed in place."""
+    """Minimises the mean loss on windows of the documents (token ids) by Adam, TUNING_WINDOWS per step, in place in
+    `parameter`. `logits` maps tokens (B, T) to (B, T, V), differentiable in `parameter`."""
     inputs, targets, _ = (torch.from_numpy(x).to(parameter.device) for x in windows(documents, method.context.seq_len))
     rng, adam = np.random.default_rng(0), torch.optim.Adam([parameter], lr=rate)
     order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])

@@ -1,4 +1,4 @@
-"""A mirror of a run on Weights & Biases. Nothing reads back from it: the run folder is the truth."""
+"""A copy of a run on Weights & Biases. Nothing is read back from it: only the run folder counts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from soe_bench.system import distributed
 
 
 class Tracker:
-    """Context of one run on W&B; with wandb.mode = disabled every method does nothing, nor on any but the
-    first process of torchrun.
+    """Context of one run on W&B. With wandb.mode = disabled, and on all but the first process of torchrun, its methods
+    do nothing.
 
-    `finish` runs inside the job: else the next job of a multirun would go on with this run.
+    The run is finished inside the job, because otherwise the next job of a multirun would continue it.
     """
 
     def __init__(self, cfg: DictConfig, name: str, folder: Path) -> None:
@@ -22,7 +22,7 @@ class Tracker:
         if cfg.wandb.mode == "disabled" or distributed.rank() > 0:
             return
         os.environ.setdefault("WANDB_SILENT", "true")
-        import wandb  # takes a second: only where it is used
+        import wandb  # takes a second to import: only where it is used
 
         folder.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
@@ -35,12 +35,12 @@ class Tracker:
         )
 
     def log(self, metrics: dict, step: int) -> None:
-        """Curves: one point at a training step."""
+        """Logs one point of the curves, at a training step."""
         if self.run:
             self.run.log(metrics, step=step)
 
     def table(self, name: str, rows: list[dict]) -> None:
-        """The final records as one table."""
+        """Logs the final records as one table."""
         if self.run and rows:
             import wandb
 
@@ -48,7 +48,7 @@ class Tracker:
             self.run.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
 
     def images(self, paths: list[Path]) -> None:
-        """Pictures, each under its file's name."""
+        """Logs pictures, each under its file's name."""
         if self.run:
             import wandb
 
@@ -63,6 +63,6 @@ class Tracker:
 
 
 def mirror_figures(cfg: DictConfig, results_dir: Path) -> None:
-    """The figures of a results folder as one more run of the sweep's group."""
+    """Logs the figures of a results folder as one more run of the sweep's group."""
     with Tracker(cfg, "figures", Path(cfg.home) / "wandb") as tracker:
         tracker.images(sorted((results_dir / "figures").glob("*.png")))

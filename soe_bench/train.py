@@ -36,7 +36,7 @@ PROGRESS_SECONDS = 10.0
 
 @dataclass
 class Progress:
-    """What the loop has done so far; saved in each checkpoint. `losses` are those since the last row of the curve."""
+    """What the loop has done so far, saved in each checkpoint. `losses` are those since the last row of the curve."""
 
     step: int = 0
     seconds: float = 0.0
@@ -45,8 +45,8 @@ class Progress:
 
 
 class Curve:
-    """metrics.jsonl, a row a reporting interval, and the progress line. A resumed run cuts it to its checkpoint. The
-    first process writes, and what the disk refuses it reaches all."""
+    """metrics.jsonl, with one row per reporting interval, and the progress line. A resumed run cuts the file back to
+    its checkpoint. Rank 0 writes; its disk errors are raised on every rank."""
 
     def __init__(self, path: Path, name: str, progress: Progress, steps: int, tracker: Tracker) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class Curve:
         with refusals(self.path):
             self.file = open(self.path, "ab")  # noqa: SIM115 (open for the whole run)
             self.file.truncate(size)
-            self.file.seek(size)  # cutting a file does not move the place in it
+            self.file.seek(size)  # truncate() does not move the position
 
     def append(self, step: int, row: dict) -> None:
         distributed.on_first(self._write, row)
@@ -83,7 +83,7 @@ class Curve:
             self.file.write(json.dumps(row).encode() + b"\n")
 
     def size(self) -> int:
-        """Bytes of the rows so far, which are on the disk when this returns."""
+        """Bytes of the rows so far. They are on the disk when this returns."""
         return distributed.on_first(self._flush)
 
     def _flush(self) -> int:
@@ -104,9 +104,10 @@ def train(
 ) -> Progress:
     """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
 
-    Writes metrics.jsonl and checkpoints to `folder`, none at the end: the parameters are saved next.
-    `validation_loss` is called train.validations times.
-    Raises UserError, naming the step, when the loss or gradient is not finite (the last checkpoint is kept), and
+    Writes metrics.jsonl and checkpoints to `folder`, but no checkpoint at the end, where the caller saves the
+    parameters. `validation_loss` is called train.validations times.
+
+    Raises UserError, which names the step, if the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
     """
     t, optimizer, steps = cfg.train, method.context.optimizer, total_steps(cfg, method)
@@ -162,14 +163,14 @@ def train(
 
 
 def send(batch: np.ndarray, weights: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Tokens (int64) and their domain weights (float64) on the device, in one transfer."""
+    """Tokens (int64) and their domain weights (float64), copied to the device in one transfer."""
     numbers = np.concatenate([batch.ravel(), np.asarray(weights, np.float64).ravel().view(np.int64)])
     tokens, bits = torch.from_numpy(numbers).to(device, non_blocking=True).split([batch.size, weights.size])
     return tokens.view(batch.shape), bits.view(torch.float64).view(weights.shape)
 
 
 def resume(method: Method, mixture: Mixture, folder: Path) -> Progress:
-    """Loads the last checkpoint of `folder` into method and mixture; a new Progress if there is none."""
+    """Loads the last checkpoint of `folder` into method and mixture; returns its Progress, or a new one without any."""
     last = checkpoint.load_last(folder)
     if last is None:
         return Progress()
@@ -183,13 +184,13 @@ def resume(method: Method, mixture: Mixture, folder: Path) -> Progress:
 
 
 def tokens_per_step(cfg: DictConfig) -> int:
-    """Predicted tokens of one step."""
+    """Number of tokens that one step predicts."""
     return cfg.train.batch_size * cfg.train.seq_len
 
 
 def total_steps(cfg: DictConfig, method: Method) -> int:
-    """Steps of the token budget (of each model's where they do not share one), less the share that the method's parent
-    had. Raises UserError unless the batch divides into the draws."""
+    """Number of steps in the token budget, without those of the method's parent. If the models of the method do not
+    share the budget, it is counted for each model. Raises UserError unless the batch divides into the draws."""
     t = cfg.train
     if t.batch_size % t.draws_per_step:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Time and memory to instantiate a specialist: from memory, from disk, and beside mergekit on as many models."""
+"""Time and memory to instantiate a specialist: from memory, from disk, and beside a merge by mergekit."""
 
 from __future__ import annotations
 

@@ -184,8 +184,8 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
         )
     if not 257 <= data.vocab_size <= 65536:
         raise UserError(
-            f"data.vocab_size = {data.vocab_size} is outside 257..65536: set it within (256 bytes and {EOS} are the "
-            "least, and token ids are stored in 16 bits)"
+            f"data.vocab_size = {data.vocab_size} is outside 257..65536: choose a size in that range (256 "
+            f"bytes and {EOS} are the least, and token ids are stored in 16 bits)"
         )
     present = set(zip(table.specialist, table.split, strict=True))
     for name in [GENERIC, *specialists]:

@@ -144,7 +144,7 @@ class Corpus:
 def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
     """At most 8 of the passages `rows` (source, path, ...) per document.
 
-    n_documents: only so many documents, drawn from `seed`. Raises UserError if there are fewer.
+    n_documents: that many documents, drawn from `seed`, instead of all. Raises UserError if there are fewer.
     """
     indices = [
         spread(list(index), ESTIMATE_PASSAGES)

@@ -16,7 +16,7 @@ COLUMNS = ["first", "second", "passages", "domains", "adjusted_rand_index"]
 
 def between_seeds(corpus: Corpus, seeds: Sequence[int], passages: int) -> pd.DataFrame:
     """One row per pair of k-means seeds: the same sample of generic training passages is clustered with each seed, into
-    as many domains as the corpus has. An index of 1 means the same domains, 0 no more agreement than by chance.
+    as many domains as the corpus has. An index of 1 means the same domains, 0 as much agreement as by chance.
 
     Raises UserError if there are fewer passages than domains.
     """

@@ -27,7 +27,7 @@ ATTENTION = [  # the kernels that scaled_dot_product_attention chooses from
 
 def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, causal: bool) -> int:
     """FLOPs of attention's two products, forward: query (..., T, d), key (..., S, d), value (..., S, e). A causal query
-    at position t meets the keys up to t alone: T (T + 1) / 2 pairs instead of T S."""
+    at position t meets only the keys up to t: T (T + 1) / 2 pairs instead of T S."""
     length = query[-2]
     pairs = length * (length + 1) // 2 if causal else length * key[-2]
     return 2 * math.prod(query[:-2]) * pairs * (query[-1] + value[-1])

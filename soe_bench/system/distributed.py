@@ -25,7 +25,7 @@ sent: Counter[str] = Counter()  # bytes of tensors that this process gave to col
 
 
 class Lost(UserError):
-    """Another process of this training ended or differs from this one, so this one cannot go on."""
+    """Another process of this training ended or disagrees, so this one cannot go on."""
 
 
 def join() -> None:
