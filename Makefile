@@ -11,7 +11,7 @@ PEER = mergekit==0.1.4 immutables==0.21 accelerate==1.15.0 peft==0.21.2 pydantic
 # Its pin of cloudpickle clashes with joblib's and its other requirements serve AWS alone, hence --no-deps.
 RAY_LAUNCHER = hydra-ray-launcher==1.2.2
 
-.PHONY: help setup setup-ray demo check-install test test-peer test-ray bench plots check-plots
+.PHONY: help setup setup-ray demo check-install test test-peer test-ray test-slow bench plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list

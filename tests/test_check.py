@@ -35,6 +35,7 @@ from made_up_methods import (
 
 from soe_bench import check
 from soe_bench.check import RULES, conformance
+from soe_bench.config import CONF
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.flops import FlopCounter
@@ -44,6 +45,10 @@ from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 
+METHODS = [  # every one that conf/ has, the soup alone in the quick suite
+    pytest.param(path.stem, marks=[] if path.stem == "soup" else pytest.mark.slow)
+    for path in sorted((CONF / "method").glob("*.yaml"))
+]
 ALL = [rule.__name__ for rule in RULES]
 
 
@@ -104,7 +109,7 @@ def test_each_broken_method_is_caught_by_its_rule(first_broken, method, rule, sa
     assert broken == rule and says in wrong
 
 
-@pytest.mark.parametrize("method", ["soup", "domain_experts"])  # with experts and a router; several models and a parent
+@pytest.mark.parametrize("method", METHODS)
 def test_the_command_line_passes_a_sound_method(method, capsys):
     assert check.main([f"method={method}"]) == 0
     assert capsys.readouterr().out.splitlines() == [
