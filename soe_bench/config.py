@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
@@ -97,7 +98,10 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
                 jobs = [plain]
             else:
                 axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-                jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(axes + overrides), None)[0]
+                parser = OverridesParser.create(
+                    GlobalHydra.instance().config_loader()
+                )  # which knows what glob(*) finds
+                jobs = BasicSweeper.split_arguments(parser.parse_overrides(axes + overrides), None)[0]
             return [compose("config", job) for job in jobs], base.hydra.launcher
     except (HydraException, OmegaConfBaseException) as error:
         if missing := re.search("Could not find 'hydra/launcher/(.+?)'", str(error)):

@@ -1,4 +1,4 @@
-"""What the README and the other pages name exists and runs: commands, settings, files, targets, a method's snippet.
+"""What the README and its sister pages name exists and runs: commands, settings, files, targets, the printed method.
 A short command line runs end to end."""
 
 import importlib.util
