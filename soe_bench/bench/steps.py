@@ -198,7 +198,7 @@ def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
                 folder,
                 per_device_train_batch_size=t.batch_size,
                 max_steps=TRAINER_STEPS,
-                lr=RATE,
+                learning_rate=RATE,
                 adam_beta1=o.beta1,
                 adam_beta2=o.beta2,
                 weight_decay=o.weight_decay,
