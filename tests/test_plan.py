@@ -12,7 +12,7 @@ from soe_bench.ops.flat import Flat
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch):
-    monkeypatch.setattr(plan, "lrs", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+    monkeypatch.setattr(plan, "rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):

@@ -120,7 +120,7 @@ def measure(name: str, settings: Settings, bench: dict) -> None:
         goal = "" if figure.goal is None else f", goal at {figure.bound} {figure.goal:g}: {_verdict(figure.met)}"
         value = figure.note or f"{figure.value:.4g}" + (f" (limit {figure.limit:.4g})" if figure.limit else "")
         log.info("  %s %s%s; %.0f s", value, figure.unit, goal, took)
-    bench |= state | {"lrs": asdict(rates(settings))}
+    bench |= state | {"rates": asdict(rates(settings))}
 
 
 def _verdict(met: bool | None) -> str:

@@ -113,7 +113,7 @@ def read_bench(path: Path) -> dict | None:
         return None
     try:
         bench = json.loads(read_utf8(path))
-        bench["figures"], bench["growth"], bench["lrs"]
+        bench["figures"], bench["growth"], bench["rates"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of soe_bench.bench ({error!r}): restore the committed file") from error
     return bench

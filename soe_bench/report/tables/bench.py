@@ -25,7 +25,7 @@ def bench_table(bench: dict) -> Table:
         }
         for figure in bench["figures"]
     ]
-    rates = bench["lrs"]
+    rates = bench["rates"]
     notes = [
         "value: median over interleaved rounds, low and high its quartiles (empty: measured once); ratios are taken in "
         "one run",
