@@ -53,7 +53,7 @@ class RunRecord:
         "P, parameters of the base model (and of what a method adds to it: `dense_conditioned` has one vector more)"
     )
     pi: str | None = _field("the law that h is drawn from in training")
-    draws_per_step: int = _field("R, draws of h per training step")
+    draws_per_step: int | None = _field("R, draws of h per training step")
     parent: str | None = _field("run id of the run that it started from")
     seed_data: int = _field("seed of the token order")
     seed_init: int = _field("seed of the initialisation")

@@ -14,14 +14,14 @@ import pandas as pd
 
 from soe_bench.errors import UserError
 from soe_bench.report.format import fixed
-from soe_bench.report.load import load_results
+from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.stats import Difference, Interval, paired_difference, t_interval
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
 
 
 def find(views: list[View], *names: str) -> tuple[View, list[str]]:
-    """The first view (settings with most records come first) with all the names, and their labels in it. Raises
-    UserError for a name of several labels there, and if there is no such view."""
+    """The first view with all the names (folder by folder, settings with most records first), and their labels in it.
+    Raises UserError for a name of several labels there, and if there is no such view."""
     if not views:
         raise UserError("there are no test records: run a sweep first")
     view = next((view for view in views if all(candidates(name, view) for name in names)), views[0])
@@ -120,10 +120,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m soe_bench.compare", description=__doc__)
     parser.add_argument("one", metavar="A")
     parser.add_argument("other", metavar="B")
-    parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"))
+    parser.add_argument(
+        "--results", metavar="DIR", type=Path, default=Path("results"), help="a results folder, or a folder of them"
+    )
     options = parser.parse_args(arguments)
     try:
-        view, labels = find(make_views(load_results(options.results)), options.one, options.other)
+        views = [view for folder in results_folders(options.results) for view in make_views(load_results(folder))]
+        view, labels = find(views, options.one, options.other)
         print(report(view, *labels))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -75,10 +75,10 @@ CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """What a results folder holds; a file beside the records that is not there, or has no rows, is None."""
+    """What a results folder holds; a file that is not there, or has no rows, is None."""
 
     folder: Path
-    records: pd.DataFrame
+    records: pd.DataFrame | None
     curves: pd.DataFrame | None
     alpha: pd.DataFrame | None
     domains: pd.DataFrame | None
@@ -88,11 +88,20 @@ class Results:
     bench: dict | None
 
 
+def results_folders(folder: Path) -> list[Path]:
+    """The folder itself, if it holds results, and those below it. Raises UserError where there are none."""
+    found = sorted(path.parent for path in folder.rglob("runs.csv"))
+    if not found:
+        raise UserError(f"{folder}: no runs.csv in it or below: run a sweep and collect its records first")
+    return found
+
+
 def load_results(folder: Path) -> Results:
-    """Read everything; raises UserError that names file and line for what is malformed, and for no records at all."""
+    """Read everything; raises UserError that names file and line for what is malformed, and for a runs.csv without any
+    evaluation."""
     return Results(
         folder,
-        record_table(folder),
+        record_table(folder) if (folder / "runs.csv").exists() else None,
         **{name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()},
         bench=read_bench(folder / "bench.json"),
     )

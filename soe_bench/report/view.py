@@ -145,6 +145,8 @@ class View:
 
 def make_views(results: Results) -> list[View]:
     """The views of a results folder, most records first; the first has no suffix on its file names."""
+    if results.records is None:
+        return []
     rows = results.records.copy()
     rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
     drawn = rows.document_draw.notna()

@@ -1,7 +1,7 @@
 """Collects every table and figure of a results folder, writes them or compares them with what is on disk."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -31,35 +31,46 @@ from soe_bench.report.view import make_views
 from soe_bench.system.files import write_bytes
 
 IMAGES = ("png", "svg")
+Item = Table | Chart
 
 
 def write(results: Results, say: Callable[[str], None] = print) -> None:
-    """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for each that was skipped."""
-    tables, charts, skipped = collect(results)
+    """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for all that have no data, and one for
+    each figure that fails."""
+    tables, charts, empty, failures = collect(results)
     for path, text in _texts(results.folder, tables, charts).items():
         write_bytes(path, text.encode())
+    drawn = 0
     with style():
         for chart in charts:
-            for kind, image in render(chart.draw()).items():
+            try:
+                images = render(chart.draw())
+            except Exception as error:
+                failures.append(_failure(f"figure {chart.name}", error))
+                continue
+            drawn += 1
+            for kind, image in images.items():
                 write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
-    for line in skipped:
+    if empty:
+        say(f"skipped, no data for it yet: {', '.join(empty)}")
+    for line in failures:
         say(line)
-    say(f"{results.folder}: wrote {len(tables)} tables and {len(charts)} figures")
+    say(f"{results.folder}: wrote {len(tables)} tables and {drawn} figures")
 
 
 def rewrite(folder: Path, say: Callable[[str], None] = print) -> None:
-    """`write` of what a results folder holds; another process that changes the folder is waited for. Raises UserError
-    where there is none."""
-    with FileLock(folder / ".lock") if folder.is_dir() else nullcontext():
+    """`write` of what a folder holds; another process that changes it is waited for."""
+    with FileLock(folder / ".lock"):
         write(load_results(folder), say)
 
 
 def check(results: Results) -> list[str]:
-    """One line for each table or figure CSV that differs, each file that is not there, each that nothing writes."""
-    tables, charts, _ = collect(results)
+    """One line for each table or figure CSV that differs, each file that is not there, each that nothing writes, and
+    each figure that fails."""
+    tables, charts, _, failures = collect(results)
     expected = _texts(results.folder, tables, charts)
     images = {results.folder / "figures" / f"{chart.name}.{kind}" for chart in charts for kind in IMAGES}
-    lines = [
+    lines = failures + [
         f"differs: {path}" for path, text in expected.items() if path.is_file() and path.read_bytes() != text.encode()
     ]
     lines += [f"missing: {path}" for path in sorted({*expected, *images}) if not path.is_file()]
@@ -72,53 +83,70 @@ def check(results: Results) -> list[str]:
     return lines + [f"written by nothing, remove it: {path}" for path in sorted(found - {*expected, *images})]
 
 
-def collect(results: Results) -> tuple[list[Table], list[Chart], list[str]]:
-    """Every table and chart that has data, and a line for each that has none."""
+def collect(results: Results) -> tuple[list[Table], list[Chart], list[str], list[str]]:
+    """Every table and chart that has data, the names of those that have none, and a line for each chart that fails."""
+    found: dict[str, list[Item]] = {}
+    failures = []
+    for name, make in _makers(results):
+        try:
+            made = make()
+        except Exception as error:
+            if not name.startswith("figure"):
+                raise
+            failures.append(_failure(name, error))
+            continue
+        found.setdefault(name, []).extend(made if isinstance(made, list) else [made] if made is not None else [])
+    items = [item for each in found.values() for item in each]
+    return (
+        [item for item in items if isinstance(item, Table)],
+        [item for item in items if isinstance(item, Chart)],
+        [name for name, each in found.items() if not each],
+        failures,
+    )
+
+
+def _failure(name: str, error: Exception) -> str:
+    return f"warning: {name} failed, the others go on: {type(error).__name__}: {error}"
+
+
+def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[Item] | None]]]:
+    """What there may be, and what makes it."""
     views = make_views(results)
-    found: dict[str, list] = {} if views else {"tables and figures of results (no test record)": []}
     for view in views:
         for measure, (name, _) in MEASURES.items():
-            found.setdefault(f"table {name}", []).append(main_table(view, measure, results.specialists))
-        found.setdefault("table difference", []).append(difference_table(view))
-        found.setdefault("table controls", []).append(controls_table(view))
-        found.setdefault("table budgets", []).append(budgets_table(view))
-        found.setdefault("table budgets_difference", []).append(budgets_difference_table(view))
-        found.setdefault("table documents", []).append(documents_table(view, results.specialists))
-        found.setdefault("table costs", []).append(costs_table(view))
-        found.setdefault("figure experts", []).append(experts_chart(view))
-        found.setdefault("figure alpha", []).extend(alpha_charts(view, results.alpha))
-        found.setdefault("figure curves", []).append(curves_chart(view, results.curves))
-        found.setdefault("figure specialists", []).append(specialists_chart(view))
-        found.setdefault("figure budgets", []).append(budgets_chart(view))
-        found.setdefault("figure documents", []).append(documents_chart(view))
-        found.setdefault("figure support", []).append(support_chart(view))
+            yield f"table {name}", partial(main_table, view, measure, results.specialists)
+        yield "table difference", partial(difference_table, view)
+        yield "table controls", partial(controls_table, view)
+        yield "table budgets", partial(budgets_table, view)
+        yield "table budgets_difference", partial(budgets_difference_table, view)
+        yield "table documents", partial(documents_table, view, results.specialists)
+        yield "table costs", partial(costs_table, view)
+        yield "figure experts", partial(experts_chart, view)
+        yield "figure alpha", partial(alpha_charts, view, results.alpha)
+        yield "figure curves", partial(curves_chart, view, results.curves)
+        yield "figure specialists", partial(specialists_chart, view)
+        yield "figure budgets", partial(budgets_chart, view)
+        yield "figure documents", partial(documents_chart, view)
+        yield "figure support", partial(support_chart, view)
     if views:
-        found["table claims"] = [claims_table(views, results.distances, results.specialists)]
-        found["figure sizes"] = [sizes_chart(views)]
-    for name, make, rows in (
-        ("domains", domains_table, results.domains),
-        ("specialists", specialists_table, results.specialists),
-        ("closeness", closeness_table, results.distances),
-        ("deviations", deviations_table, results.deviations),
-    ):
-        found[f"table {name}"] = [make(rows) if rows is not None else None]
+        yield "table claims", partial(claims_table, views, results.distances, results.specialists)
+        yield "figure sizes", partial(sizes_chart, views)
+    elif results.records is not None:
+        yield "tables and figures of results (no test record)", list
     bench = results.bench or {}
-    for name, make, list_name in (
-        ("bench", bench_table, "figures"),
-        ("growth", growth_table, "growth"),
-        ("bases", bases_table, "bases"),
-        ("processes", processes_table, "processes"),
+    for name, make, rows, source in (
+        ("table domains", domains_table, results.domains, results.domains),
+        ("table specialists", specialists_table, results.specialists, results.specialists),
+        ("table closeness", closeness_table, results.distances, results.distances),
+        ("table deviations", deviations_table, results.deviations, results.deviations),
+        ("table bench", bench_table, bench.get("figures"), bench),
+        ("table growth", growth_table, bench.get("growth"), bench),
+        ("table bases", bases_table, bench.get("bases"), bench),
+        ("table processes", processes_table, bench.get("processes"), bench),
     ):
-        found[f"table {name}"] = [make(bench) if bench.get(list_name) else None]
-    found["figure closeness"] = [closeness_chart(results.distances)]
-    found["figure domains"] = domains_charts(results.domains, results.specialists)
-    made = [item for items in found.values() for item in items if item is not None]
-    skipped = [f"skipped {name}: no data for it yet" for name, items in found.items() if not any(items)]
-    return (
-        [item for item in made if isinstance(item, Table)],
-        [item for item in made if isinstance(item, Chart)],
-        skipped,
-    )
+        yield name, partial(make, source) if rows is not None and len(rows) else list
+    yield "figure closeness", partial(closeness_chart, results.distances)
+    yield "figure domains", partial(domains_charts, results.domains, results.specialists)
 
 
 def _texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:

@@ -2,7 +2,6 @@
 
 import csv
 
-import pytest
 from made_up_records import run, write_records
 
 from soe_bench.report.__main__ import main
@@ -38,18 +37,6 @@ def overall(tests: dict[str, dict[str, str]]) -> str:
 def table(folder, name: str, key: str = "method") -> dict[str, dict[str, str]]:
     with (folder / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
         return {row[key]: row for row in csv.DictReader(file)}
-
-
-@pytest.fixture
-def records() -> list[dict]:
-    """generic and a soup, specialists a and b, three seeds; the soup is better by 0.1 on a, 0.3 on b (on average)."""
-    rows = []
-    for seed, (shift, gain) in enumerate([(0.0, 0.1), (0.03, 0.11), (-0.03, 0.09)]):
-        rows += run("generic", 0, seed, {"a": 3.0 + shift, "b": 4.0 + shift, "generic": 3.5}, "none")
-        rows += run("soup", 4, seed, {"a": 3.0 + shift - gain, "b": 4.0 + shift - 3 * gain}, "estimate")
-        rows += run("soup", 4, seed, {"generic": 3.6}, "h_0")
-        rows += run("soup", 4, seed, {"a": 4.0, "b": 5.0}, "uniform")
-    return rows
 
 
 def report(folder, rows: list[dict]):

@@ -20,7 +20,7 @@ README = Path(__file__).parents[2] / "results" / "README.md"
 
 def test_no_file_and_no_records(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "no runs.csv in it or below" in capsys.readouterr().err
     write_records(tmp_path, [])
     assert main([str(tmp_path)]) == 2
     error = capsys.readouterr().err
