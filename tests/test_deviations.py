@@ -19,9 +19,9 @@ VALUES = {  # rows whose own value is one setting, or is made from some
     "batch": lambda cfg: f"{cfg.train.batch_size} sequences of {cfg.train.seq_len} tokens",
     "training tokens": lambda cfg: f"{cfg.train.tokens / 1e6:g}M per run",
     "law of pi": lambda cfg: (
-        f"support of 1 to {cfg.pi.max_support} domains drawn by {cfg.pi.domains}, Dirichlet({cfg.pi.concentration:g}) "
-        f"weights, {100 * cfg.pi.generic_fraction:g} % of the draws at h_0"
-    ),
+        "support of 1 to {max_support} domains drawn by {domains}, Dirichlet({concentration:g}) weights, "
+        "{0:g} % of the draws at h_0"
+    ).format(100 * cfg.pi.generic_fraction, **cfg.pi),
     "optimizer": lambda cfg: (
         "AdamW: betas {beta1:g} and {beta2:g}, weight decay {weight_decay:g}, clip {max_grad_norm:g}, "
         "warm-up {0:g} %, cosine to {1:g} %"

@@ -36,7 +36,7 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
     The least seconds are those of all counted FLOPs at the machine's matmul rate in that precision, or of moving all
     parameters and moments at its copy bandwidth, whichever takes longer. Seconds and bytes are None if the device has
     too little memory."""
-    cfg = settings.compose(f"method.n_experts={n}", *overrides)
+    cfg = settings.compose(f"method.n_experts={n}" if n else "method=dense_on_pi", *overrides)
     prepare_process(cfg.threads)
     before = resident(settings.device)
     cost = build_method(Run.of(cfg), None, device="meta").cost()
