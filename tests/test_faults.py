@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from soe_bench import checkpoint, finetune
+from soe_bench.__main__ import finish
 from soe_bench.data import build
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
+from soe_bench.runs import evaluation
 from soe_bench.runs import execute as executing
 from soe_bench.runs.build import save_parameters
 from soe_bench.runs.collect import collect
-from soe_bench.runs.evaluation import cells
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 from soe_bench.runs.sweep import Plan
@@ -58,7 +59,7 @@ def assert_same(one, other):
 def test_a_run_killed_20_times_ends_in_the_same_bits(tmp_path):
     """In building the corpus, training, writing checkpoints, and evaluating and writing records."""
     homes = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "tests/killed.py", "1", *map(str, homes)]
+    command = [sys.executable, "tests/helpers/killed.py", "1", *map(str, homes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert_same(*homes)
@@ -107,7 +108,7 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
     assert known == 2
     partial.write_text(partial.read_text() + '{"schema": 1, "lo')  # what a kill may leave
     STOP.clear()
-    evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
+    evaluated = at_call(monkeypatch, evaluation, "specialist", 0, None)
     execute(cfg)
     records = varying(cfg)
     assert len(evaluated) == len(records) - known and records == varying(other)
@@ -117,12 +118,12 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
 def test_an_evaluation_of_other_parameters_is_not_gone_on_with(compose, monkeypatch):
     cfg = compose(*SHORT)
     with monkeypatch.context() as patch:
-        at_call(patch, cells, "specialist", 3, terminate)
+        at_call(patch, evaluation, "specialist", 3, terminate)
         with pytest.raises(Interrupted):
             execute(cfg)
     STOP.clear()
     (Run.of(cfg).folder / "training.json").unlink()
-    evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
+    evaluated = at_call(monkeypatch, evaluation, "specialist", 0, None)
     execute(cfg)
     assert len(evaluated) == len(varying(cfg))
 
@@ -132,7 +133,7 @@ def test_a_second_training_that_is_cut_does_not_pass_for_the_first(compose, monk
     run = Run.of(compose(*SHORT))
     execute(run.cfg)
     (run.folder / "model.safetensors").unlink()
-    at_call(monkeypatch, cells, "alpha_table", 1, lambda: pytest.fail("killed"))
+    at_call(monkeypatch, evaluation, "alpha_table", 1, lambda: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         execute(run.cfg)
     assert (run.folder / "model.safetensors").exists() and not run.trained and not run.records.exists()
@@ -184,7 +185,7 @@ def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_lin
             execute(cfg)
     run = Run.of(cfg)
     assert run.status().startswith("failed: cannot write")
-    evaluated = at_call(monkeypatch, cells, "specialist", 0, None)
+    evaluated = at_call(monkeypatch, evaluation, "specialist", 0, None)
     execute(cfg)
     records = varying(cfg)
     assert 0 < len(evaluated) < len(records) == 8
@@ -229,7 +230,7 @@ def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path)
     plan = Plan.of([*sweep, f"home={one}", f"results_dir={one / 'results'}"])
     for run in plan.runs:
         execute(run.cfg)
-    plan.finish()
+    finish(plan)
     for run in [*plan.parents, *plan.runs]:
         ends = [line for text in said for line in "".join(text).splitlines() if f"{run.name}  step " in line]
         assert len(ends) == 1, (run.name, said)  # the one progress line of so short a training is its last

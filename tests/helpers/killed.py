@@ -1,6 +1,7 @@
 """One run twice: in one go, and killed by SIGKILL 20 times before it may end. test_faults.py compares them.
 
-`python tests/killed.py SEED WHOLE_HOME KILLED_HOME`: each attempt is a fork of this process, which has all imports.
+`python tests/helpers/killed.py SEED WHOLE_HOME KILLED_HOME`: each attempt is a fork of this process, which has all
+imports.
 """
 
 import os
