@@ -27,8 +27,8 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         "warm-up {0:g} %, cosine to {1:g} %"
     ).format(100 * cfg.train.optimizer.warmup_ratio, 100 * cfg.train.optimizer.min_lr_ratio, **cfg.train.optimizer),
     "router": lambda cfg: (
-        f"two layers, {cfg.method.router.hidden} hidden units, ReLU, {cfg.method.router.activation} output, first layer "
-        f"N(0, {cfg.method.router.init_std:g})"
+        f"two layers, {cfg.method.router.hidden} hidden units, ReLU, {cfg.method.router.activation} output, first "
+        f"layer N(0, {cfg.method.router.init_std:g})"
     ),
     "start of S": lambda cfg: {0.25: "the generic run on a quarter of the training tokens, which count"}[
         cfg.method.parent.fraction
