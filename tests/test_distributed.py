@@ -144,7 +144,7 @@ def test_what_torchrun_cannot_do_is_said_before_any_work(arguments, monkeypatch,
 def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, compose):
     """A warm start (dense, data-parallel) and the soup in two processes. SIGTERM to the second alone stops both at one
     step; torchrun goes on from there, evaluates, and gives the records of one process."""
-    own = ["method.n_experts=4", f"train.tokens={160 * 16 * 64}", "evaluate.parts=[validation]"]
+    own = ["method.n_experts=4", f"train.tokens={160 * 16 * 64}", "evaluate.splits=[validation]"]
     home, port = tmp_path / "home", free_port()
     outs = [tmp_path / "first.txt", tmp_path / "second.txt"]
     workers = [

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from soe_bench.errors import UserError
 from soe_bench.method import with_parameters
 from soe_bench.model import Llama, RotaryEmbedding
 from soe_bench.ops.flat import Flat, forward_at
@@ -81,7 +82,7 @@ def test_flat_round_trip_and_spans():
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="heads"):
+    with pytest.raises(UserError, match="heads"):
         Llama(
             32,
             hidden_size=10,

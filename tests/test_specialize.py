@@ -9,9 +9,9 @@ import torch
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
+from soe_bench.method import with_parameters
 from soe_bench.records import read_lines
 from soe_bench.runs import evaluation
-from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
@@ -77,7 +77,7 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
     assert loss(method.specialist(h)) < loss(method.specialist(start)) - 0.01
     alpha = tuned_coefficients(method, start, documents)
     theta = method.instantiate(alpha[None])[0]
-    tuned = executing.cells.with_parameters(method.context.base, method.flat, theta)
+    tuned = with_parameters(method.context.base, method.flat, theta)
     assert loss(tuned) < loss(method.specialist(start)) - 0.01
     assert not torch.equal(alpha, method.coefficients(start[None])[0])
 

@@ -200,9 +200,9 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
 
 
 @pytest.mark.parametrize(("tokens", "fraction"), [(8_000_000, 0.25), (1_000_000, 0.3), (40_960, 0.5), (999, 0.999)])
-def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(compose, tokens, share):
+def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(compose, tokens, fraction):
     whole = compose("method.parent=null", f"train.tokens={tokens}")
-    run = compose(f"method.parent.fraction={share}", f"train.tokens={tokens}")
+    run = compose(f"method.parent.fraction={fraction}", f"train.tokens={tokens}")
     splits = sum(total_steps(cfg, make(cfg.method)) for cfg in (run, parent_of(run)))
     one = total_steps(whole, make(whole.method))
     assert splits == one or one == 1  # the least is a step for each

@@ -66,7 +66,7 @@ def test_experts_have_one_start_or_one_each():
 
 def test_crisp_gives_each_specialist_the_model_trained_at_its_h():
     method = made(Crisp("crisp", RATE))
-    assert method.weights.tolist() == [[1, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0]] and method.trained_for == 2
+    assert method.weights.tolist() == [[1, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0]] and method.n_models == 2
     with torch.no_grad():
         method.models.value.normal_()
     for row, h in enumerate([[1.0, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0]]):

@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.dense_on_pi import DenseOnPi
 from baselines.generic import Generic
 from soe_bench import __main__ as cli
 from soe_bench import checkpoint, method
@@ -53,11 +54,12 @@ class Odd(nn.Module):
 
 
 def built(name: str) -> Method:
-    """`generic`, or a soup with as many experts as the name says."""
+    """`generic`, or a soup with as many experts as the name says (0: dense on pi)."""
     torch.manual_seed(0)
     context = MethodContext(Odd().double(), np.full(K, 1 / K), LENGTH, SEQUENCES, DRAWS, OPTIMIZER, seed=1)
     router = {"hidden": 6, "activation": "softmax", "init_std": 1.0}
-    made = Generic(name, RATE) if name == "generic" else SoupOfExperts("soup", RATE, int(name), 0.3, 0.02, router, META)
+    dense = {"generic": Generic("generic", RATE), "0": DenseOnPi("dense_on_pi", RATE, META)}
+    made = dense.get(name) or SoupOfExperts("soup", RATE, int(name), 0.3, 0.02, router, META)
     made.build(context)
     return made
 
