@@ -141,7 +141,7 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
         "+sweep=experts",
         "seed=0",
         *SERIAL,
-        "method.n_experts=4,0",
+        "method.n_experts=4",
         "method.parent=null",
         "train.tokens=4096",
     ]
@@ -181,7 +181,7 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
 
     monkeypatch.setattr(evaluation, "validation_loss", failing)
     status, out, _ = command(
-        "+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null", "train.tokens=4096"
+        "+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4", "method.parent=null", "train.tokens=4096"
     )
     assert status == 1
     assert "failed: out of luck" in out and out.count("  done\n") == 2
@@ -193,9 +193,9 @@ def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
         raise Interrupted("stopped at step 1 of 10")
 
     monkeypatch.setattr(executing, "train", interrupted)
-    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4,0", "method.parent=null")
+    status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4", "method.parent=null")
     assert status == 130
-    assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 2
+    assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 3  # two methods, and the parent of one
 
 
 def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
@@ -280,10 +280,9 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
     warm = [
         "+sweep=experts",
         *SERIAL,
-        "method.n_experts=4,0",
+        "method.n_experts=4",
         "train.tokens=8192",
         "seed=0",
-        "method.parent={method:generic,fraction:0.5}",
     ]
     status, out, err = command(*warm)
     assert status == 0 and "  trained\n" in out
@@ -296,11 +295,11 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
     parent = next(
         path
         for path in (tmp_path / "home" / "runs").glob("generic-*")
-        if json.loads((path / "training.json").read_text())["training_tokens"] == 4096
+        if json.loads((path / "training.json").read_text())["training_tokens"] == 2048
     )
     taken = [np.array(checkpoint.load(folder / "model.safetensors")[1]["taken"]) for folder in (parent, soup)]
-    assert (taken[1] >= taken[0]).all() and taken[1].sum() == 2 * taken[0].sum()  # no text twice before its turn
-    assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+    assert (taken[1] >= taken[0]).all() and taken[1].sum() == 4 * taken[0].sum()  # no text twice before its turn
+    assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 6
 
 
 def test_a_warm_start_begins_with_the_parents_parameters(compose):
