@@ -210,3 +210,14 @@ def test_sigterm_stops_both_jobs_at_a_checkpoint(arguments, tmp_path):
     assert process.returncode == 130
     assert out.count("stopped: stopped at step") == 2 and out.count("not run") == 1
     assert len(list((tmp_path / "home").glob("runs/*/checkpoint-*.safetensors"))) >= 2
+
+
+def test_every_loss_of_the_findings_is_in_a_table():
+    """A loss in the README's table of findings is the rounded number of a committed table."""
+    tables = ROOT / "results" / "gpu-wheels" / "tables"
+    text = "".join((tables / f"{name}.md").read_text(encoding="utf-8") for name in ("main", "controls"))
+    printed = {float(number) for number in re.findall(r"\d\.\d{4}", text)}
+    table = README.split("## Findings")[1].split("| model |")[1].split("\n\n")[0]
+    columns = [number for row in table.splitlines()[2:] for number in re.findall(r"\| (\d\.\d{3}) (?=\|)", row)]
+    unknown = [x for x in columns if min(abs(float(x) - number) for number in printed) > 0.00051]
+    assert len(columns) >= 8 and unknown == []
