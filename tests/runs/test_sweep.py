@@ -23,6 +23,7 @@ from soe_bench.records import KEY, read_lines, read_records, write_records
 from soe_bench.runs import evaluation, sweep
 from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method
+from soe_bench.runs.collect import _upsert as upsert
 from soe_bench.runs.collect import collect, collect_distances
 from soe_bench.runs.execute import execute
 from soe_bench.runs.resources import state_bytes
@@ -415,3 +416,14 @@ def test_a_run_whose_identity_looks_like_a_number_is_kept_and_replaced_as_text(t
         "0d2858e9ac9aa7af,a,b,2",
         "6001362893621222,a,b,2",
     ]
+
+
+def test_names_in_the_small_csvs_are_data(tmp_path):
+    """Rows of another owner stay as they are, to the letter; new ones are rounded, and sorted by number."""
+    path = tmp_path / "alpha.csv"
+    path.write_text("run_id,specialist,expert,alpha\n1e5,NA,10,0.5\n1e5,NA,9,1e-05\n007,null,0,\n")
+    new = pd.DataFrame({"run_id": ["123"], "specialist": ["nan"], "expert": [0], "alpha": [1 / 3]})
+    upsert(path, [new], "run_id", ["run_id", "specialist", "expert"])
+    assert path.read_text() == (
+        "run_id,specialist,expert,alpha\n007,null,0,\n123,nan,0,0.333333\n1e5,NA,9,1e-05\n1e5,NA,10,0.5\n"
+    )
