@@ -173,7 +173,7 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     run = Run.of(cfg)
     facts = json.loads((run.folder / "training.json").read_text())
     assert facts["device"].startswith("2 x cpu")
-    bare = "import soe_bench.runs; from soe_bench.provenance import peak_memory; print(peak_memory('cpu'))"
+    bare = "import soe_bench.runs.execute; from soe_bench.system.machine import peak_memory; print(peak_memory('cpu'))"
     least = int(subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True).stdout)
     assert facts["peak_memory_bytes"] > 2 * least  # of both processes
     losses = [record["loss"] for record in read_lines(run.records)]

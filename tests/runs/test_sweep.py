@@ -151,20 +151,20 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
     monkeypatch.setattr(executing, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
 
     status, out, _ = command(*sweep_of_two)
-    assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
+    assert status == 0 and len(trained) == 4 and out.count("  done\n") == 3
 
     status, out, _ = command(*sweep_of_two)
-    assert status == 0 and len(trained) == 3 and out.count("  done before\n") == 3
+    assert status == 0 and len(trained) == 4 and out.count("  done before\n") == 3
 
     status, out, _ = command(*sweep_of_two, "evaluate.splits=[test]")  # evaluated anew, not trained
-    assert status == 0 and len(trained) == 3 and out.count("  done\n") == 3
+    assert status == 0 and len(trained) == 4 and out.count("  done\n") == 3
 
     soup = next((tmp_path / "home" / "runs").glob("soup-n4-*"))
     for name in ("training.json", "model.safetensors"):  # what a user deletes, as damaged files ask for it
         (soup / name).unlink()
-        del trained[3:]
+        del trained[4:]
         status, out, _ = command(*sweep_of_two)
-        assert status == 0 and trained[3:] == [soup.name] and out.count("  done before\n") == 2
+        assert status == 0 and trained[4:] == [soup.name] and out.count("  done before\n") == 2
         assert len(list(soup.glob("records-*.jsonl"))) == 1  # none of other parameters
 
     records = read_records(tmp_path / "results")
