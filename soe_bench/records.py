@@ -300,8 +300,8 @@ def _read_table(path: Path, columns: list[Column], key: tuple[str, ...]) -> list
 def _check(row: dict, columns: list[Column], where: str) -> None:
     if columns is RUN and row.get("schema") != SCHEMA:
         raise UserError(
-            f"{where}: unknown schema {row.get('schema')!r}: this version reads schema {SCHEMA}, so remove what another "
-            "version wrote and run again"
+            f"{where}: unknown schema {row.get('schema')!r}: this version reads schema {SCHEMA}, so remove what "
+            "another version wrote and run again"
         )
     for column in columns:
         if column.name not in row:
