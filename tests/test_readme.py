@@ -62,7 +62,9 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     if "method=x" in arguments or "method=NAME" in arguments:
         pytest.skip("the reader's own method")
     found = importlib.util.find_spec(module)
-    assert found is not None and "def main(" in Path(found.origin.replace("__init__", "__main__")).read_text()
+    assert found is not None and "def main(" in Path(found.origin.replace("__init__", "__main__")).read_text(
+        encoding="utf-8"
+    )
     if "--cfg" in arguments:
         return
     if module != "soe_bench":

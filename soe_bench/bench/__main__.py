@@ -96,7 +96,7 @@ def opened(path: Path, settings: Settings) -> dict:
     if not path.exists():
         return here | {"figures": []} | {name: [] for name in LISTS}
     try:
-        bench = json.loads(path.read_text())
+        bench = json.loads(path.read_text(encoding="utf-8"))
         there = {key: bench[key] for key in here}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a file of this command ({error!r}): give another --out") from error

@@ -150,6 +150,6 @@ def test_manifest_errors(manifest: Path) -> None:
         fetch.pins("wheels.txt", ["other"])
     with pytest.raises(UserError, match="is missing"):
         fetch.pins("absent.txt", ["tiny_pack"])
-    manifest.write_text("tiny_pack>=1\n")
+    manifest.write_text("tiny_pack>=1\n", encoding="utf-8")
     with pytest.raises(UserError, match="not of the form"):
         fetch.pins("wheels.txt", ["tiny_pack"])

@@ -215,5 +215,5 @@ def command(rank: int, port: int, arguments: list[str], out: Path) -> None:
         "MASTER_PORT": str(port),
     }
     sys.argv = ["soe_bench", *arguments]
-    with open(out, "w") as file, redirect_stdout(file):
+    with open(out, "w", encoding="utf-8") as file, redirect_stdout(file):
         distributed.leave(cli.main())
