@@ -25,5 +25,5 @@ class Crisp(Dense):
         return np.stack(list(context.specialists.values()))
 
     def parameters_at(self, h: Tensor) -> Tensor:
-        distance = (torch.as_tensor(self.weights).to(h) - h).abs().sum(1)
-        return self.models.value[distance.argmin()]
+        distance = (torch.as_tensor(self.weights).to(h) - h[:, None]).abs().sum(2)
+        return self.models.value[distance.argmin(1)]

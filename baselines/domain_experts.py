@@ -49,7 +49,7 @@ class DomainExperts(Dense):
 
     def parameters_at(self, h: Tensor) -> Tensor:
         share = h @ torch.as_tensor(self.weights > 0).to(h).T
-        return self.models.value[share.argmax()]
+        return self.models.value[share.argmax(1)]
 
     def tensors(self) -> dict[str, Tensor]:
         return super().tensors() | {"common.value": self.common}

@@ -47,8 +47,9 @@ class Ensemble(PostHoc):
 
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
         """The logarithm of the mixed probabilities: logits whose softmax is the mixture."""
-        logits = [forward_at(self.context.base, self.flat, model[None], tokens[None])[0] for model in self.models]
-        return mixed([each.log_softmax(-1) for each in logits], self.expert_weights(h))
+        models = self.models[:, None].expand(-1, len(h), -1)
+        each = [forward_at(self.context.base, self.flat, model, tokens).log_softmax(-1) for model in models]
+        return torch.stack([mixed([x[r] for x in each], self.expert_weights(row)) for r, row in enumerate(h)])
 
     def cost(self) -> dict[str, int]:
         return super().cost() | {"deployed_parameters": self.count * self.flat.size}  # at most: without zero weights

@@ -63,7 +63,7 @@ class Generated(Method):
         return forward_at(self.delta_network, self.network_flat, omega, torch.as_tensor(weights).to(omega)[None])[0]
 
     def parameters_at(self, h: Tensor) -> Tensor:
-        return self.shared.value[0] + self.delta(h[None])[0]
+        return self.shared.value + self.delta(h)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)

@@ -47,7 +47,7 @@ class LowRankSoup(Generated, ExpertMethod):
         return LowRankExperts(router, self.n_experts, LowRank(self.flat, self.rank))
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
-        return self.shared.value[0] if h is None else super().parameters_at(h)
+        return self.shared.value if h is None else super().parameters_at(h)
 
     def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
         """alpha = phi(h): (R, k) -> (R, n)."""

@@ -118,7 +118,7 @@ class Merge(PostHoc):
         """The merged parameters (P,) at the weights (m,) of the experts, differentiable in them."""
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
-        return self.merged(self.expert_weights(h))
+        return torch.stack([self.merged(self.expert_weights(row)) for row in ([None] if h is None else h)])
 
 
 class TaskVectorMerge(Merge):

@@ -28,10 +28,10 @@ class MergeGradient(Merge):
         return weights @ self.models + (1 - weights.sum()) * self.common
 
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
-        c = self.expert_weights(None if h is None else self.weights_tensor(h)).requires_grad_()
+        c = self.expert_weights(None if h is None else self.weights_tensor(h))[None].requires_grad_()
 
         def logits(tokens: Tensor) -> Tensor:
-            return forward_at(self.context.base, self.flat, self.merged(c)[None], tokens[None])[0]
+            return forward_at(self.context.base, self.flat, self.merged(c[0])[None], tokens)
 
-        minimise(c, logits, self, documents, STEPS, RATE)
-        return with_parameters(self.context.base, self.flat, self.merged(c.detach()))
+        minimise(c, logits, self, [documents], STEPS, RATE)
+        return with_parameters(self.context.base, self.flat, self.merged(c.detach()[0]))

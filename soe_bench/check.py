@@ -94,10 +94,8 @@ class Trial:
 
     def specialists(self, method: Method) -> dict[str, nn.Module]:
         """The models that an evaluation on validation text asks for. A method may need gradients to make them."""
-        return {
-            cell.specialist: evaluation.specialist(self.cfg, method, self.corpus, cell)[0]
-            for cell in evaluation.cells(self.cfg, method, self.corpus)
-        }
+        make = evaluation.Maker(self.cfg, method, self.corpus)
+        return {cell.specialist: make.specialist(cell)[0] for cell in evaluation.cells(self.cfg, method, self.corpus)}
 
     @torch.no_grad()
     def logits(self, models: dict[str, nn.Module]) -> Tensor:
@@ -257,8 +255,8 @@ def logits(trial: Trial) -> None:
     if not method.takes_h or "tuned" not in method.controls:
         return
     weights = own_weights(trial.corpus, trial.corpus.specialists[0])
-    h = method.weights_tensor(weights).requires_grad_()
-    logits = method.logits(h, trial.tokens)
+    h = method.weights_tensor(weights)[None].requires_grad_()
+    logits = method.logits(h, trial.tokens[None])[0]
     if not torch.allclose(logits, method.specialist(weights)(trial.tokens), rtol=1e-4, atol=1e-4):
         raise Broken("logits(h, tokens) and specialist(h)(tokens) differ: they must be one model")
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), trial.tokens[:, 1:].flatten())

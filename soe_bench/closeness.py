@@ -72,7 +72,7 @@ def models_of(method: Method, corpus: Corpus) -> Models:
         texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
         with torch.no_grad():
             theta = method.instantiate(method.coefficients(h))
-        return Models("soup", corpus.specialists, theta, method.parameters_at(None), texts, h @ corpus.centroids)
+        return Models("soup", corpus.specialists, theta, method.parameters_at(None)[0], texts, h @ corpus.centroids)
     raise UserError(f"{method.label} is one model: give domain_experts, separate_experts or a soup with experts")
 
 

@@ -105,7 +105,8 @@ class Method(ABC):
         """
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
-        """Theta(h) (P,), differentiable in the domain weights h (k,); None stands for "without domain information".
+        """Theta(h) (R, P), differentiable in the domain weights h (R, k); None stands for "without domain information"
+        and gives one row.
 
         A method whose specialists are not the base model at other parameters gives `specialist` and `logits` instead.
         """
@@ -117,12 +118,13 @@ class Method(ABC):
         `documents` are the specialist's validation documents (token ids), for methods that choose or tune on them.
         """
         with torch.no_grad():
-            theta = self.parameters_at(None if h is None else self.weights_tensor(h))
+            theta = self.parameters_at(None if h is None else self.weights_tensor(h)[None])[0]
         return with_parameters(self.context.base, self.flat, theta)
 
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
-        """The specialist's logits (B, T, V) on tokens (B, T), differentiable in h (k,): what tunes h on text."""
-        return forward_at(self.context.base, self.flat, self.parameters_at(h)[None], tokens[None])[0]
+        """Logits (R, B, T, V) of the R specialists at h (R, k), each on its own tokens (R, B, T), differentiable in h:
+        what tunes h on text."""
+        return forward_at(self.context.base, self.flat, self.parameters_at(h), tokens)
 
     def weights_tensor(self, h: np.ndarray) -> Tensor:
         """h (k,) checked, in the type and on the device of the parameters. Raises UserError off the simplex."""
@@ -231,7 +233,7 @@ class Dense(Method):
         return self.context.optimizer.step(loss, [Gradient.of_sum(model, g)], turn + 1, lr)
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
-        return self.models.value[0]
+        return self.models.value[:1].expand(1 if h is None else len(h), -1)
 
     def tensors(self) -> dict[str, Tensor]:
         return self.models.tensors("models")

@@ -119,6 +119,7 @@ class EvaluationRecord(Evaluation):
     )
     specialist_flops: float | None = _field("FLOPs of the matrix products, evaluations included", "FLOPs")
     specialist_seconds: float | None = _field("time", "seconds")
+    loss_seconds: float | None = _field("how long the loss below took to compute; null: not measured", "seconds")
     loss: float = _field("mean cross-entropy: `nats_sum / tokens`", "nats/token")
     nats_sum: float = _field("summed loss", "nats")
     tokens: int = _field("predicted tokens", "tokens")

@@ -138,8 +138,7 @@ class SoupOfExperts(ExpertMethod):
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
         """Algorithm 3's last line: Theta(h). Without h: alpha = 0, the shared parameters alone."""
-        alpha = self.experts.value.new_zeros(1, self.n_experts) if h is None else self.coefficients(h[None])
-        return self.instantiate(alpha)[0]
+        return self.instantiate(self.experts.value.new_zeros(1, self.n_experts) if h is None else self.coefficients(h))
 
     def tensors(self) -> Mapping[str, Tensor | Sliced]:
         banks = self.shared.tensors("shared") | self.experts.tensors("experts")

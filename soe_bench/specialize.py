@@ -17,8 +17,9 @@ from soe_bench.data import domains
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
 from soe_bench.evaluate import IGNORED, windows
-from soe_bench.method import Method
+from soe_bench.method import ExpertMethod, Method
 from soe_bench.ops.flat import forward_at
+from soe_bench.ops.gradient import SMALL, sequences_at_once
 
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
@@ -86,44 +87,62 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
     return pd.DataFrame(weights / weights.sum(1, keepdims=True), index=rows.index)
 
 
-def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
-    """(k,) weights, a softmax of k free numbers, tuned by gradient on the text of `documents` (token ids). They start
-    near h (k,)."""
+def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """(R, k) weights, each a softmax of k free numbers, tuned by gradient on the text of its `documents[r]` (token
+    ids). They start near h (R, k). Up to `tuned_at_once` rows share each reading of the experts."""
     start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
-    scores = method.weights_tensor(start).log().requires_grad_()
-    minimise(scores, lambda tokens: method.logits(scores.softmax(0), tokens), method, documents, **TUNED_H)
-    return scores.detach().double().softmax(0).cpu().numpy()
+    scores = torch.stack([method.weights_tensor(row) for row in start]).log().requires_grad_()
+    minimise(scores, lambda tokens: method.logits(scores.softmax(1), tokens), method, documents, **TUNED_H)
+    return scores.detach().double().softmax(1).cpu().numpy()
 
 
-def tuned_coefficients(method: Method, h: np.ndarray, documents: Sequence[np.ndarray]) -> Tensor:
-    """Coefficients alpha (n,) tuned by gradient on the text of `documents` (token ids). They start from the router's
-    alpha at h (k,)."""
+def tuned_coefficients(method: ExpertMethod, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]]) -> Tensor:
+    """Coefficients alpha (R, n), each tuned by gradient on the text of its `documents[r]` (token ids). They start from
+    the router's alpha at h (R, k)."""
     with torch.no_grad():
-        alpha = method.coefficients(h[None])[0].clone()
+        alpha = method.coefficients(h).clone()
     alpha.requires_grad_()
 
     def logits(tokens: Tensor) -> Tensor:
-        return forward_at(method.context.base, method.flat, method.instantiate(alpha[None]), tokens[None])[0]
+        return forward_at(method.context.base, method.flat, method.instantiate(alpha), tokens)
 
     minimise(alpha, logits, method, documents, **TUNED_COEFFICIENTS)
     return alpha.detach()
+
+
+def tuned_at_once(method: Method) -> int:
+    """How many specialists fill one pass of tuning: for a larger base model one, as in training."""
+    device = next(method.context.base.parameters()).device.type
+    if method.flat.size >= SMALL[device]:
+        return 1
+    return max(1, sequences_at_once(device, method.context.seq_len) // TUNING_WINDOWS)
 
 
 def minimise(
     parameter: Tensor,
     logits: Callable[[Tensor], Tensor],
     method: Method,
-    documents: Sequence[np.ndarray],
+    documents: Sequence[Sequence[np.ndarray]],
     steps: int,
     rate: float,
 ) -> None:
-    """Minimises the mean loss on windows of the documents (token ids) by Adam, TUNING_WINDOWS per step, in place in
-    `parameter`. `logits` maps tokens (B, T) to (B, T, V), differentiable in `parameter`."""
-    inputs, targets, _ = (torch.from_numpy(x).to(parameter.device) for x in windows(documents, method.context.seq_len))
-    rng, adam = np.random.default_rng(0), torch.optim.Adam([parameter], lr=rate)
-    order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])
-    for step in range(steps):
-        rows = order[step * TUNING_WINDOWS : (step + 1) * TUNING_WINDOWS]
-        loss = F.cross_entropy(logits(inputs[rows]).flatten(0, 1), targets[rows].flatten(), ignore_index=IGNORED)
-        (parameter.grad,) = torch.autograd.grad(loss, parameter)
+    """Minimises by Adam, in place in the rows of `parameter` (R, ...), each row's mean loss on windows of its own
+    `documents[r]` (token ids), TUNING_WINDOWS per step. `logits` maps tokens (R, B, T) to (R, B, T, V), differentiable
+    in `parameter`; its row r depends on the parameter's row r alone, so that the rows do not affect each other."""
+    batches = [_batches(own, method.context.seq_len, steps) for own in documents]
+    inputs, targets = (torch.from_numpy(np.stack(x, 1)).to(parameter.device) for x in zip(*batches, strict=True))
+    adam = torch.optim.Adam([parameter], lr=rate)
+    for own, target in zip(inputs, targets, strict=True):  # (R, B, T)
+        losses = F.cross_entropy(logits(own).flatten(0, 2), target.flatten(), ignore_index=IGNORED, reduction="none")
+        loss = losses.view_as(target).sum((1, 2)) / (target != IGNORED).sum((1, 2))
+        (parameter.grad,) = torch.autograd.grad(loss.sum(), parameter)
         adam.step()
+
+
+def _batches(documents: Sequence[np.ndarray], length: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets (steps, TUNING_WINDOWS, length): the documents' windows, one random order after another."""
+    inputs, targets, _ = windows(documents, length)
+    rng = np.random.default_rng(0)
+    order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])
+    rows = order[: steps * TUNING_WINDOWS].reshape(steps, TUNING_WINDOWS)
+    return inputs[rows], targets[rows]

@@ -29,7 +29,15 @@ from soe_bench.runs.sweep import Plan
 from soe_bench.system.stop import STOP, Interrupted
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ("seconds", "tokens_per_second", "specialist_seconds", "peak_memory_bytes", "seconds each", "peak memory GB")
+MEASURED = (
+    "seconds",
+    "tokens_per_second",
+    "specialist_seconds",
+    "loss_seconds",
+    "peak_memory_bytes",
+    "seconds each",
+    "peak memory GB",
+)
 
 
 def lines(path):

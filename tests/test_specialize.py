@@ -72,14 +72,57 @@ def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
         return nats.sum() / tokens.sum()
 
     start = domain_weights(corpus, "first", "estimate")  # another specialist's
-    h = tuned_weights(method, start, documents)
+    h = tuned_weights(method, start[None], [documents])[0]
     assert h.sum() == pytest.approx(1) and h.min() >= 0
     assert loss(method.specialist(h)) < loss(method.specialist(start)) - 0.01
-    alpha = tuned_coefficients(method, start, documents)
+    alpha = tuned_coefficients(method, start[None], [documents])[0]
     theta = method.instantiate(alpha[None])[0]
     tuned = with_parameters(method.context.base, method.flat, theta)
     assert loss(tuned) < loss(method.specialist(start)) - 0.01
     assert not torch.equal(alpha, method.coefficients(start[None])[0])
+
+
+def test_specialists_tuned_side_by_side_are_as_if_tuned_alone(trained, corpus):
+    method = trained[2]
+    names = corpus.specialists
+    documents = [[tokens for _, tokens, _ in corpus.documents(name, "validation")] for name in names]
+    h = np.stack([domain_weights(corpus, name, "estimate") for name in names])
+    for tune in (tuned_weights, tuned_coefficients):
+        together = np.asarray(tune(method, h, documents))
+        alone = [np.asarray(tune(method, h[i : i + 1], documents[i : i + 1])[0]) for i in range(len(names))]
+        assert together == pytest.approx(np.stack(alone), abs=1e-4)
+        assert not np.allclose(together[0], together[1], atol=0.01)
+
+
+def test_what_several_cells_share_is_made_once(trained, corpus, monkeypatch):
+    cfg, _, method = trained
+    tuned, made = [], []
+    monkeypatch.setattr(evaluation, "tuned_at_once", lambda method: 2)
+    monkeypatch.setattr(evaluation, "tuned_weights", lambda *given: tuned.append(given) or tuned_weights(*given))
+    monkeypatch.setattr(
+        method, "specialist", lambda *given: made.append(given) or type(method).specialist(method, *given)
+    )
+    make = evaluation.Maker(cfg, method, corpus)
+    cells = [c for c in evaluation.cells(cfg, method, corpus) if c.h_source in ("estimate", "tuned")]
+    own = [make.specialist(cell) for cell in cells]
+    assert len(tuned) == 2  # three specialists, two at once
+    assert len(made) == len({(cell.specialist, cell.h_source) for cell in cells}) < len(cells)
+    shares = [cost["specialist_flops"] for cell, (_, cost) in zip(cells, own, strict=True) if cell.h_source == "tuned"]
+    assert shares[0] == shares[1] and min(shares) > 0.9 * max(shares)
+    # A later start, as after an interruption, gives the same numbers.
+    last = cells[-1]
+    again = evaluation.Maker(cfg, method, corpus).specialist(last)[0]
+    assert all(torch.equal(a, b) for a, b in zip(own[-1][0].parameters(), again.parameters(), strict=True))
+
+
+def test_test_text_cannot_be_read_while_something_is_chosen(trained, corpus, monkeypatch):
+    cfg, _, method = trained
+    cell = evaluation.Evaluation("first", "test", "tuned")
+    maker = evaluation.Maker(cfg, method, corpus)
+    monkeypatch.setattr(maker, "_validation", lambda name: [x for _, x, _ in corpus.documents(name, cell.split)])
+    with pytest.raises(RuntimeError, match="test text of first was read while something was being chosen"):
+        maker.specialist(cell)
+    assert corpus.documents("first", "test")  # and can be read afterwards
 
 
 @pytest.mark.slow

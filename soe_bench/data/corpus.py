@@ -5,7 +5,8 @@ h_0, specialists and their splits, tokenizer, embedder, centroids.
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Corpus:
         self.h_0 = np.array(audit["h_0"])
         self.centroids: np.ndarray = np.load(path / "centroids.npy")
         self._tokens: np.ndarray = np.load(path / "tokens.npy", mmap_mode="r")
+        self._withheld: str | None = None
 
     @cached_property
     def passages(self) -> pd.DataFrame:
@@ -78,8 +80,20 @@ class Corpus:
         """The uint16 token stream of generic training domain i (memory-mapped), each passage preceded by EOS (id 0)."""
         return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
+    @contextmanager
+    def withheld(self, split: str) -> Iterator[None]:
+        """Context in which nothing may read this split: choices made inside cannot be made on it."""
+        self._withheld, before = split, self._withheld
+        try:
+            yield
+        finally:
+            self._withheld = before
+
     def rows(self, specialist: str, split: str) -> pd.DataFrame:
-        """The passages of one split. Raises UserError for a specialist or split that the corpus does not have."""
+        """The passages of one split. Raises UserError for a specialist or split that the corpus does not have, and
+        RuntimeError for a split that is withheld."""
+        if split == self._withheld:
+            raise RuntimeError(f"the {split} text of {specialist} was read while something was being chosen")
         found = self.passages[(self.passages.specialist == specialist) & (self.passages.split == split)]
         if found.empty:
             raise UserError(

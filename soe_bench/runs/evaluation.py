@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, ListConfig
-from torch import nn
+from torch import Tensor, nn
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
@@ -24,7 +24,15 @@ from soe_bench.finetune import fine_tune
 from soe_bench.method import ExpertMethod, Method, with_parameters
 from soe_bench.ops.flops import FlopCounter
 from soe_bench.records import Evaluation, EvaluationRecord
-from soe_bench.specialize import ESTIMATORS, domain_weights, estimate, own_weights, tuned_coefficients, tuned_weights
+from soe_bench.specialize import (
+    ESTIMATORS,
+    domain_weights,
+    estimate,
+    own_weights,
+    tuned_at_once,
+    tuned_coefficients,
+    tuned_weights,
+)
 from soe_bench.system import distributed
 from soe_bench.system.files import refusals, rename
 from soe_bench.system.stop import Interrupted, stop_requested
@@ -99,38 +107,96 @@ def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluatio
             )
 
 
-def specialist(cfg: DictConfig, method: Method, corpus: Corpus, cell: Evaluation) -> tuple[nn.Module, dict]:
-    """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun in
-    one process, which has its slice of the combination). Raises UserError for a model over another vocabulary than the
-    corpus's."""
-    validation = [tokens for _, tokens, _ in corpus.documents(cell.specialist, "validation")]
-    start, trained, flops = time.perf_counter(), 0, 0
-    with FlopCounter() as counter:
-        model = _instantiate(method, corpus, cell, validation)
-    tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens) if cell.budget_tokens else None
-    if tokens is not None:
-        tuned = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
-        model, trained, flops = tuned.model, tuned.tokens, tuned.flops
-    seconds = round(time.perf_counter() - start, 4)
-    check_vocabulary(model, cfg.data.vocab_size)
-    return model, {
-        "specialist_tokens": trained,
-        "specialist_flops": counter.get_total_flops() + flops,
-        "specialist_seconds": seconds,
-    }
+@dataclass(frozen=True)
+class Spent:
+    """What making one specialist took: FLOPs and seconds."""
+
+    flops: int
+    seconds: float
 
 
-def _instantiate(method: Method, corpus: Corpus, cell: Evaluation, validation: list[np.ndarray]) -> nn.Module:
-    if cell.h_source == "tuned":
-        return method.specialist(tuned_weights(method, own_weights(corpus, cell.specialist), validation), validation)
-    if cell.estimator is None or cell.n_documents is None or cell.document_draw is None:
-        return method.specialist(domain_weights(corpus, cell.specialist, cell.h_source), validation)
-    h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
-    if cell.estimator == "tuned_coefficients" and isinstance(method, ExpertMethod):
-        documents = corpus.estimate_documents(cell.specialist, cell.n_documents, cell.document_draw)
-        theta = method.instantiate(tuned_coefficients(method, h, documents)[None])[0]
-        return with_parameters(method.context.base, method.flat, theta)
-    return method.specialist(h, validation)
+class Maker:
+    """Makes the models that cells are about. What several cells share is made once: the specialist that is evaluated on
+    two splits, and the tuned domain weights, whose specialists are tuned side by side."""
+
+    def __init__(self, cfg: DictConfig, method: Method, corpus: Corpus) -> None:
+        self.cfg, self.method, self.corpus = cfg, method, corpus
+        self.last: tuple[Evaluation, nn.Module, dict] | None = None
+        self.tuned: dict[Evaluation, tuple[np.ndarray | Tensor, Spent]] = {}
+
+    def specialist(self, cell: Evaluation) -> tuple[nn.Module, dict]:
+        """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun
+        in one process, which has its slice of the combination).
+
+        Raises UserError for a model over another vocabulary than the corpus's, and RuntimeError if anything reads test
+        text meanwhile: what is chosen or tuned is chosen without it.
+        """
+        key = replace(cell, split="")
+        if self.last is None or self.last[0] != key:
+            with self.corpus.withheld("test"):
+                self.last = key, *self._specialist(cell)
+            check_vocabulary(self.last[1], self.cfg.data.vocab_size)
+        return self.last[1:]
+
+    def _specialist(self, cell: Evaluation) -> tuple[nn.Module, dict]:
+        cfg, corpus, validation = self.cfg, self.corpus, self._validation(cell.specialist)
+        tuned, before = self._tuned(cell)
+        start, trained, flops = time.perf_counter(), 0, 0
+        with FlopCounter() as counter:
+            model = self._instantiate(cell, tuned, validation)
+        tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens) if cell.budget_tokens else None
+        if tokens is not None:
+            better = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
+            model, trained, flops = better.model, better.tokens, better.flops
+        return model, {
+            "specialist_tokens": trained,
+            "specialist_flops": before.flops + counter.get_total_flops() + flops,
+            "specialist_seconds": round(before.seconds + time.perf_counter() - start, 4),
+        }
+
+    def _validation(self, name: str) -> list[np.ndarray]:
+        return [tokens for _, tokens, _ in self.corpus.documents(name, "validation")]
+
+    def _instantiate(self, cell: Evaluation, tuned: Any, validation: list[np.ndarray]) -> nn.Module:
+        method, corpus = self.method, self.corpus
+        if isinstance(tuned, Tensor) and isinstance(method, ExpertMethod):
+            theta = method.instantiate(tuned[None])[0]
+            return with_parameters(method.context.base, method.flat, theta)
+        if tuned is not None:
+            return method.specialist(tuned, validation)
+        if cell.estimator is None or cell.document_draw is None:
+            return method.specialist(domain_weights(corpus, cell.specialist, cell.h_source), validation)
+        h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
+        return method.specialist(h, validation)
+
+    def _tuned(self, cell: Evaluation) -> tuple[np.ndarray | Tensor | None, Spent]:
+        """What a cell has tuned by gradient: domain weights (k,), coefficients (n,) or nothing; and its share of what
+        that took. It is tuned side by side with what other cells need. Who is beside whom does not depend on what was
+        evaluated before, so that an interrupted evaluation gives the same numbers."""
+        if cell.h_source == "tuned":
+            cells = [replace(cell, specialist=name) for name in self.corpus.specialists]
+        elif cell.estimator == "tuned_coefficients":
+            cells = [replace(cell, document_draw=draw) for draw in range(self.cfg.evaluate.draws)]
+        else:
+            return None, Spent(0, 0.0)
+        if cell not in self.tuned:
+            size = tuned_at_once(self.method)
+            first = cells.index(cell) // size * size
+            group, start = cells[first : first + size], time.perf_counter()
+            with FlopCounter() as counter:
+                values = self._tune(group)
+            spent = Spent(counter.get_total_flops() // len(group), (time.perf_counter() - start) / len(group))
+            self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
+        return self.tuned[cell]
+
+    def _tune(self, cells: list[Evaluation]) -> np.ndarray | Tensor:
+        method, corpus = self.method, self.corpus
+        if not isinstance(method, ExpertMethod) or cells[0].h_source == "tuned":
+            h = np.stack([own_weights(corpus, cell.specialist) for cell in cells])
+            return tuned_weights(method, h, [self._validation(cell.specialist) for cell in cells])
+        drawn = [(cell.specialist, cell.n_documents or 0, cell.document_draw or 0) for cell in cells]
+        h = np.stack([corpus.histogram(*each) for each in drawn])
+        return tuned_coefficients(method, h, [corpus.estimate_documents(*each) for each in drawn])
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:
@@ -143,7 +209,8 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
     partial = path.with_suffix(".partial")
     every, known = list(cells(cfg, method, corpus)), distributed.on_first(_known, partial)
     missing = [cell for cell in every if cell not in known]
-    begin = shown = time.perf_counter()
+    make, begin = Maker(cfg, method, corpus), time.perf_counter()
+    shown = begin
     for number, cell in enumerate(missing):
         if stop_requested():
             raise Interrupted(f"stopped with {len(known)} of {len(every)} cells evaluated; the same command goes on")
@@ -152,10 +219,14 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
             log.info("%s  evaluated %d/%d  %s left", method.label, len(known), len(every), left)
             shown = now
         documents = corpus.documents(cell.specialist, cell.split)
-        model, cost = specialist(cfg, method, corpus, cell)
+        model, cost = make.specialist(cell)
+        start = time.perf_counter()
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.seq_len)
         losses = summarize(nats, tokens, sum(size for _, _, size in documents))
-        record = EvaluationRecord(run_id=facts["run_id"], sweep=cfg.sweep_name, **asdict(cell), **cost, **losses)
+        seconds = round(time.perf_counter() - start, 4)
+        record = EvaluationRecord(
+            run_id=facts["run_id"], sweep=cfg.sweep_name, **asdict(cell), **cost, loss_seconds=seconds, **losses
+        )
         known[cell] = facts | asdict(record)
         distributed.on_first(_append, partial, known[cell])
     distributed.on_first(rename, partial, path)

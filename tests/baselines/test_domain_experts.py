@@ -52,7 +52,7 @@ def test_the_expert_at_h_is_that_of_the_group_with_the_largest_fraction():
         method.models.value.normal_()
     labels = domain_groups(CENTROIDS, H_0, 3)
     h = np.array([0.2, 0.2, 0.35, 0, 0.25])
-    assert torch.equal(method.parameters_at(torch.tensor(h)), method.models.value[labels[0]])
+    assert torch.equal(method.parameters_at(torch.tensor(h)[None])[0], method.models.value[labels[0]])
 
 
 def test_experts_have_one_start_or_one_each():
@@ -70,7 +70,7 @@ def test_crisp_gives_each_specialist_the_model_trained_at_its_h():
     with torch.no_grad():
         method.models.value.normal_()
     for row, h in enumerate([[1.0, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0]]):
-        assert torch.equal(method.parameters_at(torch.tensor(h)), method.models.value[row])
+        assert torch.equal(method.parameters_at(torch.tensor(h)[None])[0], method.models.value[row])
 
 
 def test_crisp_has_the_whole_budget_for_each_specialist_and_experts_share_one(compose):

@@ -70,9 +70,9 @@ def test_at_the_start_every_specialist_is_the_base_model_and_then_h_matters(meth
         method.update(batch, weights, step, 0.1)
     first, second = method.specialist(one)(tokens), method.specialist(other)(tokens)
     assert not torch.allclose(first, second)
-    torch.testing.assert_close(method.logits(torch.tensor(one), tokens), first)
+    torch.testing.assert_close(method.logits(torch.tensor(one)[None], tokens[None])[0], first)
     scores = torch.zeros(K, dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(method.logits(scores.softmax(0), tokens).square().sum(), scores)
+    (grad,) = torch.autograd.grad(method.logits(scores.softmax(0)[None], tokens[None]).square().sum(), scores)
     assert grad.abs().max() > 0
 
 
@@ -106,7 +106,7 @@ def test_the_low_rank_soup_is_a_weighted_sum_of_its_experts():
     torch.testing.assert_close(method.instantiate(alpha) - method.shared.value, alpha @ each)
     h = np.eye(K)[2]
     torch.testing.assert_close(
-        method.parameters_at(torch.tensor(h)), method.instantiate(method.coefficients(h[None]))[0]
+        method.parameters_at(torch.tensor(h)[None]), method.instantiate(method.coefficients(h[None]))
     )
     assert torch.equal(method.flat.flatten(method.specialist(None)), method.shared.value[0])
 

@@ -160,7 +160,7 @@ def test_one_hot_weights_give_that_expert(merge):
 @pytest.mark.parametrize("merge", MERGES)
 def test_theta_is_differentiable_in_h(merge):
     method = built(merge("m", PARENT), random_vectors(), np.zeros(20))
-    h = torch.tensor([0.4, 0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
+    h = torch.tensor([[0.4, 0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(method.parameters_at, h)
     (gradient,) = torch.autograd.grad(method.parameters_at(h).sum(), h)
     assert gradient.abs().max() > 1e-3
@@ -221,11 +221,11 @@ def test_ensemble_mixes_probabilities():
     h = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
     tokens = torch.zeros(2, 3, dtype=torch.long)
     hand = method.expert_weights(h) @ method.models.softmax(-1)
-    for logits in (method.specialist(h.numpy())(tokens), method.logits(h, tokens)):
+    for logits in (method.specialist(h.numpy())(tokens), method.logits(h[None], tokens[None])[0]):
         assert logits.shape == (2, 3, 4)
         torch.testing.assert_close(logits.exp(), hand.expand(2, 3, 4))
         torch.testing.assert_close(logits.exp().sum(-1), torch.ones(2, 3, dtype=torch.float64))
-    assert torch.autograd.gradcheck(lambda h: method.logits(h, tokens), h.requires_grad_())
+    assert torch.autograd.gradcheck(lambda h: method.logits(h[None], tokens[None]), h.requires_grad_())
     assert not method.deployable and method.cost()["deployed_parameters"] == 8
 
 
@@ -241,7 +241,7 @@ def test_ensemble_runs_only_experts_with_a_weight():
 def test_a_tuned_h_is_better_on_its_text(cls):
     method = built(cls("m", PARENT), [LAW, [3.0, 1, -1, 0]], np.zeros(4))
     h = np.array([0.5, 0.25, 0.25])
-    tuned = tuned_weights(method, h, [TEXT])
+    tuned = tuned_weights(method, h[None], [[TEXT]])[0]
     assert loss(method.specialist(tuned)) < loss(method.specialist(h)) - 0.01
 
 

@@ -100,7 +100,7 @@ def delivered(folder: Path) -> tuple[Tensor, Tensor]:
     steps(made, 0, HALF)
     h = torch.tensor(H, requires_grad=True)
     tokens = torch.arange(2 * LENGTH).view(2, LENGTH) % VOCAB
-    loss = F.cross_entropy(made.logits(h, tokens).flatten(0, 1), tokens.flatten())
+    loss = F.cross_entropy(made.logits(h[None], tokens[None])[0].flatten(0, 1), tokens.flatten())
     return made.flat.flatten(made.specialist(H)), torch.autograd.grad(loss, h)[0]
 
 

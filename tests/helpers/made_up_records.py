@@ -88,6 +88,7 @@ def record(**changes) -> dict:
         "specialist_tokens": 0,
         "specialist_flops": 0.0,
         "specialist_seconds": 0.0,
+        "loss_seconds": 0.5,
         "trained_for": None,
         "threads": 1,
         "precision": "float32",

@@ -86,13 +86,13 @@ def test_a_bad_field_of_a_results_folder_is_named(tmp_path, changes, message):
     [
         ("evaluations", lambda text: text[:-40], r":3: "),
         ("evaluations", lambda text: text[:-1], r":3: the line is cut off"),
-        ("evaluations", lambda text: text + "\n", r":4: 0 fields, not 20"),
+        ("evaluations", lambda text: text + "\n", r":4: 0 fields, not 21"),
         (
             "evaluations",
             lambda text: text.replace("generic-0,b", "soup-0,b"),
             r":3: run 'soup-0' has no row in runs.csv",
         ),
-        ("evaluations", lambda text: text.replace("specialist,", ""), r":2: 20 fields, not 19"),
+        ("evaluations", lambda text: text.replace("specialist,", ""), r":2: 21 fields, not 20"),
         ("evaluations", lambda text: text.replace("specialist,", "expert,", 1), r":1: column 'specialist' is missing"),
         ("evaluations", lambda text: text.replace("generic-0,a", '"generic-0,a', 1), r":2: not CSV"),
         ("evaluations", lambda text: "", r":1: column 'run_id' is missing"),
