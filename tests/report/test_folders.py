@@ -51,7 +51,7 @@ def test_a_bad_line_in_one_of_them_is_named(tmp_path, capsys):
     path.write_text(path.read_text() + "x\n")
     assert main([str(folder)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {path}:14: 1 fields, not 20") and error.count("\n") == 1
+    assert error.startswith(f"error: {path}:14: 1 fields, not 21") and error.count("\n") == 1
 
 
 def test_methods_are_compared_in_the_folder_that_has_both(tmp_path, capsys):
