@@ -30,6 +30,7 @@ class PostHoc(Method):
     """
 
     keeps_common = False  # whether a specialist is made from the common parent too
+    usual_experts = "domain_experts"  # the label names the experts if they are others
 
     def __init__(self, name: str, parent: Mapping | None, weights: str = "h") -> None:
         if weights not in ("h", "uniform"):
@@ -51,6 +52,8 @@ class PostHoc(Method):
                 "set it to 1: the experts have the whole budget"
             )
         self.experts = parent
+        if parent.label != self.usual_experts:
+            self.label += f"_of_{parent.label}"
 
     def build(self, context: MethodContext) -> None:
         self.context, self.flat = context, Flat(context.base)

@@ -62,11 +62,11 @@ def models_of(method: Method, corpus: Corpus) -> Models:
     """
     if isinstance(method, DomainExperts):
         rows = corpus.rows(GENERIC, "validation")
-        texts = [_passages(corpus, rows[rows.domain.isin(np.flatnonzero(weights))]) for weights in method.weights]
-        names = [f"group{group:02d}" for group in range(len(method.weights))]
+        texts = [_passages(corpus, rows[rows.domain.isin(np.flatnonzero(own))]) for own in method.own]
+        names = [f"group{group:02d}" for group in range(len(method.own))]
         separate = isinstance(method, SeparateExperts)
         family, origin = ("separate", None) if separate else ("common_parent", method.common[0])
-        return Models(family, names, method.models.value, origin, texts, method.weights @ corpus.centroids)
+        return Models(family, names, method.models.value, origin, texts, method.own @ corpus.centroids)
     if method.n_experts:
         h = np.stack([own_weights(corpus, name) for name in corpus.specialists])
         texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]

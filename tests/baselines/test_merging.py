@@ -28,7 +28,9 @@ from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_records
 from soe_bench.runs import execute as executing
 from soe_bench.runs import sweep
+from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
+from soe_bench.runs.run import Run
 from soe_bench.specialize import TUNED_H, tuned_weights
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}
@@ -202,6 +204,14 @@ def test_labels_and_whether_h_is_taken():
     assert not BestExpert("m", PARENT).takes_h
 
 
+@pytest.mark.parametrize("experts", ["domain_experts", "domain_experts_half_generic", "separate_experts"])
+def test_records_tell_the_experts_that_are_merged(compose, experts):
+    run = Run.of(compose("method=merge_ties", "method.weights=uniform", f"method.parent.method={experts}"))
+    expected = "merge_ties_uniform" + ("" if experts == "domain_experts" else f"_of_{experts}")
+    assert run.name.startswith(f"{expected}-test-") and run.parent.name.startswith(f"{experts}-test-")
+    assert build_method(run, None, device="meta").label == expected
+
+
 TEXT = np.repeat([0, 1, 2, 3], [1, 8, 4, 4])  # the first is not predicted
 LAW = np.log([1e-9, 0.5, 0.25, 0.25])
 
@@ -282,6 +292,7 @@ def test_costs():
         (("method.parent.method=crisp",), "must be a set of experts (domain_experts or separate_experts)"),
         (("method.parent=null",), "merge_ties has nothing to merge"),
         (("method.parent.fraction=0.5",), "method.parent.fraction is 0.5"),
+        (("method=domain_experts", "method.generic_fraction=1"), "method.generic_fraction is 1: it must be in [0, 1)"),
     ],
 )
 def test_bad_settings_are_refused_before_any_training(arguments, override, message):
