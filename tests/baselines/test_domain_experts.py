@@ -64,7 +64,7 @@ def test_half_generic_experts_read_h_0_beside_their_group_and_are_chosen_by_thei
     with torch.no_grad():
         half.models.value.normal_()
     for group, h in enumerate(plain.weights):
-        assert torch.equal(half.parameters_at(torch.tensor(h)), half.models.value[group])
+        assert torch.equal(half.flat.flatten(half.specialist(h)), half.models.value[group])
 
 
 def test_experts_have_one_start_or_one_each():
