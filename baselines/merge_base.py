@@ -26,9 +26,11 @@ class PostHoc(Method):
 
     `weights`: how much each expert counts, (m,) on the simplex. `h`: the share of h in the expert's group of domains;
     `uniform`: 1/m for every specialist. After `build`: `models` (m, P), the experts, and `common` (P,), their parent.
+    With one expert nothing depends on h.
     """
 
     keeps_common = False  # whether a specialist is made from the common parent too
+    usual_experts = "domain_experts"  # the label names the experts if they are others
 
     def __init__(self, name: str, parent: Mapping | None, weights: str = "h") -> None:
         if weights not in ("h", "uniform"):
@@ -50,6 +52,8 @@ class PostHoc(Method):
                 "set it to 1: the experts have the whole budget"
             )
         self.experts = parent
+        if parent.label != self.usual_experts:
+            self.label += f"_of_{parent.label}"
 
     def build(self, context: MethodContext) -> None:
         self.context, self.flat = context, Flat(context.base)
@@ -62,6 +66,7 @@ class PostHoc(Method):
                     f"{self.flat.size}: train them anew for this model"
                 )
             self.models, self.common, self.count = models, context.parent["common.value"][0], len(models)
+            self.takes_h = self.takes_h and self.count > 1
             labels = domain_groups(context.centroids, context.h_0, self.count)
             self.labels = torch.as_tensor(labels, dtype=torch.long, device=models.device)
 
@@ -104,7 +109,7 @@ class PostHoc(Method):
 
 
 class Merge(PostHoc):
-    """A merge of the experts' parameters into one model."""
+    """A merge of the experts' parameters into one model. The merge of one expert is that expert."""
 
     def build(self, context: MethodContext) -> None:
         super().build(context)
@@ -118,6 +123,8 @@ class Merge(PostHoc):
         """The merged parameters (P,) at the weights (m,) of the experts, differentiable in them."""
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
+        if self.count == 1:
+            return self.models.expand(1 if h is None else len(h), -1)
         return torch.stack([self.merged(self.expert_weights(row)) for row in ([None] if h is None else h)])
 
 
@@ -151,14 +158,14 @@ class TaskVectorMerge(Merge):
 
     @abstractmethod
     def task_vector(self, weights: Tensor) -> Tensor:
-        """The merged task vector (P,) at the weights (m,), differentiable in them."""
+        """The merged task vector (P,) at the weights (m,) of the experts, differentiable in them."""
 
     def merged(self, weights: Tensor) -> Tensor:
         return self.common + self.scale * self.task_vector(weights)
 
     @torch.no_grad()
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
-        if not self.tuned:
+        if not self.tuned or self.count == 1:
             return super().specialist(h)
         vector = self.task_vector(self.expert_weights(None if h is None else self.weights_tensor(h)))
         best = self.best_on((self.common + scale * vector for scale in SCALES), documents)
@@ -172,10 +179,17 @@ def trim(task_vectors: Tensor, density: float) -> Tensor:
     return task_vectors * mask
 
 
-def elect(weighted: Tensor) -> Tensor:
-    """(m, P) ones where a vector's sign is that of the sum over the vectors (a zero sum counts as positive)."""
+def disjoint_merge(task_vectors: Tensor, weights: Tensor, normalize: bool = True) -> Tensor:
+    """TIES' second and third step (Yadav et al., https://arxiv.org/abs/2306.01708, Algorithm 1 and section 4.2) with
+    weights: task vectors (m, N), weights (m,) -> (N,). Elects each number's sign, that of the weighted sum (a zero sum
+    counts as positive); the result is the weighted mean of the numbers of that sign, or without `normalize` their
+    weighted sum.
+    """
+    weighted = weights[:, None] * task_vectors
     majority = torch.where(weighted.sum(0) >= 0, 1.0, -1.0)
-    return (weighted.sign() == majority).to(weighted)
+    agreeing = (weighted.sign() == majority).to(weighted)
+    total = weights @ agreeing if normalize else weights.new_ones(())
+    return (weighted * agreeing).sum(0) / torch.where(total == 0, 1, total)
 
 
 def check_density(density: float) -> float:

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from baselines.merge_base import TaskVectorMerge, check_density, elect
+from baselines.merge_base import TaskVectorMerge, check_density, disjoint_merge
 
 
 class MergeDareTies(TaskVectorMerge):
-    """DARE (Yu et al., https://arxiv.org/abs/2311.03099) with TIES' sign election: each number of a task vector is kept
-    with probability `density` and divided by it (drop rate 1 - density); of the weighted vectors those that agree with
-    the elected sign are summed (as in mergekit, not averaged again). The mask is drawn once, from the run's seed.
+    """DARE (Yu et al., https://arxiv.org/abs/2311.03099, section 3) before TIES, whose trimming it replaces: each
+    number of a task vector is dropped with probability p = 1 - `density`, the others are divided by 1 - p, and TIES'
+    sign election and mean of the agreeing vectors follow (https://arxiv.org/abs/2306.01708, section 4.2). The mask is
+    drawn once, from the run's seed.
 
-    mergekit rescales to the tensor's L1 norm instead, which is the same in expectation; with its `rescale` off and
-    lambda = 1 / density it computes this.
+    `normalize: false` is mergekit's default: the sum of the agreeing vectors instead of their mean. mergekit rescales
+    to the tensor's L1 norm, which is the same in expectation; with its `rescale` off and lambda = 1 / density it
+    computes this.
     """
 
     def __init__(
@@ -26,9 +28,11 @@ class MergeDareTies(TaskVectorMerge):
         weights: str = "h",
         scale: float | str = "default",
         density: float = 0.53,
+        normalize: bool = True,
     ) -> None:
-        super().__init__(name, parent, weights, scale)
+        super().__init__(name if normalize else f"{name}_sum", parent, weights, scale)
         self.density = check_density(density)
+        self.normalize = normalize
 
     def sparsified(self, task_vectors: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.context.seed)
@@ -38,5 +42,4 @@ class MergeDareTies(TaskVectorMerge):
         return task_vectors * mask.to(task_vectors) / self.density
 
     def task_vector(self, weights: Tensor) -> Tensor:
-        weighted = weights[:, None] * self.task_vectors
-        return (weighted * elect(weighted)).sum(0)
+        return disjoint_merge(self.task_vectors, weights, self.normalize)

@@ -28,6 +28,8 @@ class MergeGradient(Merge):
         return weights @ self.models + (1 - weights.sum()) * self.common
 
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
+        if self.count == 1:
+            return super().specialist(h)
         c = self.expert_weights(None if h is None else self.weights_tensor(h))[None].requires_grad_()
 
         def logits(tokens: Tensor) -> Tensor:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from baselines.merge_base import TaskVectorMerge, check_density, elect, trim
+from baselines.merge_base import TaskVectorMerge, check_density, disjoint_merge, trim
+from soe_bench.errors import UserError
 
 
 class MergeTies(TaskVectorMerge):
-    """TIES-Merging (Yadav et al., https://arxiv.org/abs/2306.01708) with weights, a tensor at a time as in mergekit:
-    task vectors trimmed to their largest `density`, signs elected by the weighted sum, weighted mean of those that
-    agree. The paper's recipe without validation: density 0.2 and lambda 1.
+    """TIES-Merging (Yadav et al., https://arxiv.org/abs/2306.01708, Algorithm 1) with weights: trim, elect, merge.
+
+    `trim` says over what a task vector keeps its largest `density`: over the whole `model`, as in section 4.2 of the
+    paper, or over each `tensor`, as in mergekit. The paper's recipe without validation: density 0.2 and lambda 1.
     """
 
     def __init__(
@@ -23,15 +25,17 @@ class MergeTies(TaskVectorMerge):
         weights: str = "h",
         scale: float | str = "default",
         density: float = 0.2,
+        trim: str = "model",
     ) -> None:
-        super().__init__(name, parent, weights, scale)
+        if trim not in ("model", "tensor"):
+            raise UserError(f"method.trim is {trim!r}: it must be 'model' or 'tensor'")
+        super().__init__(name if trim == "model" else f"{name}_by_tensor", parent, weights, scale)
         self.density = check_density(density)
+        self.by_tensor = trim == "tensor"
 
     def sparsified(self, task_vectors: Tensor) -> Tensor:
-        return torch.cat([trim(part, self.density) for part in task_vectors.split(self.flat.sizes, dim=1)], dim=1)
+        sizes = self.flat.sizes if self.by_tensor else [self.flat.size]
+        return torch.cat([trim(part, self.density) for part in task_vectors.split(sizes, dim=1)], dim=1)
 
     def task_vector(self, weights: Tensor) -> Tensor:
-        weighted = weights[:, None] * self.task_vectors
-        agreeing = elect(weighted)
-        total = weights @ agreeing
-        return (weighted * agreeing).sum(0) / torch.where(total == 0, 1, total)
+        return disjoint_merge(self.task_vectors, weights)

@@ -1,8 +1,9 @@
 """python -m soe_bench.closeness [--pairs N] method=NAME [key=value ...]: how close the models of trained runs are (C3).
 
-The models are the domain experts of a run (from a common parent or from separate initialisations) or the specialists of
-a soup. Measures the distance and cosines of each pair of parameter vectors and, for some pairs, the loss along the line
-between the two on held-out text of both. Writes results_dir/distances.csv.
+The models are the domain experts of a run (from a common parent, from separate initialisations, or these as
+merge_aligned permutes them) or the specialists of a soup. Measures the distance and cosines of each pair of parameter
+vectors and, for some pairs, the loss along the line between the two on held-out text of both. Writes
+results_dir/distances.csv.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.domain_experts import DomainExperts, SeparateExperts
+from baselines.domain_experts import DomainExperts, SeparateExperts, group_mixtures
+from baselines.merge_aligned import MergeAligned
 from soe_bench.config import job_configs, quoted
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
@@ -55,25 +57,35 @@ class Models:
 
 
 def models_of(method: Method, corpus: Corpus) -> Models:
-    """The models of a trained method. Raises UserError unless it has domain experts or is a soup with experts.
+    """The models of a trained method. Raises UserError unless it has domain experts, aligns separate ones, or is a soup
+    with experts.
 
     The own text of a domain expert is the generic validation text of its domains, which may be empty. The own text of a
     soup's specialist is its validation split; the origin of a soup's specialists is the shared parameters.
     """
     if isinstance(method, DomainExperts):
-        rows = corpus.rows(GENERIC, "validation")
-        texts = [_passages(corpus, rows[rows.domain.isin(np.flatnonzero(weights))]) for weights in method.weights]
-        names = [f"group{group:02d}" for group in range(len(method.weights))]
         separate = isinstance(method, SeparateExperts)
         family, origin = ("separate", None) if separate else ("common_parent", method.common[0])
-        return Models(family, names, method.models.value, origin, texts, method.weights @ corpus.centroids)
+        return _experts(family, method.models.value, origin, method.own, corpus)
+    if isinstance(method, MergeAligned) and isinstance(method.experts, SeparateExperts):
+        return _experts("aligned", method.models, None, group_mixtures(method.context, method.count), corpus)
     if method.n_experts:
         h = np.stack([own_weights(corpus, name) for name in corpus.specialists])
         texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
         with torch.no_grad():
             theta = method.instantiate(method.coefficients(h))
         return Models("soup", corpus.specialists, theta, method.parameters_at(None)[0], texts, h @ corpus.centroids)
-    raise UserError(f"{method.label} is one model: give domain_experts, separate_experts or a soup with experts")
+    raise UserError(
+        f"{method.label} is one model: give domain_experts, separate_experts, merge_aligned or a soup with experts"
+    )
+
+
+def _experts(family: str, theta: Tensor, origin: Tensor | None, mixtures: np.ndarray, corpus: Corpus) -> Models:
+    """Experts theta (m, P) of groups of domains, given as mixtures (m, k)."""
+    rows = corpus.rows(GENERIC, "validation")
+    texts = [_passages(corpus, rows[rows.domain.isin(np.flatnonzero(own))]) for own in mixtures]
+    names = [f"group{group:02d}" for group in range(len(mixtures))]
+    return Models(family, names, theta, origin, texts, mixtures @ corpus.centroids)
 
 
 def _passages(corpus: Corpus, rows: pd.DataFrame) -> list[np.ndarray]:

@@ -21,7 +21,12 @@ from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 
 TINY = ["train.tokens=8192", "evaluate.splits=[validation]"]
-FAMILIES = {"domain_experts": "common_parent", "separate_experts": "separate", "soup": "soup"}
+FAMILIES = {
+    "domain_experts": "common_parent",
+    "separate_experts": "separate",
+    "merge_aligned": "aligned",
+    "soup": "soup",
+}
 
 
 def test_geometry_is_hand_computed():
@@ -95,17 +100,17 @@ def test_a_row_for_every_pair_and_losses_for_the_same_pairs_of_both_kinds_of_gro
         "merge_gap",
     ]
     assert table.groupby("method").family.first().to_dict() == FAMILIES
-    assert table.groupby("method").size().to_dict() == {"domain_experts": 6, "separate_experts": 6, "soup": 3}
+    assert table.groupby("method").size().to_dict() == dict.fromkeys(FAMILIES, 6) | {"soup": 3}
     evaluated = {
         method: set(map(tuple, rows[["one", "other"]].to_numpy()))
         for method, rows in table.dropna(subset="barrier").groupby("method")
     }
-    assert evaluated["domain_experts"] == evaluated["separate_experts"]
+    assert evaluated["domain_experts"] == evaluated["separate_experts"] == evaluated["merge_aligned"]
     assert 0 < len(evaluated["domain_experts"]) <= 4 and len(evaluated["soup"]) == 3
-    assert table.cosine_of_updates.isna().equals(table.family == "separate")
+    assert table.cosine_of_updates.isna().equals(table.family.isin(["separate", "aligned"]))
     assert (table.barrier.isna() == table.merge_gap.isna()).all() and (table.barrier.dropna() >= 0).all()
     means = table.groupby("family").distance.mean()
-    assert means.common_parent < means.separate
+    assert means.common_parent < means.aligned < means.separate
 
 
 def test_values_against_the_saved_parameters(written):
@@ -164,6 +169,7 @@ def test_again_gives_the_same_file_and_keeps_the_rows_of_other_runs(written):
     [
         (["method=domain_experts", "method.groups=3"], "is not trained: run python -m soe_bench "),
         (["method=generic"], "is not trained"),
+        (["method=merge_aligned", "method.parent.method=domain_experts"], "is not trained"),
         (["method=nope"], "method/nope"),
         (["--home=x"], "--home"),
     ],

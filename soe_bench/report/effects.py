@@ -243,16 +243,21 @@ def merge_gap(soups: Soups, experts: None) -> Effect:
     return _closer(soups, "merge_gap")
 
 
+def merge_gap_aligned(soups: Soups, experts: None) -> Effect:
+    """The same with the experts from separate initialisations permuted to match before they are merged."""
+    return _closer(soups, "merge_gap", "aligned")
+
+
 def barrier(soups: Soups, experts: None) -> Effect:
     """Barrier between two domain experts: common parent minus separate initialisations, for each (pair, seed)."""
     return _closer(soups, "barrier")
 
 
-def _closer(soups: Soups, measure: str) -> Effect:
+def _closer(soups: Soups, measure: str, distant: str = "separate") -> Effect:
     if soups.distances is None:
         raise NotRun("no distances.csv: run python -m soe_bench.closeness")
     sides, labels = [], []
-    for family in ("common_parent", "separate"):
+    for family in ("common_parent", distant):
         rows = soups.distances[soups.distances.family == family]
         pairs = rows.assign(pair=[" and ".join(sorted(names)) for names in zip(rows.one, rows.other, strict=True)])
         values = pairs.set_index(["pair", "seed"])[measure]
@@ -283,6 +288,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         break_even_with_crisp,
         break_even_with_fine_tuning,
         merge_gap,
+        merge_gap_aligned,
         barrier,
     )
 }

@@ -10,7 +10,7 @@ import pandas as pd
 from soe_bench.errors import UserError
 from soe_bench.records import EVALUATION, RUN, csv_rows, numbered_records, read_utf8, sort_key
 
-FAMILIES = ("common_parent", "separate", "soup")
+FAMILIES = ("common_parent", "separate", "aligned", "soup")
 # The columns of each CSV that the report uses: text as it stands, a tuple of the texts it may be, numbers as float
 # ("number?" may be empty).
 CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {

@@ -55,6 +55,18 @@ def test_the_expert_at_h_is_that_of_the_group_with_the_largest_fraction():
     assert torch.equal(method.parameters_at(torch.tensor(h)[None])[0], method.models.value[labels[0]])
 
 
+def test_half_generic_experts_read_h_0_beside_their_group_and_are_chosen_by_their_group():
+    plain = made(DomainExperts("domain_experts", RATE, 3))
+    half = made(DomainExperts("domain_experts_half_generic", RATE, 3, generic_fraction=0.5))
+    assert half.weights == pytest.approx((plain.weights + H_0) / 2) and (half.weights > 0).all()
+    assert half.domain_weights(np.random.default_rng(0), 1)[0] == pytest.approx(half.weights[0])
+    assert np.array_equal(half.own, plain.weights)
+    with torch.no_grad():
+        half.models.value.normal_()
+    for group, h in enumerate(plain.weights):
+        assert torch.equal(half.flat.flatten(half.specialist(h)), half.models.value[group])
+
+
 def test_experts_have_one_start_or_one_each():
     common, separate = (
         made(m) for m in (DomainExperts("domain_experts", RATE, 3), SeparateExperts("separate_experts", RATE, 3, 0.5))

@@ -13,12 +13,15 @@ from baselines.dense_conditioned import DenseConditioned
 from baselines.generated_base import LowRank
 from baselines.hypernetwork import Hypernetwork
 from baselines.low_rank_soup import LowRankSoup
+from baselines.projected import Projected
+from soe_bench.errors import UserError
 from soe_bench.ops.flat import Flat
 
 COMMON = {"lr": RATE, "network_lr_ratio": 0.5, "pi": META}
 METHODS = {
     "dense_conditioned": lambda: DenseConditioned("dense_conditioned", **COMMON),
     "hypernetwork": lambda: Hypernetwork(rank=2, as_experts=4, init_std=1.0, name="hypernetwork", **COMMON),
+    "projected": lambda: Projected(embedding=3, as_experts=4, name="projected", **COMMON),
     "low_rank_soup": lambda: LowRankSoup(n_experts=3, rank=2, router=ROUTER, name="low_rank_soup", **COMMON),
 }
 
@@ -109,6 +112,42 @@ def test_the_low_rank_soup_is_a_weighted_sum_of_its_experts():
         method.parameters_at(torch.tensor(h)[None]), method.instantiate(method.coefficients(h[None]))
     )
     assert torch.equal(method.flat.flatten(method.specialist(None)), method.shared.value[0])
+
+
+def test_the_projected_network_is_the_sum_of_the_paper_in_the_feed_forward_weights_alone():
+    method = METHODS["projected"]()
+    method.build(tiny_context())
+    with torch.no_grad():
+        method.omega.value.normal_()
+    omega = method.network_flat.unflatten(method.omega.value[0])
+    E, M = omega["domains"].tolist(), omega["mixing"].tolist()
+    h = np.array([0.3, 0.0, 0.7, 0.0, 0.0])
+    delta = method.flat.unflatten(method.delta(h[None])[0])
+    layers = [name for name in delta if ".mlp." in name]
+    assert len(layers) == 3 and len(M[0][0]) > 1
+    for layer, name in enumerate(layers):
+        T = omega[f"matrices.{layer}"]
+        expected = sum(
+            h[i] * E[i][q] * M[layer][q][r] * T[r] for i in range(K) for q in range(3) for r in range(len(M[layer][q]))
+        )
+        torch.testing.assert_close(delta[name], expected)
+    assert all(not value.any() for name, value in delta.items() if name not in layers)
+
+
+def test_the_projected_network_needs_feed_forward_weights_and_a_vector_for_a_domain():
+    method = METHODS["projected"]()
+    with pytest.raises(UserError, match="projected has no feed-forward weights"):
+        method.build(dataclasses.replace(tiny_context(), base=torch.nn.Linear(2, 2)))
+    with pytest.raises(UserError, match="method.embedding is 0"):
+        Projected(embedding=0, as_experts=4, name="projected", **COMMON)
+
+
+def test_the_projected_network_stores_as_many_parameters_as_the_soup_it_is_compared_with():
+    method = METHODS["projected"]()
+    method.build(tiny_context())
+    soup = (1 + method.as_experts) * method.flat.size
+    one_matrix = method.delta_network.mixing[:, :, 0].numel() + sum(m[0].numel() for m in method.delta_network.matrices)
+    assert soup - one_matrix < method.cost()["stored_parameters"] <= soup
 
 
 def test_the_hypernetwork_stores_as_many_parameters_as_the_soup_it_is_compared_with(method):

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,9 @@ from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_records
 from soe_bench.runs import execute as executing
 from soe_bench.runs import sweep
+from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
+from soe_bench.runs.run import Run
 from soe_bench.specialize import TUNED_H, tuned_weights
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}
@@ -100,9 +103,12 @@ def test_gradient_merge_adds_task_vectors_at_any_coefficients():
 def test_ties_hand_values():
     whole = built(MergeTies("m", PARENT, density=1.0))
     assert merged(whole, [0.5, 0.5]) == [4.0, -3.0, -1.5, 1.0]  # one sign conflict, and one zero that does not count
-    half = built(MergeTies("m", PARENT, density=0.5), [[4.0, 1, -2, 0], [2, -3, -1, 6]])  # of each of the two tensors
-    assert half.task_vectors.tolist() == [[4, 0, -2, 0], [0, -3, 0, 6]]
+    half = built(MergeTies("m", PARENT, density=0.5, trim="tensor"), [[4.0, 1, -2, 0], [2, -3, -1, 6]])
+    assert half.task_vectors.tolist() == [[4, 0, -2, 0], [0, -3, 0, 6]]  # of each of the two tensors
     assert merged(half, [0.25, 0.75]) == [5.0, -3.0, -2.0, 6.0]
+    model = built(MergeTies("m", PARENT, density=0.5), [[4.0, 3, -2, 0], [2, -1, -3, 6]])  # of the four numbers
+    assert model.task_vectors.tolist() == [[4, 3, 0, 0], [0, 0, -3, 6]]
+    assert merged(model, [0.25, 0.75]) == [5.0, 3.0, -3.0, 6.0]
 
 
 def test_trim_keeps_the_largest_magnitudes_and_at_least_one():
@@ -113,7 +119,9 @@ def test_trim_keeps_the_largest_magnitudes_and_at_least_one():
 
 def test_dare_ties_hand_values():
     whole = built(MergeDareTies("m", PARENT, density=1.0))
-    assert merged(whole, [0.5, 0.5]) == [4.0, -1.5, -1.5, 0.5]  # the sum of those that agree
+    assert merged(whole, [0.5, 0.5]) == [4.0, -3.0, -1.5, 1.0]  # the mean of those that agree
+    summed = built(MergeDareTies("m", PARENT, density=1.0, normalize=False))
+    assert merged(summed, [0.5, 0.5]) == [4.0, -1.5, -1.5, 0.5]
 
 
 def test_dare_drops_at_random_and_rescales():
@@ -157,6 +165,16 @@ def test_one_hot_weights_give_that_expert(merge):
     assert merged(method, [0.0, 1.0, 0.0]) == pytest.approx(vectors[1])
 
 
+@pytest.mark.parametrize("merge", [*MERGES, partial(MergeTies, scale="tuned"), Ensemble, BestExpert])
+def test_a_merge_of_one_expert_is_that_expert(merge):
+    method = built(merge("m", PARENT), TASK_VECTORS[:1])
+    assert not method.takes_h  # so no other h is tried
+    model, expert = method.specialist(None, [TEXT]), torch.tensor([5.0, 1, -2, 0], dtype=torch.float64)
+    if merge is Ensemble:
+        expert = expert.log_softmax(-1)
+    assert torch.equal(model(torch.zeros(1, 1, dtype=torch.long))[0, 0], expert)
+
+
 @pytest.mark.parametrize("merge", MERGES)
 def test_theta_is_differentiable_in_h(merge):
     method = built(merge("m", PARENT), random_vectors(), np.zeros(20))
@@ -180,8 +198,18 @@ def test_the_weights_are_the_share_of_h_in_the_groups_that_the_experts_were_trai
 def test_labels_and_whether_h_is_taken():
     assert MergeTies("merge_ties", PARENT, "uniform", "tuned").label == "merge_ties_uniform_tuned"
     assert MergeTies("merge_ties", PARENT, "h", 0.5).label == "merge_ties"
+    assert MergeTies("merge_ties", PARENT, trim="tensor").label == "merge_ties_by_tensor"
+    assert MergeDareTies("merge_dare_ties", PARENT, "uniform", normalize=False).label == "merge_dare_ties_sum_uniform"
     assert MergeTies("m", PARENT).takes_h and not MergeTies("m", PARENT, "uniform").takes_h
     assert not BestExpert("m", PARENT).takes_h
+
+
+@pytest.mark.parametrize("experts", ["domain_experts", "domain_experts_half_generic", "separate_experts"])
+def test_records_tell_the_experts_that_are_merged(compose, experts):
+    run = Run.of(compose("method=merge_ties", "method.weights=uniform", f"method.parent.method={experts}"))
+    expected = "merge_ties_uniform" + ("" if experts == "domain_experts" else f"_of_{experts}")
+    assert run.name.startswith(f"{expected}-test-") and run.parent.name.startswith(f"{experts}-test-")
+    assert build_method(run, None, device="meta").label == expected
 
 
 TEXT = np.repeat([0, 1, 2, 3], [1, 8, 4, 4])  # the first is not predicted
@@ -259,10 +287,12 @@ def test_costs():
         (("method.scale=large",), "method.scale is 'large': it must be a number, 'default' or 'tuned'"),
         (("method.scale=nan",), "method.scale is nan"),
         (("method.density=0",), "method.density is 0: it must be in (0, 1]"),
+        (("method.trim=layer",), "method.trim is 'layer': it must be 'model' or 'tensor'"),
         (("method.parent.method=generic",), "merge_ties has nothing to merge"),
         (("method.parent.method=crisp",), "must be a set of experts (domain_experts or separate_experts)"),
         (("method.parent=null",), "merge_ties has nothing to merge"),
         (("method.parent.fraction=0.5",), "method.parent.fraction is 0.5"),
+        (("method=domain_experts", "method.generic_fraction=1"), "method.generic_fraction is 1: it must be in [0, 1)"),
     ],
 )
 def test_bad_settings_are_refused_before_any_training(arguments, override, message):

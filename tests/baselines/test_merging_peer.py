@@ -128,18 +128,21 @@ def test_task_arithmetic(weights):
 def test_ties(weights, density):
     made = models(COUNT)
     each = [{"weight": w, "density": density} for w in weights]
-    assert_equal(ours(MergeTies("m", PARENT, density=density), made, weights), theirs("ties", made, each, 0))
+    method = MergeTies("m", PARENT, density=density, trim="tensor")
+    assert_equal(ours(method, made, weights), theirs("ties", made, each, 0))
 
 
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_dare_ties_with_the_same_mask(weights, monkeypatch):
+def test_dare_ties_with_the_same_mask(weights, normalize, monkeypatch):
     """mergekit asks for a mask tensor by tensor and model by model: it is handed our own."""
     made, density = models(COUNT), 0.6
-    method = MergeDareTies("m", PARENT, density=density)
+    method = MergeDareTies("m", PARENT, density=density, normalize=normalize)
     expected = ours(method, made, weights)
     parts = [(vectors != 0).float() for vectors in method.flat.unflatten(method.task_vectors).values()]
     masks = iter([mask for part in parts for mask in part])
     monkeypatch.setattr(torch, "bernoulli", lambda probabilities: next(masks))
     each = [{"weight": w, "density": density} for w in weights]
-    assert_equal(expected, theirs("dare_ties", made, each, 0, rescale=False, **{"lambda": 1 / density}))
+    settings = {"rescale": False, "normalize": normalize, "lambda": 1 / density}
+    assert_equal(expected, theirs("dare_ties", made, each, 0, **settings))
     assert next(masks, None) is None

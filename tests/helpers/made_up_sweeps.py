@@ -82,12 +82,14 @@ def support(run, names: list[str], seeds: range) -> list[dict]:
 
 
 def distances(names: list[str], seeds: range) -> list[dict]:
-    """Pairs of experts of one parent (close, cheap to merge), of separate experts (far, costly), and of specialists."""
+    """Pairs of experts of one parent (close, cheap to merge), of separate experts (far, costly; aligned, less so), and
+    of specialists."""
     rng, rows = np.random.default_rng(4), []
     groups = [f"group_{i}" for i in range(GROUPS)]
     for family, method, members, far, cost in (
         ("common_parent", "merge_linear", groups, 0.35, 0.03),
         ("separate", "experts_separate", groups, 1.4, 2.5),
+        ("aligned", "merge_aligned", groups, 1.2, 2.2),
         ("soup", "soup", names[:GROUPS], 0.12, -0.01),
     ):
         for seed in seeds:
@@ -104,7 +106,7 @@ def distances(names: list[str], seeds: range) -> list[dict]:
                             other=other,
                             distance=f"{distance:.6g}",
                             cosine=f"{1 - distance**2 / 2:.6g}",
-                            cosine_of_updates="" if family == "separate" else f"{rng.uniform(0, 0.2):.6g}",
+                            cosine_of_updates="" if family in ("separate", "aligned") else f"{rng.uniform(0, 0.2):.6g}",
                             barrier=f"{max(0, 1.2 * gap):.6g}",
                             merge_gap=f"{gap:.6g}",
                         )

@@ -7,7 +7,7 @@ from made_up_claims import generic, overall, soup
 from made_up_records import write_csv, write_records
 
 from soe_bench.errors import UserError
-from soe_bench.report.effects import NotRun, Soups, barrier, merge_gap
+from soe_bench.report.effects import NotRun, Soups, barrier, merge_gap, merge_gap_aligned
 from soe_bench.report.figures.closeness import closeness_chart
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.claims import claims_table
@@ -85,6 +85,16 @@ def test_effects_are_paired_by_pair_and_seed_whatever_the_order_of_the_names(dis
     assert values.dropna().groupby("seed").size().to_dict() == {"0": 3, "1": 3, "2": 1}
     assert values[("x and y", "1")] == pytest.approx(-1.1)
     assert labels == [f"{family}-{seed}" for family in ("common_parent", "separate") for seed in range(3)]
+
+
+def test_aligned_experts_stand_in_for_the_separate_ones_in_a_row_of_its_own(distances, tmp_path):
+    aligned = [row | {"family": "aligned", "run_id": f"aligned-{row['seed']}"} for row in distances[1::2]]
+    for row in aligned:
+        row["merge_gap"] -= 0.5
+    values, labels = merge_gap_aligned(soups(tmp_path, distances + aligned), None)
+    assert values[("x and y", "1")] == pytest.approx(-0.6)
+    assert labels == [f"{family}-{seed}" for family in ("aligned", "common_parent") for seed in range(3)]
+    assert merge_gap(soups(tmp_path, distances + aligned), None)[0][("x and y", "1")] == pytest.approx(-1.1)
 
 
 def test_what_is_missing_is_said(distances, tmp_path):

@@ -10,6 +10,7 @@ from soe_bench.report.style import Chart, footer
 LOOKS = {
     "common_parent": ("experts of one parent", "#009E73", "s"),
     "separate": ("experts, separate initialisations", "#D55E00", "^"),
+    "aligned": ("the same after alignment", "#CC79A7", "v"),
     "soup": ("specialists of the soup", "#2b8cc4", "o"),
 }
 LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond

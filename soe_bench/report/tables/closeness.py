@@ -16,8 +16,8 @@ def closeness_table(distances: pd.DataFrame) -> Table:
     groups = distances.groupby(["family", "method"])
     keys = sorted(groups.groups, key=lambda key: (FAMILIES.index(key[0]), key[1]))
     notes = [
-        "common_parent: domain experts that branch from one parent; separate: from separate initialisations; soup: the "
-        "soup's own specialists",
+        "common_parent: domain experts that branch from one parent; separate: from separate initialisations; aligned: "
+        "the same, permuted to match the first; soup: the soup's own specialists",
         "distance: L2 norm of the difference of the two parameter vectors over the mean of their norms; cosine: of the "
         "parameters; cosine of updates: of their differences to the common parent",
         "barrier (nats/token): highest excess over the straight line between the two models' losses; merge gap "
