@@ -25,14 +25,14 @@ from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, 
 from soe_bench.data.passages import duplicates
 from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
-from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, passages, trim
+from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, in_file_order, passages, trim
 from soe_bench.data.summaries import summaries
 from soe_bench.errors import UserError
 from soe_bench.system.files import rename
 
 log = logging.getLogger("soe_bench")
 EOS = "<|endoftext|>"
-COLUMNS = ["source", "path", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
+COLUMNS = ["source", "path", "number", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
 
 
 def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
@@ -101,7 +101,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         tokenizer = fit_tokenizer(_training_sample(table, data.tokenizer_sample_characters), data.vocab_size)
         tokenizer.save(str(out / "tokenizer.json"))
         table["ids"] = encode(tokenizer, table.text.tolist())
-        table["tokens"] = table.ids.map(len)
+        table["tokens"] = table.ids.map(len) + 1  # EOS or a line break stands before each passage
         table["bytes"] = table.text.map(lambda text: len(text.encode()))
         table = trim(table, data.splits)
     with stage("embedding", seconds):
@@ -114,8 +114,9 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         np.save(out / "centroids.npy", centroids)
         table["domain"], table["distance"] = domains.nearest(vectors, centroids)
     with stage("files", seconds):
-        table = _in_file_order(table)
-        np.save(out / "tokens.npy", np.concatenate(table.ids.tolist()))
+        table = in_file_order(table)
+        table["bytes"] += ~table.begins  # the line break
+        np.save(out / "tokens.npy", token_file(table, tokenizer.encode("\n").ids[0]))
         table[COLUMNS].to_parquet(out / "passages.parquet", index=False)
         audit = summaries(table, embedder, len(centroids), out)
     audit |= {
@@ -232,21 +233,18 @@ def fit_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
-    """The token ids of each text, uint16, with EOS (id 0) in front."""
+    """The token ids of each text, uint16."""
     encoded = (item for i in range(0, len(texts), 5000) for item in tokenizer.encode_batch_fast(texts[i : i + 5000]))
-    return [np.array([0, *item.ids], dtype=np.uint16) for item in encoded]
+    return [np.array(item.ids, dtype=np.uint16) for item in encoded]
 
 
-def _in_file_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Generic training text first, by domain; then each specialist's splits, document by document."""
-    first = generic_training(table)
-    generic = table[first].sort_values("domain", kind="stable")
-    others = table[~first]
-    order = (
-        others.assign(split=others.split.map(PRIORITY.index), row=range(len(others)))
-        .sort_values(["specialist", "split", "row"])
-        .index
-    )
-    table = pd.concat([generic, others.loc[order]], ignore_index=True)
-    table["start"] = table.tokens.cumsum() - table.tokens
-    return table
+def token_file(table: pd.DataFrame, line_break: int) -> np.ndarray:
+    """The uint16 tokens of all passages. EOS stands before a passage that begins a text. A line break, as between two
+    lines of a document, stands before one that goes on with it.
+    """
+    tokens = np.zeros(table.tokens.sum(), dtype=np.uint16)
+    in_text = np.ones(len(tokens), dtype=bool)
+    in_text[table.start] = False
+    tokens[in_text] = np.concatenate(table.ids.tolist())
+    tokens[table.start[~table.begins]] = line_break
+    return tokens

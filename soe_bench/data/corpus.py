@@ -20,7 +20,7 @@ from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-BUILDER_VERSION = 3  # raise it whenever the same configuration would give another corpus
+BUILDER_VERSION = 4  # raise it whenever the same configuration would give another corpus
 ESTIMATE_PASSAGES = 8  # a document gives at most this many passages to a histogram
 # Keys of data.source and data.embedding that say where text or weights lie. The content itself enters the fingerprint
 # through Source.identity and embedding.sha256.
@@ -46,8 +46,11 @@ class Corpus:
 
     @cached_property
     def passages(self) -> pd.DataFrame:
-        """One row per passage in the order of tokens.npy: source, path, specialist, split, domain, distance, start,
-        tokens (EOS included), bytes."""
+        """One row per passage in the order of tokens.npy: source, path, number (in its document), specialist, split,
+        domain, distance, start, tokens and bytes.
+
+        The first of its tokens stands before its text: EOS (id 0) where a text begins, and a line break where the
+        passage goes on with the one before it in the same document. `tokens` counts it, and `bytes` a line break."""
         return pd.read_parquet(self.path / "passages.parquet")
 
     @cached_property
@@ -75,7 +78,11 @@ class Corpus:
         )
 
     def domain_tokens(self, i: int) -> np.ndarray:
-        """The uint16 token stream of generic training domain i (memory-mapped), each passage preceded by EOS (id 0)."""
+        """The uint16 token stream of generic training domain i (memory-mapped).
+
+        The documents are shuffled: they are in the order of a hash of their names. Of each it holds the passages in
+        domain i, in their order, and EOS (id 0) stands wherever the passage before is in another domain or was left
+        out."""
         return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
     def rows(self, specialist: str, split: str) -> pd.DataFrame:
@@ -89,8 +96,10 @@ class Corpus:
         return found
 
     def documents(self, specialist: str, split: str) -> list[tuple[str, np.ndarray, int]]:
-        """(path, uint16 tokens, UTF-8 bytes of the text) for each document: its passages joined, each preceded by
-        EOS."""
+        """(path, uint16 tokens, UTF-8 bytes of the text) for each document of a held-out split.
+
+        The tokens begin with EOS. EOS also stands where passages were left out, as in the training text, and it is a
+        target of the evaluation like any other token: one at most in every passage, the same for all methods."""
         grouped = self.rows(specialist, split).groupby(["source", "path"], sort=False)
         spans = grouped.agg(start=("start", "first"), tokens=("tokens", "sum"), bytes=("bytes", "sum"))
         return [
@@ -99,7 +108,8 @@ class Corpus:
         ]
 
     def tokens(self, rows: pd.DataFrame) -> list[np.ndarray]:
-        """The uint16 tokens of each of these rows of `passages`, with the EOS before them (memory-mapped)."""
+        """The uint16 tokens of each of these rows of `passages`, with the EOS or line break before its text
+        (memory-mapped)."""
         return [self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()]
 
     def texts(self, rows: pd.DataFrame) -> list[str]:
@@ -124,7 +134,7 @@ class Corpus:
         return estimate_rows(self.rows(specialist, "estimate"), n_documents, seed)
 
     def estimate_documents(self, specialist: str, n_documents: int, seed: int) -> list[np.ndarray]:
-        """The uint16 tokens of those passages, each preceded by EOS, joined by document."""
+        """The uint16 tokens of those passages, joined by document."""
         groups = self.estimate_rows(specialist, n_documents, seed).groupby(["source", "path"], sort=False)
         return [np.concatenate(self.tokens(rows)) for _, rows in groups]
 

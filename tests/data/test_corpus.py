@@ -57,21 +57,37 @@ def test_the_law_of_a_domain_is_known() -> None:
     assert set(law) & set(source.law(0)[0]) == set(law[-4:])  # only the common words are shared
 
 
-def test_streams_hold_each_passage_after_an_end_of_text(corpus: Corpus) -> None:
+def test_streams_hold_documents_after_an_end_of_text(corpus: Corpus) -> None:
+    source = instantiate(config().source)
+    texts = {d.path: "\n".join(d.pieces) for d in source.documents(Path())}
+    order = {d.path: d.order for d in source.documents(Path())}
     rows = corpus.rows("generic", "train")
     for i in range(corpus.k):
         stream, mine = corpus.domain_tokens(i), rows[rows.domain == i]
-        assert stream.dtype == np.uint16 and len(stream) == mine.tokens.sum()
-        assert stream[0] == 0 and (stream == 0).sum() == len(mine)
+        assert stream.dtype == np.uint16 and len(stream) == mine.tokens.sum() and stream[0] == 0
+        documents = [part.tolist() for part in np.split(stream, np.flatnonzero(stream == 0))[1:]]
+        found = [corpus.tokenizer.decode(part[1:]) for part in documents]
+        # Each synthetic document is of one domain, so it is whole and no token but the first is an end of text.
+        assert found == [texts[path] for path in sorted(mine.path.unique(), key=order.get)]
 
 
 def test_documents_decode_to_their_text(corpus: Corpus) -> None:
     source = instantiate(config().source)
-    texts = {d.path: "".join(d.pieces) for d in source.documents(Path())}
+    texts = {d.path: "\n".join(d.pieces) for d in source.documents(Path())}
     for name in ("first", "generic"):
         for path, tokens, n_bytes in corpus.documents(name, "test"):
-            text = corpus.tokenizer.decode([t for t in tokens.tolist() if t])
-            assert text == texts[path] and n_bytes == len(text.encode())
+            text = corpus.tokenizer.decode(tokens[1:].tolist(), skip_special_tokens=False)
+            assert tokens[0] == 0 and text == texts[path] and n_bytes == len(text.encode())
+
+
+def test_an_end_of_text_stands_where_passages_are_left_out(tmp_path: Path) -> None:
+    """The held-out documents keep two of their four passages: the first and the third."""
+    two = {split: {"passages_per_document": 2} for split in ("test", "validation", "estimate")}
+    built = open_corpus(config(splits=two), tmp_path, 0)
+    for _, tokens, n_bytes in built.documents("first", "test"):
+        texts = built.tokenizer.decode(tokens.tolist(), skip_special_tokens=False).split("<|endoftext|>")
+        assert (tokens == 0).sum() == 2 and n_bytes == len("".join(texts))
+    assert set(built.rows("first", "test").number) == {0, 2}
 
 
 def test_the_tokenizer_is_lossless(corpus: Corpus) -> None:
@@ -145,9 +161,9 @@ def test_the_fingerprint_knows_content_and_no_paths(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("wheels", "f9ae235dcc4d971e25dfb9cca455d39ec9f42e4bda8f320a033ecda68b8a2f77"),
-        ("wheels_demo", "bbb427a7bcea23db4cdccaea57920d9500ae4d267776680db3d6c07407558af4"),
-        ("synthetic", "cc8b22ebb570e30d0090a736627749fa28cb927bfe7bed106776f626ea62b9f0"),
+        ("wheels", "c0256b457a75715deade7e044a825988fcd025f4ee605146fd2cc086aa5dcd8e"),
+        ("wheels_demo", "957d08a3baa3ce622e337ec7ac4169d00fec75a21fc43f0c80dfe1fa2a396997"),
+        ("synthetic", "d21ef02c1afcb140d865aa33f7d75f35ac9469a36c143511f0e06cdc576140da"),
     ],
 )
 def test_published_fingerprints_stay(name: str, known: str) -> None:
