@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from soe_bench.config import make
 from soe_bench.data import domains, embed
-from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load
+from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load, seal
 from soe_bench.data.passages import duplicates
 from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
@@ -162,11 +162,10 @@ def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_
 
 
 def _finish(audit: dict, data: DictConfig, out: Path) -> None:
-    """Writes audit.json, config.yaml and, last, `done` with the size of every file."""
+    """Writes audit.json, config.yaml and, last, `done`."""
     (out / "audit.json").write_text(json.dumps(audit, indent=1))
     (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True))
-    files = {f.relative_to(out).as_posix(): f.stat().st_size for f in sorted(out.rglob("*")) if f.is_file()}
-    (out / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": files}))
+    seal(out)
 
 
 def specialist_rules(source: Source, data: DictConfig) -> DictConfig:

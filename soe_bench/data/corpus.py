@@ -6,11 +6,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xxhash
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
@@ -192,26 +193,58 @@ def folder(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Path:
     return home / "data" / f"{data_cfg.name}-{fingerprint(data_cfg, kmeans_seed)[:12]}"
 
 
+def seal(path: Path) -> None:
+    """Writes `done`: the builder version and the hash of every file. It makes the folder a finished corpus."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != "done"]
+    hashes = {file.relative_to(path).as_posix(): _hash_now(file) for file in files}
+    (path / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": hashes}))
+
+
 def load(path: Path) -> Corpus:
-    """Opens a finished corpus. Raises UserError if it is unfinished, damaged or of another builder version."""
+    """Opens a finished corpus. Raises UserError if it is unfinished, of another builder version, or if any of its files
+    is not as it was written. Every file is read for that once in a process: 0.01 s for the 120 MB of `wheels`.
+    """
     if not (path / "done").is_file():
         raise UserError(f"there is no finished corpus in {path}: run a training once to build it")
     try:
-        done = json.loads((path / "done").read_text())
-        version, sizes = done["builder_version"], done["files"].items()
-    except (ValueError, KeyError, AttributeError):
-        raise UserError(
-            f"the corpus in {path} is damaged (done): delete that folder and run again to rebuild it"
-        ) from None
+        done = json.loads((path / "done").read_bytes())
+        version, hashes = done["builder_version"], dict(done["files"])
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(path, "done") from None
     if version != BUILDER_VERSION:
         raise UserError(
             f"the corpus in {path} has builder version {version}, this code has {BUILDER_VERSION}: delete that "
-            "folder and run again"
+            "folder and run the same command again, which builds it anew"
         )
-    for name, size in sizes:
-        if not (path / name).is_file() or (path / name).stat().st_size != size:
-            raise UserError(
-                f"the corpus in {path} is damaged ({name} is missing or truncated): delete that folder and run "
-                "again to rebuild it"
-            )
+    for name, expected in hashes.items():
+        try:
+            found = _hash(path / name)
+        except OSError as error:
+            raise _damaged(path, f"{name}: {error.strerror}") from None
+        if found != expected:
+            raise _damaged(path, f"{name} has changed")
     return Corpus(path)
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(
+        f"the corpus in {path} is damaged ({what}): delete that folder and run the same command again, which builds it "
+        "anew"
+    )
+
+
+def _hash(file: Path) -> str:
+    """The hash of a file's content, computed once in a process unless the file is written again."""
+    status = file.stat()
+    return _hash_once(file, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hash_once(file: Path, size: int, changed: int) -> str:
+    return _hash_now(file)
+
+
+def _hash_now(file: Path) -> str:
+    """xxh3 of 128 bits: 9 GB/s on one core, where sha256 reaches 1.4 GB/s."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from soe_bench.config import job_configs
 from soe_bench.data import build as builder
 from soe_bench.data import corpus as corpora
+from soe_bench.data.__main__ import main
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus, fingerprint, load
 from soe_bench.data.passages import _sketch as sketch
@@ -214,23 +216,56 @@ def test_bad_configurations_are_refused_before_long_work(
         open_corpus(config(**changes), tmp_path, 0)
 
 
-def test_a_damaged_corpus_is_refused(tmp_path: Path) -> None:
-    path = open_corpus(config(), tmp_path, 0).path
-    whole = (path / "tokens.npy").read_bytes()
-    (path / "tokens.npy").write_bytes(whole[:-2])
-    with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
-        open_corpus(config(), tmp_path, 0)
-    (path / "tokens.npy").unlink()
-    with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
-        load(path)
-    (path / "tokens.npy").write_bytes(whole)
-    done = json.loads((path / "done").read_text())
-    (path / "done").write_text(json.dumps(done | {"builder_version": 0}))
+@pytest.fixture
+def copy(corpus: Corpus, tmp_path: Path) -> Path:
+    return shutil.copytree(corpus.path, tmp_path / "copy")
+
+
+FILES = [
+    "audit.json",
+    "centroids.npy",
+    "config.yaml",
+    "domains.csv",
+    "embedder.json",
+    "embedder.safetensors",
+    "passages.parquet",
+    "specialists.csv",
+    "tokenizer.json",
+    "tokens.npy",
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_or_a_missing_file_is_refused(copy: Path, capsys: pytest.CaptureFixture, name: str) -> None:
+    assert sorted(json.loads((copy / "done").read_text())["files"]) == FILES
+    load(copy)  # one check of the whole corpus must not hide what happens to it afterwards
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"damaged \({name} has changed\): delete that folder"):
+        load(copy)
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=rf"damaged \({name}: No such file"):
+        load(copy)
+    assert main(["audit", str(copy)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_damaged_done_is_refused(copy: Path) -> None:
+    done = json.loads((copy / "done").read_text())
+    (copy / "done").write_text(json.dumps(done | {"builder_version": 0}))
     with pytest.raises(UserError, match="builder version 0"):
-        load(path)
-    (path / "done").write_text("{")
-    with pytest.raises(UserError, match=r"damaged \(done\)"):
-        load(path)
+        load(copy)
+    for text in (b"{", b"[]", b"\xff", json.dumps(done | {"files": 3}).encode()):
+        (copy / "done").write_bytes(text)
+        with pytest.raises(UserError, match=r"damaged \(done\)"):
+            load(copy)
+
+
+def test_a_file_is_read_once_in_a_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(copy)
+    monkeypatch.setattr(corpora, "_hash_now", None)
+    assert load(copy).k == 4
 
 
 def test_an_unknown_specialist_is_named(corpus: Corpus) -> None:
