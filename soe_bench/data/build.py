@@ -6,7 +6,6 @@ The file `done` is written last: a folder without it is no finished corpus.
 import errno
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from soe_bench.config import make
 from soe_bench.data import domains, embed
@@ -27,11 +26,11 @@ from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
 from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, in_file_order, passages, trim
 from soe_bench.data.summaries import summaries
+from soe_bench.data.tokenizer import EOS, encode, fit_tokenizer, token_file
 from soe_bench.errors import UserError
 from soe_bench.system.files import rename
 
 log = logging.getLogger("soe_bench")
-EOS = "<|endoftext|>"
 COLUMNS = ["source", "path", "number", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
 
 
@@ -83,7 +82,7 @@ def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
-    workers, seconds = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, {}
+    workers, seconds = cpu_count(), {}
     embed.check(data.embedding)
     with stage("documents and passages", seconds):
         source = make(data.source)
@@ -92,6 +91,8 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         table = passages(claim(documents, rules), data)
         table = table[table.text.str.len() >= data.minimum_characters].reset_index(drop=True)
         _check(table, rules, data)
+        documents_read = len(documents)
+        del documents  # as large as all that follows
     with stage("duplicates", seconds):
         original = duplicates(table.text.tolist(), data.duplicate_jaccard, workers)
         removed = _removed(table, original)
@@ -100,7 +101,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     with stage("tokenizer", seconds):
         tokenizer = fit_tokenizer(_training_sample(table, data.tokenizer_sample_characters), data.vocab_size)
         tokenizer.save(str(out / "tokenizer.json"))
-        table["ids"] = encode(tokenizer, table.text.tolist())
+        table["ids"] = encode(tokenizer, table.text.tolist(), workers)
         table["tokens"] = table.ids.map(len) + 1  # EOS or a line break stands before each passage
         table["bytes"] = table.text.map(lambda text: len(text.encode()))
         table = trim(table, data.splits)
@@ -127,7 +128,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         "seed_kmeans": kmeans_seed,
         "seed_embedding": data.embedding.seed,
         "k_requested": data.k,
-        "documents_read": len(documents),
+        "documents_read": documents_read,
         "duplicates_removed": removed,
         "embedder_sha256": sha256(out / embedder.saved),
         "tokens_sha256": sha256(out / "tokens.npy"),
@@ -213,37 +214,3 @@ def _training_sample(table: pd.DataFrame, characters: int) -> list[str]:
     texts = table.text[generic_training(table)]
     every = max(1, round(texts.str.len().sum() / characters))
     return texts.iloc[::every].tolist()
-
-
-def fit_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE: every byte is a token, so that any text is encoded without loss."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
-        ),
-    )
-    tokenizer.encode_special_tokens = True  # a literal <|endoftext|> in a text is ordinary text
-    return tokenizer
-
-
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
-    """The token ids of each text, uint16."""
-    encoded = (item for i in range(0, len(texts), 5000) for item in tokenizer.encode_batch_fast(texts[i : i + 5000]))
-    return [np.array(item.ids, dtype=np.uint16) for item in encoded]
-
-
-def token_file(table: pd.DataFrame, line_break: int) -> np.ndarray:
-    """The uint16 tokens of all passages. EOS stands before a passage that begins a text. A line break, as between two
-    lines of a document, stands before one that goes on with it.
-    """
-    tokens = np.zeros(table.tokens.sum(), dtype=np.uint16)
-    in_text = np.ones(len(tokens), dtype=bool)
-    in_text[table.start] = False
-    tokens[in_text] = np.concatenate(table.ids.tolist())
-    tokens[table.start[~table.begins]] = line_break
-    return tokens

@@ -1,8 +1,9 @@
 """Which document goes where: specialists by rule, four splits disjoint by document, and generic held-out text."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import translate
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,9 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     domain for them exists. Raises UserError if a rule matches nothing.
     """
     groups: dict[str, list[Document]] = defaultdict(list)
+    matchers = {name: _matcher(rule) for name, rule in specialists.items()}
     for document in sorted(documents, key=lambda d: d.order):
-        groups[next((name for name, rule in specialists.items() if _matches(rule, document)), GENERIC)].append(document)
+        groups[next((name for name, matches in matchers.items() if matches(document)), GENERIC)].append(document)
     for name, rule in specialists.items():
         if not groups[name]:
             raise UserError(
@@ -43,11 +45,12 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     return dict(groups)
 
 
-def _matches(rule: DictConfig, document: Document) -> bool:
-    def any_of(key: str) -> bool:
-        return any(fnmatchcase(document.path, pattern) for pattern in rule.get(key, []))
+def _matcher(rule: DictConfig) -> Callable[[Document], bool]:
+    def any_of(patterns: Iterable[str]) -> Callable[[str], re.Match | None]:
+        return re.compile("|".join(map(translate, patterns)) or "(?!)").match  # (?!) matches nothing
 
-    return fnmatchcase(document.source, rule.source) and any_of("match") and not any_of("exclude")
+    source, path, excluded = any_of([rule.source]), any_of(rule.get("match", [])), any_of(rule.get("exclude", []))
+    return lambda document: bool(source(document.source) and path(document.path) and not excluded(document.path))
 
 
 def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
@@ -61,7 +64,10 @@ def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFram
                 rows += _generic(source, [d for d in documents if d.source == source], data)
         else:
             rows += _specialist(name, documents, data)
-    table = pd.DataFrame(rows, columns=["source", "path", "order", "number", "specialist", "split", "text"])
+    table = pd.DataFrame(
+        [row[:-1] for row in rows], columns=["source", "path", "order", "number", "specialist", "split"]
+    )
+    table["text"] = pd.Series([row[-1] for row in rows], dtype=object)  # converting it to Arrow takes seconds
     order = table.split.map(PRIORITY.index) + len(PRIORITY) * ((table.specialist == GENERIC) & (table.split == "train"))
     return table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 

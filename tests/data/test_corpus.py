@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import adjusted_rand_score
 
 from soe_bench.config import job_configs
 from soe_bench.data import build as builder
 from soe_bench.data import corpus as corpora
+from soe_bench.data import tokenizer
 from soe_bench.data.__main__ import main
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus, fingerprint, load
@@ -22,6 +25,18 @@ from soe_bench.data.passages import jaccard
 from soe_bench.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
+FILES = [
+    "audit.json",
+    "centroids.npy",
+    "config.yaml",
+    "domains.csv",
+    "embedder.json",
+    "embedder.safetensors",
+    "passages.parquet",
+    "specialists.csv",
+    "tokenizer.json",
+    "tokens.npy",
+]
 
 
 def config(**changes: object) -> DictConfig:
@@ -141,6 +156,24 @@ def test_the_same_configuration_gives_the_same_artefact(corpus: Corpus, tmp_path
     assert again.passages.equals(corpus.passages) and again.fingerprint == corpus.fingerprint
 
 
+def test_the_number_of_cores_does_not_change_the_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "CHUNK", 500)
+    files = []
+    for cores in (1, 2):
+        monkeypatch.setattr(builder, "cpu_count", lambda cores=cores: cores)
+        path = open_corpus(config(source={"documents": 100}), tmp_path / str(cores), 0).path
+        files.append({name: (path / name).read_bytes() for name in FILES if name != "audit.json"})  # it has the seconds
+    assert files[0] == files[1]
+
+
+@given(st.lists(st.text(), max_size=3))
+@settings(deadline=None)
+def test_texts_are_encoded_as_the_tokenizer_does(corpus: Corpus, texts: list[str]) -> None:
+    found = tokenizer.encode(corpus.tokenizer, texts)
+    assert [ids.tolist() for ids in found] == [corpus.tokenizer.encode(text).ids for text in texts]
+    assert all(ids.dtype == np.uint16 for ids in found)
+
+
 def test_new_texts_are_assigned_as_the_corpus_was(corpus: Corpus) -> None:
     rows = corpus.rows("generic", "train").iloc[::40]
     texts = [
@@ -219,20 +252,6 @@ def test_bad_configurations_are_refused_before_long_work(
 @pytest.fixture
 def copy(corpus: Corpus, tmp_path: Path) -> Path:
     return shutil.copytree(corpus.path, tmp_path / "copy")
-
-
-FILES = [
-    "audit.json",
-    "centroids.npy",
-    "config.yaml",
-    "domains.csv",
-    "embedder.json",
-    "embedder.safetensors",
-    "passages.parquet",
-    "specialists.csv",
-    "tokenizer.json",
-    "tokens.npy",
-]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
@@ -115,6 +115,7 @@ def test_trim_drops_the_surplus() -> None:
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=40),
     st.randoms(use_true_random=False),
 )
+@settings(deadline=None)
 def test_a_text_begins_wherever_the_passage_before_is_elsewhere(passages: list[tuple], random: Random) -> None:
     """Documents 0 to 4 are generic training text, 5 and 6 are test text; some of their passages were removed."""
     passages = list({(path, number): (path, number, domain) for path, number, domain in passages}.values())
