@@ -317,7 +317,7 @@ def no_test_text(trial: Trial) -> None:
         raise Broken(f"the method opened {trial.opened[0]}: choose and tune on validation text")
     expected = trial.expected  # with the first test text
     _replace_test_text(trial.corpus)
-    trial.corpus = corpora.load(trial.corpus.path)
+    trial.corpus = corpora.Corpus(trial.corpus.path)
     other = trial.train("other")
     if (name := _differing(trial.trained, other)) or not torch.equal(expected, trial.logits(trial.specialists(other))):
         raise Broken(

@@ -19,7 +19,7 @@ def find(name: str) -> Corpus:
 
     Raises UserError if there is none.
     """
-    if Path(name, "audit.json").is_file():
+    if Path(name, "done").is_file():
         return load(Path(name))
     home = Path(os.environ.get("SOE_BENCH_HOME") or Path.home() / ".cache" / "soe_bench")
     built = sorted((home / "data").glob("*/done"), key=lambda file: file.stat().st_mtime)

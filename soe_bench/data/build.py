@@ -6,7 +6,6 @@ The file `done` is written last: a folder without it is no finished corpus.
 import errno
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -16,23 +15,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from soe_bench.config import make
 from soe_bench.data import domains, embed
-from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load
+from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load, seal
 from soe_bench.data.passages import duplicates
 from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
-from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, passages, trim
+from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, in_file_order, passages, trim
 from soe_bench.data.summaries import summaries
+from soe_bench.data.tokenizer import EOS, encode, fit_tokenizer, token_file
 from soe_bench.errors import UserError
 from soe_bench.system.files import rename
 
 log = logging.getLogger("soe_bench")
-EOS = "<|endoftext|>"
-COLUMNS = ["source", "path", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
+COLUMNS = ["source", "path", "number", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
 
 
 def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
@@ -83,7 +82,7 @@ def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
-    workers, seconds = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, {}
+    workers, seconds = cpu_count(), {}
     embed.check(data.embedding)
     with stage("documents and passages", seconds):
         source = make(data.source)
@@ -92,6 +91,8 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         table = passages(claim(documents, rules), data)
         table = table[table.text.str.len() >= data.minimum_characters].reset_index(drop=True)
         _check(table, rules, data)
+        documents_read = len(documents)
+        del documents  # as large as all that follows
     with stage("duplicates", seconds):
         original = duplicates(table.text.tolist(), data.duplicate_jaccard, workers)
         removed = _removed(table, original)
@@ -100,8 +101,8 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     with stage("tokenizer", seconds):
         tokenizer = fit_tokenizer(_training_sample(table, data.tokenizer_sample_characters), data.vocab_size)
         tokenizer.save(str(out / "tokenizer.json"))
-        table["ids"] = encode(tokenizer, table.text.tolist())
-        table["tokens"] = table.ids.map(len)
+        table["ids"] = encode(tokenizer, table.text.tolist(), workers)
+        table["tokens"] = table.ids.map(len) + 1  # EOS or a line break stands before each passage
         table["bytes"] = table.text.map(lambda text: len(text.encode()))
         table = trim(table, data.splits)
     with stage("embedding", seconds):
@@ -114,8 +115,9 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         np.save(out / "centroids.npy", centroids)
         table["domain"], table["distance"] = domains.nearest(vectors, centroids)
     with stage("files", seconds):
-        table = _in_file_order(table)
-        np.save(out / "tokens.npy", np.concatenate(table.ids.tolist()))
+        table = in_file_order(table)
+        table["bytes"] += ~table.begins  # the line break
+        np.save(out / "tokens.npy", token_file(table, tokenizer.encode("\n").ids[0]))
         table[COLUMNS].to_parquet(out / "passages.parquet", index=False)
         audit = summaries(table, embedder, len(centroids), out)
     audit |= {
@@ -126,7 +128,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         "seed_kmeans": kmeans_seed,
         "seed_embedding": data.embedding.seed,
         "k_requested": data.k,
-        "documents_read": len(documents),
+        "documents_read": documents_read,
         "duplicates_removed": removed,
         "embedder_sha256": sha256(out / embedder.saved),
         "tokens_sha256": sha256(out / "tokens.npy"),
@@ -161,11 +163,10 @@ def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_
 
 
 def _finish(audit: dict, data: DictConfig, out: Path) -> None:
-    """Writes audit.json, config.yaml and, last, `done` with the size of every file."""
+    """Writes audit.json, config.yaml and, last, `done`."""
     (out / "audit.json").write_text(json.dumps(audit, indent=1))
     (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True))
-    files = {f.relative_to(out).as_posix(): f.stat().st_size for f in sorted(out.rglob("*")) if f.is_file()}
-    (out / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": files}))
+    seal(out)
 
 
 def specialist_rules(source: Source, data: DictConfig) -> DictConfig:
@@ -213,40 +214,3 @@ def _training_sample(table: pd.DataFrame, characters: int) -> list[str]:
     texts = table.text[generic_training(table)]
     every = max(1, round(texts.str.len().sum() / characters))
     return texts.iloc[::every].tolist()
-
-
-def fit_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE: every byte is a token, so that any text is encoded without loss."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
-        ),
-    )
-    tokenizer.encode_special_tokens = True  # a literal <|endoftext|> in a text is ordinary text
-    return tokenizer
-
-
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
-    """The token ids of each text, uint16, with EOS (id 0) in front."""
-    encoded = (item for i in range(0, len(texts), 5000) for item in tokenizer.encode_batch_fast(texts[i : i + 5000]))
-    return [np.array([0, *item.ids], dtype=np.uint16) for item in encoded]
-
-
-def _in_file_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Generic training text first, by domain; then each specialist's splits, document by document."""
-    first = generic_training(table)
-    generic = table[first].sort_values("domain", kind="stable")
-    others = table[~first]
-    order = (
-        others.assign(split=others.split.map(PRIORITY.index), row=range(len(others)))
-        .sort_values(["specialist", "split", "row"])
-        .index
-    )
-    table = pd.concat([generic, others.loc[order]], ignore_index=True)
-    table["start"] = table.tokens.cumsum() - table.tokens
-    return table

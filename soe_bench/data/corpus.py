@@ -7,11 +7,12 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xxhash
 from omegaconf import DictConfig, OmegaConf
 from tokenizers import Tokenizer
 
@@ -21,7 +22,7 @@ from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-BUILDER_VERSION = 3  # raise it whenever the same configuration would give another corpus
+BUILDER_VERSION = 4  # raise it whenever the same configuration would give another corpus
 ESTIMATE_PASSAGES = 8  # a document gives at most this many passages to a histogram
 # Keys of data.source and data.embedding that say where text or weights lie. The content itself enters the fingerprint
 # through Source.identity and embedding.sha256.
@@ -48,8 +49,11 @@ class Corpus:
 
     @cached_property
     def passages(self) -> pd.DataFrame:
-        """One row per passage in the order of tokens.npy: source, path, specialist, split, domain, distance, start,
-        tokens (EOS included), bytes."""
+        """One row per passage in the order of tokens.npy: source, path, number (in its document), specialist, split,
+        domain, distance, start, tokens and bytes.
+
+        The first of its tokens stands before its text: EOS (id 0) where a text begins, and a line break where the
+        passage goes on with the one before it in the same document. `tokens` counts it, and `bytes` a line break."""
         return pd.read_parquet(self.path / "passages.parquet")
 
     @cached_property
@@ -77,7 +81,11 @@ class Corpus:
         )
 
     def domain_tokens(self, i: int) -> np.ndarray:
-        """The uint16 token stream of generic training domain i (memory-mapped), each passage preceded by EOS (id 0)."""
+        """The uint16 token stream of generic training domain i (memory-mapped).
+
+        The documents are shuffled: they are in the order of a hash of their names. Of each it holds the passages in
+        domain i, in their order, and EOS (id 0) stands wherever the passage before is in another domain or was left
+        out."""
         return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
     @contextmanager
@@ -103,8 +111,10 @@ class Corpus:
         return found
 
     def documents(self, specialist: str, split: str) -> list[tuple[str, np.ndarray, int]]:
-        """(path, uint16 tokens, UTF-8 bytes of the text) for each document: its passages joined, each preceded by
-        EOS."""
+        """(path, uint16 tokens, UTF-8 bytes of the text) for each document of a held-out split.
+
+        The tokens begin with EOS. EOS also stands where passages were left out, as in the training text, and it is a
+        target of the evaluation like any other token: one at most in every passage, the same for all methods."""
         grouped = self.rows(specialist, split).groupby(["source", "path"], sort=False)
         spans = grouped.agg(start=("start", "first"), tokens=("tokens", "sum"), bytes=("bytes", "sum"))
         return [
@@ -113,7 +123,8 @@ class Corpus:
         ]
 
     def tokens(self, rows: pd.DataFrame) -> list[np.ndarray]:
-        """The uint16 tokens of each of these rows of `passages`, with the EOS before them (memory-mapped)."""
+        """The uint16 tokens of each of these rows of `passages`, with the EOS or line break before its text
+        (memory-mapped)."""
         return [self._tokens[row.start : row.start + row.tokens] for row in rows.itertuples()]
 
     def texts(self, rows: pd.DataFrame) -> list[str]:
@@ -138,7 +149,7 @@ class Corpus:
         return estimate_rows(self.rows(specialist, "estimate"), n_documents, seed)
 
     def estimate_documents(self, specialist: str, n_documents: int, seed: int) -> list[np.ndarray]:
-        """The uint16 tokens of those passages, each preceded by EOS, joined by document."""
+        """The uint16 tokens of those passages, joined by document."""
         groups = self.estimate_rows(specialist, n_documents, seed).groupby(["source", "path"], sort=False)
         return [np.concatenate(self.tokens(rows)) for _, rows in groups]
 
@@ -196,26 +207,58 @@ def folder(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Path:
     return home / "data" / f"{data_cfg.name}-{fingerprint(data_cfg, kmeans_seed)[:12]}"
 
 
+def seal(path: Path) -> None:
+    """Writes `done`: the builder version and the hash of every file. It makes the folder a finished corpus."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != "done"]
+    hashes = {file.relative_to(path).as_posix(): _hash_now(file) for file in files}
+    (path / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": hashes}))
+
+
 def load(path: Path) -> Corpus:
-    """Opens a finished corpus. Raises UserError if it is unfinished, damaged or of another builder version."""
+    """Opens a finished corpus. Raises UserError if it is unfinished, of another builder version, or if any of its files
+    is not as it was written. Every file is read for that once in a process: 0.01 s for the 120 MB of `wheels`.
+    """
     if not (path / "done").is_file():
         raise UserError(f"there is no finished corpus in {path}: run a training once to build it")
     try:
-        done = json.loads((path / "done").read_text())
-        version, sizes = done["builder_version"], done["files"].items()
-    except (ValueError, KeyError, AttributeError):
-        raise UserError(
-            f"the corpus in {path} is damaged (done): delete that folder and run again to rebuild it"
-        ) from None
+        done = json.loads((path / "done").read_bytes())
+        version, hashes = done["builder_version"], dict(done["files"])
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(path, "done") from None
     if version != BUILDER_VERSION:
         raise UserError(
             f"the corpus in {path} has builder version {version}, this code has {BUILDER_VERSION}: delete that "
-            "folder and run again"
+            "folder and run the same command again, which builds it anew"
         )
-    for name, size in sizes:
-        if not (path / name).is_file() or (path / name).stat().st_size != size:
-            raise UserError(
-                f"the corpus in {path} is damaged ({name} is missing or truncated): delete that folder and run "
-                "again to rebuild it"
-            )
+    for name, expected in hashes.items():
+        try:
+            found = _hash(path / name)
+        except OSError as error:
+            raise _damaged(path, f"{name}: {error.strerror}") from None
+        if found != expected:
+            raise _damaged(path, f"{name} has changed")
     return Corpus(path)
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(
+        f"the corpus in {path} is damaged ({what}): delete that folder and run the same command again, which builds it "
+        "anew"
+    )
+
+
+def _hash(file: Path) -> str:
+    """The hash of a file's content, computed once in a process unless the file is written again."""
+    status = file.stat()
+    return _hash_once(file, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hash_once(file: Path, size: int, changed: int) -> str:
+    return _hash_now(file)
+
+
+def _hash_now(file: Path) -> str:
+    """xxh3 of 128 bits: 9 GB/s on one core, where sha256 reaches 1.4 GB/s."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()

@@ -11,7 +11,6 @@ from joblib import Parallel, delayed
 # MinHash with 64 minima: a pair at Jaccard 0.8 shares a band with probability 0.9998. A pair at 0.4 does so with 0.34,
 # and the exact comparison then rejects it.
 BANDS, ROWS = 16, 4
-PRIME = np.uint64((1 << 61) - 1)
 
 
 def cut(pieces: Sequence[str], size: int) -> list[str]:
@@ -22,7 +21,7 @@ def cut(pieces: Sequence[str], size: int) -> list[str]:
     """
     passages: list[list[str]] = []
     length = size
-    for unit in (part for piece in pieces for part in split_long(piece, size)):
+    for unit in (part for piece in pieces for part in (split_long(piece, size) if len(piece) > size else (piece,))):
         if length + len(unit) + 1 > size:
             passages.append([])
             length = 0
@@ -64,7 +63,7 @@ def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.n
     for i, (digest, _, signature) in enumerate(sketches):
         original[i] = exact.get(digest, -1)
         if original[i] < 0:
-            bands = [signature[j * ROWS : (j + 1) * ROWS].tobytes() for j in range(BANDS)]
+            bands = signature.view(f"V{ROWS * signature.itemsize}").tolist()  # BANDS strings of bytes
             original[i] = _nearest(i, bands, buckets, sketches, threshold)
         if original[i] < 0:
             exact[digest] = i
@@ -107,7 +106,9 @@ def _sketch(texts: Sequence[str]) -> list[tuple[bytes, np.ndarray, np.ndarray]]:
         words = text.split()
         digest = hashlib.sha256(" ".join(words).encode()).digest()
         hashes = shingles(words).astype(np.uint64)
-        signature = ((a * hashes[None, :] + b) >> np.uint64(32)).min(1)
+        products = a * hashes[None, :]
+        products += b
+        signature = products.min(1) >> np.uint64(32)
         sketches.append((digest, hashes.astype(np.uint32), signature.astype(np.uint32)))
     return sketches
 
@@ -118,5 +119,5 @@ def shingles(words: list[str], width: int = 5) -> np.ndarray:
     width = min(width, len(hashes))
     mixed = np.zeros(len(hashes) - width + 1, dtype=np.uint64)
     for j in range(width):
-        mixed = (mixed * np.uint64(1_000_003) + hashes[j : len(hashes) - width + 1 + j]) % PRIME
+        mixed = mixed * np.uint64(1_000_003) + hashes[j : len(hashes) - width + 1 + j]
     return np.unique((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))

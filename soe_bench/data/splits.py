@@ -1,8 +1,9 @@
 """Which document goes where: specialists by rule, four splits disjoint by document, and generic held-out text."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import translate
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,9 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     domain for them exists. Raises UserError if a rule matches nothing.
     """
     groups: dict[str, list[Document]] = defaultdict(list)
+    matchers = {name: _matcher(rule) for name, rule in specialists.items()}
     for document in sorted(documents, key=lambda d: d.order):
-        groups[next((name for name, rule in specialists.items() if _matches(rule, document)), GENERIC)].append(document)
+        groups[next((name for name, matches in matchers.items() if matches(document)), GENERIC)].append(document)
     for name, rule in specialists.items():
         if not groups[name]:
             raise UserError(
@@ -43,16 +45,17 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     return dict(groups)
 
 
-def _matches(rule: DictConfig, document: Document) -> bool:
-    def any_of(key: str) -> bool:
-        return any(fnmatchcase(document.path, pattern) for pattern in rule.get(key, []))
+def _matcher(rule: DictConfig) -> Callable[[Document], bool]:
+    def any_of(patterns: Iterable[str]) -> Callable[[str], re.Match | None]:
+        return re.compile("|".join(map(translate, patterns)) or "(?!)").match  # (?!) matches nothing
 
-    return fnmatchcase(document.source, rule.source) and any_of("match") and not any_of("exclude")
+    source, path, excluded = any_of([rule.source]), any_of(rule.get("match", [])), any_of(rule.get("exclude", []))
+    return lambda document: bool(source(document.source) and path(document.path) and not excluded(document.path))
 
 
 def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
-    """One row per passage: source, path, specialist, split, text. Of two duplicates the earlier row is kept, so test
-    passages come first and generic training text last.
+    """One row per passage: source, path, order (of the document), number (of the passage in its document), specialist,
+    split, text. Of two duplicates the earlier row is kept, so test passages come first and generic training text last.
     """
     rows: list[tuple] = []
     for name, documents in groups.items():
@@ -61,7 +64,10 @@ def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFram
                 rows += _generic(source, [d for d in documents if d.source == source], data)
         else:
             rows += _specialist(name, documents, data)
-    table = pd.DataFrame(rows, columns=["source", "path", "specialist", "split", "text"])
+    table = pd.DataFrame(
+        [row[:-1] for row in rows], columns=["source", "path", "order", "number", "specialist", "split"]
+    )
+    table["text"] = pd.Series([row[-1] for row in rows], dtype=object)  # converting it to Arrow takes seconds
     order = table.split.map(PRIORITY.index) + len(PRIORITY) * ((table.specialist == GENERIC) & (table.split == "train"))
     return table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 
@@ -90,11 +96,11 @@ def _specialist(name: str, documents: list[Document], data: DictConfig) -> Itera
     for document in documents:
         room = [split for split, (characters, count) in left.items() if characters > 0 and count > 0]
         split = room[0] if room and document.characters <= large else "train"
-        texts = cut(document.pieces, data.passage_characters)
+        texts = list(enumerate(cut(document.pieces, data.passage_characters)))
         if split != "train":
             texts = spread(texts, splits[split].passages_per_document)
-            left[split] = (left[split][0] - sum(map(len, texts)), left[split][1] - 1)
-        yield from ((document.source, document.path, name, split, text) for text in texts)
+            left[split] = (left[split][0] - sum(len(text) for _, text in texts), left[split][1] - 1)
+        yield from _rows(document, name, split, texts)
 
 
 def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
@@ -109,15 +115,20 @@ def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterab
     room = generic.train.characters_per_source
     for document in documents:
         split = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
-        texts = cut(document.pieces, data.passage_characters)
+        texts = list(enumerate(cut(document.pieces, data.passage_characters)))
         if split != "train":
             texts = spread(texts, generic[split].passages_per_document)
-            left[split] = (left[split][0] - sum(map(len, texts)), left[split][1] - 1)
+            left[split] = (left[split][0] - sum(len(text) for _, text in texts), left[split][1] - 1)
         elif room <= 0:
             continue
         else:
             room -= document.characters
-        yield from ((document.source, document.path, GENERIC, split, text) for text in texts)
+        yield from _rows(document, GENERIC, split, texts)
+
+
+def _rows(document: Document, specialist: str, split: str, texts: Iterable[tuple[int, str]]) -> Iterable[tuple]:
+    order = document.order
+    return ((document.source, document.path, order, number, specialist, split, text) for number, text in texts)
 
 
 def trim(table: pd.DataFrame, splits: DictConfig) -> pd.DataFrame:
@@ -130,6 +141,22 @@ def trim(table: pd.DataFrame, splits: DictConfig) -> pd.DataFrame:
         groups = rows.groupby("specialist")
         keep[rows.index] = (groups.tokens.cumsum() <= splits[split].tokens) | (groups.cumcount() == 0)
     return table[keep].reset_index(drop=True)
+
+
+def in_file_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order of the token file: generic training text first, by domain, then each specialist's splits.
+
+    Within a domain or a split, documents are in hash order, and the passages of a document stay together in their
+    order. New columns: `begins` says that the text begins here, because the row before is not the passage before it in
+    the same document (and in the same domain of the training text); `start` is the position of its first token.
+    """
+    train = generic_training(table)
+    rank = table.split.map(PRIORITY.index)
+    table = table.assign(stream=np.where(train, table.domain, table.domain.max() + 1), rank=rank)
+    table = table.sort_values(["stream", "specialist", "rank", "order", "number"], ignore_index=True)
+    document = table[["stream", "source", "path"]]
+    follows = (document == document.shift()).all(axis=1) & (table.number == table.number.shift() + 1)
+    return table.drop(columns=["stream", "rank"]).assign(begins=~follows, start=table.tokens.cumsum() - table.tokens)
 
 
 def generic_training(table: pd.DataFrame) -> np.ndarray:

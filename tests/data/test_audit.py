@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from soe_bench.data import audit, stability
 from soe_bench.data.__main__ import main
 from soe_bench.data.build import open_corpus
-from soe_bench.data.corpus import Corpus
+from soe_bench.data.corpus import Corpus, seal
 from soe_bench.data.passages import jaccard, shingles
 from soe_bench.errors import UserError
 
@@ -51,6 +51,7 @@ def test_planted_leaks_fail(corpus: Corpus, tmp_path: Path, capsys: pytest.Captu
     cut = 1 + 3 * words
     stored[target.start + cut : target.start + target.tokens] = stored[test.start + cut : test.start + test.tokens]
     np.save(damaged / "tokens.npy", stored)
+    seal(damaged)
     assert main(["audit", str(damaged)]) == 1
     said = capsys.readouterr().out
     assert "FAIL" in said and f"{1 - words} exact and {words} near" in said and f"{test.source}:{test.path}" in said
@@ -62,9 +63,7 @@ def test_a_document_in_two_parts_fails(corpus: Corpus, tmp_path: Path) -> None:
     table = corpus.passages.copy()
     table.loc[len(table) - 1, "split"] = "test" if table.split.iloc[-1] != "test" else "train"
     table.to_parquet(damaged / "passages.parquet", index=False)
-    done = (damaged / "done").read_text()
-    old, new = ((folder / "passages.parquet").stat().st_size for folder in (corpus.path, damaged))
-    (damaged / "done").write_text(done.replace(f'"passages.parquet": {old}', f'"passages.parquet": {new}'))
+    seal(damaged)
     assert main(["audit", str(damaged)]) == 1
 
 

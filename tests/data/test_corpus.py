@@ -2,17 +2,22 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import adjusted_rand_score
 
 from soe_bench.config import job_configs
 from soe_bench.data import build as builder
 from soe_bench.data import corpus as corpora
+from soe_bench.data import tokenizer
+from soe_bench.data.__main__ import main
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus, fingerprint, load
 from soe_bench.data.passages import _sketch as sketch
@@ -20,6 +25,18 @@ from soe_bench.data.passages import jaccard
 from soe_bench.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
+FILES = [
+    "audit.json",
+    "centroids.npy",
+    "config.yaml",
+    "domains.csv",
+    "embedder.json",
+    "embedder.safetensors",
+    "passages.parquet",
+    "specialists.csv",
+    "tokenizer.json",
+    "tokens.npy",
+]
 
 
 def config(**changes: object) -> DictConfig:
@@ -57,21 +74,37 @@ def test_the_law_of_a_domain_is_known() -> None:
     assert set(law) & set(source.law(0)[0]) == set(law[-4:])  # only the common words are shared
 
 
-def test_streams_hold_each_passage_after_an_end_of_text(corpus: Corpus) -> None:
+def test_streams_hold_documents_after_an_end_of_text(corpus: Corpus) -> None:
+    source = instantiate(config().source)
+    texts = {d.path: "\n".join(d.pieces) for d in source.documents(Path())}
+    order = {d.path: d.order for d in source.documents(Path())}
     rows = corpus.rows("generic", "train")
     for i in range(corpus.k):
         stream, mine = corpus.domain_tokens(i), rows[rows.domain == i]
-        assert stream.dtype == np.uint16 and len(stream) == mine.tokens.sum()
-        assert stream[0] == 0 and (stream == 0).sum() == len(mine)
+        assert stream.dtype == np.uint16 and len(stream) == mine.tokens.sum() and stream[0] == 0
+        documents = [part.tolist() for part in np.split(stream, np.flatnonzero(stream == 0))[1:]]
+        found = [corpus.tokenizer.decode(part[1:]) for part in documents]
+        # Each synthetic document is of one domain, so it is whole and no token but the first is an end of text.
+        assert found == [texts[path] for path in sorted(mine.path.unique(), key=order.get)]
 
 
 def test_documents_decode_to_their_text(corpus: Corpus) -> None:
     source = instantiate(config().source)
-    texts = {d.path: "".join(d.pieces) for d in source.documents(Path())}
+    texts = {d.path: "\n".join(d.pieces) for d in source.documents(Path())}
     for name in ("first", "generic"):
         for path, tokens, n_bytes in corpus.documents(name, "test"):
-            text = corpus.tokenizer.decode([t for t in tokens.tolist() if t])
-            assert text == texts[path] and n_bytes == len(text.encode())
+            text = corpus.tokenizer.decode(tokens[1:].tolist(), skip_special_tokens=False)
+            assert tokens[0] == 0 and text == texts[path] and n_bytes == len(text.encode())
+
+
+def test_an_end_of_text_stands_where_passages_are_left_out(tmp_path: Path) -> None:
+    """The held-out documents keep two of their four passages: the first and the third."""
+    two = {split: {"passages_per_document": 2} for split in ("test", "validation", "estimate")}
+    built = open_corpus(config(splits=two), tmp_path, 0)
+    for _, tokens, n_bytes in built.documents("first", "test"):
+        texts = built.tokenizer.decode(tokens.tolist(), skip_special_tokens=False).split("<|endoftext|>")
+        assert (tokens == 0).sum() == 2 and n_bytes == len("".join(texts))
+    assert set(built.rows("first", "test").number) == {0, 2}
 
 
 def test_the_tokenizer_is_lossless(corpus: Corpus) -> None:
@@ -123,6 +156,24 @@ def test_the_same_configuration_gives_the_same_artefact(corpus: Corpus, tmp_path
     assert again.passages.equals(corpus.passages) and again.fingerprint == corpus.fingerprint
 
 
+def test_the_number_of_cores_does_not_change_the_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "CHUNK", 500)
+    files = []
+    for cores in (1, 2):
+        monkeypatch.setattr(builder, "cpu_count", lambda cores=cores: cores)
+        path = open_corpus(config(source={"documents": 100}), tmp_path / str(cores), 0).path
+        files.append({name: (path / name).read_bytes() for name in FILES if name != "audit.json"})  # it has the seconds
+    assert files[0] == files[1]
+
+
+@given(st.lists(st.text(), max_size=3))
+@settings(deadline=None)
+def test_texts_are_encoded_as_the_tokenizer_does(corpus: Corpus, texts: list[str]) -> None:
+    found = tokenizer.encode(corpus.tokenizer, texts)
+    assert [ids.tolist() for ids in found] == [corpus.tokenizer.encode(text).ids for text in texts]
+    assert all(ids.dtype == np.uint16 for ids in found)
+
+
 def test_new_texts_are_assigned_as_the_corpus_was(corpus: Corpus) -> None:
     rows = corpus.rows("generic", "train").iloc[::40]
     texts = [
@@ -145,9 +196,9 @@ def test_the_fingerprint_knows_content_and_no_paths(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("wheels", "f9ae235dcc4d971e25dfb9cca455d39ec9f42e4bda8f320a033ecda68b8a2f77"),
-        ("wheels_demo", "bbb427a7bcea23db4cdccaea57920d9500ae4d267776680db3d6c07407558af4"),
-        ("synthetic", "cc8b22ebb570e30d0090a736627749fa28cb927bfe7bed106776f626ea62b9f0"),
+        ("wheels", "c0256b457a75715deade7e044a825988fcd025f4ee605146fd2cc086aa5dcd8e"),
+        ("wheels_demo", "957d08a3baa3ce622e337ec7ac4169d00fec75a21fc43f0c80dfe1fa2a396997"),
+        ("synthetic", "d21ef02c1afcb140d865aa33f7d75f35ac9469a36c143511f0e06cdc576140da"),
     ],
 )
 def test_published_fingerprints_stay(name: str, known: str) -> None:
@@ -198,23 +249,42 @@ def test_bad_configurations_are_refused_before_long_work(
         open_corpus(config(**changes), tmp_path, 0)
 
 
-def test_a_damaged_corpus_is_refused(tmp_path: Path) -> None:
-    path = open_corpus(config(), tmp_path, 0).path
-    whole = (path / "tokens.npy").read_bytes()
-    (path / "tokens.npy").write_bytes(whole[:-2])
-    with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
-        open_corpus(config(), tmp_path, 0)
-    (path / "tokens.npy").unlink()
-    with pytest.raises(UserError, match=r"damaged \(tokens.npy"):
-        load(path)
-    (path / "tokens.npy").write_bytes(whole)
-    done = json.loads((path / "done").read_text())
-    (path / "done").write_text(json.dumps(done | {"builder_version": 0}))
+@pytest.fixture
+def copy(corpus: Corpus, tmp_path: Path) -> Path:
+    return shutil.copytree(corpus.path, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_or_a_missing_file_is_refused(copy: Path, capsys: pytest.CaptureFixture, name: str) -> None:
+    assert sorted(json.loads((copy / "done").read_text())["files"]) == FILES
+    load(copy)  # one check of the whole corpus must not hide what happens to it afterwards
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"damaged \({name} has changed\): delete that folder"):
+        load(copy)
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=rf"damaged \({name}: No such file"):
+        load(copy)
+    assert main(["audit", str(copy)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_damaged_done_is_refused(copy: Path) -> None:
+    done = json.loads((copy / "done").read_text())
+    (copy / "done").write_text(json.dumps(done | {"builder_version": 0}))
     with pytest.raises(UserError, match="builder version 0"):
-        load(path)
-    (path / "done").write_text("{")
-    with pytest.raises(UserError, match=r"damaged \(done\)"):
-        load(path)
+        load(copy)
+    for text in (b"{", b"[]", b"\xff", json.dumps(done | {"files": 3}).encode()):
+        (copy / "done").write_bytes(text)
+        with pytest.raises(UserError, match=r"damaged \(done\)"):
+            load(copy)
+
+
+def test_a_file_is_read_once_in_a_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(copy)
+    monkeypatch.setattr(corpora, "_hash_now", None)
+    assert load(copy).k == 4
 
 
 def test_an_unknown_specialist_is_named(corpus: Corpus) -> None:

