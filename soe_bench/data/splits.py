@@ -1,7 +1,7 @@
 """Which document goes where: specialists by rule, four splits disjoint by document, and generic held-out text."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -16,7 +16,7 @@ GENERIC = "generic"
 PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier split is kept
 
 
-def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, list[Document]]:
+def claim(documents: Sequence[Document], specialists: Mapping[str, dict]) -> dict[str, list[Document]]:
     """specialist -> its documents (and "generic" -> all others), in hash order.
 
     A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no
@@ -29,8 +29,8 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     for name, rule in specialists.items():
         if not groups[name]:
             raise UserError(
-                f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns; "
-                f"the sources are {', '.join(sorted({d.source for d in documents}))}"
+                f"data.specialists.{name} matches no document: correct its source ({rule['source']}) and match "
+                f"patterns; the sources are {', '.join(sorted({d.source for d in documents}))}"
             )
         left = rule.get("generic_fraction", 0.0) * sum(d.characters for d in groups[name])
         kept = []
@@ -43,11 +43,11 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     return dict(groups)
 
 
-def _matches(rule: DictConfig, document: Document) -> bool:
+def _matches(rule: dict, document: Document) -> bool:
     def any_of(key: str) -> bool:
         return any(fnmatchcase(document.path, pattern) for pattern in rule.get(key, []))
 
-    return fnmatchcase(document.source, rule.source) and any_of("match") and not any_of("exclude")
+    return fnmatchcase(document.source, rule["source"]) and any_of("match") and not any_of("exclude")
 
 
 def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFrame:
