@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from glob import glob
+from glob import escape, glob
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,9 @@ class HuggingFace:
         builder, options = ("text", LINES) if lines else (self.sets[name]["format"], {})
         for file in [file for pattern in self.sets[name]["files"] for file in _expand(pattern)]:
             try:
-                for row in datasets.load_dataset(builder, data_files=file, split="train", streaming=True, **options):
+                for row in datasets.load_dataset(
+                    builder, data_files=_plain(file), split="train", streaming=True, **options
+                ):
                     if not lines or row["text"].strip():
                         yield record(row["text"]) if lines else row
             except Exception as error:  # whatever the network, the hub, its client or the file format raise
@@ -145,7 +147,7 @@ class HuggingFace:
 
     def _identities(self, name: str) -> list:
         return [
-            [Path(file).name, sha256(Path(file))] if REMOTE not in file else file
+            [Path(file).name, _sha256(file)] if REMOTE not in file else file
             for pattern in self.sets[name]["files"]
             for file in _expand(pattern)
         ]
@@ -167,6 +169,18 @@ def _expand(pattern: str) -> list[str]:
     if not found:
         raise UserError(f"data.source.sets: there is no file {pattern}: correct the path")
     return found
+
+
+def _plain(file: str) -> str:
+    """A local path as a pattern that matches it alone, because `datasets` takes every path for a pattern."""
+    return file if REMOTE in file else escape(file)
+
+
+def _sha256(file: str) -> str:
+    try:
+        return sha256(Path(file))
+    except OSError as error:
+        raise UserError(f"data.source.sets: {file} cannot be read ({error.strerror}): correct it or the path") from None
 
 
 def _field(row: dict, key: str | None) -> Any:
