@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from omegaconf import DictConfig
 
@@ -30,6 +29,7 @@ from soe_bench.bench import __main__ as bench_command
 from soe_bench.config import job_configs
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
+from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
 from soe_bench.ops.gradient import backward
 from soe_bench.ops.traced import compiled_backward
@@ -152,7 +152,7 @@ def trial_loss(one: Run) -> float:
     if not one.done:
         return float("inf")
     corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
-    table = pd.read_csv(corpus.path / "specialists.csv").assign(data_fingerprint=corpus.fingerprint)
+    table = read_summary(corpus.path, "specialists").assign(data_fingerprint=corpus.fingerprint)
     left_out = {"generic", *outside(table, corpus.fingerprint)}
     losses = [record["loss"] for record in read_lines(one.records) if record["specialist"] not in left_out]
     return sum(losses) / len(losses)

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.passages import jaccard, shingles
 from soe_bench.data.splits import generic_training
+from soe_bench.data.summaries import read_summary
 
 ROWS = 2000  # passages compared with all others at once
 
@@ -27,7 +28,7 @@ def audit(corpus: Corpus) -> bool:
     columns = sizes[["tokens", "bytes", "generic_training"]].sum()
     print(columns.assign(documents=sizes.path.nunique()).sort_values("tokens", ascending=False).to_string(), "\n")
     for name in ("domains", "specialists"):
-        print(pd.read_csv(corpus.path / f"{name}.csv").to_string(index=False), "\n")
+        print(read_summary(corpus.path, name).to_string(index=False), "\n")
     said = {"duplicates removed when it was built": facts["duplicates_removed"], "notes": facts.get("notes", {})}
     for title, counts in said.items():
         print(f"{title}: {', '.join(f'{count} x {kind}' for kind, count in counts.items()) or 'none'}")

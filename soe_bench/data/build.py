@@ -169,10 +169,16 @@ def _finish(audit: dict, data: DictConfig, out: Path) -> None:
     seal(out)
 
 
-def specialist_rules(source: Source, data: DictConfig) -> DictConfig:
-    """data.specialists, and those that the source names itself (data=local: each folder under specialists/)."""
+def specialist_rules(source: Source, data: DictConfig) -> dict[str, dict]:
+    """data.specialists, and those that the source names itself (data=local: each folder under specialists/). They are
+    plain data, because a name may hold `${`. Raises UserError for a name that is no text, or that of the generic text.
+    """
     named = source.specialists() if hasattr(source, "specialists") else {}
-    return OmegaConf.merge(named, data.specialists or {})
+    given = OmegaConf.to_container(data.specialists, resolve=True) if data.specialists else {}
+    for name in given:
+        if not isinstance(name, str) or name == GENERIC:
+            raise UserError(f"data.specialists: {name!r} cannot name a specialist: choose a text, but not {GENERIC!r}")
+    return {name: named.get(name, {}) | given.get(name, {}) for name in dict.fromkeys([*named, *given])}
 
 
 def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) -> None:

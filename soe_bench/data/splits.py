@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
 
 import numpy as np
@@ -17,7 +17,7 @@ GENERIC = "generic"
 PRIORITY = ["test", "validation", "estimate", "train"]  # of two duplicates the one in the earlier split is kept
 
 
-def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, list[Document]]:
+def claim(documents: Sequence[Document], specialists: Mapping[str, dict]) -> dict[str, list[Document]]:
     """specialist -> its documents (and "generic" -> all others), in hash order.
 
     A document belongs to the first specialist with a matching rule (`source` glob, any `match` glob on the path, no
@@ -31,8 +31,8 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     for name, rule in specialists.items():
         if not groups[name]:
             raise UserError(
-                f"data.specialists.{name} matches no document: correct its source ({rule.source}) and match patterns; "
-                f"the sources are {', '.join(sorted({d.source for d in documents}))}"
+                f"data.specialists.{name} matches no document: correct its source ({rule['source']}) and match "
+                f"patterns; the sources are {', '.join(sorted({d.source for d in documents}))}"
             )
         left = rule.get("generic_fraction", 0.0) * sum(d.characters for d in groups[name])
         kept = []
@@ -45,11 +45,11 @@ def claim(documents: Sequence[Document], specialists: DictConfig) -> dict[str, l
     return dict(groups)
 
 
-def _matcher(rule: DictConfig) -> Callable[[Document], bool]:
+def _matcher(rule: Mapping) -> Callable[[Document], bool]:
     def any_of(patterns: Iterable[str]) -> Callable[[str], re.Match | None]:
         return re.compile("|".join(map(translate, patterns)) or "(?!)").match  # (?!) matches nothing
 
-    source, path, excluded = any_of([rule.source]), any_of(rule.get("match", [])), any_of(rule.get("exclude", []))
+    source, path, excluded = any_of([rule["source"]]), any_of(rule.get("match", [])), any_of(rule.get("exclude", []))
     return lambda document: bool(source(document.source) and path(document.path) and not excluded(document.path))
 
 

@@ -36,6 +36,12 @@ def summaries(table: pd.DataFrame, embedder: Embedder, k: int, out: Path) -> dic
     }
 
 
+def read_summary(folder: Path, name: str) -> pd.DataFrame:
+    """domains.csv or specialists.csv of a corpus. Names are text as they stand: "NA" is not missing, 007 no number."""
+    names = ("specialist", "split", "nearest_domains", "top_sources", "top_terms")
+    return pd.read_csv(folder / f"{name}.csv", dtype=dict.fromkeys(names, str), keep_default_na=False)
+
+
 def _part_row(specialist: str, split: str, rows: pd.DataFrame, k: int, quantiles: dict[str, float]) -> dict:
     h = document_histogram(rows, k)
     positive = h[h > 0]

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, vstack
 from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits
 
-from soe_bench.data.words import WORD, count, count_words
+from soe_bench.data.words import DEFINITION, count, count_words
 
 
 class TfIdf:
@@ -60,10 +60,12 @@ class TfIdf:
     def save(self, folder: Path) -> None:
         """Writes embedder.safetensors and embedder.json to `folder`."""
         save_file({"idf": self.idf, "components": self.components}, folder / self.saved)
-        (folder / "embedder.json").write_text(json.dumps({"word": WORD, "terms": self.terms}, ensure_ascii=False))
+        said = json.dumps({"words": DEFINITION, "terms": self.terms}, ensure_ascii=False)
+        (folder / "embedder.json").write_text(said, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "TfIdf":
         """The embedder that `save` wrote: the same numbers, so the same embeddings."""
         tensors = load_file(folder / cls.saved)
-        return cls(json.loads((folder / "embedder.json").read_text())["terms"], tensors["idf"], tensors["components"])
+        said = json.loads((folder / "embedder.json").read_text(encoding="utf-8"))
+        return cls(said["terms"], tensors["idf"], tensors["components"])

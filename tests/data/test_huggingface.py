@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from soe_bench.config import job_configs, make
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import fingerprint
+from soe_bench.data.sources.huggingface import HuggingFace
 from soe_bench.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
@@ -96,7 +97,7 @@ def test_parquet_and_caps(files: dict[str, str], tmp_path: Path) -> None:
         assert len(documents) == count and documents[0].source == "web" and documents[0].path == "000000001"
     with pytest.raises(UserError, match="web needs exactly .*: add or remove rows"):
         make({**target, "sets": {"web": {key: value for key, value in whole.items() if key != "rows"}}})
-    with pytest.raises(UserError, match="web: a row has no field text, only body"):
+    with pytest.raises(UserError, match="web: none of 60 rows has text .the last one has body.: correct text_field"):
         list(make({**target, "sets": {"web": whole | {"text_field": "text"}}}).documents(tmp_path))
 
 
@@ -119,12 +120,52 @@ def test_bad_files_are_one_line(files: dict[str, str], tmp_path: Path) -> None:
         open_corpus(config(files, "data.source.sets.pile.sources=[ArXiv,Books4]"), tmp_path, 0)
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"te\n')
     for path, message in (
-        (tmp_path / "bad.jsonl", r"pile cannot be read \(\w+: JSON parse error"),
+        (tmp_path / "bad.jsonl", "pile: none of 2 rows has text and meta.pile_set_name .*: correct text_field"),
         (tmp_path / "absent.jsonl", "there is no file"),
     ):
         with pytest.raises(UserError, match=message) as error:
             open_corpus(config(files | {"pile": str(path)}), tmp_path, 0)
         assert "\n" not in str(error.value)
+
+
+def test_malformed_rows_and_files_are_counted(tmp_path: Path) -> None:
+    names: list[object] = ["a", 0, False, 1.5, "", "\ud800"]
+    rows = [json.dumps({"text": f"row {i}", "meta": {"of": name}}) for i, name in enumerate(names)]
+    rows += [
+        '{"te',
+        "null",
+        "[1]",
+        "[" * 100_000,
+        "",
+        '{"text": 7, "meta": {"of": "a"}}',
+        '{"text": "b", "meta": null}',
+    ]
+    rows += ['{"text": "c", "meta": {"of": null}}', '{"text": "last", "meta": {"of": "a"}, "more": {"x": 1}}']
+    (tmp_path / "[1] a.jsonl").write_bytes("\n".join(rows).encode() + b'\n{"text": "\xff", "meta": {"of": "a"}}')
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"cut short" * 100)[:-9])
+    (tmp_path / "c.jsonl").write_text('{"text": "whole", "meta": {"of": "z"}}', encoding="utf-8")
+    one = {"format": "json", "files": [str(tmp_path / "[[]1] a.jsonl"), str(tmp_path / "[bc].jsonl*")]}
+    one |= {"text_field": "text", "source_field": "meta.of", "sources": None}
+    one |= {"rows": 1000, "documents_per_source": 1000, "characters_per_source": 10**9}
+    source = HuggingFace({"web": one})
+    found = [(d.source, d.pieces[0]) for d in source.documents(tmp_path)]
+    sources = ["web/a", "web/0", "web/false", "web/1.5", "web/", "web/?"]
+    assert found == [(name, f"row {i}") for i, name in enumerate(sources)] + [("web/a", "last"), ("web/z", "whole")]
+    assert source.notes == {
+        "row without text in data.source.sets.web.text_field, skipped": 6,
+        "row without a name in data.source.sets.web.source_field, skipped": 2,
+        "damaged or not readable, skipped from there on": 1,
+    }
+    source = HuggingFace({"web": one | {"sources": [0, False]}})
+    assert [d.source for d in source.documents(tmp_path)] == ["web/0", "web/false"]
+
+
+def test_a_wrong_field_is_found_within_the_first_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' * 5000, encoding="utf-8")
+    one = {"format": "json", "files": [str(tmp_path / "a.jsonl")], "text_field": "body", "source_field": None}
+    one |= {"sources": None, "rows": 5000, "documents_per_source": 9, "characters_per_source": 9}
+    with pytest.raises(UserError, match="web: none of 1000 rows has body .the last one has text.: correct text_field"):
+        list(HuggingFace({"web": one}).documents(tmp_path))
 
 
 @pytest.mark.parametrize("data", ["redpajama_v2", "pile"])

@@ -5,13 +5,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from glob import glob
+from glob import escape, glob
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from soe_bench.data.sources.document import Document
-from soe_bench.data.sources.textfiles import sha256
+from soe_bench.data.sources.textfiles import Notes, encodable, record, sha256
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
@@ -20,7 +20,9 @@ RETRIES = {
     "STREAMING_OPEN_MAX_RETRIES": 2,
     "STREAMING_READ_MAX_RETRIES": 5,
 }  # of `datasets`; its 20 take minutes
+LINES = {"encoding": "utf-8-sig", "encoding_errors": "backslashreplace"}  # \\xNN is not JSON, so its line is skipped
 SAID_EVERY = 50_000  # rows
+ENOUGH = 1000  # rows in which a field must turn up
 SET_KEYS = {
     "format",
     "files",
@@ -34,9 +36,10 @@ SET_KEYS = {
 
 
 class HuggingFace:
-    """`sets`: name -> {format: json or parquet; files: hf://datasets/OWNER/NAME@REVISION/PATH or local paths, with *;
-    text_field; source_field: a field such as meta.pile_set_name that names the source, or null; sources: those to keep,
-    or null; and at most `rows` rows read, `documents_per_source` and `characters_per_source` kept}.
+    """`sets`: name -> {format: json (one object per line) or parquet; files: local paths, with *, or
+    hf://datasets/OWNER/NAME@REVISION/PATH; text_field; source_field: a field such as meta.pile_set_name that names the
+    source, or null; sources: those to keep, or null; and at most `rows` rows read, `documents_per_source` and
+    `characters_per_source` kept}.
     """
 
     def __init__(self, sets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -48,6 +51,7 @@ class HuggingFace:
                     f"{', '.join(sorted(set(given) ^ SET_KEYS))}"
                 )
             given["sources"] = given["sources"] and list(given["sources"])
+        self.notes: dict[str, int] = {}
 
     def identity(self) -> str:
         """sha256 over all settings. A remote file counts by its address, which names a revision; a local file counts by
@@ -58,27 +62,32 @@ class HuggingFace:
     def documents(self, home: Path) -> Iterator[Document]:
         """Yields set by set, in the order of the files; `source` is `<set>/<value of source_field>`, or the set's name.
 
-        Raises UserError if a set cannot be opened, before any is read in full.
+        Rows without text or without a source, and local files that are damaged, are counted, logged, and kept in
+        `notes`. Raises UserError if a set cannot be opened, before any is read in full, or has no usable row.
         """
-        streams = {name: self._open(name) for name in self.sets}
-        for name, given in self.sets.items():
-            yield from self._documents(name, given, streams[name])
+        notes = Notes(strict=False)
+        try:
+            streams = {name: self._open(name, notes) for name in self.sets}
+            for name in self.sets:
+                yield from self._documents(name, streams[name], notes)
+        finally:
+            notes.say()
+            self.notes = notes.counts
 
-    def _documents(self, name: str, given: dict, rows: Iterator[dict]) -> Iterator[Document]:
-        documents, characters, full = Counter(), Counter(), set()
-        wanted = set(given["sources"] or ())
+    def _documents(self, name: str, rows: Iterator[dict], notes: Notes) -> Iterator[Document]:
+        given, documents, characters, full = self.sets[name], Counter(), Counter(), set()
+        wanted = {_label(value) for value in given["sources"] or ()}
         number = 0
-        for number, row in enumerate(islice(rows, given["rows"]), 1):
+        for number, text, value in self._usable(name, rows, notes):
             if number % SAID_EVERY == 0:
                 log.info("%s: %d rows read, %d documents kept", name, number, documents.total())
-            value, text = _field(row, given["source_field"], name), _field(row, given["text_field"], name)
-            if value in full or (wanted and value not in wanted) or not isinstance(text, str) or not text.strip():
+            if value in full or (wanted and value not in wanted) or not text.strip():
                 continue
             documents[value] += 1
             characters[value] += len(text)
             if documents[value] >= given["documents_per_source"] or characters[value] >= given["characters_per_source"]:
                 full.add(value)
-            yield Document(f"{name}/{value}" if value else name, f"{number:09d}", text.splitlines())
+            yield Document(name if value is None else f"{name}/{value}", f"{number:09d}", text.splitlines())
             if full == (wanted or {None}):
                 break
         log.info("%s: %d rows read, %d documents kept", name, number, documents.total())
@@ -88,35 +97,60 @@ class HuggingFace:
                 f"{name}.rows, add files, or leave these out of sources and data.specialists"
             )
 
-    def _open(self, name: str) -> Iterator[dict]:
+    def _usable(self, name: str, rows: Iterator[dict], notes: Notes) -> Iterator[tuple[int, str, str | None]]:
+        """(number from 1, text, source or None) of each row that has what is needed. Raises UserError if there is no
+        such row at all, or among the first ENOUGH."""
+        given, row, number, usable = self.sets[name], {}, 0, 0
+        for number, row in enumerate(islice(rows, given["rows"]), 1):
+            text, value = _field(row, given["text_field"]), _label(_field(row, given["source_field"]))
+            if not isinstance(text, str):
+                notes.add(f"row without text in data.source.sets.{name}.text_field, skipped", f"row {number}")
+            elif given["source_field"] and value is None:
+                notes.add(f"row without a name in data.source.sets.{name}.source_field, skipped", f"row {number}")
+            else:
+                usable += 1
+                yield number, encodable(text), value
+            if number == ENOUGH and not usable:
+                break
+        if not usable:
+            fields = " and ".join(filter(None, (given["text_field"], given["source_field"])))
+            raise UserError(
+                f"{name}: none of {number} rows has {fields} (the last one has {', '.join(row) or 'no field'}): "
+                f"correct text_field, source_field or files of data.source.sets.{name}"
+            )
+
+    def _open(self, name: str, notes: Notes) -> Iterator[dict]:
         """The rows of a set. The first row is read at once, so that a set that cannot be reached is reported early."""
+        rows = self._rows(name, notes)
+        return chain(list(islice(rows, 1)), rows)
+
+    def _rows(self, name: str, notes: Notes) -> Iterator[dict]:
+        """File by file. The lines of a json file are parsed here: `datasets` would end at the first malformed one."""
         import datasets
 
         for key, value in RETRIES.items():
             setattr(datasets.config, key, value)
         datasets.disable_progress_bars()
-        given = self.sets[name]
-        files = [file for pattern in given["files"] for file in _expand(pattern)]
-        try:
-            rows = iter(datasets.load_dataset(given["format"], data_files=files, split="train", streaming=True))
-            first = list(islice(rows, 1))
-        except Exception as error:  # whatever the network, the hub, its client or the file format raise
-            raise _failed(name, error) from error
-        return chain(first, _rows(name, rows))
+        lines = self.sets[name]["format"] == "json"
+        builder, options = ("text", LINES) if lines else (self.sets[name]["format"], {})
+        for file in [file for pattern in self.sets[name]["files"] for file in _expand(pattern)]:
+            try:
+                for row in datasets.load_dataset(
+                    builder, data_files=_plain(file), split="train", streaming=True, **options
+                ):
+                    if not lines or row["text"].strip():
+                        yield record(row["text"]) if lines else row
+            except Exception as error:  # whatever the network, the hub, its client or the file format raise
+                if REMOTE in file:
+                    raise _failed(name, error) from error
+                notes.unreadable(f"{name}: {file}", error)
 
     def _identities(self, name: str) -> list:
         return [
-            [Path(file).name, sha256(Path(file))] if REMOTE not in file else file
+            [Path(file).name, _sha256(file)] if REMOTE not in file else file
             for pattern in self.sets[name]["files"]
             for file in _expand(pattern)
         ]
-
-
-def _rows(name: str, rows: Iterator[dict]) -> Iterator[dict]:
-    try:
-        yield from rows
-    except Exception as error:
-        raise _failed(name, error) from error
 
 
 def _failed(name: str, error: Exception) -> UserError:
@@ -137,11 +171,28 @@ def _expand(pattern: str) -> list[str]:
     return found
 
 
-def _field(row: dict, key: str | None, name: str) -> Any:
-    """The value under a dotted key; None without a key. Raises UserError if the row has no such field."""
-    value: Any = row
+def _plain(file: str) -> str:
+    """A local path as a pattern that matches it alone, because `datasets` takes every path for a pattern."""
+    return file if REMOTE in file else escape(file)
+
+
+def _sha256(file: str) -> str:
+    try:
+        return sha256(Path(file))
+    except OSError as error:
+        raise UserError(f"data.source.sets: {file} cannot be read ({error.strerror}): correct it or the path") from None
+
+
+def _field(row: dict, key: str | None) -> Any:
+    """The value under a dotted key; None without a key, or if the row has no such field."""
+    value: Any = row if key else None
     for part in key.split(".") if key else ():
-        if not isinstance(value, dict) or part not in value:
-            raise UserError(f"{name}: a row has no field {key}, only {', '.join(row)}: correct data.source.sets.{name}")
-        value = value[part]
-    return value if key else None
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _label(value: Any) -> str | None:
+    """The name of a source by its value: text as it is, 0 as "0", false as "false"; None for what names nothing."""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return encodable(value) if isinstance(value, str) else None

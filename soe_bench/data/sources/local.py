@@ -4,18 +4,21 @@ import hashlib
 import json
 import logging
 import os
+import re
+import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from soe_bench.data.sources.document import Document
-from soe_bench.data.sources.textfiles import SUFFIXES, Notes, sha256, texts
+from soe_bench.data.sources.textfiles import KINDS, ROWS, Notes, kind, sha256, texts
+from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
 SPECIALISTS = "specialists"
-OWN = "."  # the source of files that lie directly in the folder
+OWN = "."  # the source of the text files that lie directly in the folder
 
 
 class Local:
@@ -45,37 +48,51 @@ class Local:
         takes about a second per GB in each process. Raises UserError for a folder without text.
         """
         self.specialists()  # reports an empty specialist before any work
-        files = [(name, file.stat().st_size, sha256(file)) for name, file in self._files()]
-        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+        notes, listed = Notes(self.strict), []
+        for name, file in self._files(notes).items():
+            try:
+                listed.append((name, file.stat().st_size, sha256(file)))
+            except OSError as error:
+                notes.unreadable(name, error)
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def specialists(self) -> dict[str, dict]:
-        """name -> rule, one for each folder under specialists/. Raises UserError for one without text files."""
+        """name -> rule, one for each folder under specialists/. Raises UserError for one without text files, or with
+        the name of the generic text."""
+        notes = Notes(strict=False)
+        sources = {_source(name) for name in self._files(notes)}
         folder = self._folder() / SPECIALISTS
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
-        sources = {_source(name) for name, _ in self._files()}
-        for name in map(_normal, names):
+        found = _entries(folder, notes) if folder.is_dir() else []
+        names = [_readable(entry.name) for entry in found if entry.name[0] != "." and os.path.isdir(entry)]
+        for name in names:
+            if name == GENERIC:
+                raise UserError(
+                    f"the folder {SPECIALISTS}/{name} needs another name: {name} is the text of no specialist"
+                )
             if f"{SPECIALISTS}/{name}" not in sources:
-                raise UserError(f"the specialist folder {SPECIALISTS}/{name} has no text: add {_kinds()}, or remove it")
+                raise UserError(f"{SPECIALISTS}/{name} has no text that can be read: add {KINDS}, or remove the folder")
         return {
             name: {
                 "source": _literal(f"{SPECIALISTS}/{name}"),
                 "match": ["*"],
                 "generic_fraction": self.generic_fraction,
             }
-            for name in map(_normal, names)
+            for name in names
         }
 
     def documents(self, home: Path) -> Iterator[Document]:
         """Files are read in the order of a hash of their names, so that a cap does not favour the first in the
-        alphabet. What was skipped, cut or guessed is counted, logged, and kept in `notes`.
+        alphabet. What was skipped, cut or guessed is counted, logged, and kept in `notes`. Raises UserError if a file
+        changed meanwhile, because the fingerprint would not tell what was read.
         """
-        notes, left, seen = Notes(self.strict), defaultdict(lambda: self.per_source), 0
-        for name, file in sorted(self._files(), key=lambda item: hashlib.sha256(item[0].encode()).hexdigest()):
+        before, notes, left, seen = self.identity(), Notes(self.strict), defaultdict(lambda: self.per_source), 0
+        files = self._files(notes)
+        for name in sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
             source = _source(name)
             if left[source] <= 0:
                 notes.add("file beyond data.source.characters_per_source, not read", name, refuse=False)
                 continue
-            for path, text in texts(file, name, self.text_field, min(self.per_file, left[source]), notes):
+            for path, text in texts(files[name], name, self.text_field, min(self.per_file, left[source]), notes):
                 left[source] -= len(text)
                 if len(text.strip()) < self.minimum:
                     notes.add(f"document below {self.minimum} characters, left out", path, refuse=False)
@@ -89,41 +106,91 @@ class Local:
             raise UserError(
                 f"no usable document in {self.folder}: see the warnings above, or lower data.minimum_characters"
             )
+        if self.identity() != before:
+            raise UserError(f"files in {self.folder} changed while they were read: run again when they are complete")
 
     def _folder(self) -> Path:
         if not self.folder:
             raise UserError("data=local needs a folder: add data.source.folder=FOLDER")
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise UserError(f"data.source.folder: there is no folder {self.folder}: correct the path")
         return self.folder
 
-    def _files(self) -> list[tuple[str, Path]]:
-        """(relative path with / and composed characters, file), sorted; hidden files and folders are left out."""
-        root, found = self._folder(), []
-        for folder, folders, names in os.walk(root):
-            folders[:] = [name for name in folders if name[0] != "."]
-            files = [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)]
-            found += [(_normal(file.relative_to(root).as_posix()), file) for file in files if file.is_file()]
-        if not found:
-            raise UserError(f"there is no text in {root}: add {_kinds()}, one sub-folder per source")
-        return sorted(found)
+    def _files(self, notes: Notes) -> dict[str, Path]:
+        """Relative path (with / and readable, see `_readable`) -> file, sorted. Links are followed. Everything that is
+        left out is counted in `notes`. Raises UserError if no file of text is left."""
+        root, files = self._folder(), {}
+        pending = [(root, "", frozenset({_place(os.stat(root))}))]
+        while pending:
+            folder, prefix, around = pending.pop()
+            for entry in _entries(folder, notes):
+                name = prefix + _readable(entry.name)
+                try:
+                    state = os.stat(entry)
+                except OSError as error:
+                    if entry.is_symlink():
+                        notes.add("broken link, skipped", name)
+                    else:
+                        notes.unreadable(name, error)
+                    continue
+                if entry.name[0] == ".":
+                    notes.add("hidden file or folder, left out", name, refuse=False)
+                elif stat.S_ISDIR(state.st_mode) and _place(state) not in around:
+                    pending.append((Path(entry), f"{name}/", around | {_place(state)}))
+                elif reason := _unfit(name, state) or (name in files and "file whose name reads like another one's"):
+                    notes.add(f"{reason}, left out", name)
+                else:
+                    files[name] = Path(entry)
+        if not files:
+            notes.say()
+            raise UserError(f"there is no text in {root}: add {KINDS}, one sub-folder per source")
+        return dict(sorted(files.items()))
+
+
+def _unfit(name: str, state: os.stat_result) -> str | None:
+    """Why something in the folder, other than a folder to read, is no file of text; None if it is one."""
+    if stat.S_ISDIR(state.st_mode):
+        return "link to a folder that it lies in"
+    if not stat.S_ISREG(state.st_mode):
+        return "neither a file nor a folder"
+    if not kind(name):
+        return f"not one of {KINDS}"
+    if _source(name) == SPECIALISTS:
+        return f"file directly in {SPECIALISTS}/, outside a specialist's folder"
+    return None
+
+
+def _entries(folder: Path, notes: Notes) -> list[os.DirEntry]:
+    """What lies in a folder, sorted by name; nothing if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        notes.unreadable(_readable(str(folder)), error)
+        return []
+
+
+def _place(state: os.stat_result) -> tuple[int, int]:
+    """What tells a file or folder from every other one, whatever links lead to it."""
+    return state.st_dev, state.st_ino
 
 
 def _source(name: str) -> str:
-    """The source of a file by its relative path: its first folder, or its first two under specialists/."""
+    """The source of a file by its relative path: its first folder, or its first two under specialists/. Directly in
+    the user's folder a file of rows is a source of its own, and all files of text together are one."""
     folders = name.split("/")[:-1]
-    return "/".join(folders[: 2 if folders[:1] == [SPECIALISTS] else 1]) or OWN
+    if not folders:
+        return name if kind(name) in ROWS else OWN
+    return "/".join(folders[: 2 if folders[0] == SPECIALISTS else 1])
 
 
-def _normal(name: str) -> str:
-    """`name` in Unicode form NFC: file systems store accents differently, but the fingerprint must be the same."""
-    return unicodedata.normalize("NFC", name)
+def _readable(name: str) -> str:
+    """A name of the file system as text, in Unicode form NFC: file systems store accents differently, but the
+    fingerprint must be the same. A byte that is not UTF-8 and a control character become \\xNN."""
+    escaped = re.sub("[\x00-\x1f\x7f\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) & 255:02x}", name)
+    return unicodedata.normalize("NFC", escaped)
 
 
 def _literal(name: str) -> str:
     """A pattern that matches this name only."""
     return "".join(f"[{c}]" if c in "[*?" else c for c in name)
-
-
-def _kinds() -> str:
-    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files"

@@ -1,20 +1,25 @@
 """Documents from .txt, .md, .jsonl and .parquet files, read as streams: encodings, what is skipped, and why."""
 
+import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO
 
 import pyarrow.parquet as parquet
-from pyarrow import ArrowException
+from pyarrow import ArrowException, CompressedInputStream
 
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-SUFFIXES = (".txt", ".md", ".jsonl", ".parquet")
+TEXT, ROWS = (".txt", ".md"), (".jsonl", ".parquet")  # one document per file, and one per row
+PACKED = {".gz": "gzip", ".zst": "zstd"}  # .parquet packs itself
+KINDS = ".txt, .md, .jsonl (also .gz or .zst of these) or .parquet files"
+POINTER = b"version https://git-lfs.github.com/spec/"
 MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
@@ -24,7 +29,7 @@ MARKS = {
 }
 FALLBACK = "cp1252"  # Windows' latin-1, which adds quotation marks
 BLOCK = 1 << 16
-ROWS = 256
+BATCH = 256  # rows
 
 
 class Notes:
@@ -41,10 +46,22 @@ class Notes:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.first.setdefault(kind, place)
 
+    def unreadable(self, place: str, error: Exception) -> None:
+        """Counts a file or folder that the system or its format's reader refuses."""
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+        self.add("damaged or not readable, skipped from there on", f"{place} ({reason or type(error).__name__})")
+
     def say(self) -> None:
         """Logs one warning per kind."""
         for kind, count in self.counts.items():
             log.warning("%d x %s; the first: %s", count, kind, self.first[kind])
+
+
+def kind(name: str) -> str | None:
+    """.txt, .md, .jsonl or .parquet by the end of a file's name, which .gz or .zst may follow; None for any other."""
+    path = Path(name.lower())
+    found = Path(path.stem).suffix if path.suffix in PACKED else path.suffix
+    return found if found in TEXT + ROWS and (path.suffix not in PACKED or found != ".parquet") else None
 
 
 def sha256(file: Path) -> str:
@@ -63,16 +80,25 @@ def _sha256(file: Path, size: int, changed: int) -> str:
 def texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> Iterator[tuple[str, str]]:
     """(name, text) of each document in a file. A text file is one document; so is each row of .jsonl or .parquet.
 
-    Reads at most about `characters` characters and never holds more. Raises UserError if a .parquet file has no column
-    `field`.
+    Reads at most about `characters` characters and never holds more. What cannot be read is counted in `notes`.
     """
-    kind = file.suffix.lower()
-    if kind == ".parquet":
+    try:
+        yield from _texts(file, name, field, characters, notes)
+    except (ArrowException, OSError) as error:
+        notes.unreadable(name, error)
+
+
+def _texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> Iterator[tuple[str, str]]:
+    with file.open("rb") as stream:
+        if stream.read(len(POINTER)) == POINTER:
+            notes.add("pointer of Git LFS without the content, skipped: `git lfs pull` fetches it", name)
+            return
+    if kind(file.name) == ".parquet":
         rows = _parquet_rows(file, name, field, notes)
     elif (encoding := _encoding(file)) is None:
         notes.add("binary content, skipped", name)
         return
-    elif kind == ".jsonl":
+    elif kind(file.name) == ".jsonl":
         rows = _json_rows(file, name, field, characters, encoding, notes)
     else:
         yield name, _text(file, name, characters, encoding, notes)
@@ -85,10 +111,24 @@ def texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> I
         characters -= len(text)
 
 
+@contextmanager
+def _bytes(file: Path) -> Iterator[IO[bytes]]:
+    """The content of a file, unpacked. A packed stream that is cut short or damaged raises OSError."""
+    with file.open("rb") as stream:
+        packed = PACKED.get(file.suffix.lower())
+        yield CompressedInputStream(stream, packed) if packed else stream
+
+
+@contextmanager
+def _characters(file: Path, encoding: str, errors: str) -> Iterator[IO[str]]:
+    with _bytes(file) as stream, io.TextIOWrapper(stream, encoding, errors) as text:
+        yield text
+
+
 def _encoding(file: Path) -> str | None:
     """The encoding by the byte-order mark, else utf-8. None for binary content: a zero byte, or over 5 % control
     characters."""
-    with file.open("rb") as stream:
+    with _bytes(file) as stream:
         head = stream.read(BLOCK)
     for mark, encoding in MARKS.items():
         if head.startswith(mark):
@@ -111,7 +151,7 @@ def _text(file: Path, name: str, characters: int, encoding: str, notes: Notes) -
 def _read(file: Path, characters: int, encoding: str, errors: str) -> tuple[str, bool]:
     """At most `characters` characters, and whether there are more."""
     parts, left = [], characters
-    with file.open(encoding=encoding, errors=errors) as stream:
+    with _characters(file, encoding, errors) as stream:
         while left > 0 and (part := stream.read(min(left, BLOCK))):
             parts.append(part)
             left -= len(part)
@@ -122,18 +162,29 @@ def _json_rows(
     file: Path, name: str, field: str, characters: int, encoding: str, notes: Notes
 ) -> Iterator[tuple[int, str]]:
     """(line number from 1, text); a line that is no JSON object with a string `field` is counted and skipped."""
-    with file.open(encoding=encoding, errors="surrogateescape" if encoding == "utf-8" else "replace") as stream:
+    with _characters(file, encoding, "surrogateescape" if encoding == "utf-8" else "replace") as stream:
         for number, line in enumerate(_lines(stream, 2 * characters + 1000), 1):
             if line is not None and not line.strip():
                 continue
-            try:
-                text = json.loads(line.encode(errors="surrogateescape").decode())[field] if line else None
-            except (ValueError, KeyError, TypeError):
-                text = None
+            text = record(line.encode(errors="surrogateescape")).get(field) if line else None
             if isinstance(text, str):
-                yield number, text.encode(errors="replace").decode()  # half of a surrogate pair is not text
+                yield number, encodable(text)
             else:
-                notes.add(f"line that is no JSON object with a text field {field!r}, skipped", f"{name}, line {number}")
+                notes.add(f"row without text in {field!r} (data.source.text_field), skipped", f"{name}, line {number}")
+
+
+def record(line: str | bytes) -> dict:
+    """The JSON object of a line; an empty one if the line is anything else, or is nested too deeply."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def encodable(text: str) -> str:
+    """`text` with a question mark for half of a surrogate pair, which JSON can hold but UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
 
 
 def _lines(stream: IO[str], limit: int) -> Iterator[str | None]:
@@ -147,19 +198,20 @@ def _lines(stream: IO[str], limit: int) -> Iterator[str | None]:
 
 
 def _parquet_rows(file: Path, name: str, field: str, notes: Notes) -> Iterator[tuple[int, str]]:
-    """(row number from 0, text). Rows without text are counted and skipped; so is the rest of a damaged file."""
-    try:
-        table = parquet.ParquetFile(file, memory_map=True)
-        if field not in table.schema_arrow.names:
-            raise UserError(
-                f"{name} has no column {field!r}, only {', '.join(table.schema_arrow.names)}: set "
-                "data.source.text_field to the one that holds the text"
-            )
-        for i, batch in enumerate(table.iter_batches(ROWS, columns=[field])):
-            for j, text in enumerate(batch.column(0).to_pylist()):
-                if isinstance(text, str):
-                    yield i * ROWS + j, text
-                else:
-                    notes.add(f"row without text in column {field!r}, skipped", f"{name}, row {i * ROWS + j}")
-    except (ArrowException, OSError) as error:
-        notes.add("damaged parquet file, skipped", f"{name} ({str(error).splitlines()[0]})")
+    """(row number from 0, text). Rows without text are counted and skipped."""
+    with file.open("rb") as stream:  # no memory map: a file that shrinks meanwhile would kill the process
+        table = parquet.ParquetFile(stream)
+        if field not in (columns := table.schema_arrow.names):
+            has = ", ".join(columns)
+            notes.add(f"file without a column {field!r} (data.source.text_field), skipped", f"{name}, which has {has}")
+            return
+        batches = table.iter_batches(BATCH, columns=[field])
+        for number, value in enumerate(value for batch in batches for value in batch.column(0)):
+            try:
+                text = value.as_py()
+            except UnicodeDecodeError:
+                text = None
+            if isinstance(text, str):
+                yield number, text
+            else:
+                notes.add(f"row without text in {field!r} (data.source.text_field), skipped", f"{name}, row {number}")
