@@ -129,10 +129,10 @@ def test_the_command_line_says_what_fails_and_what_was_not_checked(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["method=nope"], "method/nope"),
+        (["method=nope"], "there is no method 'nope'"),
         (["method=generic,soup", "-m"], "one method at a time"),
         (["scale=demo"], "at scale=test"),
-        (["method.n_experts=-1"], "it must be at least 1 (without experts"),
+        (["method.n_experts=-1"], "it must be a whole number from 1 (without experts"),
         (["method._target_=made_up_methods.Nothing"], "Nothing"),
     ],
 )

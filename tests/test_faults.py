@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from soe_bench import checkpoint, finetune
-from soe_bench.__main__ import finish
+from soe_bench.command import finish
 from soe_bench.data import build
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError

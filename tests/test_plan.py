@@ -7,29 +7,30 @@ from torch.autograd.graph import saved_tensors_hooks
 from soe_bench import plan
 from soe_bench.config import make
 from soe_bench.ops.flat import Flat
+from soe_bench.runs import forecast
 from soe_bench.system.machine import Rates
 
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch):
-    monkeypatch.setattr(plan, "machine_rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+    monkeypatch.setattr(forecast, "machine_rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):
     """(4 + 3 n + R) P words of 4 bytes. bfloat16 moments save 2 bytes in each of two moments of S and of E."""
     size, draws = Flat(make(compose().model.base)).size, compose().train.draws_per_step
     memory = 4 * size * (4 + 3 * 37 + draws)
-    assert plan.largest_n(compose(), memory) == "37"
-    assert plan.largest_n(compose(), memory - 1) == "36"
-    assert plan.largest_n(compose(), 4 * size) == "none"
+    assert forecast.largest_n(compose(), memory) == "37"
+    assert forecast.largest_n(compose(), memory - 1) == "36"
+    assert forecast.largest_n(compose(), 4 * size) == "none"
     memory -= 4 * size * (37 + 1)
-    assert plan.largest_n(compose("train.moments=bfloat16"), memory) == "37"
-    assert plan.largest_n(compose("train.moments=bfloat16"), memory - 1) == "36"
+    assert forecast.largest_n(compose("train.moments=bfloat16"), memory) == "37"
+    assert forecast.largest_n(compose("train.moments=bfloat16"), memory - 1) == "36"
 
 
 def test_hours_by_hand():
     cost = {"flops_per_step": 3 * 10**10, "stored_parameters": 10**8}
-    assert plan.step_seconds(cost, Rates(bandwidth=1e9, matmul=1e10)) == pytest.approx(3 + 3.2)
+    assert forecast.step_seconds(cost, Rates(bandwidth=1e9, matmul=1e10)) == pytest.approx(3 + 3.2)
 
 
 def test_activations_are_what_a_real_forward_keeps(compose):
@@ -46,8 +47,8 @@ def test_activations_are_what_a_real_forward_keeps(compose):
         logits = base(torch.zeros(cfg.train.batch_size, cfg.train.seq_len, dtype=torch.long))
     expected = sum(x.nbytes() for key, x in kept.items() if key not in own) + logits.nbytes
     count = cfg.train.batch_size
-    assert plan.activation_bytes(cfg, count) == plan.activation_bytes(cfg, count + 1) == expected
-    assert plan.activation_bytes(cfg, count // 2) == pytest.approx(expected / 2, rel=0.01)
+    assert forecast.activation_bytes(cfg, count) == forecast.activation_bytes(cfg, count + 1) == expected
+    assert forecast.activation_bytes(cfg, count // 2) == pytest.approx(expected / 2, rel=0.01)
 
 
 def test_the_size_of_the_paper_is_planned_in_lines(capsys):
@@ -61,10 +62,10 @@ def test_the_size_of_the_paper_is_planned_in_lines(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["scale=papr"], "Could not find 'scale/papr'"),
-        (["method.n_experts=-1"], "n_experts is -1"),
+        (["scale=papr"], "there is no scale 'papr': choose one of paper"),
+        (["method.n_experts=-1"], "method.n_experts is -1: it must be a whole number from 1"),
         (["train.moments=float8"], "train.moments is 'float8'"),
-        (["train.compile=false"], "train.compile is False"),
+        (["train.compile=false"], "train.compile is False: it must be true or null"),
         (["train.stepz=1"], "there is no setting train.stepz"),
         (["+sweep=experts"], "one run at a time"),
     ],

@@ -24,12 +24,10 @@ TIMED_STEPS = 2
 
 
 def check_device(device: str, launcher: Launcher) -> None:
-    """Raises UserError unless `device` is cpu or cuda, and torch sees one CUDA device for each process of torchrun. It
-    does not count the devices if the jobs run on other machines."""
-    kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise UserError(f"device is {device}: it must be cpu or cuda")
-    count, wanted = torch.cuda.device_count(), distributed.on_this_machine()
+    """Raises UserError unless torch sees one CUDA device for each process of torchrun, or as many as the number in
+    `device` needs. It does not count the devices if the jobs run on other machines."""
+    kind, _, index = device.partition(":")
+    count, wanted = torch.cuda.device_count(), max(distributed.on_this_machine(), int(index or 0) + 1)
     if kind == "cuda" and count < wanted and not launcher.elsewhere:
         raise UserError(
             f"device is {device}, but torch sees {count} CUDA devices, not {wanted}: set device=cpu"

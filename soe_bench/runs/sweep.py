@@ -22,7 +22,9 @@ from soe_bench.runs.launchers import Launcher
 from soe_bench.runs.resources import check_device, check_memory, check_parallel, step_seconds
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
+from soe_bench.system.files import check_writable, reason
 from soe_bench.system.stop import Interrupted, stop_requested
+from soe_bench.tracking import check_mirror
 from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
@@ -52,9 +54,12 @@ def run_all(cfgs: list[DictConfig]) -> None:
             raise
         except (UserError, Interrupted) as error:
             log.warning("%s", error)
-        except Exception:
+        except Exception as error:
             if distributed.size() > 1:
                 raise
+            if isinstance(error, OSError):
+                log.warning("%s", reason(error))
+                continue
             log.exception("this job failed; the others go on")
 
 
@@ -74,7 +79,11 @@ class Plan:
         """Checks everything that can be checked before any long work. Raises UserError."""
         cfgs, node = job_configs(arguments)
         launcher = Launcher.of(node)
+        for cfg in cfgs:
+            check_mirror(cfg)
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        for setting, folder in {(name, run.cfg[name]) for run in runs.values() for name in ("home", "results_dir")}:
+            check_writable(setting, Path(folder))
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
             check_device(run.cfg.device, launcher)
