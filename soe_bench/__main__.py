@@ -37,14 +37,14 @@ def main() -> int:
         if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
             job()
             return 0
-        job_configs(arguments)
+        cfgs, launcher = job_configs(arguments)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one says it
             print(f"error: {error}", file=sys.stderr)
         return 2
     from soe_bench import command
 
-    return command.main(arguments, job)
+    return command.main(cfgs, launcher, job)
 
 
 if __name__ == "__main__":

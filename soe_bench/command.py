@@ -6,6 +6,8 @@ import logging
 import sys
 from collections.abc import Callable
 
+from omegaconf import DictConfig
+
 from soe_bench.errors import UserError
 from soe_bench.report import write as report
 from soe_bench.runs.sweep import Plan, run_all
@@ -15,16 +17,16 @@ from soe_bench.system.stop import STOP, stop_requests
 from soe_bench.tracking import mirror_figures
 
 
-def main(arguments: list[str], launch: Callable[[], None]) -> int:
-    """Plans and runs the jobs; `launch` is Hydra's. Returns 0 if every job is done, 1 if some are not, 2 for bad input,
-    130 after a stop request. In a group of processes it does not return, it ends this one."""
+def main(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]) -> int:
+    """Plans and runs the jobs that `config.job_configs` gives; `launch` is Hydra's. Returns 0 if every job is done, 1 if
+    some are not, 2 for bad input, 130 after a stop request. One process of several does not return: it ends."""
     STOP.clear()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     distributed.join()
     first = distributed.rank() == 0
     logging.getLogger("soe_bench").setLevel(logging.INFO if first else logging.ERROR)
     try:
-        done = run(arguments, launch)
+        done = run(cfgs, launcher, launch)
         status = 130 if STOP.is_set() else 0 if done else 1
     except (UserError, OSError) as error:
         if first or isinstance(error, distributed.Lost):
@@ -35,9 +37,9 @@ def main(arguments: list[str], launch: Callable[[], None]) -> int:
     return status
 
 
-def run(arguments: list[str], launch: Callable[[], None]) -> bool:
+def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]) -> bool:
     """Plans and runs the jobs; returns whether every job is done. Raises UserError for bad input."""
-    plan = distributed.on_first(Plan.of, arguments)
+    plan = distributed.on_first(Plan.of, cfgs, launcher)
     try:
         with stop_requests(at_once=True):
             waiting = plan.prepare()

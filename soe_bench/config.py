@@ -169,12 +169,9 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     added = [o for o in overrides if o.startswith("+") and o not in sweeps]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
-            jobs, launcher = _composed(arguments, overrides, added)
+            return _composed(arguments, overrides, added)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_refusal(error)) from error
-    for job in jobs:
-        settings.check(job)
-    return jobs, launcher
 
 
 def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> tuple[list[DictConfig], DictConfig]:
@@ -193,11 +190,17 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
             axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
             parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) finds
             jobs = BasicSweeper.split_arguments(parser.parse_overrides(axes + overrides), None)[0]
-        return [compose("config", job) for job in jobs], base.hydra.launcher
+        return [_checked(compose("config", job)) for job in jobs], base.hydra.launcher
     except HydraException as error:
-        if unknown := re.match(r"Could not override '(.+?)'", str(error)):
+        unknown = re.search(r"full_key: (\S+)", str(error.__cause__)) or re.search(r"delete.*'(.+?)'", str(error))
+        if unknown and re.match("Could not (override|delete)", str(error)):
             raise UserError(no_setting(unknown[1], plain)) from error
         raise
+
+
+def _checked(cfg: DictConfig) -> DictConfig:
+    settings.check(cfg)
+    return cfg
 
 
 def _refusal(error: Exception) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.config import job_configs, with_method
+from soe_bench.config import with_method
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines
@@ -75,9 +75,9 @@ class Plan:
     before: set[str]
 
     @classmethod
-    def of(cls, arguments: list[str]) -> Plan:
-        """Checks everything that can be checked before any long work. Raises UserError."""
-        cfgs, node = job_configs(arguments)
+    def of(cls, cfgs: list[DictConfig], node: DictConfig) -> Plan:
+        """The plan of the jobs and the launcher that `config.job_configs` gives. Checks everything that can be checked
+        before any long work. Raises UserError."""
         launcher = Launcher.of(node)
         for cfg in cfgs:
             check_mirror(cfg)

@@ -54,7 +54,7 @@ def command(arguments, monkeypatch, capsys):
 
 @pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_sweep_expands_to_distinct_runs(path, arguments):
-    plan = sweep.Plan.of([*[a for a in arguments if not a.startswith("scale=")], f"+sweep={path.stem}"])
+    plan = sweep.Plan.of(*job_configs([*[a for a in arguments if not a.startswith("scale=")], f"+sweep={path.stem}"]))
     assert len({run.hash for run in plan.runs}) == len({run.name for run in plan.runs}) == len(plan.runs) > 1
     assert plan.runs[0].cfg.sweep_name == path.stem
     assert f"python -m soe_bench +sweep={path.stem}" in path.read_text()
@@ -72,7 +72,7 @@ def test_every_scale_is_planned_without_allocating_it(path, arguments):
 
 
 def test_the_experts_sweep_crosses_experts_and_seeds_and_adds_generic_once_a_seed(arguments):
-    plan = sweep.Plan.of([*arguments, "+sweep=experts", "method.n_experts=4", "seed=0,1"])
+    plan = sweep.Plan.of(*job_configs([*arguments, "+sweep=experts", "method.n_experts=4", "seed=0,1"]))
     names = sorted(run.name.rsplit("-", 1)[0] for run in plan.runs)
     methods = ("dense_on_pi", "generic", "soup-n4")
     assert names == sorted(f"{method}-test-s{seed}" for method in methods for seed in (0, 1))
@@ -361,7 +361,7 @@ def test_unknown_parts_are_refused_before_training(command, splits):
 
 
 def test_memory_that_cannot_suffice_is_refused_before_anything_is_allocated(arguments):
-    plan = sweep.Plan.of([*arguments, "method.n_experts=100000000"])
+    plan = sweep.Plan.of(*job_configs([*arguments, "method.n_experts=100000000"]))
     with pytest.raises(UserError, match="GB are free: lower method.n_experts"):
         plan.prepare()
 
