@@ -18,8 +18,8 @@ from soe_bench.tracking import mirror_figures
 
 
 def main(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]) -> int:
-    """Plans and runs the jobs that `config.job_configs` gives; `launch` is Hydra's. Returns 0 if every job is done, 1 if
-    some are not, 2 for bad input, 130 after a stop request. One process of several does not return: it ends."""
+    """Plans and runs the jobs that `config.job_configs` gives; `launch` is Hydra's. Returns 0 if every job is done, 1
+    if some are not, 2 for bad input, 130 after a stop request. One process of several does not return: it ends."""
     STOP.clear()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     distributed.join()

@@ -102,11 +102,23 @@ OmegaConf.register_new_resolver("soe_bench_home", lambda: str(home()), replace=T
 def check_writable(setting: str, folder: Path) -> None:
     """Raises UserError unless the folder, or the first one above it that exists, takes a file. Nothing stays there."""
     try:
-        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+        there = folder.absolute()
+        while not _is_there(there):
+            there = there.parent
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"0")
     except OSError as error:
-        raise UserError(f"{setting} is {folder}, which cannot be written: {reason(error)}") from error
+        raise UserError(f"{setting} is {folder}, which cannot be written: {error.strerror or error}") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return bool(path.lstat())
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # but a name that is too long, or a folder that is closed, is raised
+        return False
 
 
 def reason(error: OSError) -> str:
