@@ -1,13 +1,17 @@
 """The plan of a run: hand-computed memory and hours, nothing allocated, bad input in one line."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench import plan
-from soe_bench.config import make
+from soe_bench.config import job_configs, make
+from soe_bench.data.build import open_corpus
 from soe_bench.ops.flat import Flat
-from soe_bench.runs import forecast
+from soe_bench.runs import forecast, sweep
 from soe_bench.system.machine import Rates
 
 
@@ -74,3 +78,34 @@ def test_bad_input_is_one_line(arguments, words, capsys):
     assert plan.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err
+
+
+def test_the_tokens_of_an_evaluation_by_hand(compose):
+    """Of the synthetic corpus: validation and test text, each control on the test text, and the tuning of h."""
+    cfg = compose("method=soup", "evaluate.budgets=[1000]", "evaluate.fine_tuning.lrs=[0.1,0.2]")
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
+    size = {
+        (n, s): corpus.rows(n, s).tokens.sum() for n in [*corpus.specialists, "generic"] for s in cfg.evaluate.splits
+    }
+    test = sum(size[name, "test"] for name in corpus.specialists)
+    tuned = 3 * 100 * 4 * cfg.train.seq_len * 3  # three specialists, 100 steps of 4 windows, forward and backward
+    fine = 3 * (3 * 2 * 4 * 1000)
+    method = make(cfg.method)
+    expected = sum(size.values()) + 5 * test + tuned + test + fine
+    assert forecast.evaluation_tokens(cfg, method, corpus) == expected
+    generic = compose("method=generic", "evaluate.splits=[validation]")
+    assert forecast.evaluation_tokens(generic, make(generic.method), corpus) == sum(
+        tokens for (_, split), tokens in size.items() if split == "validation"
+    )
+    generic.data.specialists = None
+    assert math.isinf(forecast.evaluation_tokens(generic, make(generic.method), None))
+
+
+def test_each_part_of_the_time_is_named(compose, arguments, caplog):
+    caplog.set_level("INFO", "soe_bench")
+    open_corpus(compose().data, Path(compose().home), 0)
+    for extra, corpus in ([], "built before"), (["data.k=3"], "about 0:0"), (["data.name=other"], "not known"):
+        sweep.Plan.of(*job_configs([*arguments, "method=generic", "train.tokens=4096", *extra])).prepare()
+        (line,) = [record.message for record in caplog.records if record.message.startswith("time: ")]
+        assert f"corpus {corpus}" in line and "training about 0:0" in line and "evaluation about 0:0" in line
+        caplog.clear()

@@ -1,12 +1,17 @@
-"""What one run takes, before it is made: memory, FLOPs and hours, and the most experts that fit.
+"""What one run takes, before it is made: memory, FLOPs and hours, the most experts that fit, and each part of its time.
 
 Nothing is trained and no parameter is allocated, so `scale=paper` takes seconds too.
 """
 
 from __future__ import annotations
 
+import glob
+import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, open_dict
@@ -14,11 +19,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench.config import make
+from soe_bench.data.corpus import Corpus, folder, load
+from soe_bench.data.splits import GENERIC
+from soe_bench.errors import UserError
+from soe_bench.method import Method
 from soe_bench.ops.adamw import WORDS_PER_STEP
 from soe_bench.ops.gradient import sequences_at_once
 from soe_bench.runs.build import build_method
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
+from soe_bench.specialize import TUNED_COEFFICIENTS, TUNED_H, TUNING_WINDOWS
 from soe_bench.system.machine import Rates, machine_rates
 from soe_bench.train import tokens_per_step, total_steps
 
@@ -79,6 +89,58 @@ def plan(cfg: DictConfig) -> list[str]:
             f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training, n = {trained} with activations"
         )
     return lines
+
+
+def built_corpus(cfg: DictConfig) -> Corpus | None:
+    """The corpus of a run, if it is there and whole."""
+    try:
+        return load(folder(cfg.data, Path(cfg.home), cfg.seeds.kmeans))
+    except UserError:
+        return None
+
+
+def corpus_time(cfg: DictConfig) -> str:
+    """How long the corpus takes to build, in words: what the last build of a corpus of that name took here."""
+    if built_corpus(cfg):
+        return "built before"
+    for path in sorted(Path(cfg.home).glob(f"data/{glob.escape(cfg.data.name)}-*/audit.json"), reverse=True):
+        with suppress(OSError, ValueError, KeyError, AttributeError):
+            seconds = sum(json.loads(path.read_text(encoding="utf-8"))["seconds"].values())
+            return f"about {timedelta(seconds=round(seconds))} (as an earlier build of {cfg.data.name})"
+    return "not known"
+
+
+def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) -> float:
+    """About how many tokens an evaluation passes through a model, a training step counting three times (forward and
+    backward). Without a corpus: of the specialists that the configuration names, each as long as data.splits allows.
+    It is inf if the configuration names none.
+
+    The time to make the specialists' parameters is left out, and so is that of estimating h.
+    """
+    e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
+    names = corpus.specialists if corpus else list(cfg.data.specialists or ())
+    if not names:
+        return math.inf
+
+    def text(name: str, split: str) -> int:
+        return int(corpus.rows(name, split).tokens.sum()) if corpus else cfg.data.splits[split].tokens
+
+    groups = [*names, GENERIC][: -1 if method.per_specialist else None]
+    total = sum(text(name, split) for name in groups for split in e.splits)
+    if "test" not in e.splits:
+        return total
+    step = TUNING_WINDOWS * cfg.train.seq_len * 3
+    for name in names:
+        test = text(name, "test")
+        for budget in e.budgets if method.deployable else ():
+            total += test + 3 * len(tuning.lrs) * min(tuning.passes * budget, tuning.tokens)
+        if method.takes_h:
+            controls = [control for control in method.controls if control in e.controls]
+            total += len(controls) * test + ("tuned" in controls) * TUNED_H["steps"] * step
+            for estimator in e.estimators:
+                gradient = TUNED_COEFFICIENTS["steps"] * step * (estimator == "tuned_coefficients")
+                total += len(e.documents) * e.draws * (test + gradient)
+    return total
 
 
 def step_seconds(cost: dict[str, int], machine: Rates) -> float:

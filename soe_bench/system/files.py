@@ -117,7 +117,7 @@ def _is_there(path: Path) -> bool:
     except (
         FileNotFoundError,
         NotADirectoryError,
-    ):  # but a name that is too long, or a folder that is closed, is raised
+    ):  # a name that is too long, or a closed folder, is raised
         return False
 
 
