@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a room imports itself and those in earlier lines
     ("errors",),
     ("system",),
+    ("settings",),
     ("config", "records", "tracking"),
     ("mixture", "model", "ops"),
     ("checkpoint", "data", "evaluate"),
@@ -20,7 +21,8 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("runs",),
     ("report",),
     ("bench",),
-    ("__main__", "check", "closeness", "gpu", "plan"),
+    ("check", "closeness", "command", "gpu", "plan"),
+    ("__main__",),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 SOURCES = [*ROOT.glob("soe_bench/**/*.py"), *ROOT.glob("baselines/*.py")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,18 +12,21 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.config import job_configs, with_method
+from soe_bench.config import with_method
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import check_domains, check_results, collect, collect_trials
 from soe_bench.runs.execute import execute
+from soe_bench.runs.forecast import built_corpus, corpus_time, evaluation_tokens
 from soe_bench.runs.launchers import Launcher
-from soe_bench.runs.resources import check_device, check_memory, check_parallel, step_seconds
+from soe_bench.runs.resources import check_device, check_memory, check_parallel, speeds
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
+from soe_bench.system.files import check_writable, reason
 from soe_bench.system.stop import Interrupted, stop_requested
+from soe_bench.tracking import check_mirror
 from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
@@ -52,9 +56,12 @@ def run_all(cfgs: list[DictConfig]) -> None:
             raise
         except (UserError, Interrupted) as error:
             log.warning("%s", error)
-        except Exception:
+        except Exception as error:
             if distributed.size() > 1:
                 raise
+            if isinstance(error, OSError):
+                log.warning("%s", reason(error))
+                continue
             log.exception("this job failed; the others go on")
 
 
@@ -70,11 +77,15 @@ class Plan:
     before: set[str]
 
     @classmethod
-    def of(cls, arguments: list[str]) -> Plan:
-        """Checks everything that can be checked before any long work. Raises UserError."""
-        cfgs, node = job_configs(arguments)
+    def of(cls, cfgs: list[DictConfig], node: DictConfig) -> Plan:
+        """The plan of the jobs and the launcher that `config.job_configs` gives. Checks everything that can be checked
+        before any long work. Raises UserError."""
         launcher = Launcher.of(node)
+        for cfg in cfgs:
+            check_mirror(cfg)
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        for setting, folder in {(name, run.cfg[name]) for run in runs.values() for name in ("home", "results_dir")}:
+            check_writable(setting, Path(folder))
         for run in runs.values():
             check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
             check_device(run.cfg.device, launcher)
@@ -102,27 +113,32 @@ class Plan:
         if not waiting:
             return False
         distributed.on_first(check_memory, waiting, parallel, self.launcher)
-        costs: dict[str, float] = {}
-        total = 0.0
+        costs: dict[str, tuple[float, float]] = {}
+        training, evaluating = 0.0, 0.0
         for run in waiting:
-            if run.trained:
-                log.info("  %-40s trained before, to be evaluated", run.name)
-                continue
+            method = build_method(run, None, device="meta")
+            steps = 0 if run.trained else total_steps(run.cfg, method)
+            what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
             kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
-            steps = total_steps(run.cfg, build_method(run, None, device="meta"))
-            if self.launcher.elsewhere:
-                log.info("  %-40s %d steps", run.name, steps)
-                continue
-            if kind not in costs:
-                costs[kind] = step_seconds(run) if steps else 0.0
-            log.info("  %-40s %d steps of %.2f s", run.name, steps, costs[kind])
-            total += costs[kind] * steps
+            if not self.launcher.elsewhere:
+                if kind not in costs:
+                    costs[kind] = speeds(run)
+                what += "" if run.trained else f" of {costs[kind][0]:.2f} s"
+                training += steps * costs[kind][0]
+                if run in self.runs:
+                    evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[kind][1]
+            log.info("  %-40s %s", run.name, what)
         if self.launcher.elsewhere:
             log.info("the time is not estimated, because the jobs run on other machines")
         else:
+            data = {run.fingerprint: run.cfg for run in waiting}.values()
             log.info(
-                "about %s of training, or less if runs go on from checkpoints",
-                timedelta(seconds=round(total / parallel)),
+                "time: corpus %s, training %s, evaluation %s",
+                " and ".join(corpus_time(cfg) for cfg in data),
+                f"about {timedelta(seconds=round(training / parallel))} (less if runs go on from checkpoints)",
+                f"about {timedelta(seconds=round(evaluating / parallel))}"
+                if math.isfinite(evaluating)
+                else "not known before the corpus is built",
             )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():

@@ -21,6 +21,7 @@ from baselines.merge_linear import MergeLinear
 from baselines.merge_slerp import MergeSlerp, slerp
 from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
+from soe_bench.config import job_configs
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext
@@ -297,7 +298,7 @@ def test_costs():
 )
 def test_bad_settings_are_refused_before_any_training(arguments, override, message):
     with pytest.raises(UserError) as error:
-        sweep.Plan.of([*arguments, "method=merge_ties", *override])
+        sweep.Plan.of(*job_configs([*arguments, "method=merge_ties", *override]))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -329,7 +330,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         return progress
 
     def command(*extra):
-        plan = sweep.Plan.of([*arguments, "train.tokens=8192", *extra])
+        plan = sweep.Plan.of(*job_configs([*arguments, "train.tokens=8192", *extra]))
         plan.prepare()
         for run in plan.runs:
             sweep.run_job(run.cfg)
