@@ -84,6 +84,15 @@ def test_paired_difference_by_hand():
     assert difference.over_specialists == bootstrap_interval(difference.by_specialist, np.random.default_rng(0))
 
 
+def test_a_difference_repeats_to_the_last_bit():
+    rng = np.random.default_rng(3)
+    losses, reference = (
+        series({(name, seed): rng.normal(3, 0.1) for name in "abcdefgh" for seed in "01"}) for _ in range(2)
+    )
+    one, again = (paired_difference(losses, reference) for _ in range(2))
+    assert one.over_specialists == again.over_specialists and one.over_seeds == again.over_seeds
+
+
 def test_paired_difference_drops_what_is_not_in_both():
     losses = series({("a", "0"): 2.0, ("a", "1"): 2.2, ("b", "0"): 3.0, ("a", "2"): 9.0, ("c", "0"): 9.0})
     reference = series({("a", "0"): 2.1, ("a", "1"): 2.4, ("b", "0"): 3.4, ("b", "1"): 3.3})
