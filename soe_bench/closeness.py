@@ -196,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
         overrides = [quoted(argument) for argument in rest]
         runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
         for run in runs:
-            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+            check_results(Path(run.cfg.results_dir), [run])
             if not run.trained:
                 raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
         tables = [measure(run, options.pairs) for run in runs]

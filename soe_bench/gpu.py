@@ -170,7 +170,7 @@ def tune(session: Session) -> dict[str, float]:
             cfg.train.tokens = int(cfg.train.tokens * TRIAL)
             try:
                 one = run(cfg)
-                collect.collect_trials([one.records], session.out)
+                collect.collect_trials([one], session.out)
             except UserError as error:
                 log.warning("%s", error)
             losses[rate] = trial_loss(Run.of(cfg))

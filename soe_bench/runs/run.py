@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ class Run:
         if self.done:
             return "done"
         path = self.folder / "status"
-        status = path.read_text() if path.exists() else "not run"
+        status = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "not run"
+        if not re.fullmatch(r"not run|running|(failed|stopped): \S.*", status):
+            return f"unknown, as {path} is damaged; the same command goes on"
         return "killed; the same command goes on" if status == "running" and not self.in_hand else status
 
     @property

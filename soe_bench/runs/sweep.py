@@ -17,7 +17,7 @@ from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines
 from soe_bench.runs.build import build_method
-from soe_bench.runs.collect import check_domains, check_results, collect, collect_trials
+from soe_bench.runs.collect import check_domains, check_results, check_trained, collect, collect_trials
 from soe_bench.runs.execute import execute
 from soe_bench.runs.forecast import built_corpus, corpus_time, evaluation_tokens
 from soe_bench.runs.launchers import Launcher
@@ -86,8 +86,9 @@ class Plan:
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
         for setting, folder in {(name, run.cfg[name]) for run in runs.values() for name in ("home", "results_dir")}:
             check_writable(setting, Path(folder))
+        for folder in {run.cfg.results_dir for run in runs.values()}:
+            check_results(Path(folder), [run for run in runs.values() if run.cfg.results_dir == folder])
         for run in runs.values():
-            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
             check_device(run.cfg.device, launcher)
             check_parallel(run)
         before = {run.name for run in runs.values() if run.done}
@@ -96,6 +97,9 @@ class Plan:
             while run.parent is not None:
                 run = run.parent
                 parents[run.name] = run
+        for run in (runs | parents).values():
+            if run.trained:
+                check_trained(run)
         own = [run for run in parents.values() if run.name not in runs]
         before |= {run.name for run in own if run.trained}
         return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
@@ -169,7 +173,7 @@ class Plan:
         for folder in {run.cfg.results_dir for run in done}:
             trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
             if trials:
-                print(f"{collect_trials([run.records for run in trials], Path(folder))} trials in {folder}/tuning.csv")
+                print(f"{collect_trials(trials, Path(folder))} trials in {folder}/tuning.csv")
             own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
             if not own:
                 continue
