@@ -2,6 +2,7 @@
 
 import pytest
 from made_up_records import run, write_csv, write_records
+from soe_bench.report.style import colours
 
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.budgets import budgets_chart
@@ -10,7 +11,6 @@ from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.selection import MOST, handful, left_out
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
-from soe_bench.report.style import colours
 from soe_bench.report.tables.main import difference_table
 from soe_bench.report.view import View, make_views
 

@@ -4,11 +4,11 @@ import pytest
 from made_up_claims import claims, generic, soup
 from made_up_records import run, write_records
 from made_up_sweeps import PI
+from soe_bench.report.style import style
 
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.load import load_results
-from soe_bench.report.style import style
 from soe_bench.report.view import make_views
 
 

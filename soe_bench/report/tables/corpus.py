@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from soe_bench.errors import UserError
 from soe_bench.report.format import Table, fixed
 from soe_bench.report.view import MISSING
 
@@ -71,6 +72,17 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
             f"1 %): the text lies outside the pretraining corpus; {MISSING}: the share is not known",
         ],
     )
+
+
+def nearest_domains(text: str, specialist: str) -> dict[int, float]:
+    """`12:0.61; 3:0.22` -> {12: 0.61, 3: 0.22}: the largest weights of h. Raises UserError for anything else."""
+    try:
+        pairs = (pair.split(":") for pair in text.split(";") if pair.strip())
+        return {int(domain): float(weight) for domain, weight in pairs}
+    except ValueError:
+        raise UserError(
+            f"specialists.csv: nearest_domains of {specialist!r} is {text!r}, not `12:0.61; 3:0.22`: restore the file"
+        ) from None
 
 
 def outside(specialists: pd.DataFrame | None, fingerprint: str) -> list[str]:
