@@ -74,7 +74,7 @@ def fixed(value: float | None, decimals: int = 4, missing: str = "") -> str:
 
 
 def in_words(difference: float, other: str = "") -> str:
-    """A difference of losses with no sign to explain: `0.34 lower than generic`, `the same as generic`, `0.34 lower`."""
+    """A difference without a sign to explain: `0.34 lower than generic`, `the same as generic`, `0.34 lower`."""
     text = f"{abs(difference):.{2 if abs(difference) >= 0.0995 else 3}f}"
     if not float(text):
         return "the same" + f" as {other}" * bool(other)

@@ -15,8 +15,8 @@ LOOKS = {
 PANELS = {"merge_gap": "Merge gap of the midpoint", "barrier": "Barrier on the line between the two"}
 LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond
 CAPTION = (
-    "One mark per pair and seed. Merge gap: loss of the midpoint minus the mean loss of the two models, each on its own "
-    "text. Barrier: highest excess over the straight line between their losses, on both texts. The vertical axis is "
+    "One mark per pair and seed. Merge gap: loss of the midpoint minus the mean loss of the two models, each on its "
+    "own text. Barrier: highest excess over the straight line between their losses, on both texts. The vertical axis is "
     f"linear within {LINEAR:g} of 0 and logarithmic beyond."
 )
 
@@ -29,7 +29,9 @@ def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].sort_values(columns, ignore_index=True)
     gaps = {LOOKS[name][0]: mean(rows.merge_gap) for name, rows in frame.groupby("family")}
-    finding = "Merging costs " + ", ".join(f"{gap:.3g} for {words}" for words, gap in gaps.items()) + " (nats/token)"
+    finding = (
+        f"Merging two models costs {'; '.join(f'{gap:.2g} for {words}' for words, gap in gaps.items())} (nats/token)"
+    )
     return Chart("closeness", finding, CAPTION, frame, lambda: _draw(frame))
 
 

@@ -23,9 +23,10 @@ def experts_chart(views: list[View]) -> Chart | None:
     findings = {name: _finding(frame[frame.scale == name]) for name in found}
     missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
     caption = (
-        "Test text of the specialists, mean over all of them, no fine-tuning. Above: loss, a dash per seed. Below: loss "
-        "minus that of generic pretraining with the same seed, bars are 95 % t-intervals over seeds; below 0 the method "
-        "is better." + f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." * bool(missing)
+        "Test text, mean over the specialists, no fine-tuning. Above: loss, a dash per seed. Below: loss minus that of "
+        "generic pretraining with the same seed, bars are 95 % t-intervals over seeds; below 0 the method is better."
+        + f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}."
+        * bool(missing)
     )
     shown = [view for view in views if view.title in found]
     return Chart("experts", next(iter(findings.values())), caption, frame, lambda: _lines(shown, frame, findings))

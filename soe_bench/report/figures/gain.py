@@ -37,8 +37,8 @@ def gain_chart(view: View, domains: pd.DataFrame | None, specialists: pd.DataFra
     fitted = frame[~frame.outside]
     line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
     caption = (
-        f"{label}; gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are 95 % "
-        "t-intervals over seeds. Distance: KL divergence of h from h_0 over the specialist's nearest domains, the rest "
+        f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
+        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0 over the specialist's nearest domains, the rest "
         "taken as one, so at most the true one. The line is fitted by least squares to the specialists within the "
         f"corpus; open marks lie outside it.\n{view.title}"
     )

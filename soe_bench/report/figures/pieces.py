@@ -1,5 +1,6 @@
 """What figures are made of: values against a number with a line per method, and heat maps."""
 
+import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from soe_bench.report.figures.style import shortened, with_seeds
 from soe_bench.report.stats import mean, t_interval
 
 MOST_TICKS = 80
+TITLE_WIDTH = 44  # characters of a panel's title
+ASIDE = 1.06  # how far the intervals of two lines stand from each other
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,16 @@ class Lines:
         """Draws one, and gives its legend entries."""
         lines = {line: rows for line, rows in frame.groupby("line", sort=False)}
         handles = {}
-        for line, rows in lines.items():
+        for place, (line, rows) in enumerate(lines.items()):
+            if name in self.differences:
+                rows = rows.assign(x=rows.x * ASIDE ** (place - (len(lines) - 1) / 2))
             draw = self._level if rows.x.isna().all() else self._line
             handles[with_seeds(line, rows.groupby("x", dropna=False).size())] = draw(axes, rows, self.looks[line], name)
         if name in self.differences:
             axes.axhline(0, color="black", linewidth=1)
         self._axis(axes, sorted(set(frame.x.dropna())))
         axes.set_ylabel(self.y_labels[name])
-        axes.set_title(self.titles[name])
+        axes.set_title(textwrap.fill(self.titles[name], TITLE_WIDTH, replace_whitespace=False))
         return handles
 
     def _line(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:

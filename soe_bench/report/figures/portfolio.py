@@ -27,7 +27,8 @@ def portfolio_chart(view: View) -> Chart | None:
     caption = (
         "Mean test loss over the specialists against the FLOPs that N of them take together: training, fine-tuning and "
         "its trials included. One training of the soup or of generic pretraining serves all N; a method that trains a "
-        f"model per specialist pays N times. Marks: runs on more and more training tokens, a dash per seed.\n{view.title}"
+        f"model per specialist pays N times. Marks: runs on more and more training tokens, a dash per seed."
+        f"\n{view.title}"
     )
     finding = f"A portfolio of {FINDING} specialists: {findings[f'N = {FINDING}']}"
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: _draw(view, frame, findings))

@@ -60,9 +60,9 @@ def _finding(frame: pd.DataFrame) -> str:
     rows = frame[frame.label == label]
     within = rows[~rows.outside] if not rows.outside.all() else rows
     where = " within the corpus" if rows.outside.any() and not rows.outside.all() else ""
-    better, words = (within.difference < 0).sum(), in_words(mean(within.difference), "generic pretraining")
+    better, words = (within.difference < 0).sum(), in_words(mean(within.difference))
     return (
-        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}: in the mean "
+        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, in the mean "
         f"{words} (nats/token)"
     )
 
@@ -77,7 +77,7 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     for axes, rows in zip(grid, parts, strict=True):
         _panel(axes, rows, labels, palette)
     grid[-1].set_xlabel("loss minus generic's (nats/token)")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
     return figure
 
 

@@ -37,7 +37,7 @@ OTHERS = (
 )
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
-CHARACTERS_PER_INCH = {"title": 10.5, "caption": 15}
+CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
 LONGEST_NAME = 36  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")

@@ -71,8 +71,9 @@ def _finding(frame: pd.DataFrame) -> str:
     """The law with the lowest mean, for each text."""
     means = frame.dropna(subset="x").groupby(["panel", "line", "x"]).value.agg(mean)
     best = {text: values.idxmin() for text, values in means.groupby("panel")}
-    words = [f"{text} text with at most {best[text][2]:g} domains" for text in TITLES if text in best]
-    return f"The loss is lowest on {', on '.join(words)} per draw of h"
+    words = {"specialists": "for the specialists", "generic": "on generic text"}
+    found = [f"{words[text]} with at most {best[text][2]:g} domains in h" for text in words if text in best]
+    return f"The loss is lowest {' and '.join(found)}"
 
 
 def _draw(frame: pd.DataFrame) -> object:
