@@ -78,14 +78,14 @@ class Soups:
             raise NotRun("no record of one generic run with as many training tokens")
         return generic
 
-    def at(self, model: str, equal: str = "tokens a parameter") -> Soups:
-        """The soups of another base model on the same data, trained on as many `tokens a parameter`, or `tokens`."""
+    def at(self, model: str, equal: str = "tokens per parameter") -> Soups:
+        """The soups of another base model on the same data, trained on as many `tokens per parameter`, or `tokens`."""
         same = {**self.view.setting, "model": model}
         found = [soups for soups in (Soups(view) for view in self.views if view.setting == same) if len(soups.runs)]
         if not found or not len(self.runs):
             raise NotRun(f"no record of a soup on the base model {model}")
         first, other = self.runs.iloc[0], found[0].runs.iloc[0]
-        growth = other.parameters / first.parameters if equal == "tokens a parameter" else 1
+        growth = other.parameters / first.parameters if equal == "tokens per parameter" else 1
         return Soups(found[0].view, self.views, training_tokens=growth * first.training_tokens)
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
@@ -157,7 +157,7 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
 
 
 def against_generic_at(soups: Soups, experts: int, model: str) -> Effect:
-    """Soup minus generic on the specialists for another base model, at as many training tokens a parameter."""
+    """Soup minus generic on the specialists for another base model, at as many training tokens per parameter."""
     return against_generic(soups.at(model), experts, "specialists")
 
 

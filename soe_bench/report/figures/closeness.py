@@ -16,8 +16,8 @@ PANELS = {"merge_gap": "Merge gap of the midpoint", "barrier": "Barrier on the l
 LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond
 CAPTION = (
     "One mark per pair and seed. Merge gap: loss of the midpoint minus the mean loss of the two models, each on its "
-    "own text. Barrier: highest excess over the straight line between their losses, on both texts. The vertical axis is "
-    f"linear within {LINEAR:g} of 0 and logarithmic beyond."
+    "own text. Barrier: highest excess over the straight line between their losses, on both texts. The vertical axis "
+    f"is linear within {LINEAR:g} of 0 and logarithmic beyond."
 )
 
 

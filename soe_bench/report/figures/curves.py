@@ -28,7 +28,7 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
     frame = frame.loc[frame.label.isin(shown), ["label", "seed", "tokens", *reversed(PANELS)]]
     frame = frame.assign(rank=frame.label.map(shown.index)).sort_values(["rank", "seed", "tokens"], ignore_index=True)
-    frame = frame.drop(columns="rank")
+    frame = frame.drop(columns="rank")[frame.tokens > 0]
     if frame.empty:
         return None
     caption = (
@@ -87,13 +87,12 @@ def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     if high > low:
         axes.set_ylim(low - 0.08 * (high - low), high + 0.35 * (high - low))
     axes.grid(axis="y")
-    if frame.tokens.min() > 0:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_locator(NullLocator())
-        if frame.tokens.nunique() > 1:
-            axes.set_xlim(left=frame.tokens.min() / 1e6)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    if frame.tokens.nunique() > 1:
+        axes.set_xlim(left=frame.tokens.min() / 1e6)
     axes.set_xlabel("training tokens (millions, log scale)")
     axes.set_ylabel(f"{'validation' if column == 'validation_loss' else 'training'} loss (nats/token)")
     axes.set_title(PANELS[column])

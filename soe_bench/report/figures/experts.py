@@ -91,4 +91,5 @@ def _lines(views: list[View], frame: pd.DataFrame, findings: dict[str, str]) -> 
         names="{:g}".format,
         differences=differences,
         rows=1 + bool(differences),
+        by_column=True,
     ).draw(frame)

@@ -38,9 +38,9 @@ def gain_chart(view: View, domains: pd.DataFrame | None, specialists: pd.DataFra
     line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
     caption = (
         f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
-        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0 over the specialist's nearest domains, the rest "
-        "taken as one, so at most the true one. The line is fitted by least squares to the specialists within the "
-        f"corpus; open marks lie outside it.\n{view.title}"
+        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0 over the specialist's nearest domains, the "
+        "rest taken as one, so at most the true one. The line is fitted by least squares to the specialists within "
+        f"the corpus; open marks lie outside it.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
 
@@ -69,8 +69,8 @@ def _finding(fitted: pd.DataFrame, line: object) -> str:
         return "Gain over generic pretraining against the distance of h from h_0"
     r, word = correlation(fitted.kl, fitted.gain), "grows" if line.slope > 0 else "falls"
     return (
-        f"The gain {word} by {abs(line.slope):.3f} nats/token per nat between h and h_0 "
-        f"({len(fitted)} specialists, r = {r:.2f})"
+        f"The gain {word} by {abs(line.slope):.3f} nats/token with each nat of distance between h and h_0 "
+        f"({len(fitted)} specialists, correlation {r:.2f})"
     )
 
 
@@ -81,10 +81,9 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.vlines(frame.kl, frame.low, frame.high, color=colour, linewidth=1.1, alpha=0.5)
     for out, rows in frame.groupby("outside"):
         axes.plot(rows.kl, rows.gain, "o", markersize=7, markeredgecolor=colour, color="white" if out else colour)
-    for row in frame.itertuples():
-        axes.annotate(
-            shortened(row.specialist), (row.kl, row.gain), (6, 3), textcoords="offset points", fontsize=7.5, color=GREY
-        )
+    for place, row in enumerate(frame.sort_values("kl").itertuples()):
+        look = dict(textcoords="offset points", fontsize=7.5, color=GREY, ha="right" if place % 2 else "left")
+        axes.annotate(shortened(row.specialist), (row.kl, row.gain), (-6, -8) if place % 2 else (6, 3), **look)
     if line:
         ends = np.array([frame.kl.min(), frame.kl.max()])
         axes.plot(ends, line.intercept + line.slope * ends, color=colour, linestyle="--", linewidth=1.3)

@@ -33,9 +33,9 @@ class Lines:
     """Panels of values against a number, from a frame with the columns panel, line, x, seed, value.
 
     A mark is a mean over seeds. A line whose x is empty is a level: it goes across. `titles` and `y_labels` go by
-    panel; panels fill the `rows` of the figure column by column. Those in `differences` have a line at 0 and 95 %
-    t-intervals over seeds; the others a dash per seed. `names` are the texts of the ticks; without it x is continuous.
-    The y axis is linear within `linear` of 0 and logarithmic beyond, if that is given.
+    panel; panels fill the `rows` of the figure row by row, or `by_column`. Those in `differences` have a line at 0 and
+    95 % t-intervals over seeds; the others a dash per seed. `names` are the texts of the ticks; without it x is
+    continuous. The y axis is linear within `linear` of 0 and logarithmic beyond, if that is given.
     """
 
     looks: Mapping[str, Look]
@@ -45,6 +45,7 @@ class Lines:
     names: Callable[[float], str] | None = None
     differences: Collection[str] = ()
     rows: int = 1
+    by_column: bool = False
     linear: float | None = None
 
     def draw(self, frame: pd.DataFrame) -> Figure:
@@ -54,7 +55,7 @@ class Lines:
         figure = Figure(figsize=(3.2 + 4.2 * columns, 1.5 + 3.0 * self.rows + 0.5 * (self.rows == 1)))
         grid = figure.subplots(self.rows, columns, squeeze=False)
         handles = {}
-        for axes, name in zip(grid.flatten("F"), panels, strict=False):
+        for axes, name in zip(grid.flatten("F" if self.by_column else "C"), panels, strict=False):
             handles |= self._panel(axes, name, frame[frame.panel == name].dropna(subset="value"))
         figure.legend(list(handles.values()), list(handles), loc="outside right center")
         return figure

@@ -13,6 +13,7 @@ from soe_bench.report.view import VARIANTS, View
 
 SIZES = (1, 4, 16, 64)  # of portfolios
 FINDING = 16  # specialists: the size whose finding is the title
+ALONE = "nothing to compare at as few FLOPs"
 
 
 def portfolio_chart(view: View) -> Chart | None:
@@ -30,7 +31,9 @@ def portfolio_chart(view: View) -> Chart | None:
         f"model per specialist pays N times. Marks: runs on more and more training tokens, a dash per seed."
         f"\n{view.title}"
     )
-    finding = f"A portfolio of {FINDING} specialists: {findings[f'N = {FINDING}']}"
+    finding = findings[f"N = {FINDING}"]
+    if finding != ALONE:
+        finding = f"With {FINDING} specialists the soup is {finding}, the best method that takes no more FLOPs"
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: _draw(view, frame, findings))
 
 
@@ -53,7 +56,7 @@ def _rows(view: View, label: str) -> list[dict]:
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    """The soup with most experts, at the most FLOPs that a rival has at least, against the best rival up to there."""
+    """The soup with most experts, on most tokens, against the best of the other methods that take no more FLOPs."""
     means = frame.groupby(["line", "x"], sort=False).value.agg(mean).reset_index()
     soups = [line for line in means.line.unique() if line.startswith("soup")]
     rivals = means[~means.line.str.startswith("soup")]
@@ -61,15 +64,15 @@ def _finding(frame: pd.DataFrame) -> str:
         affordable = rivals[rivals.x <= point.x * 1.05]  # to 5 %, the soup's own small overhead in FLOPs
         if len(affordable):
             best = affordable.loc[affordable.value.idxmin()]
-            return f"{point.line} is {in_words(point.value - best.value, best.line)} at no more FLOPs"
-    return "no two methods at as many FLOPs"
+            return in_words(point.value - best.value, best.line)
+    return ALONE
 
 
 def _draw(view: View, frame: pd.DataFrame, findings: dict[str, str]) -> object:
     palette, marks = colours(view), markers(dict.fromkeys(frame.line))
     by_line = {line: palette[rows.label.iloc[0]] for line, rows in frame.groupby("line", sort=False)}
     styles = line_styles(by_line, by_line)
-    titles = {panel: f"{panel}: {finding}".replace(" is ", "\nis ") for panel, finding in findings.items()}
+    titles = {panel: f"{panel}: {finding}" for panel, finding in findings.items()}
     return Lines(
         {line: Look(colour, marks[line], styles[line]) for line, colour in by_line.items()},
         titles,

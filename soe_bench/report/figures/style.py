@@ -38,7 +38,7 @@ OTHERS = (
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
-LONGEST_NAME = 36  # characters
+LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.

@@ -39,7 +39,12 @@ def main_table(view: View, measure: str, specialists: pd.DataFrame | None = None
         name + view.suffix,
         f"{title}, {view.title}",
         frame,
-        [*_main_notes(), *within_note(without), *untested(frame, "mean", losses["mean"]), *provenance(cells)],
+        [
+            *_main_notes(),
+            *within_note(without),
+            *(untested(frame, "mean", losses["mean"]) if "mean" in frame else []),
+            *provenance(cells),
+        ],
         turned=True,
         **mark(frame, losses),
     )
@@ -76,13 +81,16 @@ def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str, without
     cell = {
         name: fixed(mean(groups[name]), 4) if name in groups else MISSING for name in [*view.specialists, GENERIC_TEXT]
     }
+    means_cells = {
+        "mean": MISSING if means is None else fixed(mean(means)),
+        "mean low": fixed(interval.low) if interval else "",
+        "mean high": fixed(interval.high) if interval else "",
+    }
     return {
         "method": label,
         "seeds": "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
         "training tokens": f"{view.training_tokens(label) / 1e6:.3g}M",
-        "mean": MISSING if means is None else fixed(mean(means)),
-        "mean low": fixed(interval.low) if interval else "",
-        "mean high": fixed(interval.high) if interval else "",
+        **(means_cells if view.specialists else {}),
         **({WITHIN: fixed(mean(inside)) if inside and means is not None else MISSING} if without else {}),
         **{name: cell[name] for name in view.specialists},
         "generic text": cell[GENERIC_TEXT],
