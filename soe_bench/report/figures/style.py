@@ -23,18 +23,7 @@ from soe_bench.report.view import View
 GREY, RULE = "#6b6b6b", "#d9d9d9"
 FIXED = {"generic": "#222222", "dense_on_pi": "#D55E00"}
 # Okabe and Ito's palette without the two above and without the blue that the soups have.
-OTHERS = (
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#8B6914",
-    "#7A5195",
-    "#A6D854",
-    "#C44E52",
-    "#999999",
-    "#00B3A4",
-    "#F2A2C0",
-)
+OTHERS = ["#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854", "#C44E52", "#999999", "#00B3A4", "#F2A2C0"]
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
@@ -42,7 +31,7 @@ LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
-FALLBACK_FONTS = (
+FALLBACK_FONTS = [
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
     "Noto Sans JP",
@@ -60,7 +49,7 @@ FALLBACK_FONTS = (
     "Noto Emoji",
     "Segoe UI Emoji",
     "Symbola",
-)
+]
 RC = {
     "font.size": 10,
     "axes.titlesize": 10.5,

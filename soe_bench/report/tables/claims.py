@@ -210,13 +210,7 @@ def _views(test: Criterion, soups: Soups) -> list[View]:
 def _cells(difference: Difference | None, view: View) -> dict[str, str]:
     """Effect, both intervals and what they rest on; empty if there is none."""
     if difference is None:
-        return {
-            **dict.fromkeys(["effect"], ""),
-            **bounds("seeds", None),
-            **bounds("specialists", None),
-            "seeds": "",
-            "specialists": "",
-        }
+        return dict.fromkeys(["effect", *bounds("seeds", None), *bounds("specialists", None), *UNITS], "")
     units = difference.by_specialist.index
     of = f"{len(units)} of {len(view.specialists)}"
     if units.name == "pair":

@@ -11,6 +11,17 @@ from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 MOST_EPOCHS = 4
 WITHIN = "mean within the corpus"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
+DIFFERENCE = [
+    "difference",
+    "seeds low",
+    "seeds high",
+    "specialists low",
+    "specialists high",
+    "seeds",
+    "specialists",
+    "specialists better",
+    "verdict",
+]
 MEASURES = {
     "loss": ("main", "Loss on each specialist's test text (nats/token)"),
     "bits_per_byte": ("main_bits_per_byte", "Bits per byte on each specialist's test text"),
@@ -35,6 +46,7 @@ def main_table(view: View, measure: str, specialists: pd.DataFrame | None = None
     rows = [_main_row(view, cells[cells.label == label], label, measure, without) for label in view.order]
     frame = pd.DataFrame(rows)
     losses = _by_column(view, cells, frame, measure, without)
+    unmarked = untested(frame, "mean", losses["mean"]) if view.specialists else []
     return Table(
         name + view.suffix,
         f"{title}, {view.title}",
@@ -159,17 +171,20 @@ def not_compared(view: View, labels: list[str]) -> list[str]:
     return [f"not compared, as there is no generic run on as many tokens: {alone}"] if alone else []
 
 
-def difference_cells(difference: Difference, n_specialists: int) -> dict[str, str]:
-    """The columns of one difference: mean, both intervals, what it rests on, verdict."""
-    return {
-        "difference": fixed(difference.mean),
-        **bounds("seeds", difference.over_seeds),
-        **bounds("specialists", difference.over_specialists),
-        "seeds": str(len(difference.by_seed)),
-        "specialists": f"{len(difference.by_specialist)} of {n_specialists}",
-        "specialists better": str(int((difference.by_specialist < 0).sum())),
-        "verdict": difference.verdict,
-    }
+def difference_cells(difference: Difference | None, n_specialists: int) -> dict[str, str]:
+    """The columns of one difference: mean, both intervals, what it rests on, verdict; all empty if there is none."""
+    if difference is None:
+        return dict.fromkeys(DIFFERENCE, "")
+    low_high = bounds("seeds", difference.over_seeds) | bounds("specialists", difference.over_specialists)
+    cells = (
+        fixed(difference.mean),
+        *low_high.values(),
+        str(len(difference.by_seed)),
+        f"{len(difference.by_specialist)} of {n_specialists}",
+        str(int((difference.by_specialist < 0).sum())),
+        difference.verdict,
+    )
+    return dict(zip(DIFFERENCE, cells, strict=True))
 
 
 def bounds(unit: str, interval: Interval | None) -> dict[str, str]:
@@ -215,23 +230,9 @@ def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
     losses = view.losses(label, h_source)
     means = view.seed_means(losses)
     difference = None if h_source == "estimate" else paired_difference(losses, view.losses(label, "estimate"))
-    blank = dict.fromkeys(
-        (
-            "difference",
-            "seeds low",
-            "seeds high",
-            "specialists low",
-            "specialists high",
-            "seeds",
-            "specialists",
-            "specialists better",
-            "verdict",
-        ),
-        "",
-    )
     return {
         "method": label,
         "h": h_source,
         "loss": MISSING if means is None else fixed(mean(means)),
-        **(difference_cells(difference, len(view.specialists)) if difference else blank),
+        **difference_cells(difference, len(view.specialists)),
     }
