@@ -143,7 +143,7 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
     )  # on 10 tokens: 3.4 nats, 4000 FLOPs
     with style():
         assert set(render(chart)[0]) == {"png", "svg"}
-    titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
+        titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
     assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
 
 

@@ -31,25 +31,12 @@ LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
-FALLBACK_FONTS = [
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans JP",
-    "Source Han Sans",
-    "IPAexGothic",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "Droid Sans Fallback",
-    "Hiragino Sans",
-    "Apple SD Gothic Neo",
-    "Yu Gothic",
-    "Malgun Gothic",
-    "Microsoft YaHei",
-    "Arial Unicode MS",
-    "Noto Emoji",
-    "Segoe UI Emoji",
-    "Symbola",
-]
+FALLBACK_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "IPAexGothic", "WenQuanYi Zen Hei"),  # Linux
+    *("Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),  # macOS
+    *("Yu Gothic", "Malgun Gothic", "Microsoft YaHei", "Segoe UI Emoji"),  # Windows
+    *("Noto Emoji", "Symbola"),
+)
 RC = {
     "font.size": 10,
     "axes.titlesize": 10.5,

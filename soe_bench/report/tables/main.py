@@ -11,17 +11,8 @@ from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 MOST_EPOCHS = 4
 WITHIN = "mean within the corpus"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
-DIFFERENCE = [
-    "difference",
-    "seeds low",
-    "seeds high",
-    "specialists low",
-    "specialists high",
-    "seeds",
-    "specialists",
-    "specialists better",
-    "verdict",
-]
+BOUNDS = ("seeds low", "seeds high", "specialists low", "specialists high")
+DIFFERENCE = ("difference", *BOUNDS, "seeds", "specialists", "specialists better", "verdict")
 MEASURES = {
     "loss": ("main", "Loss on each specialist's test text (nats/token)"),
     "bits_per_byte": ("main_bits_per_byte", "Bits per byte on each specialist's test text"),
@@ -47,19 +38,9 @@ def main_table(view: View, measure: str, specialists: pd.DataFrame | None = None
     frame = pd.DataFrame(rows)
     losses = _by_column(view, cells, frame, measure, without)
     unmarked = untested(frame, "mean", losses["mean"]) if view.specialists else []
-    return Table(
-        name + view.suffix,
-        f"{title}, {view.title}",
-        frame,
-        [
-            *_main_notes(),
-            *within_note(without),
-            *(untested(frame, "mean", losses["mean"]) if "mean" in frame else []),
-            *provenance(cells),
-        ],
-        turned=True,
-        **mark(frame, losses),
-    )
+    notes = [*_main_notes(), *within_note(without), *unmarked, *provenance(cells)]
+    title = f"{title}, {view.title}"
+    return Table(name + view.suffix, title, frame, notes, turned=True, **mark(frame, losses))
 
 
 def within_note(without: list[str]) -> list[str]:
@@ -153,16 +134,9 @@ def difference_table(view: View) -> Table | None:
         VERDICT,
         *not_compared(view, view.order),
     ]
-    return (
-        Table(
-            "difference" + view.suffix,
-            f"Difference to generic (nats/token), {view.title}",
-            pd.DataFrame(rows),
-            [*notes, *provenance(view.cells())],
-        )
-        if rows
-        else None
-    )
+    title = f"Difference to generic (nats/token), {view.title}"
+    notes += provenance(view.cells())
+    return Table("difference" + view.suffix, title, pd.DataFrame(rows), notes) if rows else None
 
 
 def not_compared(view: View, labels: list[str]) -> list[str]:
@@ -214,16 +188,9 @@ def controls_table(view: View) -> Table | None:
         INTERVALS,
         VERDICT,
     ]
-    return (
-        Table(
-            "controls" + view.suffix,
-            f"Does h matter? Loss under other h (nats/token), {view.title}",
-            pd.DataFrame(rows),
-            [*notes, *provenance(view.cells())],
-        )
-        if rows
-        else None
-    )
+    title = f"Does h matter? Loss under other h (nats/token), {view.title}"
+    notes += provenance(view.cells())
+    return Table("controls" + view.suffix, title, pd.DataFrame(rows), notes) if rows else None
 
 
 def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
