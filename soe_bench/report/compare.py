@@ -43,7 +43,7 @@ def resolve(name: str, view: View) -> str:
 
 
 def specialists_table(view: View, one: str, other: str, difference: Difference) -> pd.DataFrame:
-    """A row a specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
+    """A row per specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
     `high` and `outcome`.
 
     win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for

@@ -1,6 +1,6 @@
 """What the claims measure: functions of the records that conf/claims.yaml names.
 
-Each takes the soups of a view and its arguments in claims.yaml, and gives one value a (specialist, seed), in
+Each takes the soups of a view and its arguments in claims.yaml, and gives one value per (specialist, seed), in
 nats/token, with the labels of the runs it rests on. It raises NotRun where the records lack something.
 """
 
@@ -26,8 +26,8 @@ class NotRun(Exception):
 
 
 class Soups:
-    """The soups of a view that are compared: one training budget, one pi, one number of draws a step; where a view has
-    several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
+    """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
+    has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
     for effects across models, `distances` those between models, `outside` the specialists outside the corpus. With
     `training_tokens`, only the runs of that budget (to 5 %)."""
 
@@ -60,7 +60,7 @@ class Soups:
             return "none"
         first = self.runs.iloc[0]
         tokens = f"{first.training_tokens / 1e6:.3g}M training tokens"
-        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws a step"
+        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws per step"
 
     def label(self, n: int | None) -> str:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""

@@ -13,6 +13,8 @@ from soe_bench.report.stats import mean, t_interval
 from soe_bench.report.tables.corpus import nearest_domains, outside
 from soe_bench.report.view import View
 
+NAMED = 8  # specialists whose names are drawn: those farthest from the median gain
+
 
 def gain_chart(view: View, domains: pd.DataFrame | None, specialists: pd.DataFrame | None) -> Chart | None:
     """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
@@ -40,7 +42,7 @@ def gain_chart(view: View, domains: pd.DataFrame | None, specialists: pd.DataFra
         f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
         "95 % t-intervals over seeds. Distance: KL divergence of h from h_0 over the specialist's nearest domains, the "
         "rest taken as one, so at most the true one. The line is fitted by least squares to the specialists within "
-        f"the corpus; open marks lie outside it.\n{view.title}"
+        f"the corpus; open marks lie outside it. Named are those with the most unusual gain.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
 
@@ -81,9 +83,10 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.vlines(frame.kl, frame.low, frame.high, color=colour, linewidth=1.1, alpha=0.5)
     for out, rows in frame.groupby("outside"):
         axes.plot(rows.kl, rows.gain, "o", markersize=7, markeredgecolor=colour, color="white" if out else colour)
-    for place, row in enumerate(frame.sort_values("kl").itertuples()):
-        look = dict(textcoords="offset points", fontsize=7.5, color=GREY, ha="right" if place % 2 else "left")
-        axes.annotate(shortened(row.specialist), (row.kl, row.gain), (-6, -8) if place % 2 else (6, 3), **look)
+    farthest = (frame.gain - frame.gain.median()).abs().nlargest(NAMED).index  # all names would hide each other
+    for row in frame.loc[farthest].itertuples():
+        look = dict(textcoords="offset points", fontsize=8, color=GREY, ha="center")
+        axes.annotate(shortened(row.specialist), (row.kl, row.gain), (0, 7), **look)
     if line:
         ends = np.array([frame.kl.min(), frame.kl.max()])
         axes.plot(ends, line.intercept + line.slope * ends, color=colour, linestyle="--", linewidth=1.3)

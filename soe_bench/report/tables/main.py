@@ -100,7 +100,7 @@ def _main_notes() -> list[str]:
         "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
         f"{MISSING}: no record, and no mean over a row with a hole",
         "training tokens: of all models that the method trains, those that they start from included",
-        "a label names training tokens, pi or draws a step where they are not those of most runs of the method",
+        "a label names training tokens, pi or draws per step where they are not those of most runs of the method",
         f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
         DAGGER,
     ]
