@@ -27,9 +27,9 @@ class NotRun(Exception):
 
 class Soups:
     """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
-    has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
-    for effects across models, `distances` those between models, `outside` the specialists outside the corpus. With
-    `training_tokens`, only the runs of that budget (to 5 %)."""
+    has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there
+    are, for effects across models, `distances` those between models, `outside` the specialists outside the corpus.
+    With `training_tokens`, only the runs of that budget (to 5 %)."""
 
     def __init__(
         self,

@@ -34,7 +34,8 @@ def domains_table(domains: pd.DataFrame) -> Table:
         "Domains: the clusters of the generic corpus",
         frame,
         [
-            "fraction: h_0, the domain's fraction of the tokens of the generic training text; top sources: their fractions of the domain's tokens"
+            "fraction: h_0, the domain's fraction of the tokens of the generic training text; top sources: their "
+            "fractions of the domain's tokens"
         ],
     )
 

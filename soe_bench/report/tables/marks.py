@@ -16,8 +16,8 @@ def mark(frame: pd.DataFrame, losses: dict[str, dict[str, pd.Series]]) -> dict[s
     `bold` and `daggers`.
 
     frame: one row per method, in its column `method`; losses: column of the frame -> method -> what its value is the
-    mean of, indexed (specialist, seed). Nothing is separated from the best with which it shares fewer than two seeds: such a
-    value has no mark.
+    mean of, indexed (specialist, seed). Nothing is separated from the best with which it shares fewer than two seeds:
+    such a value has no mark.
     """
     bold, daggers = set(), set()
     for column, by_method in losses.items():
