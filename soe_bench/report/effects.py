@@ -1,6 +1,6 @@
 """What the claims measure: functions of the records that conf/claims.yaml names.
 
-Each takes the soups of a view and its arguments in claims.yaml, and gives one value a (specialist, seed), in
+Each takes the soups of a view and its arguments in claims.yaml, and gives one value per (specialist, seed), in
 nats/token, with the labels of the runs it rests on. It raises NotRun where the records lack something.
 """
 
@@ -26,10 +26,10 @@ class NotRun(Exception):
 
 
 class Soups:
-    """The soups of a view that are compared: one training budget, one pi, one number of draws a step; where a view has
-    several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
-    for effects across models, `distances` those between models, `outside` the specialists outside the corpus. With
-    `training_tokens`, only the runs of that budget (to 5 %)."""
+    """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
+    has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there
+    are, for effects across models, `distances` those between models, `outside` the specialists outside the corpus.
+    With `training_tokens`, only the runs of that budget (to 5 %)."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Soups:
             return "none"
         first = self.runs.iloc[0]
         tokens = f"{first.training_tokens / 1e6:.3g}M training tokens"
-        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws a step"
+        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws per step"
 
     def label(self, n: int | None) -> str:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""
@@ -78,14 +78,14 @@ class Soups:
             raise NotRun("no record of one generic run with as many training tokens")
         return generic
 
-    def at(self, model: str, equal: str = "tokens a parameter") -> Soups:
-        """The soups of another base model on the same data, trained on as many `tokens a parameter`, or `tokens`."""
+    def at(self, model: str, equal: str = "tokens per parameter") -> Soups:
+        """The soups of another base model on the same data, trained on as many `tokens per parameter`, or `tokens`."""
         same = {**self.view.setting, "model": model}
         found = [soups for soups in (Soups(view) for view in self.views if view.setting == same) if len(soups.runs)]
         if not found or not len(self.runs):
             raise NotRun(f"no record of a soup on the base model {model}")
         first, other = self.runs.iloc[0], found[0].runs.iloc[0]
-        growth = other.parameters / first.parameters if equal == "tokens a parameter" else 1
+        growth = other.parameters / first.parameters if equal == "tokens per parameter" else 1
         return Soups(found[0].view, self.views, training_tokens=growth * first.training_tokens)
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
@@ -157,7 +157,7 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
 
 
 def against_generic_at(soups: Soups, experts: int, model: str) -> Effect:
-    """Soup minus generic on the specialists for another base model, at as many training tokens a parameter."""
+    """Soup minus generic on the specialists for another base model, at as many training tokens per parameter."""
     return against_generic(soups.at(model), experts, "specialists")
 
 

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 
 import pandas as pd
 import pytest
-from made_up_claims import SPREAD, claims, generic, overall, soup
+from made_up_claims import SPREAD, claims, generic, overall, report, soup
 from made_up_records import run, write_realistic, write_records
 
 from soe_bench.errors import UserError
@@ -26,6 +27,7 @@ def test_a_replicated_claim_by_hand(tmp_path):
             "decides": "yes",
             "rule": "< 0",
             "statement": load_claims()[0].statement,
+            "in words": "0.20 lower",
             "effect": "-0.2000",
             "seeds low": "-0.2497",
             "seeds high": "-0.1503",
@@ -37,6 +39,18 @@ def test_a_replicated_claim_by_hand(tmp_path):
             "note": "",
             "commit": "0123456789ab",
         }
+    }
+    [first, *_] = json.loads((report(tmp_path, rows) / "tables" / "claims.json").read_text())
+    assert first == {
+        "id": "C1.1",
+        "test": "soup n=4 minus generic",
+        "decides": True,
+        "effect": -0.2,
+        "low": -0.3,
+        "high": -0.1,
+        "n": 3,
+        "specialists": "2 of 2",
+        "verdict": "replicated",
     }
 
 

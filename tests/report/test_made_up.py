@@ -70,6 +70,7 @@ def test_every_table_and_figure_is_written(realistic):
     }
     figures = {
         "experts",
+        "gain",
         "alpha_n16",
         "alpha_n64",
         "curves",
@@ -84,8 +85,9 @@ def test_every_table_and_figure_is_written(realistic):
     for size in ("d32", "d128"):
         suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
         tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
-        figures |= {name + suffix for name in ("experts", "specialists")}
+        figures |= {name + suffix for name in ("specialists", "gain", "portfolio")}
     expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
+    expected |= {"tables/claims.json", "figures/README.md"}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
     assert set(tree(realistic)) == expected
 
@@ -128,6 +130,6 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 def test_the_report_imports_no_torch_no_hydra_and_no_wandb(said):
     assert said[1].splitlines() == [
         "skipped, no data for it yet: table bench, table growth, table bases, table processes",
-        f"{said[0]}: wrote 21 tables and 15 figures",
+        f"{said[0]}: wrote 21 tables and 18 figures",
         "imported:",
     ]

@@ -1,6 +1,8 @@
 """The claims of conf/claims.yaml against the records: effect, interval over seeds and over specialists, verdict."""
 
 import inspect
+import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from yaml import YAMLError
 
 from soe_bench.errors import UserError
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
-from soe_bench.report.format import Table, fixed
+from soe_bench.report.format import Table, fixed, in_words
 from soe_bench.report.stats import Difference, Interval, summarize
 from soe_bench.report.tables.corpus import outside
 from soe_bench.report.tables.main import INTERVALS, MOST_EPOCHS, bounds, commits, provenance, within_note
@@ -117,7 +119,8 @@ def claims_table(
     soups = Soups(view, views, distances, outside=outside(specialists, view.setting["data_fingerprint"]))
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
-        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim",
+        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim; "
+        "in words: the effect, where lower means that the first of the two named has the lower loss",
         INTERVALS,
         "verdict: replicated if both intervals lie wholly on the rule's side of the threshold, contradicted if both "
         "lie wholly on the other, not separated otherwise (one seed has no interval); on the generic text the interval "
@@ -128,7 +131,31 @@ def claims_table(
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
     ]
     title = f"The claims and their verdicts (nats/token), {view.title}"
-    return Table("claims" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.records)])
+    frame, notes = pd.DataFrame(rows), [*notes, *provenance(view.records)]
+    return Table("claims" + view.suffix, title, frame, notes, json=_json(rows))
+
+
+def _json(rows: list[dict[str, str]]) -> str:
+    """The tests as a JSON list: id, test, decides, effect, low and high (the outermost ends of the intervals that there
+    are: the verdict asks whether both lie on one side of the threshold), n (seeds), specialists and verdict."""
+    table, places = [], Counter()
+    for row in rows:
+        places[row["claim"]] += 1
+        ends = {end: [float(row[f"{unit} {end}"]) for unit in UNITS if row[f"{unit} {end}"]] for end in ("low", "high")}
+        table.append(
+            {
+                "id": f"{row['claim']}.{places[row['claim']]}",
+                "test": row["test"],
+                "decides": bool(row["decides"]),
+                "effect": float(row["effect"]) if row["effect"] else None,
+                "low": min(ends["low"], default=None),
+                "high": max(ends["high"], default=None),
+                "n": int(row["seeds"] or 0),
+                "specialists": row["specialists"],
+                "verdict": row["verdict"],
+            }
+        )
+    return json.dumps(table, indent=1) + "\n"
 
 
 def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
@@ -151,18 +178,27 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
         if difference is None:
             raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")
     except NotRun as error:
-        return {**head, **_cells(None, soups.view), "verdict": "not run", "note": f"missing: {error}", "commit": ""}
+        blank = {"in words": "", **_cells(None, soups.view)}
+        return {**head, **blank, "verdict": "not run", "note": f"missing: {error}", "commit": ""}
     intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
     verdict, why = test.verdict(intervals)
     records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
     return {
         **head,
+        "in words": _in_words(test, difference),
         **_cells(difference, soups.view),
         "verdict": verdict,
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
     }
+
+
+def _in_words(test: Criterion, difference: Difference) -> str:
+    """The effect with no sign that must be explained; of a break-even it is a number of specialists."""
+    if test.effect.startswith("break_even"):
+        return f"from {difference.mean:.1f} specialists"
+    return in_words(difference.mean)
 
 
 def _views(test: Criterion, soups: Soups) -> list[View]:
@@ -174,13 +210,7 @@ def _views(test: Criterion, soups: Soups) -> list[View]:
 def _cells(difference: Difference | None, view: View) -> dict[str, str]:
     """Effect, both intervals and what they rest on; empty if there is none."""
     if difference is None:
-        return {
-            **dict.fromkeys(["effect"], ""),
-            **bounds("seeds", None),
-            **bounds("specialists", None),
-            "seeds": "",
-            "specialists": "",
-        }
+        return dict.fromkeys(["effect", *bounds("seeds", None), *bounds("specialists", None), *UNITS], "")
     units = difference.by_specialist.index
     of = f"{len(units)} of {len(view.specialists)}"
     if units.name == "pair":
