@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from soe_bench.data.build import open_corpus
-from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters
 from soe_bench.records import read_lines
@@ -153,27 +152,6 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
     assert {r["specialist_tokens"] for r in plain} == {0}
     combination = 2 * method.n_experts * method.flat.size
     assert all(combination <= r["specialist_flops"] < 1.1 * combination for r in plain)
-
-
-@pytest.mark.parametrize(
-    "extra, message",
-    [
-        ("evaluate.estimators=[nearest]", "unknown 'nearest'"),
-        ("evaluate.splits=[training]", "one or more of"),
-        ("evaluate.splits=[test,test]", "splits .* list of different values"),
-        ("evaluate.budgets=[500,500]", "budgets .* list of different values"),
-        ("evaluate.documents=4", "documents is 4: it must be a list"),
-        ("evaluate.documents=[0]", "documents: 0 is not"),
-        ("evaluate.budgets=[0,500]", "budgets: 0 is not a whole number from 1"),
-        ("evaluate.draws=0", "draws: 0 is not"),
-        ("evaluate.fine_tuning.lrs=[]", "one or more rates above 0"),
-        ("evaluate.fine_tuning.lrs=[-1e-3]", "one or more rates above 0"),
-        ("evaluate.fine_tuning.batch_size=0", "fine_tuning.batch_size: 0 is not"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused(compose, extra, message):
-    with pytest.raises(UserError, match=message):
-        Run.of(compose(extra))
 
 
 def test_one_specialist_has_no_other_whose_h_is_a_control(compose, corpus, monkeypatch):

@@ -17,7 +17,8 @@ COLUMNS = {
     "domains": "data_fingerprint data domain:number tokens:number passages:number fraction:number top_sources "
     "top_terms",
     "specialists": "data_fingerprint data specialist split documents:number passages:number tokens:number bytes:number "
-    "nearest_domains effective_domains:number? fraction_beyond_q95:number? fraction_beyond_q99:number?",
+    "nearest_domains effective_domains:number? kl_from_h_0:number? fraction_beyond_q95:number? "
+    "fraction_beyond_q99:number?",
     "distances": "run_id method seed family:family one other distance:number cosine:number cosine_of_updates:number? "
     "barrier:number? merge_gap:number?",
     "deviations": "setting ours paper status where note",

@@ -153,7 +153,7 @@ def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], I
     yield "figure alpha", partial(alpha_charts, view, results.alpha)
     yield "figure curves", partial(curves_chart, view, results.curves)
     yield "figure specialists", partial(specialists_chart, view, specialists)
-    yield "figure gain", partial(gain_chart, view, results.domains, specialists)
+    yield "figure gain", partial(gain_chart, view, specialists)
     yield "figure portfolio", partial(portfolio_chart, view)
     yield "figure budgets", partial(budgets_chart, view)
     yield "figure documents", partial(documents_chart, view)

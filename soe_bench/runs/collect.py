@@ -20,7 +20,7 @@ from soe_bench.system.files import write_text
 
 TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
 NUMBERS = ("step", "expert", "domain", "training_tokens", "validation_mean")  # columns that rows are sorted by
-FRACTIONS = ("fraction", "effective_domains", "fraction_beyond_q95", "fraction_beyond_q99")
+FRACTIONS = ("fraction", "effective_domains", "kl_from_h_0", "fraction_beyond_q95", "fraction_beyond_q99")
 log = logging.getLogger("soe_bench")
 
 

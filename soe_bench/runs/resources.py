@@ -17,7 +17,7 @@ from soe_bench.runs.launchers import Launcher
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
 from soe_bench.system.machine import prepare_process
-from soe_bench.train import send
+from soe_bench.train import send, total_steps
 
 log = logging.getLogger("soe_bench")
 TIMED_STEPS = 2
@@ -83,22 +83,26 @@ def state_bytes(run: Run) -> int:
 
 
 def speeds(run: Run) -> tuple[float, float]:
-    """Seconds per training step, and per token of an evaluation, both measured on random tokens after a warm-up. Raises
-    UserError if the method's specialists predict over another vocabulary than that of the corpus."""
+    """Seconds per training step, and per token of an evaluation, both measured on random tokens after a warm-up. A method
+    that trains nothing takes no step, and the base model stands for its specialists. Raises UserError if the specialists
+    predict over another vocabulary than that of the corpus."""
     cfg = run.cfg
     prepare_process(cfg.threads)
     method = build_method(run, None)
     shape = (cfg.train.draws_per_step, cfg.train.batch_size // cfg.train.draws_per_step, cfg.train.seq_len + 1)
     rng = np.random.default_rng(0)
     batch = rng.integers(cfg.data.vocab_size, size=shape)
+    trains = total_steps(cfg, method) > 0
     h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None
-    model = method.specialist(h, [batch[0, 0]])
+    model = method.specialist(h, [batch[0, 0]]) if trains else method.context.base
     check_vocabulary(model, cfg.data.vocab_size)
     text = [rng.integers(cfg.data.vocab_size, size=cfg.train.seq_len + 1) for _ in range(TIMED_WINDOWS)]
     document_losses(model, text, cfg.train.seq_len)
     start = time.perf_counter()
     document_losses(model, text, cfg.train.seq_len)
     token = (time.perf_counter() - start) / (TIMED_WINDOWS * cfg.train.seq_len)
+    if not trains:
+        return 0.0, token
     tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
     for step in range(1 + TIMED_STEPS):
         if step == 1:

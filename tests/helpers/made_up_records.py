@@ -272,6 +272,7 @@ def _write_corpus(folder, rng, names, k):
                 "bytes": 3 * tokens,
                 "nearest_domains": nearest,
                 "effective_domains": f"{np.exp(-(h * np.log(h)).sum()):.2f}",
+                "kl_from_h_0": f"{np.log(k) + (h * np.log(h)).sum():.4f}",
                 "fraction_beyond_q95": f"{rng.beta(0.6, 4):.4f}",
                 "fraction_beyond_q99": "0.0100",
             }

@@ -38,7 +38,7 @@ def test_one_seed_has_errors_over_documents(tmp_path, capsys):
     # each loss_se_documents is 0.01: half width 2 * 0.01 * sqrt(2) = 0.0283
     _, text = said(tmp_path, capsys, soup_and_generic(1), "soup n=4", "gen")
     assert "a  -0.1000  -0.1283 to -0.0717  win" in text and "two standard errors over documents" in text
-    _, text = said(tmp_path, capsys, soup_and_generic(1, loss_se_documents=None), "soup n=4", "generic")
+    _, text = said(tmp_path, capsys, soup_and_generic(1, loss_se_documents=None, documents=1), "soup n=4", "generic")
     assert "0 wins, 3 ties, 0 losses" in text  # one document says nothing of the spread
 
 

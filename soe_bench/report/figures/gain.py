@@ -1,6 +1,5 @@
 """Where the method helps: the soup's gain on each specialist against how far its domain weights h are from h_0."""
 
-import math
 from statistics import correlation, linear_regression
 
 import numpy as np
@@ -10,20 +9,20 @@ from matplotlib.figure import Figure
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
 from soe_bench.report.stats import mean, t_interval
-from soe_bench.report.tables.corpus import nearest_domains, outside
+from soe_bench.report.tables.corpus import outside
 from soe_bench.report.view import View
 
 NAMED = 8  # specialists whose names are drawn: those farthest from the median gain
 
 
-def gain_chart(view: View, domains: pd.DataFrame | None, specialists: pd.DataFrame | None) -> Chart | None:
+def gain_chart(view: View, specialists: pd.DataFrame | None) -> Chart | None:
     """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
     soups = Soups(view)
     try:
         label = soups.label(max(soups.counts, default=None))
     except NotRun:
         return None
-    difference, distances = view.to_generic(label), _distances(view, domains, specialists)
+    difference, distances = view.to_generic(label), _distances(view, specialists)
     if difference is None or not distances:
         return None
     without = outside(specialists, view.setting["data_fingerprint"])
@@ -40,30 +39,19 @@ def gain_chart(view: View, domains: pd.DataFrame | None, specialists: pd.DataFra
     line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
     caption = (
         f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
-        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0 over the specialist's nearest domains, the "
-        "rest taken as one, so at most the true one. The line is fitted by least squares to the specialists within "
-        f"the corpus; open marks lie outside it. Named are those with the most unusual gain.\n{view.title}"
+        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0. The line is fitted by least squares to "
+        "the specialists within the corpus; open marks lie outside it. Named are those with the most unusual gain.\n"
+        f"{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
 
 
-def _distances(view: View, domains: pd.DataFrame | None, specialists: pd.DataFrame | None) -> dict[str, float]:
-    """Specialist -> KL divergence in nats, from the weights that its row of specialists.csv has (estimate split)."""
-    if domains is None or specialists is None:
+def _distances(view: View, specialists: pd.DataFrame | None) -> dict[str, float]:
+    """Specialist -> KL divergence of its h (estimate split) from h_0, in nats."""
+    if specialists is None:
         return {}
-    fingerprint = view.setting["data_fingerprint"]
-    own = domains[domains.data_fingerprint == fingerprint]
-    h_0 = dict(zip(own.domain.astype(int), own.fraction, strict=True))
-    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.split == "estimate")]
-    weights = {row.specialist: nearest_domains(row.nearest_domains, row.specialist) for row in rows.itertuples()}
-    return {name: divergence(h, h_0) for name, h in weights.items() if h and h.keys() <= h_0.keys()}
-
-
-def divergence(h: dict[int, float], h_0: dict[int, float]) -> float:
-    """KL(h || h_0) with the domains that h does not name taken as one: a lower bound (nats)."""
-    pairs = [(weight, h_0[domain]) for domain, weight in h.items()]
-    pairs.append((1 - math.fsum(h.values()), 1 - math.fsum(h_0[domain] for domain in h)))
-    return max(0.0, math.fsum(p * math.log(p / q) for p, q in pairs if p > 1e-9 and q > 1e-9))
+    own = specialists[specialists.data_fingerprint == view.setting["data_fingerprint"]]
+    return dict(own[own.split == "estimate"].dropna(subset="kl_from_h_0").set_index("specialist").kl_from_h_0)
 
 
 def _finding(fitted: pd.DataFrame, line: object) -> str:
