@@ -83,9 +83,9 @@ def state_bytes(run: Run) -> int:
 
 
 def speeds(run: Run) -> tuple[float, float]:
-    """Seconds per training step, and per token of an evaluation, both measured on random tokens after a warm-up. A method
-    that trains nothing takes no step, and the base model stands for its specialists. Raises UserError if the specialists
-    predict over another vocabulary than that of the corpus."""
+    """Seconds per training step, and per token of an evaluation, both measured on random tokens after a warm-up. A
+    method that trains nothing takes no step, and the base model stands for its specialists. Raises UserError if the
+    specialists predict over another vocabulary than that of the corpus."""
     cfg = run.cfg
     prepare_process(cfg.threads)
     method = build_method(run, None)
