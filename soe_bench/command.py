@@ -13,6 +13,7 @@ from soe_bench.report import write as report
 from soe_bench.runs.sweep import Plan, run_all
 from soe_bench.system import distributed
 from soe_bench.system.files import reason
+from soe_bench.system.laps import Laps
 from soe_bench.system.stop import STOP, stop_requests
 from soe_bench.tracking import mirror_figures
 
@@ -39,10 +40,12 @@ def main(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None
 
 def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]) -> bool:
     """Plans and runs the jobs; returns whether every job is done. Raises UserError for bad input."""
+    laps = Laps()
+    laps.end("start")
     plan = distributed.on_first(Plan.of, cfgs, launcher)
     try:
         with stop_requests(at_once=True):
-            waiting = plan.prepare()
+            waiting = plan.prepare(laps)
         with stop_requests(at_once=not plan.launcher.obeys):
             if waiting and distributed.size() > 1:  # torchrun is the launcher
                 run_all([run.cfg for run in plan.runs])
@@ -52,13 +55,21 @@ def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]
         STOP.set()
     except SystemExit:  # the launcher failed, as Hydra has printed: the table says what is left to do
         pass
-    return distributed.on_first(finish, plan)
+    laps.end("jobs")
+    return distributed.on_first(finish, plan, laps)
 
 
-def finish(plan: Plan) -> bool:
-    """Collects the records of the jobs and updates tables and figures; returns whether every job is done."""
-    for folder, cfg in plan.finish().items():
+def finish(plan: Plan, laps: Laps) -> bool:
+    """Collects the records of the jobs, updates tables and figures, and says where the time went; returns whether every
+    job is done."""
+    results = plan.finish()
+    laps.end("records")
+    for folder, cfg in results.items():
         report.rewrite(folder)
         if cfg is not None:
             mirror_figures(cfg, folder)
+    laps.end("tables and figures")
+    print(f"time: {laps}")
+    if spent := plan.spent():
+        print(f"of the jobs, added up: {spent}")
     return plan.done

@@ -44,6 +44,7 @@ from soe_bench.runs import sweep
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
+from soe_bench.system.laps import Laps
 
 METHODS = [  # every one that conf/ has, the soup alone in the quick suite
     pytest.param(path.stem, marks=[] if path.stem == "soup" else pytest.mark.slow)
@@ -147,7 +148,7 @@ def test_another_vocabulary_is_refused_before_anything_is_trained(arguments, com
     plan = sweep.Plan.of(*job_configs([*arguments, *target]))
     monkeypatch.setattr(executing, "train", lambda *_: pytest.fail("trained"))
     with pytest.raises(UserError, match=r"not \(1, 2, 320\): it must predict over the 320 tokens"):
-        plan.prepare()
+        plan.prepare(Laps())
 
 
 def test_another_vocabulary_is_refused_in_evaluation(compose, monkeypatch):

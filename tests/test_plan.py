@@ -12,6 +12,7 @@ from soe_bench.config import job_configs, make
 from soe_bench.data.build import open_corpus
 from soe_bench.ops.flat import Flat
 from soe_bench.runs import forecast, sweep
+from soe_bench.system.laps import Laps
 from soe_bench.system.machine import Rates
 
 
@@ -105,7 +106,7 @@ def test_each_part_of_the_time_is_named(compose, arguments, caplog):
     caplog.set_level("INFO", "soe_bench")
     open_corpus(compose().data, Path(compose().home), 0)
     for extra, corpus in ([], "built before"), (["data.k=3"], "about 0:0"), (["data.name=other"], "not known"):
-        sweep.Plan.of(*job_configs([*arguments, "method=generic", "train.tokens=4096", *extra])).prepare()
+        sweep.Plan.of(*job_configs([*arguments, "method=generic", "train.tokens=4096", *extra])).prepare(Laps())
         (line,) = [record.message for record in caplog.records if record.message.startswith("time: ")]
         assert f"corpus {corpus}" in line and "training about 0:0" in line and "evaluation about 0:0" in line
         caplog.clear()

@@ -24,6 +24,8 @@ from soe_bench.method import ExpertMethod, Method, with_parameters
 from soe_bench.ops.flops import FlopCounter
 from soe_bench.records import Evaluation, EvaluationRecord
 from soe_bench.specialize import (
+    TUNED_COEFFICIENTS,
+    TUNED_H,
     domain_weights,
     estimate,
     own_weights,
@@ -152,20 +154,22 @@ class Maker:
             size = tuned_at_once(self.method)
             first = cells.index(cell) // size * size
             group, start = cells[first : first + size], time.perf_counter()
-            with FlopCounter() as counter:
-                values = self._tune(group)
-            spent = Spent(counter.get_total_flops() // len(group), (time.perf_counter() - start) / len(group))
+            steps = (TUNED_H if cell.h_source == "tuned" else TUNED_COEFFICIENTS)["steps"]
+            with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
+                self._tune(group, 1)
+            values, flops = self._tune(group, steps), counter.get_total_flops() * steps
+            spent = Spent(flops // len(group), (time.perf_counter() - start) / len(group))
             self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
         return self.tuned[cell]
 
-    def _tune(self, cells: list[Evaluation]) -> np.ndarray | Tensor:
+    def _tune(self, cells: list[Evaluation], steps: int) -> np.ndarray | Tensor:
         method, corpus = self.method, self.corpus
         if not isinstance(method, ExpertMethod) or cells[0].h_source == "tuned":
             h = np.stack([own_weights(corpus, cell.specialist) for cell in cells])
-            return tuned_weights(method, h, [self._validation(cell.specialist) for cell in cells])
+            return tuned_weights(method, h, [self._validation(cell.specialist) for cell in cells], steps)
         drawn = [(cell.specialist, cell.n_documents or 0, cell.document_draw or 0) for cell in cells]
         h = np.stack([corpus.histogram(*each) for each in drawn])
-        return tuned_coefficients(method, h, [corpus.estimate_documents(*each) for each in drawn])
+        return tuned_coefficients(method, h, [corpus.estimate_documents(*each) for each in drawn], steps)
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:

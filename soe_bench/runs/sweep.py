@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import DictConfig
 from soe_bench.config import with_method
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.records import read_lines
+from soe_bench.records import read_lines, read_training
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import check_domains, check_results, check_trained, collect, collect_trials
 from soe_bench.runs.execute import execute
@@ -25,6 +26,7 @@ from soe_bench.runs.resources import check_device, check_memory, check_parallel,
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
 from soe_bench.system.files import check_writable, reason
+from soe_bench.system.laps import Laps
 from soe_bench.system.stop import Interrupted, stop_requested
 from soe_bench.tracking import check_mirror
 from soe_bench.train import total_steps
@@ -104,8 +106,9 @@ class Plan:
         before |= {run.name for run in own if run.trained}
         return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
 
-    def prepare(self) -> bool:
-        """Logs how many jobs there are and the memory and time they need, then builds the missing corpora.
+    def prepare(self, laps: Laps) -> bool:
+        """Logs how many jobs there are and the memory and time they need, then builds the missing corpora. Ends the
+        `laps` of both.
 
         The time is measured on a few steps of each kind of job, unless the jobs run on other machines. Returns False if
         there is nothing to run. Raises UserError if there is too little memory.
@@ -145,8 +148,10 @@ class Plan:
                 else "not known before the corpus is built",
             )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
+        laps.end("plan")
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
             distributed.on_first(self._open, cfg)
+        laps.end("corpus")
         return True
 
     def _open(self, cfg: DictConfig) -> None:
@@ -154,6 +159,17 @@ class Plan:
         corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
+
+    def spent(self) -> str:
+        """Where the time of the jobs that were not done before went, in words; empty without such a job."""
+        new = [run for run in [*self.parents, *self.runs] if run.name not in self.before and run.trained]
+        parts: Counter[str] = Counter()
+        for run in new:
+            before = read_training(run.parent.folder)["seconds"] if run.parent else 0.0
+            parts["training"] += read_training(run.folder)["seconds"] - before
+            for record in read_lines(run.records) if run in self.runs and run.done else ():
+                parts[f"evaluation at h {record['h_source']}"] += record["specialist_seconds"] + record["loss_seconds"]
+        return ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
 
     @property
     def done(self) -> bool:

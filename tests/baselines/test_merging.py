@@ -33,6 +33,7 @@ from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
 from soe_bench.runs.run import Run
 from soe_bench.specialize import TUNED_H, tuned_weights
+from soe_bench.system.laps import Laps
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}
 COMMON = [1.0, 0.0, 0.0, 0.0]
@@ -331,7 +332,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
 
     def command(*extra):
         plan = sweep.Plan.of(*job_configs([*arguments, "train.tokens=8192", *extra]))
-        plan.prepare()
+        plan.prepare(Laps())
         for run in plan.runs:
             sweep.run_job(run.cfg)
         plan.finish()

@@ -28,6 +28,7 @@ from soe_bench.runs.collect import collect, collect_distances
 from soe_bench.runs.execute import execute
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
+from soe_bench.system.laps import Laps
 from soe_bench.system.stop import STOP, Interrupted
 
 CONF = CONF
@@ -363,7 +364,7 @@ def test_unknown_parts_are_refused_before_training(command, splits):
 def test_memory_that_cannot_suffice_is_refused_before_anything_is_allocated(arguments):
     plan = sweep.Plan.of(*job_configs([*arguments, "method.n_experts=100000000"]))
     with pytest.raises(UserError, match="GB are free: lower method.n_experts"):
-        plan.prepare()
+        plan.prepare(Laps())
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
