@@ -154,7 +154,7 @@ class Maker:
             size = tuned_at_once(self.method)
             first = cells.index(cell) // size * size
             group, start = cells[first : first + size], time.perf_counter()
-            steps = (TUNED_H if cell.h_source == "tuned" else TUNED_COEFFICIENTS)["steps"]
+            steps = (TUNED_H if cell.h_source == "tuned" else TUNED_COEFFICIENTS).steps
             with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
                 self._tune(group, 1)
             values, flops = self._tune(group, steps), counter.get_total_flops() * steps

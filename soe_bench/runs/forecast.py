@@ -136,9 +136,9 @@ def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) ->
             total += test + 3 * len(tuning.lrs) * min(tuning.passes * budget, tuning.tokens)
         if method.takes_h:
             controls = [control for control in method.controls if control in e.controls]
-            total += len(controls) * test + ("tuned" in controls) * TUNED_H["steps"] * step
+            total += len(controls) * test + ("tuned" in controls) * TUNED_H.steps * step
             for estimator in e.estimators:
-                gradient = TUNED_COEFFICIENTS["steps"] * step * (estimator == "tuned_coefficients")
+                gradient = TUNED_COEFFICIENTS.steps * step * (estimator == "tuned_coefficients")
                 total += len(e.documents) * e.draws * (test + gradient)
     return total
 

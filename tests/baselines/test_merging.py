@@ -27,12 +27,12 @@ from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_records
+from soe_bench.runs import evaluation, sweep
 from soe_bench.runs import execute as executing
-from soe_bench.runs import sweep
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
 from soe_bench.runs.run import Run
-from soe_bench.specialize import TUNED_H, tuned_weights
+from soe_bench.specialize import Tuning, tuned_weights
 from soe_bench.system.laps import Laps
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}
@@ -340,7 +340,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         return (tmp_path / "results" / "curves.csv").read_text()
 
     monkeypatch.setattr(executing, "train", counted)
-    monkeypatch.setitem(TUNED_H, "steps", 2)
+    monkeypatch.setattr(evaluation, "TUNED_H", Tuning(2, 0.1))
     curves = command("method=generic")
     budget = ["evaluate.budgets=[500]", "evaluate.fine_tuning.lrs=[1e-3]"]
     assert command("method=merge_linear", "method.weights=uniform,h", "-m", *budget) == curves  # a merge has none
