@@ -202,6 +202,8 @@ def total_steps(cfg: DictConfig, method: Method) -> int:
             f"train.batch_size ({t.batch_size}) must be a multiple of train.draws_per_step ({t.draws_per_step})"
         )
     share = method.parent["fraction"] if method.parent else 0
-    before = round(share * t.tokens) // tokens_per_step(cfg)  # so that both together take as many steps as one run
+    before = 0
+    if share:  # the parent takes one step at least, and both together take as many steps as one run
+        before = max(1, round(share * t.tokens) // tokens_per_step(cfg))
     tokens, models = (t.tokens, 1) if method.tokens_each is None else (method.tokens_each * t.tokens, method.n_models)
     return models * max(int(share < 1), int(tokens) // tokens_per_step(cfg) - before)

@@ -170,7 +170,7 @@ def test_again_gives_the_same_file_and_keeps_the_rows_of_other_runs(written):
         (["method=domain_experts", "method.groups=3"], "is not trained: run python -m soe_bench "),
         (["method=generic"], "is not trained"),
         (["method=merge_aligned", "method.parent.method=domain_experts"], "is not trained"),
-        (["method=nope"], "method/nope"),
+        (["method=nope"], "there is no method 'nope'"),
         (["--home=x"], "--home"),
     ],
 )

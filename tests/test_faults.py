@@ -117,7 +117,7 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
     assert known == 2
     partial.write_text(partial.read_text() + '{"schema": 1, "lo')  # what a kill may leave
     STOP.clear()
-    evaluated = at_call(monkeypatch, evaluation, "specialist", 0, None)
+    evaluated = at_call(monkeypatch, evaluation.Maker, "specialist", 0, None)
     execute(cfg)
     records = varying(cfg)
     assert len(evaluated) == len(records) - known and records == varying(other)
@@ -127,12 +127,12 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
 def test_an_evaluation_of_other_parameters_is_not_gone_on_with(compose, monkeypatch):
     cfg = compose(*SHORT)
     with monkeypatch.context() as patch:
-        at_call(patch, evaluation, "specialist", 3, terminate)
+        at_call(patch, evaluation.Maker, "specialist", 3, terminate)
         with pytest.raises(Interrupted):
             execute(cfg)
     STOP.clear()
     (Run.of(cfg).folder / "training.json").unlink()
-    evaluated = at_call(monkeypatch, evaluation, "specialist", 0, None)
+    evaluated = at_call(monkeypatch, evaluation.Maker, "specialist", 0, None)
     execute(cfg)
     assert len(evaluated) == len(varying(cfg))
 
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_lin
             execute(cfg)
     run = Run.of(cfg)
     assert run.status().startswith("failed: cannot write")
-    evaluated = at_call(monkeypatch, evaluation, "specialist", 0, None)
+    evaluated = at_call(monkeypatch, evaluation.Maker, "specialist", 0, None)
     execute(cfg)
     records = varying(cfg)
     assert 0 < len(evaluated) < len(records) == 8

@@ -186,7 +186,8 @@ def test_an_unknown_key_is_one_line(arguments):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: there is no setting train.stepz: python -m soe_bench --cfg job lists what there is"
+        "error: there is no setting train.stepz: did you mean train.tokens? "
+        "python -m soe_bench --cfg job lists what there is"
     ]
 
 

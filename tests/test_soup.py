@@ -281,8 +281,6 @@ def test_the_loss_in_chunks_is_torchs_cross_entropy(monkeypatch):
 
 
 def test_bad_input():
-    with pytest.raises(UserError, match="n_experts is -1"):
-        SoupOfExperts("soup", RATE, -1, 0.3, 0.0, ROUTER, META)
     with pytest.raises(UserError, match="activation is 'tanh'"):
         soup(2, "tanh")
     with pytest.raises(UserError, match="off the simplex"):

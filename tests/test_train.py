@@ -202,7 +202,9 @@ def test_checkpoint_round_trip_keeps_the_last_two(tmp_path):
     assert state == {"step": 3} and tensors["a"].tolist() == [3, 3, 3] and tensors["b"].shape == (0, 4)
 
 
-@pytest.mark.parametrize(("tokens", "fraction"), [(8_000_000, 0.25), (1_000_000, 0.3), (40_960, 0.5), (999, 0.999)])
+@pytest.mark.parametrize(
+    ("tokens", "fraction"), [(8_000_000, 0.25), (1_000_000, 0.3), (40_960, 0.5), (1024, 0.999), (8192, 0.05)]
+)
 def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(compose, tokens, fraction):
     whole = compose("method.parent=null", f"train.tokens={tokens}")
     run = compose(f"method.parent.fraction={fraction}", f"train.tokens={tokens}")

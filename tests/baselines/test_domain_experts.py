@@ -96,6 +96,6 @@ def test_crisp_has_the_whole_budget_for_each_specialist_and_experts_share_one(co
         if name == "crisp":
             assert {record["trained_for"] for record in records} == {3}
             assert {record["specialist"] for record in records} == {"first", "halves", "uneven"}  # no generic text
-    one, before = 20480, 5120  # 20 steps of 1,024 tokens, of which the parent had a quarter
+    one, before = 20480, 1024  # 20 steps of 1,024 tokens, of which CRISP's parent had one
     assert spent["generic"] == spent["domain_experts"] == one
     assert spent["crisp"] == before + 3 * (one - before)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from soe_bench.config import job_configs
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import SCHEMA
@@ -95,9 +96,9 @@ def test_a_run_of_another_schema_is_refused_before_any_work(run, arguments):
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"schema": SCHEMA - 1}), encoding="utf-8")
     assert f"unknown schema {SCHEMA - 1}" in refused(run, path)
     with pytest.raises(UserError, match="training.json: unknown schema"):
-        Plan.of([*arguments, *SETTINGS])
+        Plan.of(*job_configs([*arguments, *SETTINGS]))
     with pytest.raises(UserError, match="training.json: unknown schema"):  # as a parent, too
-        Plan.of([*arguments, *SETTINGS, "evaluate.splits=[test]"])
+        Plan.of(*job_configs([*arguments, *SETTINGS, "evaluate.splits=[test]"]))
     path.unlink()  # what the line says to do
     execute(run.cfg)
     check_trained(run)
@@ -109,7 +110,7 @@ def test_a_damaged_parent_is_refused_before_any_work(compose, arguments):
     execute(run.parent.cfg)
     (run.parent.folder / "training.json").write_bytes(b"{")
     with pytest.raises(UserError, match="training.json: not a JSON object"):
-        Plan.of([*arguments, *settings])
+        Plan.of(*job_configs([*arguments, *settings]))
 
 
 @pytest.mark.parametrize("content", [b"", b"fai", b"failed: ", b"\xff\xfe\0", b"runningrunning", b"failed: a\nb"])
@@ -122,8 +123,7 @@ def test_a_damaged_status_is_said_to_be(compose, content):
 
 def test_two_builds_of_a_corpus_in_one_sweep_are_refused(arguments, tmp_path):
     with pytest.raises(UserError, match="two builds of the corpus synthetic, which cannot share .*results"):
-        Plan.of([*arguments, "-m", "method=generic", "data.k=3,4"])
-    assert (
-        len(Plan.of([*arguments, "-m", "method=generic", "data.k=3,4", f"results_dir={tmp_path}/${{data.k}}"]).runs)
-        == 2
+        Plan.of(*job_configs([*arguments, "-m", "method=generic", "data.k=3,4"]))
+    own = [f"results_dir={tmp_path}/${{data.k}}"]
+    assert len(Plan.of(*job_configs([*arguments, "-m", "method=generic", "data.k=3,4", *own])).runs) == 2
     )

@@ -235,7 +235,7 @@ def test_a_damaged_record_line_is_named_and_nothing_is_lost(command, tmp_path):
     path.write_text(path.read_text() + "b045fe1463131ca9,ansible\n")
     before = path.read_text()
     status, _, line = command(*small)
-    assert status == 2 and f"evaluations.csv:{before.count(chr(10))}: 2 fields, not 20" in line
+    assert status == 2 and f"evaluations.csv:{before.count(chr(10))}: 2 fields, not 21" in line
     assert path.read_text() == before
 
 
@@ -300,11 +300,11 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
     parent = next(
         path
         for path in (tmp_path / "home" / "runs").glob("generic-*")
-        if json.loads((path / "training.json").read_text())["training_tokens"] == 2048
+        if json.loads((path / "training.json").read_text())["training_tokens"] == 1024
     )
     taken = [np.array(checkpoint.load(folder / "model.safetensors")[1]["taken"]) for folder in (parent, soup)]
-    assert (taken[1] >= taken[0]).all() and taken[1].sum() == 4 * taken[0].sum()  # no text twice before its turn
-    assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 6
+    assert (taken[1] >= taken[0]).all() and taken[1].sum() == 8 * taken[0].sum()  # no text twice before its turn
+    assert json.loads((soup / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 7
 
 
 def test_a_warm_start_begins_with_the_parents_parameters(compose):
