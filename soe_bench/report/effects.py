@@ -98,11 +98,15 @@ class Soups:
             raise NotRun(f"no record of {methods}" + (" at equal training tokens" if training_tokens else ""))
         return sorted(set(runs.label))
 
-    def rival(self, method: str) -> str:
-        """The label of the only runs of a method."""
-        labels = self.labels_of(method)
-        if len(labels) > 1:
-            raise NotRun(f"records of several kinds of {method}: {'; '.join(labels)}")
+    def crisp(self, label: str) -> str:
+        """The label of the CRISP runs that had as many training tokens for each specialist (to 5 %) as a label."""
+        runs = self.view.records.drop_duplicates("run_id")
+        runs = runs[(runs.method == "crisp") & runs.trained_for.notna()]
+        each = runs.training_tokens / runs.trained_for.astype(float) / self.view.training_tokens(label)
+        labels = sorted(set(runs.label[(each - 1).abs() < 0.05]))
+        if len(labels) != 1:
+            found = f"several records of crisp: {'; '.join(labels)}" if labels else "no record of crisp"
+            raise NotRun(f"{found} on as many training tokens for each specialist")
         return labels[0]
 
 
@@ -198,8 +202,8 @@ def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Ef
 
 def gap_to_crisp(soups: Soups, experts: int) -> Effect:
     """The generic run with as many training tokens as the soup minus CRISP, on the specialists."""
-    generic = soups.generic(soups.label(experts))
-    crisp = soups.rival("crisp")
+    label = soups.label(experts)
+    generic, crisp = soups.generic(label), soups.crisp(label)
     return soups.view.losses(generic) - soups.view.losses(crisp), [generic, crisp]
 
 
@@ -213,7 +217,8 @@ def share_of_the_way(soups: Soups, experts: int, share: float) -> Effect:
 
 def break_even_with_crisp(soups: Soups, experts: int) -> Effect:
     """Number of specialists from which one soup costs fewer FLOPs than a CRISP run for each."""
-    return _break_even(soups.view, soups.label(experts), soups.rival("crisp"))
+    label = soups.label(experts)
+    return _break_even(soups.view, label, soups.crisp(label))
 
 
 def break_even_with_fine_tuning(soups: Soups, experts: int, budget: int) -> Effect:
@@ -235,6 +240,29 @@ def _break_even(view: View, label: str, other: str, budget: int = 0) -> Effect:
         raise NotRun(f"no break-even: a specialist of {other} costs no more FLOPs than one of {label}")
     numbers = (own.flops_once - others.flops_once) / saved
     return pd.Series(losses.index.get_level_values("seed").map(numbers), index=losses.index), [label, other]
+
+
+def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, budget: int) -> Effect:
+    """Soup minus the `rival` fine-tuned on `budget` tokens (0: as trained) where that many specialists together cost as
+    many FLOPs by both, training included: of the rival's runs that take 80 to 105 % of the soup's FLOPs, the one that
+    takes the most."""
+    view, label = soups.view, soups.label(experts)
+
+    def total(each: str, budget: int) -> float:
+        costs = spending(view, each, budget)
+        return mean(costs.flops_once + specialists_served * costs.flops_each) if len(costs) else math.nan
+
+    own = total(label, 0)
+    equal = {each: x for each in soups.labels_of(rival) if 0.8 <= (x := total(each, budget)) / own <= 1.05}
+    if not equal:
+        raise NotRun(
+            f"no record of {rival}"
+            + f" fine-tuned on {budget} tokens" * bool(budget)
+            + f" that takes 80 to 105 % of the "
+            f"soup's FLOPs for {specialists_served} specialists"
+        )
+    best = max(equal, key=equal.__getitem__)
+    return view.losses(label) - view.losses(best, budget=budget), [label, best]
 
 
 def merge_gap(soups: Soups, experts: None) -> Effect:
@@ -287,6 +315,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         share_of_the_way,
         break_even_with_crisp,
         break_even_with_fine_tuning,
+        portfolio,
         merge_gap,
         merge_gap_aligned,
         barrier,

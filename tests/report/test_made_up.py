@@ -5,16 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_records import ESTIMATORS, FINGERPRINT, METHODS, write_realistic
-
-METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
-METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
-METHODS |= {
-    (f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
-    for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
-    for j, how in enumerate(("", "_uniform", "_tuned"))
-} | {("merge_gradient", 0): -0.04}
-ESTIMATORS |= {("low_rank_soup", 64): ("nearest_centroid",)}
+from made_up_records import FINGERPRINT, write_realistic
 
 
 def tree(folder: Path) -> dict[str, bytes]:

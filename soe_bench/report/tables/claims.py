@@ -22,6 +22,7 @@ from soe_bench.system.files import CONF
 CLAIMS = CONF / "claims.yaml"
 VERDICTS = ("contradicted", "not run", "not separated", "replicated")  # a claim has the first that a deciding test has
 UNITS = ("seeds", "specialists")
+SPECIALISTS = ("within", "outside", "all")  # of the corpus
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Criterion:
     below: float | None = None
     above: float | None = None
     intervals: tuple[str, ...] = UNITS
-    within: bool = False
+    specialists: str = "within"
     decides: bool = True
 
     @property
@@ -90,8 +91,10 @@ def _claim(name: str, node: dict, where: str) -> Claim:
     if odd := {"statement", "measure", "rule", "tests"} ^ set(node):
         raise UserError(f"{where}: needs statement, measure, rule, tests; look at {min(odd)!r}")
     tests = [_criterion(dict(test), f"{where}: {test.get('row')}") for test in node["tests"]]
-    if not any(test.decides and test.experts != "smaller" and not test.within for test in tests):
-        raise UserError(f"{where}: needs a deciding test, not `experts: smaller` or `within`, which may have no row")
+    if any(test.decides and test.specialists != "within" for test in tests):
+        raise UserError(f"{where}: a test on specialists outside the corpus cannot decide: set decides: false")
+    if not any(test.decides and test.experts != "smaller" for test in tests):
+        raise UserError(f"{where}: needs a deciding test, not `experts: smaller`, which may have no row")
     return Claim(name, **{**node, "tests": tests})
 
 
@@ -105,6 +108,8 @@ def _criterion(test: dict, where: str) -> Criterion:
     wanted = set(inspect.signature(EFFECTS[criterion.effect]).parameters) - {"soups", "experts"}
     if wanted != set(test):
         raise UserError(f"{where}: {criterion.effect} takes {sorted(wanted)} beside experts, not {sorted(test)}")
+    if criterion.specialists not in SPECIALISTS:
+        raise UserError(f"{where}: specialists is {criterion.specialists!r}, not one of {', '.join(SPECIALISTS)}")
     if (criterion.below is None) == (criterion.above is None) or not set(criterion.intervals) <= set(UNITS):
         raise UserError(f"{where}: needs one threshold, below or above, and intervals out of {', '.join(UNITS)}")
     return criterion
@@ -128,7 +133,7 @@ def claims_table(
         "over seeds alone",
         f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
         f"soups: {soups.family}",
-        *within_note(soups.outside),
+        *(f"{note}. A test leaves these out, unless its name says otherwise" for note in within_note(soups.outside)),
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
     ]
     title = f"The claims and their verdicts (nats/token), {view.title}"
@@ -160,7 +165,7 @@ def _json(rows: list[dict[str, str]]) -> str:
 
 
 def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
-    tests = [test for test in claim.tests if soups.outside or not test.within]
+    tests = [test for test in claim.tests if soups.outside or test.specialists == "within"]
     rows = [_row(test, n, soups) for test in tests for n in test.choices(soups.counts)]
     verdicts = {row["verdict"] for row in rows if row["decides"]}
     first = {"statement": claim.statement, "claim's verdict": next(each for each in VERDICTS if each in verdicts)}
@@ -173,8 +178,9 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": test.rule}
     try:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
-        if test.within:
-            values = values.drop(soups.outside, level="specialist", errors="ignore")
+        if "specialist" in values.index.names and test.specialists != "all":
+            outside = values.index.get_level_values("specialist").isin(soups.outside)
+            values = values[outside == (test.specialists == "outside")]
         difference = summarize(values)
         if difference is None:
             raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")
