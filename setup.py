@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the folder conf/ is installed as soe_bench/conf, from where every command reads it."""
+"""What pyproject.toml cannot say: conf/ is installed as soe_bench/conf, where every command looks for it first."""
 
 from setuptools import find_namespace_packages, setup
 

@@ -48,9 +48,7 @@ def git_state() -> dict:
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         if not root.samefile(git("rev-parse", "--show-toplevel")):
