@@ -21,9 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from soe_bench import settings
 from soe_bench.errors import UserError
-from soe_bench.system.files import user_path
+from soe_bench.system.files import CONF, user_path
 
-CONF = Path(__file__).parents[1] / "conf"
 PACKAGES = ("soe_bench", "baselines")  # whose classes a `_target_` may name
 
 

@@ -52,6 +52,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 RATES = (1.5e-3, 3e-3, 6e-3)  # learning rates tried for each method
 TRIAL = 1 / 8  # fraction of the training tokens that a tuning trial has
 SEEDS = (0, 1, 2)
+GPU_TESTS = Path("tests/test_gpu.py")
 STEP_TIMES = 90.0  # seconds that the step times are expected to take
 log = logging.getLogger("soe_bench")
 
@@ -100,7 +101,7 @@ class Session:
 def tests(session: Session) -> None:
     """Runs the tests marked gpu; their output goes to OUT/tests.log."""
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py"], capture_output=True, text=True
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(GPU_TESTS)], capture_output=True, text=True
     )
     (session.out / "tests.log").write_text(ended.stdout + ended.stderr)
     log.info("tests: %s", (ended.stdout.strip().splitlines() or ["no output"])[-1])
@@ -245,10 +246,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.pack:
             pack(options.pack, cfg)
             return 0
+        pieces = options.pieces or ["tests", "train", "steps"]
+        if "tests" in pieces and not GPU_TESTS.is_file():
+            raise UserError(f"{GPU_TESTS} is not here: run this in a checkout, or name the other pieces: train steps")
         options.out.mkdir(parents=True, exist_ok=True)
         if options.corpus:
             unpack(options.corpus, cfg)
-        pieces = options.pieces or ["tests", "train", "steps"]
         if "tests" in pieces:
             session.within_time("tests", lambda: tests(session))
         if "train" in pieces:

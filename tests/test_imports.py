@@ -21,7 +21,7 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("runs",),
     ("report",),
     ("bench",),
-    ("check", "closeness", "command", "gpu", "plan"),
+    ("check", "closeness", "command", "cost", "gpu", "plan"),
     ("__main__",),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}

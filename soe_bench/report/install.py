@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="make DEMO_DIR (several seeds) the expected values")
     options = parser.parse_args(arguments)
     try:
+        if not EXPECTED.parent.is_dir():
+            raise UserError("the expected values (results/demo.csv) are not installed: run this in a checkout")
         found = demo_losses(options.folder)
         if options.write:
             if found.seed.nunique() < LEAST_SEEDS:

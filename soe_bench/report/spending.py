@@ -7,9 +7,9 @@ from soe_bench.report.view import GENERIC_TEXT, View
 
 
 def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
-    """One row per seed: `tokens_once`, `flops_once` (what serves all specialists), `tokens_each`, `flops_each`,
-    `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row without a record
-    whose costs were measured.
+    """One row per seed: `tokens_once`, `flops_once`, `seconds_once` (what serves all specialists), `tokens_each`,
+    `flops_each`, `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row
+    without a record whose costs were measured.
 
     A training that makes a model for each of its `trained_for` specialists costs nothing once, and each of them its
     share.
@@ -22,12 +22,19 @@ def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
             "seed": rows.seed,
             "tokens_once": rows.training_tokens.where(serves_all, 0),
             "flops_once": rows.flops.where(serves_all, 0),
+            "seconds_once": rows.seconds.where(serves_all, 0),
             "tokens_each": share * rows.training_tokens + rows.specialist_tokens,
             "flops_each": share * rows.flops + rows.specialist_flops,
             "seconds_each": share * rows.seconds + rows.specialist_seconds,
         }
     )
     return table.groupby("seed").agg(mean).astype(float)
+
+
+def mean_spending(view: View, label: str, budget: int = 0) -> pd.Series | None:
+    """`spending` averaged over seeds; None if there is no record on a specialist."""
+    table = spending(view, label, budget)
+    return table.apply(mean) if len(table) else None
 
 
 def break_even(once: float, each: float, other_once: float, other_each: float) -> str:

@@ -16,6 +16,10 @@ from omegaconf import OmegaConf
 
 from soe_bench.errors import UserError
 
+PACKAGE = Path(__file__).parents[1]
+# The folder of settings: inside the package where it is installed, beside it in a checkout.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` as `write_bytes` does."""

@@ -44,14 +44,15 @@ def device_name(device: str) -> str:
 
 def git_state() -> dict:
     """`commit` of the checkout that this package runs from, and whether it is `dirty` (changed outside of results/).
-    Both are None outside of a checkout."""
+    Both are None for an installed package, also where it lies in the checkout of another project."""
+    root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if not root.samefile(git("rev-parse", "--show-toplevel")):
+            return {"commit": None, "dirty": None}
         dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     except (OSError, subprocess.CalledProcessError):

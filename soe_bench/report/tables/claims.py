@@ -17,8 +17,9 @@ from soe_bench.report.stats import Difference, Interval, summarize
 from soe_bench.report.tables.corpus import outside
 from soe_bench.report.tables.main import INTERVALS, MOST_EPOCHS, bounds, commits, provenance, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
+from soe_bench.system.files import CONF
 
-CLAIMS = Path(__file__).parents[3] / "conf" / "claims.yaml"
+CLAIMS = CONF / "claims.yaml"
 VERDICTS = ("contradicted", "not run", "not separated", "replicated")  # a claim has the first that a deciding test has
 UNITS = ("seeds", "specialists")
 SPECIALISTS = ("within", "outside", "all")  # of the corpus

@@ -4,8 +4,8 @@ import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.format import Table, fixed
-from soe_bench.report.spending import break_even, spending
-from soe_bench.report.stats import mean, paired_difference
+from soe_bench.report.spending import break_even, mean_spending
+from soe_bench.report.stats import paired_difference
 from soe_bench.report.tables.budgets import budget_name
 from soe_bench.report.tables.main import provenance
 from soe_bench.report.view import MISSING, View
@@ -13,7 +13,7 @@ from soe_bench.report.view import MISSING, View
 
 def costs_table(view: View) -> Table:
     """A row per method, and one for each budget of tokens that it was fine-tuned on."""
-    soup = _largest_soup(view)
+    soup = largest_soup(view)
     budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
     rows = [
         _row(view, label, budget, soup)
@@ -36,7 +36,7 @@ def costs_table(view: View) -> Table:
     return Table("costs" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.cells())])
 
 
-def _largest_soup(view: View) -> str | None:
+def largest_soup(view: View) -> str | None:
     """The soup with most experts, or None if there is none, or no single one."""
     soups = Soups(view)
     try:
@@ -47,7 +47,7 @@ def _largest_soup(view: View) -> str | None:
 
 def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str]:
     runs = view.records[view.records.label == label]
-    first, spent = runs.iloc[0], _mean_spending(view, label, budget)
+    first, spent = runs.iloc[0], mean_spending(view, label, budget)
     is_soup = label == soup and not budget
     difference = None
     if soup and not is_soup:
@@ -65,12 +65,6 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
     }
 
 
-def _mean_spending(view: View, label: str, budget: int = 0) -> pd.Series | None:
-    """`spending` averaged over seeds; None if there is no record on a specialist."""
-    table = spending(view, label, budget)
-    return table.apply(mean) if len(table) else None
-
-
 def _spent(spent: pd.Series | None) -> dict[str, str]:
     if spent is None:
         return dict.fromkeys(("tokens once", "FLOPs once", "tokens each", "FLOPs each", "seconds each"), MISSING)
@@ -84,7 +78,7 @@ def _spent(spent: pd.Series | None) -> dict[str, str]:
 
 
 def _break_even(view: View, soup: str, spent: pd.Series | None) -> str:
-    own = _mean_spending(view, soup)
+    own = mean_spending(view, soup)
     if own is None or spent is None:
         return MISSING
     return break_even(own.flops_once, own.flops_each, spent.flops_once, spent.flops_each)

@@ -1,0 +1,136 @@
+"""What N specialists cost by each way, against values worked out by hand, and the command around it."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+from made_up_records import FINGERPRINT, run, write_csv, write_records
+
+from soe_bench import cost
+
+SOUP = dict(flops=50.0, training_tokens=1000, specialist_flops=2.0, specialist_seconds=0.25)
+GENERIC = dict(flops=20.0, training_tokens=1000)
+TUNED = dict(budget_tokens=100_000, specialist_tokens=400, specialist_flops=8.0, specialist_seconds=1500.0)
+CRISP = dict(
+    flops=80.0,
+    training_tokens=4000,
+    seconds=40.0,
+    trained_for=2,
+    specialist_flops=1.0,
+    specialist_tokens=7,
+    specialist_seconds=0.5,
+)
+MERGE = dict(flops=30.0, training_tokens=1000, specialist_flops=4.0, specialist_seconds=10.0)
+
+
+def losses(a: float, b: float, far: float = 9.0) -> dict[str, float]:
+    return {"a": a, "b": b, "far": far}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Every way in `results/all`, with two merges, and a soup with generic alone, of more records, in `results/few`."""
+    rows, few = [], []
+    for seed in range(2):
+        soup = run("soup", 4, seed, losses(3.0, 4.0, 8.0), "estimate", **SOUP)
+        rows += soup + run("generic", 0, seed, losses(3.1, 3.9), "none", **GENERIC)
+        rows += run("generic", 0, seed, {"a": 2.9}, "none", **GENERIC, **TUNED)
+        rows += run("crisp", 0, seed, losses(2.8, 3.8), "estimate", **CRISP)
+        for name, validation, test in (("merge_linear", 3.5, 3.6), ("merge_ties", 3.4, 3.7)):
+            rows += run(name, 0, seed, losses(validation, validation), "estimate", split="validation", **MERGE)
+            rows += run(name, 0, seed, losses(test, test), "estimate", **MERGE)
+        few += soup + run("generic", 0, seed, {f"s{i}": 3.0 for i in range(30)}, "none", **GENERIC)
+    write_records(tmp_path / "results" / "all", rows)
+    write_records(tmp_path / "results" / "few", few)
+    place = dict(
+        data_fingerprint=FINGERPRINT, data="wheels", split="estimate", documents=1, passages=1, tokens=1, bytes=1
+    )
+    place |= dict(nearest_domains="0:1.00", effective_domains=1, kl_from_h_0=1, fraction_beyond_q95=0)
+    beyond = [{"specialist": name, "fraction_beyond_q99": share} for name, share in (("a", 0), ("b", 0), ("far", 0.5))]
+    write_csv(tmp_path / "results" / "all" / "specialists.csv", [place | each for each in beyond])
+    return tmp_path / "results"
+
+
+def table(path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return {row["way"]: row for row in csv.DictReader(file)}
+
+
+def test_every_way_by_hand(folder, tmp_path, capsys):
+    """At N = 10. The soup takes 50 + 2 N FLOPs and 60 s + N / 4 s; fine-tuning 20 + 8 N and 60 + 1500 N; CRISP 41 N and
+    20.5 N; the merge 30 + 4 N and 60 + 10 N. `far` lies outside the corpus and is in no mean."""
+    out = tmp_path / "out"
+    words = ["specialists=10", "gpu_hour=2", "flops_per_second=0.01", f"results={folder}", f"out={out}"]
+    assert cost.main(words) == 0
+    ways = table(out / "cost.csv")
+    assert list(ways) == ["soup n=4", "generic", "generic, fine-tuned on 100k", "crisp", "merge_ties"]
+    expected = {  # tokens, FLOPs, hours measured, hours at that rate, money, loss, minus generic, better, break-evens
+        "soup n=4": "1e+03 70 0.0174 1.94 3.89 3.5000 0.0000 1_of_2 - -",
+        "generic": "1e+03 20 0.0167 0.556 1.11 3.5000 - - never never",
+        "generic, fine-tuned on 100k": "5e+03 100 4.18 2.78 5.56 missing -0.2000 1_of_1 6 1",
+        "crisp": "2.01e+04 410 0.0569 11.4 22.8 3.3000 -0.2000 2_of_2 2 3",
+        "merge_ties": "1e+03 70 0.0444 1.94 3.89 3.7000 0.2000 1_of_2 11 1",
+    }
+    found = {
+        way: " ".join(cell.replace(" ", "_") or "-" for cell in list(row.values())[1:]) for way, row in ways.items()
+    }
+    assert found == expected
+    said = capsys.readouterr().out
+    assert f"records: {folder / 'all'}" in said and "left out" not in said
+    assert "the best on validation text of 2 merges" in said and "without far" in said
+    assert (out / "cost.md").read_text(encoding="utf-8") in said
+    assert (out / "cost.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "cost_by_number.csv").open(encoding="utf-8") as file:
+        by_number = {(row["way"], row["specialists"]): float(row["FLOPs"]) for row in csv.DictReader(file)}
+    assert by_number["merge_ties", "10"] == by_number["soup n=4", "10"] == 70
+    assert by_number["crisp", "100"] == 4100
+
+
+def test_without_out_nothing_is_written_and_what_is_missing_is_named(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert cost.main(["specialists=3", f"results={folder / 'few'}"]) == 0
+    said = capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
+    (left_out,) = [line for line in said.splitlines() if "left out" in line]
+    assert all(word in left_out for word in ("fine-tuning", "CRISP", "merging")) and "as many tokens" not in left_out
+    assert "money" not in said.splitlines()[4] and "rate" not in said.splitlines()[4]
+
+
+def test_records_without_a_soup_are_refused(tmp_path, capsys):
+    write_records(tmp_path / "results", run("generic", 0, 0, {"a": 3.0}, "none"))
+    assert cost.main(["specialists=3", f"results={tmp_path / 'results'}"]) == 2
+    assert "no record of a soup" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "say how many specialists: python -m soe_bench.cost specialists=50"),
+        (["specialists=0"], "give a number above 0"),
+        (["specialists=2.5"], "give a whole number from 1 to"),
+        (["specialists=1e300"], "give a whole number from 1 to"),
+        (["specialists=many"], "specialists=many: give a number above 0"),
+        (["specialists=5", "specialists=6"], "give specialists=VALUE, once"),
+        (["specialists="], "give specialists=VALUE, once"),
+        (["specialists=5", "gpu_hours=2"], "there is no setting gpu_hours: did you mean gpu_hour=...?"),
+        (["specialists=5", "gpu_hour=-1"], "gpu_hour=-1: give a number above 0"),
+        (["specialists=5", "flops_per_second=nan"], "flops_per_second=nan: give a number above 0"),
+        (["specialists=5", "results=nowhere"], "nowhere is no folder: give one with records, as results=FOLDER"),
+        (["specialists=5", "out=/proc/nowhere"], "out is /proc/nowhere, which cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    assert cost.main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_bad_input_needs_no_heavy_import(tmp_path):
+    code = "import sys; from soe_bench.cost import main; main(['specialists=5'])"
+    code += "; print({'pandas', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n" and "results is no folder" in done.stderr
