@@ -126,4 +126,3 @@ def test_two_builds_of_a_corpus_in_one_sweep_are_refused(arguments, tmp_path):
         Plan.of(*job_configs([*arguments, "-m", "method=generic", "data.k=3,4"]))
     own = [f"results_dir={tmp_path}/${{data.k}}"]
     assert len(Plan.of(*job_configs([*arguments, "-m", "method=generic", "data.k=3,4", *own])).runs) == 2
-    )
