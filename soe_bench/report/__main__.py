@@ -1,4 +1,5 @@
-"""`python -m soe_bench.report [DIR] [--check]`: every table and figure from the committed files.
+"""`python -m soe_bench.report [DIR] [--check]`: every table and figure from the committed files, and report.html, a
+page of them all.
 
 DIR is a results folder, or a folder of them; what lies in it beside them (deviations.csv, bench.json) has tables too.
 """
@@ -27,12 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{options.folder} is no folder: give one with results")
         # Here and not above: what is refused needs no pandas and no matplotlib.
         from soe_bench.report.load import load_results, results_folders
+        from soe_bench.report.page import sections_of_several, write_page
         from soe_bench.report.write import check, rewrite
 
         folders = list(dict.fromkeys([options.folder, *results_folders(options.folder)]))
         if not options.check:
-            for folder in folders:
-                rewrite(folder)
+            sections = {folder: rewrite(folder) for folder in folders}
+            if len(folders) > 1:
+                write_page(options.folder, sections_of_several(options.folder, sections))
             return 0
         stale = {folder: check(load_results(folder)) for folder in folders}
     except (UserError, OSError) as error:

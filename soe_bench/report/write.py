@@ -17,10 +17,11 @@ from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import Chart, missing_glyphs, render, style
+from soe_bench.report.figures.style import BARE, Chart, missing_glyphs, render, style
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, load_results
+from soe_bench.report.page import Section, results_sections, write_page
 from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.tables.claims import claims_table
@@ -37,13 +38,13 @@ WRITTEN = (".csv", ".md", ".json", ".png", ".svg")
 Item = Table | Chart
 
 
-def write(results: Results, say: Callable[[str], None] = print) -> None:
-    """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for all that have no data, one for each
-    figure that fails, and one for all characters that no font has."""
+def write(results: Results, say: Callable[[str], None] = print) -> list[Section]:
+    """Write tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html, and return its sections; say one line for
+    all that have no data, one for each figure that fails, and one for all characters that no font has."""
     tables, charts, empty, problems = collect(results)
     for path, text in _texts(results.folder, tables, charts).items():
         write_bytes(path, text.encode())
-    drawn, warnings = 0, []
+    drawn, warnings = [], []
     with style():
         for chart in charts:
             try:
@@ -51,7 +52,7 @@ def write(results: Results, say: Callable[[str], None] = print) -> None:
             except Exception as error:
                 problems.append(_failure(f"figure {chart.name}", error))
                 continue
-            drawn += 1
+            drawn.append((chart, images.pop(BARE)))
             warnings += said
             for kind, image in images.items():
                 write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
@@ -63,13 +64,16 @@ def write(results: Results, say: Callable[[str], None] = print) -> None:
         say(f"skipped, no data for it yet: {', '.join(empty)}")
     for line in problems:
         say(line)
-    say(f"{results.folder}: wrote {len(tables)} tables and {drawn} figures")
+    sections = results_sections(tables, drawn)
+    write_page(results.folder, sections)
+    say(f"{results.folder}: wrote {len(tables)} tables and {len(drawn)} figures")
+    return sections
 
 
-def rewrite(folder: Path, say: Callable[[str], None] = print) -> None:
+def rewrite(folder: Path, say: Callable[[str], None] = print) -> list[Section]:
     """`write` of what a folder holds; another process that changes it is waited for."""
     with FileLock(folder / ".lock"):
-        write(load_results(folder), say)
+        return write(load_results(folder), say)
 
 
 def check(results: Results) -> list[str]:

@@ -27,6 +27,7 @@ OTHERS = ["#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854", "#C4
 FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
+BARE = "bare"  # an SVG without title and caption, for a page that has them as text
 LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
@@ -137,20 +138,27 @@ def with_seeds(label: str, seeds: Iterable[int]) -> str:
 
 
 def render(chart: Chart) -> tuple[dict[str, bytes], list[str]]:
-    """PNG and SVG bytes without dates or versions in them, and what matplotlib warns of."""
+    """PNG and SVG bytes without dates or versions in them (SVG also BARE), and what matplotlib warns of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure = chart.draw()
         FigureCanvasAgg(figure)
-        figure.suptitle(_wrapped(chart.finding, figure, "title"), x=0.01, ha="left", fontweight="bold", fontsize=12)
+        title = figure.suptitle(
+            _wrapped(chart.finding, figure, "title"), x=0.01, ha="left", fontweight="bold", fontsize=12
+        )
         text = "\n".join(_wrapped(line, figure, "caption") for line in chart.caption.splitlines())
-        figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
-        images = {}
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            with io.BytesIO() as buffer:
-                figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
-                images[kind] = buffer.getvalue()
+        caption = figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
+        images = {"png": _saved(figure, "png", Software=None), "svg": _saved(figure, "svg", Date=None, Creator=None)}
+        for each in (title, caption):
+            each.set(visible=False, in_layout=False)
+        images[BARE] = _saved(figure, "svg", Date=None, Creator=None)
     return images, [str(each.message) for each in caught]
+
+
+def _saved(figure: Figure, kind: str, **metadata: None) -> bytes:
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
+        return buffer.getvalue()
 
 
 def missing_glyphs(messages: Iterable[str]) -> str:
