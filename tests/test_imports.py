@@ -13,7 +13,7 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("mixture", "model", "ops"),
     ("checkpoint", "data", "evaluate"),
     ("method",),
-    ("specialize",),
+    ("estimate",),
     ("soup",),
     ("baselines",),
     ("finetune", "train"),

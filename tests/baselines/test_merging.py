@@ -22,6 +22,7 @@ from baselines.merge_slerp import MergeSlerp, slerp
 from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
 from soe_bench.errors import UserError
+from soe_bench.estimate import TUNED_H, tuned_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext
 from soe_bench.ops.adamw import Optimizer
@@ -31,7 +32,6 @@ from soe_bench.runs import sweep
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
 from soe_bench.runs.run import Run
-from soe_bench.specialize import TUNED_H, tuned_weights
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}
 COMMON = [1.0, 0.0, 0.0, 0.0]

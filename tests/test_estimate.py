@@ -8,6 +8,7 @@ import torch
 
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
+from soe_bench.estimate import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters
 from soe_bench.records import read_lines
@@ -15,7 +16,6 @@ from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
-from soe_bench.specialize import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
 
 SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens=122880", "pi.domains=uniform"]
 
