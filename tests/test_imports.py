@@ -20,6 +20,12 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("runs",),
     ("report",),
     ("bench",),
+    ("trained",),
+    ("documents", "gate"),
+    ("specialist",),
+    ("card",),
+    ("export",),
+    ("specialize",),
     ("__main__", "check", "closeness", "gpu", "plan"),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}

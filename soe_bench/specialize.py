@@ -1,0 +1,130 @@
+"""Makes a small language model for your documents from a soup that is trained already. It takes seconds.
+
+python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
+
+soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
+documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more.
+out=         The folder to write. It must not exist.
+generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.
+gate=        Half of the documents is kept aside, and the specialist is compared with the generic models on it.
+             strict (default): where it is worse, the better generic model is written instead, and the exit status is 3.
+             warn: the specialist is written in any case, with a warning. off: nothing is kept aside or compared.
+tune=true    Also tries coefficients tuned by gradient, and takes them if they are better on text kept aside for that.
+             This helps with text that is unlike the soup's corpus.
+finetune=N   Fine-tunes the specialist on at most N tokens of the documents, with the benchmark's settings.
+many=true    documents is a folder of folders: each becomes a specialist, in a folder of its own name in out.
+dtype=       float32 (default) or bfloat16.
+overwrite=true  Replaces an earlier export at out.
+
+The folder is for transformers: AutoModelForCausalLM.from_pretrained("my-specialist"). Its README.md is a model card.
+
+python -m soe_bench.specialize soup=soup-n16-demo-s0-083cf074 documents=contracts out=contracts-model tune=true
+python -m soe_bench.specialize soup=my-soup documents="my texts (1)" documents=more.jsonl.gz out=both gate=warn
+python -m soe_bench.specialize soup=my-soup documents=customers out=models many=true dtype=bfloat16
+
+The exit status is 0, 2 for bad input, and 3 if the strict gate wrote a generic model.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from soe_bench.errors import UserError
+from soe_bench.system import arguments
+from soe_bench.system.places import check_out, find_run, find_soup
+
+REFUSED = 3  # exit status
+KEYS = {
+    "soup": str,
+    "documents": Path,
+    "out": Path,
+    "generic": str,
+    "gate": arguments.choice("strict", "warn", "off"),
+    "tune": arguments.flag,
+    "finetune": arguments.count,
+    "many": arguments.flag,
+    "dtype": arguments.choice("float32", "bfloat16"),
+    "overwrite": arguments.flag,
+}
+
+
+def check(given: list[str]) -> dict[str, Any]:
+    """The values of the command line. Raises UserError for all that is wrong without reading any text or model."""
+    from soe_bench.export import OWNED
+
+    values = arguments.read(given, KEYS, several=["documents"])
+    for key in ("soup", "documents", "out"):
+        if key not in values:
+            raise UserError(f"{key} is missing: add {key}=...; --help explains the keys")
+    values["documents"] = [path.expanduser() for path in values["documents"]]
+    values["out"] = values["out"].expanduser()
+    for path in values["documents"]:
+        if not path.exists():
+            raise UserError(f"documents: there is no file or folder {path}: correct the path")
+    find_soup(values["soup"])
+    if "generic" in values:
+        find_run(values["generic"])
+    check_out(values["out"], values.get("overwrite", False), OWNED)
+    if values.get("many"):
+        values["documents"] = folders(values["documents"])
+    return values
+
+
+def folders(given: list[Path]) -> dict[str, Path]:
+    """name -> folder of documents, for many=true. Raises UserError unless there is one folder with folders in it."""
+    if len(given) > 1 or not given[0].is_dir():
+        raise UserError("many=true needs one documents=FOLDER with a folder for each specialist")
+    found = {path.name: path for path in sorted(given[0].iterdir()) if path.is_dir() and path.name[0] != "."}
+    if not found:
+        raise UserError(
+            f"{given[0]} has no folders: give a folder with a folder for each specialist, or leave out many"
+        )
+    return found
+
+
+def run(values: dict[str, Any]) -> bool:
+    """Makes and writes the specialists; returns whether the gate let every one pass."""
+    from soe_bench import card
+    from soe_bench.export import write_model, written
+    from soe_bench.specialist import options_of, specialists
+    from soe_bench.system.machine import prepare_process
+    from soe_bench.trained import Soup
+
+    prepare_process(None)
+    many, passed, out = values.get("many", False), True, values["out"]
+    soup = Soup.load(values["soup"])
+    given = values["documents"] if many else {"": values["documents"]}
+    with written(out, values.get("overwrite", False)) as temporary:
+        for made in specialists(soup, given, options_of(values)):
+            folder = temporary / made.name
+            folder.mkdir(exist_ok=True)
+            write_model(
+                folder, made.model, soup.files / "tokenizer.json", values.get("dtype", "float32"), card.card(made)
+            )
+            passed &= not made.refused
+            title = [f"# {card.plain(made.name)}"] if many else []
+            print(
+                "\n\n".join([*title, *(f"left out: {note}" for note in made.documents.notes), *card.words(made)]), "\n"
+            )
+    print(f"wrote {out}")
+    return passed
+
+
+def main(given: list[str]) -> int:
+    """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model."""
+    if not given or set(given) & {"-h", "--help"}:
+        print(__doc__)
+        return 0 if given else 2
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        return 0 if run(check(given)) else REFUSED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
