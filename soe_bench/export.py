@@ -97,6 +97,7 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     length = model.model.rotary.cos.shape[0]
     write_json(folder / "tokenizer_config.json", said | {"model_max_length": length})
     (folder / "README.md").write_text(card, encoding="utf-8")
+    shutil.copymode(folder / "README.md", folder / WEIGHTS)  # safetensors lets nobody else read its files
 
 
 def llama_config(model: Any) -> dict[str, Any]:
@@ -140,6 +141,7 @@ def write_soup(folder: Path, soup: Soup) -> None:
     if generic is not None:
         values = soup.method.flat.flatten(generic)[None]
         save_file({"models.value": values}, folder / GENERIC_WEIGHTS)
+        shutil.copymode(folder / "tokenizer.json", folder / GENERIC_WEIGHTS)  # see write_model
     hashes = {
         file.relative_to(folder).as_posix(): file_hash(file) for file in sorted(folder.rglob("*")) if file.is_file()
     }

@@ -214,7 +214,7 @@ def _fine_tune(made: Specialist, rows: pd.DataFrame, validation: list[np.ndarray
     rate = (
         f"at a rate of {better.rate:g}" if better.rate else "and no rate lowered the validation loss: it is as it was"
     )
-    made.said.append(f"Fine-tuned on {len(tokens):,} tokens{short}, {rate}.")
+    made.said.append(f"Fine-tuned on {len(tokens):,} tokens{short}, {rate}. The generic models are as they were.")
     made.model, made.kind = better.model, FINE_TUNED
     return {FINE_TUNED: better.model}
 
@@ -262,13 +262,19 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
     if verdict is None:
         return [*found, "No gate: nothing shows that this specialist is better than a generic model."]
     if made.refused:
-        found.append(f"The specialist is not shipped. {verdict.words} The {made.kind} is written in its place.")
+        found.append(
+            f"The specialist is not better than the {made.kind} on held-out text, which is written in its place."
+        )
     elif not verdict.ship:
         found.append(
-            f"The specialist is worse than a generic model, and is written as gate={options.gate} asks. {verdict.words}"
+            f"On held-out text the specialist is worse than the {verdict.reference}. It is written nevertheless, as "
+            f"gate={options.gate} asks."
         )
     elif not verdict.sure:
-        found.append(verdict.words)
+        found.append(
+            f"The specialist has a lower loss than the {verdict.reference} on held-out text, but the interval of the "
+            "difference covers 0."
+        )
     guess, shipped = (next(r.loss for r in verdict.rows if r.name == name) for name in ("uniform guessing", made.kind))
     if not shipped < guess:
         found.append("The model is no better than guessing among all tokens alike: it is of no use for this text.")
