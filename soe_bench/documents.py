@@ -127,7 +127,7 @@ def is_path(given: str | Path) -> bool:
 
 def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str, str]]:
     files: dict[str, Path] = {}
-    for place in [Path(each).expanduser() for each in given if is_path(each)]:
+    for place in [Path(each) for each in given if is_path(each)]:
         prefix = f"{place}: " if len(given) > 1 else ""
         files |= {prefix + name: path for name, path in _files(place, notes).items()}
     left = CHARACTERS
@@ -147,7 +147,7 @@ def _files(place: Path, notes: Notes) -> dict[str, Path]:
     if not place.exists():
         raise UserError(f"documents: there is no file or folder {place}: correct the path")
     if place.is_dir():
-        return Local(str(place)).files(notes)
+        return Local(str(place.absolute())).files(notes)
     if not kind(place.name):
         raise UserError(f"documents: {place} is not one of {KINDS}")
     return {place.name: place}

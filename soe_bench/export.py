@@ -38,7 +38,7 @@ CORPUS = ("tokenizer.json", "embedder.json", "embedder.safetensors", "centroids.
 MINILM = "minilm"  # the folder of a sentence embedder's files, in place of embedder.safetensors
 OWNED = {*MODEL, *CORPUS, EXPORTED, "generic.safetensors", "test_lines.npy"}
 KEYS = {
-    "out": Path,
+    "out": arguments.path,
     "specialist": str,
     "dtype": arguments.choice(*DTYPES),
     "overwrite": arguments.flag,
@@ -70,7 +70,7 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     """Writes a model for transformers into an existing folder: weights under Llama's names, configurations, tokenizer
     and model card. Raises UserError unless it is a Llama, as the models of most methods are."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     from tokenizers import Tokenizer, processors
 
     from soe_bench.data.tokenizer import EOS
@@ -83,7 +83,7 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     tensors = {
         name: tensor.detach().to(getattr(torch, dtype)).contiguous() for name, tensor in model.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file takes only names in UTF-8
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     write_json(folder / "config.json", llama_config(model) | ends | {"dtype": dtype, "torch_dtype": dtype})
     write_json(folder / "generation_config.json", ends)
@@ -91,13 +91,12 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     written.post_processor = processors.TemplateProcessing(
         single=f"{EOS} $A", pair=f"{EOS} $A {EOS} $B", special_tokens=[(EOS, 0)]
     )
-    written.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer.json").write_text(written.to_str(pretty=True), encoding="utf-8")
     said = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), EOS)
     said |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     length = model.model.rotary.cos.shape[0]
     write_json(folder / "tokenizer_config.json", said | {"model_max_length": length})
     (folder / "README.md").write_text(card, encoding="utf-8")
-    shutil.copymode(folder / "README.md", folder / WEIGHTS)  # safetensors lets nobody else read its files
 
 
 def llama_config(model: Any) -> dict[str, Any]:
@@ -127,7 +126,7 @@ def llama_config(model: Any) -> dict[str, Any]:
 def write_soup(folder: Path, soup: Soup) -> None:
     """Writes everything that specialize needs of a soup into an existing folder."""
     import numpy as np
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from soe_bench.trained import GENERIC_WEIGHTS, TEST_LINES, file_hash
 
@@ -140,8 +139,7 @@ def write_soup(folder: Path, soup: Soup) -> None:
     generic = soup.generic()
     if generic is not None:
         values = soup.method.flat.flatten(generic)[None]
-        save_file({"models.value": values}, folder / GENERIC_WEIGHTS)
-        shutil.copymode(folder / "tokenizer.json", folder / GENERIC_WEIGHTS)  # see write_model
+        (folder / GENERIC_WEIGHTS).write_bytes(save({"models.value": values}))
     hashes = {
         file.relative_to(folder).as_posix(): file_hash(file) for file in sorted(folder.rglob("*")) if file.is_file()
     }
@@ -201,11 +199,12 @@ def main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be one in the terminal's encoding
     try:
         values = arguments.read(given[1:], KEYS)
         if "out" not in values:
             raise UserError("out is missing: add out=FOLDER")
-        folder, out, overwrite = find_run(given[0]), values["out"].expanduser(), values.get("overwrite", False)
+        folder, out, overwrite = find_run(given[0]), values["out"], values.get("overwrite", False)
         check_out(out, overwrite, OWNED)
         if name := values.get("specialist"):
             model, tokenizer, card = corpus_specialist(folder, name)

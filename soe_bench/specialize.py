@@ -39,8 +39,8 @@ from soe_bench.system.places import check_out, find_run, find_soup
 REFUSED = 3  # exit status
 KEYS = {
     "soup": str,
-    "documents": Path,
-    "out": Path,
+    "documents": arguments.path,
+    "out": arguments.path,
     "generic": str,
     "gate": arguments.choice("strict", "warn", "off"),
     "tune": arguments.flag,
@@ -59,8 +59,6 @@ def check(given: list[str]) -> dict[str, Any]:
     for key in ("soup", "documents", "out"):
         if key not in values:
             raise UserError(f"{key} is missing: add {key}=...; --help explains the keys")
-    values["documents"] = [path.expanduser() for path in values["documents"]]
-    values["out"] = values["out"].expanduser()
     for path in values["documents"]:
         if not path.exists():
             raise UserError(f"documents: there is no file or folder {path}: correct the path")
@@ -118,6 +116,7 @@ def main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be one in the terminal's encoding
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         return 0 if run(check(given)) else REFUSED

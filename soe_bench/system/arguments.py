@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from soe_bench.errors import UserError
@@ -41,6 +43,11 @@ def flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("true or false")
     return text.lower() == "true"
+
+
+def path(text: str) -> Path:
+    """A path, in which `~` at the start stands for the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def count(text: str) -> int:

@@ -1,0 +1,321 @@
+"""Specialists of new documents: what transformers loads, the gate at work, and bad input one by one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up_soups import write_documents
+from safetensors.torch import load_file
+
+import soe_bench
+from soe_bench import specialist, specialize
+from soe_bench.errors import UserError
+from soe_bench.gate import judge
+from soe_bench.trained import Soup
+
+HOSTILE = "new texts (1), a=b, 日本語 'quoted' [x] ${y} <script>"
+FILES = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
+
+
+@pytest.fixture(scope="module")
+def soup(soup_runs):
+    return Soup.load(soup_runs["soup"])
+
+
+@pytest.fixture
+def texts(soup, tmp_path):
+    return write_documents(tmp_path / "texts", soup.corpus, "uneven", 12)
+
+
+@pytest.fixture
+def command(soup_runs, texts, tmp_path, capsys):
+    """command("key=value", ...) -> (status, printed, errors); soup, documents and out are given unless told."""
+
+    def run(*given, **changed):
+        values = {"soup": soup_runs["soup"], "documents": texts, "out": tmp_path / "out", "gate": "warn"} | changed
+        status = specialize.main([f"{key}={value}" for key, value in values.items() if value is not None] + [*given])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_transformers_loads_the_folder_and_computes_the_same(command, soup, texts, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    assert command()[0] == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "tokenizer_config.json"])
+    own = soup.specialist(texts, gate="warn")
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    text = next(texts.iterdir()).read_text()[:200]
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    assert ids[0].tolist() == [0, *soup.tokenizer.encode(text).ids]
+    assert tokenizer.decode(ids[0], skip_special_tokens=True) == text
+    with torch.no_grad():
+        assert (model(ids[:, : soup.seq_len]).logits - own(ids[:, : soup.seq_len])).abs().max() < 1e-5
+    assert model.dtype == torch.float32 and model.config.eos_token_id == tokenizer.eos_token_id == 0
+
+
+def test_generate_stops_at_end_of_text(command, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    assert command()[0] == 0
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    given = tokenizer("bibebaba", return_tensors="pt")
+    length = given.input_ids.shape[1]
+    kwargs = {"input_ids": given.input_ids, "attention_mask": given.attention_mask, "max_new_tokens": 20}
+    free = model.generate(**kwargs, do_sample=False, suppress_tokens=[0])
+    assert free.shape[1] == length + 20
+    ended = model.generate(**kwargs, do_sample=False, sequence_bias={(0,): 1e4})  # end of text is the likeliest token
+    assert ended[0, length:].tolist() == [0]
+
+
+def test_the_command_and_the_library_make_the_same_model(command, soup_runs, soup, texts, tmp_path):
+    assert command()[0] == 0
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    one = soe_bench.Soup.load(str(soup_runs["soup"])).specialist(texts, gate="warn")
+    assert isinstance(one, torch.nn.Module)
+    assert found.keys() == one.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in one.state_dict().items())
+    by_text = soup.specialist([path.read_text() for path in texts.iterdir()], gate="off")
+    assert same(by_text, soup.specialist(texts, gate="off"))
+
+
+def test_it_is_the_soup_at_algorithm_3s_h(soup, texts):
+    """h as the corpus's own code finds it for the same text, and Theta as the definition has it."""
+    made = soup.specialize({"": texts}, gate="off")[""]
+    rows = soup.corpus.rows("uneven", "train")
+    kept = rows[rows.path.isin(rows.path.unique()[:12])]
+    h = np.bincount(kept.domain, weights=kept.tokens, minlength=soup.corpus.k) / kept.tokens.sum()
+    assert made.estimate.h == pytest.approx(h, abs=1e-12)
+    tensors = load_file(soup.bank)
+    alpha = soup.coefficients(h[None])[0]
+    assert torch.allclose(made.alpha, alpha)
+    theta = tensors["shared.value"][0] + (alpha[:, None] * tensors["experts.value"]).sum(0)
+    assert torch.allclose(soup.method.flat.flatten(made.model), theta, atol=1e-6)
+
+
+def test_h_rests_on_no_text_of_the_gate(soup, texts):
+    judged = soup.specialize({"": texts}, gate="warn")[""]
+    parts = judged.documents.parts(choices=False)
+    again = specialist.estimate(soup, parts["estimate"])
+    assert np.array_equal(judged.estimate.h, again.h)
+    assert judged.verdict.units == parts["gate"].unit.nunique() == 6
+
+
+def test_what_is_said(command, soup, tmp_path):
+    status, printed, _ = command()
+    said = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for text in (printed, said):
+        assert "Read 12 documents" in text and "Nearest domains" in text and "h spreads over" in text
+        assert "| soup at h_0 " in text and "| generic run " in text and "| uniform guessing " in text
+    for fact in (soup.name, soup.training["data_fingerprint"], "alpha: ", "h: ", "Licence", "64 tokens"):
+        assert fact in said
+
+
+@pytest.mark.parametrize("gate, ships", [("strict", False), ("warn", True)])
+def test_a_worse_specialist_is_replaced_by_the_strict_gate_alone(
+    command, soup, texts, tmp_path, monkeypatch, gate, ships
+):
+    def worse(name, generic, nats, *rest):
+        return judge(name, generic, nats | {name: nats[name] + 100}, *rest)
+
+    monkeypatch.setattr(specialist.gate, "judge", worse)
+    status, _, _ = command(gate=gate)
+    assert status == (0 if ships else specialize.REFUSED)
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    own = soup.specialize({"": texts}, gate="warn")[""]
+    reference = {"soup at h_0": soup.at_h_0, "generic run": soup.generic()}[own.verdict.reference]
+    expected = own.model if ships else reference
+    assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
+    assert ("nevertheless" if ships else "written in its place") in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_too_little_text_for_a_gate(command, texts, tmp_path):
+    one = next(texts.iterdir())
+    one.write_text(one.read_text()[:400])
+    status, _, errors = command(documents=one, gate="strict")
+    assert status == 2 and errors.count("\n") == 1 and "too little text for a gate (1 documents, 1 passages" in errors
+    assert not (tmp_path / "out").exists()
+    assert command(documents=one, gate="warn")[0] == 0
+    assert "No gate" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_one_long_document_is_judged_by_passage(soup, texts):
+    text = "\n".join(path.read_text() for path in texts.iterdir())
+    made = soup.specialize({"": [text]}, gate="warn")[""]
+    assert made.verdict.units > 10
+
+
+def test_tuning_and_fine_tuning_are_in_the_same_table(command, soup, texts):
+    status, printed, _ = command("tune=true", "finetune=2000")
+    assert status == 0 and "Fine-tuned on " in printed and "all that the documents' half for it holds" in printed
+    for row in ("specialist", "tuned specialist", "fine-tuned specialist", "soup at h_0"):
+        assert f"| {row} " in printed
+    verdict = soup.specialize({"": texts}, gate="warn", tune=True, finetune=2000)[""].verdict
+    losses = {row.name: row.loss for row in verdict.rows}
+    assert losses["fine-tuned specialist"] < losses["tuned specialist"] < losses["specialist"]
+
+
+def test_tuned_coefficients_that_do_not_help_are_left(soup, texts, monkeypatch):
+    plain = soup.specialize({"": texts}, gate="warn", finetune=1)[""]
+    monkeypatch.setattr(specialist, "tuned_coefficients", lambda method, h, own: torch.full((1, 4), 50.0))
+    made = soup.specialize({"": texts}, gate="warn", tune=True)[""]
+    assert made.kind == "specialist" and "the router keeps its own" in made.said[0]
+    assert torch.equal(made.alpha, plain.alpha)
+
+
+def test_many_specialists_read_the_bank_once(command, soup, tmp_path, monkeypatch):
+    names = {"uneven": HOSTILE, "first": "first", "halves": "-rf"}
+    for own, name in names.items():
+        write_documents(tmp_path / "customers" / name, soup.corpus, own, 8)
+    read = []
+    whole = Soup.parameters
+    monkeypatch.setattr(Soup, "parameters", lambda self, alpha: read.append(len(alpha)) or whole(self, alpha))
+    status, printed, _ = command("many=true", "dtype=bfloat16", documents=tmp_path / "customers")
+    assert status == 0 and read == [3, 1]  # all specialists, and the soup at h_0
+    for own, name in names.items():
+        found = load_file(tmp_path / "out" / name / "model.safetensors")
+        alone = soup.specialist(tmp_path / "customers" / name, gate="warn")
+        expected = {key: value.bfloat16() for key, value in alone.state_dict().items()}
+        assert all(torch.allclose(found[key], value, atol=1e-2) for key, value in expected.items()), own
+        assert all(value.dtype == torch.bfloat16 for value in found.values())
+    assert "<script>" not in (tmp_path / "out" / HOSTILE / "README.md").read_text(encoding="utf-8").replace("\\<", "")
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "~", "-x", "a:b", "line\nbreak", os.fsdecode(b"latin-\xff")])
+def test_hostile_names(command, texts, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    texts.rename(tmp_path / name)
+    (tmp_path / name / "0.txt").rename(tmp_path / name / f"{name}.txt")
+    out = tmp_path / f"out {name}"
+    status, _, errors = command(documents=f"./{name}", out=out)
+    assert status == 0, errors
+    assert (out / "model.safetensors").is_file()
+
+
+def test_existing_folders_stay_unless_told_and_never_lose_other_files(command, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert command()[0] == 0
+    before = (out / "model.safetensors").read_bytes()
+    status, _, errors = command("dtype=bfloat16")
+    assert status == 2 and "exists: choose another name for out, or add overwrite=true" in errors
+    monkeypatch.setattr("soe_bench.card.words", lambda made: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("dtype=bfloat16", "overwrite=true")
+    assert (out / "model.safetensors").read_bytes() == before
+    monkeypatch.undo()
+    assert command("dtype=bfloat16", "overwrite=true")[0] == 0
+    assert len((out / "model.safetensors").read_bytes()) < 0.6 * len(before)
+    (out / "thesis.doc").write_text("mine")
+    status, _, errors = command("overwrite=true")
+    assert status == 2 and "holds 'thesis.doc', which no export writes" in errors
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".out")) == []
+
+
+def test_text_of_the_soups_own_test_split_is_said(command, soup, tmp_path):
+    tested = write_documents(tmp_path / "tested", soup.corpus, "first", 6, "test")
+    command(documents=tested)
+    assert "100% of the text's long lines are in the test text" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_text_outside_the_corpus_is_warned_of(soup, texts):
+    """Japanese text among known words passes the distance test, and the tokens give it away."""
+    mixed = [
+        f"{path.read_text()}\n" + "".join(chr(0x3042 + (i * i) % 80) for i in range(2000)) for path in texts.iterdir()
+    ]
+    inside = soup.specialize({"": texts}, gate="off")[""]
+    outside = soup.specialize({"": mixed}, gate="off")[""]
+    assert not inside.outside
+    assert any("tokens a byte" in sign for sign in outside.outside) and "outside the corpus" in outside.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"documnts": "x"}, "there is no key 'documnts': did you mean documents?"),
+        ({"gate": "loose"}, "gate is 'loose': it must be one of strict, warn, off"),
+        ({"finetune": "0"}, "finetune is '0': it must be a whole number from 1"),
+        ({"tune": "1"}, "tune is '1': it must be true or false"),
+        ({"documents": "/nowhere"}, "documents: there is no file or folder /nowhere"),
+        ({"soup": "/nowhere"}, "there is no run '/nowhere'"),
+        ({"soup": "soup-n16"}, "there is no run 'soup-n16': give the folder of a run, or a name under"),
+        ({"generic": "/nowhere"}, "there is no run '/nowhere'"),
+        ({"out": "/nowhere/model"}, "there is no folder /nowhere to write 'model' in"),
+        ({"out": None}, "out is missing"),
+        ({"many": "true"}, "has no folders"),
+    ],
+)
+def test_bad_arguments_are_one_line(command, changed, message):
+    status, printed, errors = command(**changed)
+    assert status == 2 and not printed and errors.startswith("error: ") and errors.count("\n") == 1
+    assert message in errors
+
+
+def test_a_run_of_another_method_or_corpus_is_refused(command, soup_runs, soup, tmp_path):
+    status, _, errors = command(soup=soup_runs["generic"])
+    assert status == 2 and "is a run of method=generic: give a run of method=soup" in errors
+    status, _, errors = command(generic=soup_runs["soup"])
+    assert status == 2 and "is no run of method=generic" in errors
+    other = shutil.copytree(soup_runs["generic"], tmp_path / "other")
+    training = json.loads((other / "training.json").read_text()) | {"data_fingerprint": "0" * 64}
+    (other / "training.json").write_text(json.dumps(training))
+    status, _, errors = command(generic=other)
+    assert status == 2 and "was trained on another corpus, with another tokenizer" in errors
+
+
+def test_an_unfinished_or_damaged_run_is_refused(command, soup_runs, tmp_path):
+    runs = tmp_path / "home" / "runs"
+    own = shutil.copytree(soup_runs["soup"], runs / "soup")
+    (tmp_path / "home" / "data").symlink_to(soup_runs["soup"].parents[1] / "data")
+    assert command(soup=own)[0] == 0
+    weights = own / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    status, _, errors = command("overwrite=true", soup=own)
+    assert status == 2 and "model.safetensors is damaged" in errors and errors.count("\n") == 1
+    weights.unlink()
+    status, _, errors = command("overwrite=true", soup=own)
+    assert status == 2 and "is no finished run" in errors
+
+
+def test_wrong_arguments_are_answered_at_once(texts, tmp_path):
+    """In a new process: the error comes before torch is loaded."""
+    script = (
+        "import sys; from soe_bench import specialize, export; "
+        "code = specialize.main(sys.argv[1:]); code = code + export.main(['/nowhere', 'out=x']); "
+        "print(code, [name for name in ('torch', 'numpy', 'hydra', 'sklearn') if name in sys.modules])"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, "soup=/nowhere", f"documents={texts}", f"out={tmp_path / 'x'}"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stdout == "4 []\n", done.stderr
+    assert time.perf_counter() - start < 2
+
+
+def test_the_help_names_every_key(capsys):
+    assert specialize.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{key}=" in said for key in specialize.KEYS)
+
+
+def test_library_errors(soup):
+    with pytest.raises(UserError, match="no usable text"):
+        soup.specialist([])
+    with pytest.raises(UserError, match="gate is 'none'"):
+        soup.specialist(["x"], gate="none")
