@@ -18,7 +18,7 @@ from soe_bench.data.sources.textfiles import KINDS, Notes, kind, texts
 from soe_bench.data.splits import spread
 from soe_bench.data.tokenizer import encode
 from soe_bench.errors import UserError
-from soe_bench.trained import Soup, line_hashes
+from soe_bench.trained import TrainedSoup, line_hashes
 
 CHARACTERS = 10_000_000  # at most read
 PER_FILE = 2_000_000
@@ -86,7 +86,7 @@ class Documents:
         return np.concatenate([piece for first, ids in zip(before, rows.ids, strict=True) for piece in ([first], ids)])
 
 
-def read(given: str | Path | Sequence[str | Path], soup: Soup) -> Documents:
+def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documents:
     """Documents from texts, and from files and folders of the kinds that data=local reads. At most CHARACTERS
     characters are read, the files in the order of a hash of their names, so that it is a sample.
 

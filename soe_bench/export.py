@@ -30,7 +30,7 @@ from soe_bench.system.places import EXPORTED, WEIGHTS, check_out, find_run
 if TYPE_CHECKING:
     from torch import nn
 
-    from soe_bench.trained import Soup
+    from soe_bench.trained import TrainedSoup
 
 DTYPES = ("float32", "bfloat16")
 MODEL = ("config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "README.md")
@@ -123,7 +123,7 @@ def llama_config(model: Any) -> dict[str, Any]:
     }
 
 
-def write_soup(folder: Path, soup: Soup) -> None:
+def write_soup(folder: Path, soup: TrainedSoup) -> None:
     """Writes everything that specialize needs of a soup into an existing folder."""
     import numpy as np
     from safetensors.torch import save
@@ -213,9 +213,9 @@ def main(given: list[str]) -> int:
         else:
             if "dtype" in values:
                 raise UserError("dtype is for a specialist: a soup is written as it was trained, leave it out")
-            from soe_bench.trained import Soup
+            from soe_bench.trained import TrainedSoup
 
-            soup = Soup.load(folder)
+            soup = TrainedSoup.load(folder)
             with written(out, overwrite) as temporary:
                 write_soup(temporary, soup)
     except UserError as error:

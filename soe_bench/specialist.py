@@ -21,12 +21,12 @@ from soe_bench.estimate import tuned_coefficients
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
 from soe_bench.gate import Verdict
-from soe_bench.trained import Soup, effective_number
+from soe_bench.trained import TrainedSoup, effective_number
 
 log = logging.getLogger("soe_bench")
 ESTIMATE_DOCUMENTS = 256  # of which at most 8 passages each are embedded
 RESAMPLES = 200
-AT_ONCE = 2**30  # numbers of the specialists that one reading of the bank makes
+AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
 BEYOND = 0.05  # fraction of passages past the corpus's 99 % quantile above which text is outside
 SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
 AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
@@ -72,7 +72,7 @@ class Specialist:
     for a generic run. `verdict`: None without a gate. `refused`: the strict gate replaced it by a generic model."""
 
     name: str
-    soup: Soup
+    soup: TrainedSoup
     documents: Documents
     estimate: Estimate
     model: nn.Module
@@ -85,7 +85,23 @@ class Specialist:
     said: list[str] = field(default_factory=list)
 
 
-def specialists(soup: Soup, given: Mapping[str, Any], options: Options) -> Iterator[Specialist]:
+class Soup(TrainedSoup):
+    """A trained soup. `Soup.load(place).specialist(documents)` is an ordinary model for these documents."""
+
+    def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
+        """The model that the command would write for these documents: texts, or paths of files and folders.
+
+        `options` are those of the command (gate, generic, tune, finetune). With the strict gate that is the generic
+        model where the specialist is worse, which is logged. Raises UserError for documents without usable text.
+        """
+        return self.specialize({"": documents}, **options)[""].model
+
+    def specialize(self, documents: Mapping[str, Any], **options: Any) -> dict[str, Specialist]:
+        """name -> `Specialist` (its model, h, alpha, gate and warnings) for each named list of documents."""
+        return {each.name: each for each in specialists(self, documents, Options(**options))}
+
+
+def specialists(soup: TrainedSoup, given: Mapping[str, Any], options: Options) -> Iterator[Specialist]:
     """A specialist for each named list of documents (texts, or paths). One reading of the bank serves as many as fit
     into memory. Raises UserError before anything is computed if some documents hold too little text."""
     generic = soup.generic(options.generic) if options.gate != "off" else None
@@ -106,7 +122,7 @@ def _named(name: str, call: Any, *arguments: Any) -> Any:
     try:
         return call(*arguments)
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None if name else error
+        raise UserError(f"{name}: {error}" if name else str(error)) from error
 
 
 def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
@@ -132,7 +148,7 @@ def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
 FEWEST = {False: "four documents, or one of four passages", True: "eight documents, or one of eight passages"}
 
 
-def estimate(soup: Soup, rows: pd.DataFrame) -> Estimate:
+def estimate(soup: TrainedSoup, rows: pd.DataFrame) -> Estimate:
     """Algorithm 3 on passages `rows` (unit, text, tokens): at most 8 passages of a document, of at most
     ESTIMATE_DOCUMENTS documents."""
     kept = rows[rows.unit.isin(rows.unit.unique()[:ESTIMATE_DOCUMENTS])]

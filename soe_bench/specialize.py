@@ -87,9 +87,8 @@ def run(values: dict[str, Any]) -> bool:
     """Makes and writes the specialists; returns whether the gate let every one pass."""
     from soe_bench import card
     from soe_bench.export import write_model, written
-    from soe_bench.specialist import options_of, specialists
+    from soe_bench.specialist import Soup, options_of, specialists
     from soe_bench.system.machine import prepare_process
-    from soe_bench.trained import Soup
 
     prepare_process(None)
     many, passed, out = values.get("many", False), True, values["out"]

@@ -6,11 +6,11 @@ The bank stays in its file, which is mapped: a combination reads it once, and no
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,8 @@ TABLE = "domains.csv"
 CONFIG = ("method", "model", "train", "seeds")  # groups of the configuration that an exported soup keeps
 
 
-class Soup:
-    """A trained soup. `Soup.load(place).specialist(documents)` is an ordinary model for these documents.
+class TrainedSoup:
+    """A trained soup and what belongs to it.
 
     `name`: that of the run. `facts`: what an exported soup keeps in soup.json. `files`: the folder of the tokenizer,
     the embedder, the centroids and the table of the domains. `bank`: the file with S, the experts and the router.
@@ -71,14 +71,14 @@ class Soup:
             )
 
     @classmethod
-    def load(cls, place: str | Path) -> Soup:
+    def load(cls, place: str | Path) -> Self:
         """The soup of a run (its folder or name) or of an exported folder. Raises UserError if there is none, if it is
         unfinished or damaged, or if its corpus is not there."""
         folder = find_soup(place)
         return cls._exported(folder) if (folder / EXPORTED).is_file() else cls._run(folder)
 
     @classmethod
-    def _run(cls, folder: Path) -> Soup:
+    def _run(cls, folder: Path) -> Self:
         cfg, training = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("config", "training"))
         if not cfg["method"]["_target_"].endswith(".SoupOfExperts"):
             raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
@@ -99,7 +99,7 @@ class Soup:
         return cls(facts, corpus.path, folder / WEIGHTS, beside and beside / WEIGHTS, corpus)
 
     @classmethod
-    def _exported(cls, folder: Path) -> Soup:
+    def _exported(cls, folder: Path) -> Self:
         try:
             facts = json.loads((folder / EXPORTED).read_bytes())
             version, hashes = facts["format"], dict(facts["files"])
@@ -222,20 +222,6 @@ class Soup:
             return np.load(self.files / TEST_LINES)
         table = self.corpus.passages
         return np.unique(line_hashes("\n".join(self.corpus.texts(table[table.split == "test"]))))
-
-    def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
-        """The model that the command would write for these documents: texts, or paths of files and folders.
-
-        `options` are those of the command (gate, generic, tune, finetune). With the strict gate that is the generic
-        model where the specialist is worse, which is logged. Raises UserError for documents without usable text.
-        """
-        return self.specialize({"": documents}, **options)[""].model
-
-    def specialize(self, documents: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-        """name -> `Specialist` (its model, h, alpha, gate and warnings) for each named list of documents."""
-        from soe_bench.specialist import Options, specialists
-
-        return {each.name: each for each in specialists(self, documents, Options(**options))}
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:

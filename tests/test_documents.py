@@ -6,7 +6,7 @@ from made_up_soups import write_documents
 
 from soe_bench import documents
 from soe_bench.errors import UserError
-from soe_bench.trained import Soup
+from soe_bench.specialist import Soup
 
 
 @pytest.fixture(scope="module")

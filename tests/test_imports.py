@@ -26,7 +26,7 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("card",),
     ("export",),
     ("specialize",),
-    ("__main__", "check", "closeness", "gpu", "plan"),
+    ("__init__", "__main__", "check", "closeness", "gpu", "plan"),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 SOURCES = [*ROOT.glob("soe_bench/**/*.py"), *ROOT.glob("baselines/*.py")]

@@ -18,7 +18,7 @@ import soe_bench
 from soe_bench import specialist, specialize
 from soe_bench.errors import UserError
 from soe_bench.gate import judge
-from soe_bench.trained import Soup
+from soe_bench.specialist import Soup
 
 HOSTILE = "new texts (1), a=b, 日本語 'quoted' [x] ${y} <script>"
 FILES = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
@@ -146,7 +146,8 @@ def test_too_little_text_for_a_gate(command, texts, tmp_path):
     one = next(texts.iterdir())
     one.write_text(one.read_text()[:400])
     status, _, errors = command(documents=one, gate="strict")
-    assert status == 2 and errors.count("\n") == 1 and "too little text for a gate (1 documents, 1 passages" in errors
+    assert status == 2 and errors.count("\n") == 1
+    assert errors.startswith("error: too little text for a gate (1 documents, 1 passages")
     assert not (tmp_path / "out").exists()
     assert command(documents=one, gate="warn")[0] == 0
     assert "No gate" in (tmp_path / "out" / "README.md").read_text()
