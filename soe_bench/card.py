@@ -68,8 +68,9 @@ def table(made: Specialist) -> str:
     assert verdict is not None
     rows = [["model", "nats per token", "bits per byte", f"minus {verdict.reference}", "95 % interval", ""]]
     for row in verdict.rows:
-        own = "" if row.difference is None else f"{row.difference:+.3f}"
-        interval = "" if row.low is None else f"{row.low:+.3f} to {row.high:+.3f}"
+        found = row.difference
+        own = "" if found is None else f"{found.mean:+.3f}"
+        interval = "" if found is None else f"{found.low:+.3f} to {found.high:+.3f}"
         shipped = "written" if row.name == made.kind else ""
         rows.append([row.name, f"{row.loss:.3f}", f"{row.bits_per_byte:.3f}", own, interval, shipped])
     unit = "passages" if made.documents.by_passage(choices=False) else "documents"

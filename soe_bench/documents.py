@@ -131,7 +131,7 @@ def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str,
         prefix = f"{place}: " if len(given) > 1 else ""
         files |= {prefix + name: path for name, path in _files(place, notes).items()}
     left = CHARACTERS
-    for number, text in enumerate(each for each in given if not is_path(each)):
+    for number, text in enumerate(str(each) for each in given if not is_path(each)):
         yield f"text {number}", text.encode(errors="replace").decode()
     for name in sorted(files, key=_order):
         if left <= 0:

@@ -37,7 +37,7 @@ MODEL = ("config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "to
 CORPUS = ("tokenizer.json", "embedder.json", "embedder.safetensors", "centroids.npy", "domains.csv")
 MINILM = "minilm"  # the folder of a sentence embedder's files, in place of embedder.safetensors
 OWNED = {*MODEL, *CORPUS, EXPORTED, "generic.safetensors", "test_lines.npy"}
-KEYS = {
+KEYS: dict[str, arguments.Kind] = {
     "out": arguments.path,
     "specialist": str,
     "dtype": arguments.choice(*DTYPES),
@@ -92,10 +92,10 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
         single=f"{EOS} $A", pair=f"{EOS} $A {EOS} $B", special_tokens=[(EOS, 0)]
     )
     (folder / "tokenizer.json").write_text(written.to_str(pretty=True), encoding="utf-8")
-    said = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), EOS)
+    said: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), EOS)
     said |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    length = model.model.rotary.cos.shape[0]
-    write_json(folder / "tokenizer_config.json", said | {"model_max_length": length})
+    said["model_max_length"] = llama_config(model)["max_position_embeddings"]
+    write_json(folder / "tokenizer_config.json", said)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -199,7 +199,7 @@ def main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be one in the terminal's encoding
+    arguments.print_any_name()
     try:
         values = arguments.read(given[1:], KEYS)
         if "out" not in values:

@@ -10,20 +10,28 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+GUESSING = "uniform guessing"
 LEAST = 2  # held-out documents (or passages of few documents) without which there is no interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences in nats per token, and its interval at LEVEL."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Row:
     """A model's loss on the held-out text in nats per token, its bits a byte, and its difference to the better generic
-    model with an interval at LEVEL (None for that model itself)."""
+    model (None for that model itself)."""
 
     name: str
     loss: float
     bits_per_byte: float
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
+    difference: Difference | None
 
 
 @dataclass(frozen=True)
@@ -39,17 +47,20 @@ class Verdict:
     units: int
     tokens: int
 
+    def row(self, name: str) -> Row:
+        """The row of a model."""
+        return next(row for row in self.rows if row.name == name)
+
     @property
     def words(self) -> str:
         """The verdict as a sentence."""
-        row = next(row for row in self.rows if row.name == self.specialist)
-        if not math.isfinite(row.loss):
+        found = self.row(self.specialist).difference
+        if found is None or not math.isfinite(found.mean):
             return f"The loss of the {self.specialist} is not a number."
-        way = "lower" if row.difference < 0 else "higher" if row.difference > 0 else "different"
         sentence = (
-            f"On {self.units} held-out texts the loss of the {self.specialist} is {abs(row.difference):.3f} nats per "
-            f"token {way} than that of the {self.reference} (95 % interval of the difference: {row.low:+.3f} to "
-            f"{row.high:+.3f})."
+            f"On {self.units} held-out texts the loss of the {self.specialist} is {abs(found.mean):.3f} nats per token "
+            f"{'higher' if found.mean > 0 else 'lower'} than that of the {self.reference} (95 % interval of the "
+            f"difference: {found.low:+.3f} to {found.high:+.3f})."
         )
         return sentence if self.sure else f"{sentence} The interval covers 0: more text may turn the verdict."
 
@@ -74,20 +85,20 @@ def judge(
     reference = min(generic, key=lambda name: losses[name] if math.isfinite(losses[name]) else math.inf)
     guess = math.log(vocabulary)
     rows = []
-    for name, values in {**nats, "uniform guessing": guess * tokens}.items():
-        interval = () if name == reference else difference(values - nats[reference], tokens)
+    for name, values in {**nats, GUESSING: guess * tokens}.items():
+        found = None if name == reference else difference(values - nats[reference], tokens)
         loss = losses.get(name, guess)
-        rows.append(Row(name, loss, loss * total / math.log(2) / size, *interval))
-    own = next(row for row in rows if row.name == specialist)
-    ship = own.difference is not None and own.difference <= 0
-    sure = own.low is not None and (own.high < 0 or own.low > 0)
+        rows.append(Row(name, loss, loss * total / math.log(2) / size, found))
+    own = next(row for row in rows if row.name == specialist).difference
+    ship = own is not None and own.mean <= 0
+    sure = own is not None and (own.high < 0 or own.low > 0)
     return Verdict(rows, specialist, reference, ship, sure, len(tokens), int(total))
 
 
-def difference(nats: np.ndarray, tokens: np.ndarray) -> tuple[float, float, float]:
-    """The mean (nats per token) of paired differences of D texts, and the ends of its interval."""
+def difference(nats: np.ndarray, tokens: np.ndarray) -> Difference:
+    """Of D texts with the paired differences `nats` (D,), each a sum over `tokens` (D,)."""
     count, total = len(nats), tokens.sum()
     mean = float(nats.sum() / total)
     error = math.sqrt(count / (count - 1) * np.square(nats - mean * tokens).sum()) / total
     half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    return mean, mean - half, mean + half
+    return Difference(mean, mean - half, mean + half)

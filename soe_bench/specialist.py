@@ -254,7 +254,7 @@ def _outside(made: Specialist) -> list[str]:
             "did not learn such text."
         )
     if made.verdict is not None:
-        bits = next(row.bits_per_byte for row in made.verdict.rows if row.name == AT_H_0)
+        bits = made.verdict.row(AT_H_0).bits_per_byte
         if not bits <= soup.bits_per_byte:
             found.append(
                 f"The soup at h_0 needs {bits:.2f} bits a byte for it, and at most {soup.bits_per_byte:.2f} for 99 % "
@@ -291,8 +291,7 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
             f"The specialist has a lower loss than the {verdict.reference} on held-out text, but the interval of the "
             "difference covers 0."
         )
-    guess, shipped = (next(r.loss for r in verdict.rows if r.name == name) for name in ("uniform guessing", made.kind))
-    if not shipped < guess:
+    if not verdict.row(made.kind).loss < verdict.row(gate.GUESSING).loss:
         found.append("The model is no better than guessing among all tokens alike: it is of no use for this text.")
     return found
 

@@ -37,7 +37,7 @@ from soe_bench.system import arguments
 from soe_bench.system.places import check_out, find_run, find_soup
 
 REFUSED = 3  # exit status
-KEYS = {
+KEYS: dict[str, arguments.Kind] = {
     "soup": str,
     "documents": arguments.path,
     "out": arguments.path,
@@ -115,7 +115,7 @@ def main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be one in the terminal's encoding
+    arguments.print_any_name()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         return 0 if run(check(given)) else REFUSED

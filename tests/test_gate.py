@@ -21,8 +21,8 @@ def verdict(by_text, tokens=TOKENS):
 def test_a_specialist_that_is_surely_better_ships():
     found = verdict(np.linspace(-0.6, -0.4, 10))
     assert found.ship and found.sure and found.reference == "generic run"
-    row = found.rows[0]
-    assert row.difference == pytest.approx(-0.5) and row.low < -0.5 < row.high < 0
+    row = found.row("specialist")
+    assert row.difference.mean == pytest.approx(-0.5) and row.difference.low < -0.5 < row.difference.high < 0
     assert row.loss == pytest.approx(4.5) and row.bits_per_byte == pytest.approx(4.5 / math.log(2) / 4)
     assert "0.500 nats per token lower than that of the generic run" in found.words
 
@@ -56,10 +56,10 @@ def test_a_loss_that_is_no_number_does_not_ship():
 
 def test_the_interval_is_that_of_the_mean_where_all_texts_are_of_one_length():
     by_text = np.array([0.1, -0.2, 0.3, 0.05, -0.4])
-    mean, low, high = difference(100 * by_text, np.full(5, 100))
+    found = difference(100 * by_text, np.full(5, 100))
     expected = stats.t.interval(0.95, 4, by_text.mean(), stats.sem(by_text))
-    assert (mean, low, high) == pytest.approx((by_text.mean(), *expected))
+    assert (found.mean, found.low, found.high) == pytest.approx((by_text.mean(), *expected))
 
 
 def test_long_texts_count_for_more():
-    assert difference(np.array([100.0, 0.0]), np.array([100, 300]))[0] == pytest.approx(0.25)
+    assert difference(np.array([100.0, 0.0]), np.array([100, 300])).mean == pytest.approx(0.25)
