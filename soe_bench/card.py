@@ -21,7 +21,8 @@ model = AutoModelForCausalLM.from_pretrained("this folder")
 ```
 
 Every text begins with the end-of-text token, which the tokenizer puts there. {length} tokens of context were trained:
-the model knows no longer ones.
+the model knows no longer ones. lm-eval-harness puts the token there itself in tasks of perplexity: add
+`add_bos_token=False` to its `model_args` for these.
 
 ## Licence
 

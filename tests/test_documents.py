@@ -76,6 +76,11 @@ def test_more_text_than_is_read_is_sampled_and_said(soup, tmp_path, monkeypatch)
     read = documents.read(tmp_path, soup)
     assert read.count == 3
     assert any(note.startswith("17 x file beyond") for note in read.notes)
+    monkeypatch.setattr(documents, "PER_FILE", 1000)
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long" / "1.txt").write_text("\n".join(words(i) for i in range(10)))
+    long = documents.read(tmp_path / "long", soup)
+    assert 900 < long.passages.text.str.len().sum() <= 1000 and "file longer than" in long.notes[0]
     assert {path for path in read.passages.path} != {"10.txt", "11.txt", "12.txt"}  # not the first by name
 
 

@@ -242,6 +242,16 @@ def test_text_outside_the_corpus_is_warned_of(soup, texts):
     assert any("tokens a byte" in sign for sign in outside.outside) and "outside the corpus" in outside.warnings[0]
 
 
+def test_text_that_the_generic_model_finds_hard_is_warned_of(soup, texts):
+    """Known words in an order that no training text had pass the tests of distance and tokens."""
+    rng = np.random.default_rng(0)
+    words = sorted({word for path in texts.iterdir() for word in path.read_text().split()})
+    known = [" ".join(rng.choice(words, 400)) for _ in range(12)]
+    made = soup.specialize({"": known}, gate="warn")[""]
+    assert made.verdict.row("soup at h_0").bits_per_byte > soup.bits_per_byte
+    assert any("bits a byte" in sign for sign in made.outside)
+
+
 @pytest.mark.parametrize(
     "changed, message",
     [
