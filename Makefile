@@ -17,7 +17,7 @@ LM_EVAL = lm_eval==0.4.13 absl-py==2.5.1 chardet==7.7.0 colorama==0.4.6 dataprop
 # Its pin of cloudpickle clashes with joblib's and its other requirements serve AWS alone, hence --no-deps.
 RAY_LAUNCHER = hydra-ray-launcher==1.2.2
 
-.PHONY: help setup setup-ray demo check-install test test-peer test-ray test-slow bench plots check-plots
+.PHONY: help setup setup-ray demo check-install test test-peer test-ray test-slow mutants bench plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,6 +56,11 @@ $(VENV)/peer/ready: $(VENV)/ready
 test-peer: $(VENV)/peer/ready ## the merges against mergekit, tensor by tensor; a specialist under lm-eval-harness
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	PYTHONPATH=$(VENV)/peer $(RUN) -m pytest -m peer
+
+mutants: setup ## how many changes of the code the tests notice, by file; hours, in the folder mutants; goes on where it was
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,mutants]'
+	OMP_NUM_THREADS=1 $(RUN) -m mutmut run
+	$(RUN) tests/helpers/mutants.py
 
 test-ray: setup-ray ## two jobs on Ray
 	$(RUN) -m pytest tests/runs/test_launchers.py -k ray

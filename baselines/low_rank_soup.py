@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from baselines.generated_base import Generated, LowRank
-from soe_bench.method import ExpertMethod, MethodContext, checked_experts
+from soe_bench.method import ExpertMethod, MethodContext
 from soe_bench.soup import Router
 
 
@@ -39,7 +39,7 @@ class LowRankSoup(Generated, ExpertMethod):
 
     def __init__(self, n_experts: int, rank: int, router: dict, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.n_experts = checked_experts(n_experts)
+        self.n_experts = n_experts
         self.rank, self.router_config = rank, router
 
     def network(self, context: MethodContext) -> nn.Module:

@@ -41,6 +41,7 @@ from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
+from soe_bench.system.files import show_every_character
 from soe_bench.system.machine import prepare_process
 from soe_bench.system.stop import STOP, Interrupted
 from soe_bench.tracking import Tracker
@@ -370,8 +371,10 @@ def _place(frame: traceback.FrameSummary) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """0: the method keeps every rule; 1: it does not; 2: bad input."""
     parser = argparse.ArgumentParser(prog="python -m soe_bench.check", description=__doc__)
-    own = [quoted(argument) for argument in parser.parse_known_args(arguments)[1]]
+    given = parser.parse_known_args(arguments)[1]
+    show_every_character()
     try:
+        own = [quoted(argument) for argument in given]
         with tempfile.TemporaryDirectory(prefix="soe_bench_check_") as folder:
             fixed = ["evaluate.splits=[validation]", "threads=1", "wandb.mode=disabled", "train.validations=2"]
             paths = [quoted(f"home={folder}"), quoted(f"results_dir={folder}/results")]

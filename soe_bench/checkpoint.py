@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,11 +25,21 @@ DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16"}  #
 KEPT = 2  # checkpoints kept: the last, and one to fall back to
 
 
-def _checksum(tensors: dict[str, Tensor]) -> int:
-    value = 0
+def _checksum(tensors: dict[str, Tensor], state: str) -> int:
+    """Of everything that `load` returns: the state and each tensor's name, type, shape and numbers."""
+    value = _checksum_of_names(tensors, state)
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy(), value)
+        value = zlib.crc32(_bytes(tensors[name]), value)
     return value
+
+
+def _checksum_of_names(tensors: Mapping[str, Tensor | Sliced], state: str) -> int:
+    kinds = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
+    return zlib.crc32(json.dumps([state, kinds]).encode())
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def save(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:
@@ -44,7 +55,8 @@ def save(path: Path, tensors: Mapping[str, Tensor | Sliced], state: dict) -> Non
 
 def _save(path: Path, tensors: Mapping[str, Tensor], state: dict) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"state": json.dumps(state), "crc32": str(_checksum(tensors))}
+    text = json.dumps(state)
+    metadata = {"state": text, "checksum": str(_checksum(tensors, text))}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
@@ -77,22 +89,22 @@ def _rows(tensor: Tensor | Sliced) -> Iterable[Tensor | None]:
 
 def _write_rows(path: Path, tensors: Mapping[str, Tensor | Sliced], rows: Iterable[Tensor], state: dict) -> None:
     """Writes a safetensors file: the length of the header, the header, then the numbers in the order of the names."""
-    end, entries = 0, {}
+    end, entries, text = 0, {}, json.dumps(state)
     for name, tensor in sorted(tensors.items()):
         start, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": tensor.shape, "data_offsets": [start, end]}
 
     def header(checksum: int) -> bytes:  # its length is the same for every checksum
-        metadata = {"state": json.dumps(state), "crc32": f"{checksum:010d}"}
-        text = json.dumps({"__metadata__": metadata, **entries}).encode()
-        text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of their size
-        return len(text).to_bytes(8, "little") + text
+        metadata = {"state": text, "checksum": f"{checksum:010d}"}
+        content = json.dumps({"__metadata__": metadata, **entries}).encode()
+        content += b" " * (-len(content) % 8)  # the numbers begin at a multiple of their size
+        return len(content).to_bytes(8, "little") + content
 
-    checksum = 0
+    checksum = _checksum_of_names(tensors, text)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(header(0))
         for row in rows:
-            numbers = row.contiguous().view(torch.uint8).numpy()
+            numbers = _bytes(row)
             checksum = zlib.crc32(numbers, checksum)
             file.write(numbers)
         file.seek(0)
@@ -100,17 +112,19 @@ def _write_rows(path: Path, tensors: Mapping[str, Tensor | Sliced], rows: Iterab
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Reads what `save` wrote. Raises UserError if the file is damaged."""
+    """Reads what `save` wrote. Raises UserError if any byte of it that matters is another one."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        state, checksum = json.loads(metadata["state"]), int(metadata["crc32"])
+        if _checksum(tensors, metadata["state"]) != int(metadata["checksum"]):
+            raise ValueError("the checksum differs")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and run the same command again") from error
-    if _checksum(tensors) != checksum:
-        raise UserError(f"{path} is damaged (checksum differs): delete it and run the same command again")
-    return tensors, state
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"{path} is damaged, or another version wrote it ({why}): delete it and run the same command again"
+        ) from error
+    return tensors, json.loads(metadata["state"])
 
 
 def save_step(folder: Path, step: int, tensors: Mapping[str, Tensor | Sliced], state: dict) -> None:

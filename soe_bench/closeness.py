@@ -35,6 +35,7 @@ from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
+from soe_bench.system.files import show_every_character
 from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
@@ -190,11 +191,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--pairs", type=int, default=PAIRS, help="pairs of each run with losses on their line (%(default)s)"
     )
     options, rest = parser.parse_known_args(arguments)
-    overrides = [quoted(argument) for argument in rest]
+    show_every_character()
     try:
+        overrides = [quoted(argument) for argument in rest]
         runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
         for run in runs:
-            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
+            check_results(Path(run.cfg.results_dir), [run])
             if not run.trained:
                 raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
         tables = [measure(run, options.pairs) for run in runs]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,67 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from soe_bench import settings
 from soe_bench.errors import UserError
+from soe_bench.system.files import user_path
 
 CONF = Path(__file__).parents[1] / "conf"
+PACKAGES = ("soe_bench", "baselines")  # whose classes a `_target_` may name
 
 
-def make(node: DictConfig) -> Any:
-    """The object that a node with a `_target_` describes. Raises UserError if it refuses a setting."""
+def make(node: DictConfig | dict) -> Any:
+    """The object that a node with a `_target_` describes, the only place where one is made.
+
+    A node may come from a file that somebody else wrote (a run folder, a corpus), so a `_target_` may only name a class
+    that is defined in this project, in `soe_bench` or `baselines`. Packages of yours are allowed by the environment
+    variable SOE_BENCH_PACKAGES (their names, with commas), which no file can set. Raises UserError for any other
+    `_target_`, for one that cannot be imported (with the exception that its file raises), and for settings that its
+    constructor refuses.
+    """
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    _check_targets(plain)
     try:
-        return instantiate(node)
+        return instantiate(plain)
     except InstantiationException as error:
         cause = error.__cause__
-        raise cause if isinstance(cause, UserError) else UserError(" ".join(str(error).split())) from error
+        raise cause if isinstance(cause, UserError) else UserError(_said(cause or error)) from error
+
+
+def _check_targets(node: Any) -> None:
+    """Raises UserError if a `_target_`, at any depth, is not allowed, or if another of Hydra's own keys is there."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "_target_":
+                _check_target(value)
+            elif str(key).startswith("_"):
+                raise UserError(f"{key} is not allowed beside _target_: give the constructor's arguments by name")
+            _check_targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_targets(value)
+
+
+def _check_target(target: Any) -> None:
+    module, _, name = str(target).rpartition(".")
+    own = (*PACKAGES, *filter(None, os.environ.get("SOE_BENCH_PACKAGES", "").split(",")))
+    refused = f"_target_ {target} is refused: it must be a class of {' or '.join(own)}"
+    if module.split(".")[0] not in own:
+        raise UserError(f"{refused} (SOE_BENCH_PACKAGES=NAME allows a package of yours)")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the module of a stranger's method raises
+        raise UserError(f"_target_ {target} cannot be imported: {_said(error)}") from error
+    # A module of ours also holds what it imports: only classes that are written in an allowed package are meant.
+    if not isinstance(found, type) or found.__module__.split(".")[0] not in own:
+        raise UserError(refused)
+
+
+def _said(error: BaseException) -> str:
+    """An exception in one line, with the place in the file that raised it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+    own = [frame for frame in frames if "importlib" not in frame.filename and Path(frame.filename) != Path(__file__)]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return " ".join(f"{type(error).__name__}: {error}{place}".split())
 
 
 def identity(node: Any) -> Any:
@@ -43,32 +95,62 @@ def method_node(name: str) -> DictConfig:
     """conf/method/<name>.yaml. Raises UserError if there is none."""
     path = CONF / "method" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"there is no method {name!r}: choose a file of conf/method, without .yaml")
+        raise UserError(no_option("method", name))
     return OmegaConf.load(path)
 
 
 def with_method(cfg: DictConfig, name: str) -> DictConfig:
-    """A copy of a run's configuration with another method, as conf/method has it, all else equal."""
+    """A copy of a run's configuration with another method, as conf/method has it, all else equal. Raises UserError for
+    settings of that method that break their rules."""
     other = cfg.copy()
     with open_dict(other):
         other.method = method_node(name)
+    settings.check(other)
     return other
 
 
 PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder")
 
 
-NO_SETTING = "there is no setting {}: python -m soe_bench --cfg job lists what there is"
+def no_option(group: str, name: str) -> str:
+    """Says that a group has no such option, and lists those it has, the nearest first."""
+    options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem[0] != "_"]
+    return f"there is no {group} {name!r}: choose one of {', '.join(settings.nearest(name, options))}"
 
 
-ONE_METHOD = " (if one method of several has it, run that one alone: method=NAME)"  # Hydra looks first
+def no_setting(key: str, plain: list[str]) -> str:
+    """Says that there is no such setting and which is nearest, of those that the groups in `plain` have."""
+    groups = [argument for argument in plain if (CONF / argument.partition("=")[0]).is_dir()]
+    try:
+        known = _keys(OmegaConf.to_container(compose("config", groups)))
+    except (HydraException, OmegaConfBaseException):
+        known = []
+    near = settings.nearest(key, known)[:1]
+    several = " (if one method of several has it, run that one alone: method=NAME)" * key.startswith("method.")
+    return (
+        f"there is no setting {key}: "
+        + (f"did you mean {near[0]}? " if near else "")
+        + f"python -m soe_bench --cfg job lists what there is{several}"
+    )
+
+
+def _keys(node: dict) -> list[str]:
+    """The dotted names of all settings."""
+    return [
+        key + rest
+        for key, value in node.items()
+        for rest in ["", *(f".{inner}" for inner in (_keys(value) if isinstance(value, dict) else ()))]
+    ]
 
 
 def quoted(argument: str) -> str:
-    """The argument with the value of a path key in quotes: Hydra's grammar refuses `results_dir=my files (1)` bare."""
+    """The argument with the value of a path key in quotes, and `~` in it expanded: Hydra's grammar refuses
+    `results_dir=my files (1)` bare."""
     key, _, value = argument.partition("=")
     if key not in PATH_KEYS or value[:1] in ("'", '"'):
         return argument
+    if value[:1] == "~":
+        value = str(user_path(value))
     escaped = re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + run[2].replace("'", "\\'"), value)
     return f"{key}='{escaped}'"
 
@@ -77,38 +159,53 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     """The resolved configuration of every job that Hydra will launch for these arguments, and that of the launcher.
 
     Raises UserError for two sweep files at once (Hydra would drop both files' parameters without a word), a list of
-    values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), and whatever Hydra itself
-    refuses.
+    values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), whatever Hydra itself
+    refuses, and a setting that breaks its rule (settings.py). Nothing heavy is imported for all this.
     """
     overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
     if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run one sweep after the other (finished runs are not repeated)")
-    if added := [o for o in overrides if o.startswith("+") and o not in sweeps]:
-        raise UserError(NO_SETTING.format(added[0].lstrip("+").partition("=")[0]))
+    added = [o for o in overrides if o.startswith("+") and o not in sweeps]
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        plain = [o.input_line for o in parsed if not o.is_sweep_override()]
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
-            base = compose("config", plain, return_hydra_config=True)
-            multirun = base.hydra.mode == RunMode.MULTIRUN or len(overrides) < len(arguments)
-            if not multirun:
-                if len(plain) < len(overrides):
-                    raise UserError("a list of values needs -m or a sweep file: add -m")
-                jobs = [plain]
-            else:
-                axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-                parser = OverridesParser.create(
-                    GlobalHydra.instance().config_loader()
-                )  # which knows what glob(*) finds
-                jobs = BasicSweeper.split_arguments(parser.parse_overrides(axes + overrides), None)[0]
-            return [compose("config", job) for job in jobs], base.hydra.launcher
+            return _composed(arguments, overrides, added)
     except (HydraException, OmegaConfBaseException) as error:
-        if missing := re.search("Could not find 'hydra/launcher/(.+?)'", str(error)):
-            raise UserError(f"the launcher {missing[1]} is not installed: conf/launcher says how to do it") from error
-        unknown = re.match(r"Could not override '(.+?)'", str(error))
-        raise UserError(
-            NO_SETTING.format(unknown[1]) + ONE_METHOD * unknown[1].startswith("method.")
-            if unknown
-            else " ".join(str(error).split())
-        ) from error
+        raise UserError(_refusal(error)) from error
+
+
+def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> tuple[list[DictConfig], DictConfig]:
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    plain = [o.input_line for o in parsed if not o.is_sweep_override()]
+    if added:
+        raise UserError(no_setting(added[0].lstrip("+").partition("=")[0], plain))
+    try:
+        base = compose("config", plain, return_hydra_config=True)
+        multirun = base.hydra.mode == RunMode.MULTIRUN or len(overrides) < len(arguments)
+        if not multirun:
+            if len(plain) < len(overrides):
+                raise UserError("a list of values needs -m or a sweep file: add -m")
+            jobs = [plain]
+        else:
+            axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) finds
+            jobs = BasicSweeper.split_arguments(parser.parse_overrides(axes + overrides), None)[0]
+        return [_checked(compose("config", job)) for job in jobs], base.hydra.launcher
+    except HydraException as error:
+        unknown = re.search(r"full_key: (\S+)", str(error.__cause__)) or re.search(r"delete.*'(.+?)'", str(error))
+        if unknown and re.match("Could not (override|delete)", str(error)):
+            raise UserError(no_setting(unknown[1], plain)) from error
+        raise
+
+
+def _checked(cfg: DictConfig) -> DictConfig:
+    settings.check(cfg)
+    return cfg
+
+
+def _refusal(error: Exception) -> str:
+    """Hydra's error in one line, with the options if a group has not the one that was asked for."""
+    missing = re.search(r"Could not find '(.+)/(.+?)'", str(error))
+    if missing and missing[1] == "hydra/launcher":
+        return f"the launcher {missing[2]} is not installed: conf/launcher says how to do it"
+    return no_option(missing[1], missing[2]) if missing else " ".join(str(error).split())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,16 @@ ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
 TUNING_WINDOWS = 4  # windows of text per gradient step
 TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a weight of 0
-TUNED_H = {"steps": 100, "rate": 0.1}
-TUNED_COEFFICIENTS = {"steps": 50, "rate": 0.02}
+
+
+class Tuning(NamedTuple):
+    """Steps of gradient, and Adam's learning rate."""
+
+    steps: int
+    rate: float
+
+
+TUNED_H, TUNED_COEFFICIENTS = Tuning(100, 0.1), Tuning(50, 0.02)
 
 
 def own_weights(corpus: Corpus, specialist: str) -> np.ndarray:
@@ -87,16 +96,23 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
     return pd.DataFrame(weights / weights.sum(1, keepdims=True), index=rows.index)
 
 
-def tuned_weights(method: Method, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def tuned_weights(
+    method: Method, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]], steps: int = TUNED_H.steps
+) -> np.ndarray:
     """(R, k) weights, each a softmax of k free numbers, tuned by gradient on the text of its `documents[r]` (token
     ids). They start near h (R, k). Up to `tuned_at_once` rows share each reading of the experts."""
     start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
     scores = torch.stack([method.weights_tensor(row) for row in start]).log().requires_grad_()
-    minimise(scores, lambda tokens: method.logits(scores.softmax(1), tokens), method, documents, **TUNED_H)
+    minimise(scores, lambda tokens: method.logits(scores.softmax(1), tokens), method, documents, steps, TUNED_H.rate)
     return scores.detach().double().softmax(1).cpu().numpy()
 
 
-def tuned_coefficients(method: ExpertMethod, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]]) -> Tensor:
+def tuned_coefficients(
+    method: ExpertMethod,
+    h: np.ndarray,
+    documents: Sequence[Sequence[np.ndarray]],
+    steps: int = TUNED_COEFFICIENTS.steps,
+) -> Tensor:
     """Coefficients alpha (R, n), each tuned by gradient on the text of its `documents[r]` (token ids). They start from
     the router's alpha at h (R, k)."""
     with torch.no_grad():
@@ -106,7 +122,7 @@ def tuned_coefficients(method: ExpertMethod, h: np.ndarray, documents: Sequence[
     def logits(tokens: Tensor) -> Tensor:
         return forward_at(method.context.base, method.flat, method.instantiate(alpha), tokens)
 
-    minimise(alpha, logits, method, documents, **TUNED_COEFFICIENTS)
+    minimise(alpha, logits, method, documents, steps, TUNED_COEFFICIENTS.rate)
     return alpha.detach()
 
 

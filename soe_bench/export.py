@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.files import refusals, rename
+from soe_bench.system.files import refusals, rename, show_every_character
 from soe_bench.system.places import EXPORTED, WEIGHTS, check_out, find_run
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    arguments.print_any_name()
+    show_every_character()
     try:
         values = arguments.read(given[1:], KEYS)
         if "out" not in values:

@@ -39,6 +39,7 @@ from soe_bench.runs import collect
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
+from soe_bench.system.files import show_every_character
 from soe_bench.system.machine import prepare_process
 from soe_bench.train import send
 
@@ -169,7 +170,7 @@ def tune(session: Session) -> dict[str, float]:
             cfg.train.tokens = int(cfg.train.tokens * TRIAL)
             try:
                 one = run(cfg)
-                collect.collect_trials([one.records], session.out)
+                collect.collect_trials([one], session.out)
             except UserError as error:
                 log.warning("%s", error)
             losses[rate] = trial_loss(Run.of(cfg))
@@ -235,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pack", type=Path, metavar="FILE", help="write the packed corpus to FILE and do nothing else")
     parser.add_argument("--quick", action="store_true", help="toy sizes on CPU, to see that all runs")
     options = parser.parse_args(arguments)
+    show_every_character()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     session = Session(options.out, options.seconds, options.quick)

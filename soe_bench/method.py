@@ -169,13 +169,6 @@ class Method(ABC):
         }
 
 
-def checked_experts(n_experts: int) -> int:
-    """`n_experts` itself. Raises UserError unless there is at least one."""
-    if n_experts < 1:
-        raise UserError(f"method.n_experts is {n_experts}: it must be at least 1 (without experts: method=dense_on_pi)")
-    return n_experts
-
-
 class ExpertMethod(Method):
     """A method whose specialist is a combination of n experts, with coefficients alpha (n,) computed from h."""
 

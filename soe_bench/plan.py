@@ -1,54 +1,22 @@
 """python -m soe_bench.plan [key=value ...]: memory, FLOPs and hours of one run, and the most experts that fit.
 
 Nothing is trained and no parameter is allocated, so `scale=paper` takes seconds too. Only this machine's rates are
-measured.
+measured. Bad settings are answered before anything heavy is imported.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import sys
-from dataclasses import dataclass
 
-import torch
-from omegaconf import DictConfig, open_dict
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
-
-from soe_bench.config import job_configs, make, quoted
+from soe_bench.config import job_configs, quoted
 from soe_bench.errors import UserError
-from soe_bench.ops.adamw import WORDS_PER_STEP
-from soe_bench.ops.gradient import sequences_at_once
-from soe_bench.runs.build import build_method
-from soe_bench.runs.resources import state_bytes
-from soe_bench.runs.run import Run
-from soe_bench.system.machine import Rates, machine_rates
-from soe_bench.train import tokens_per_step, total_steps
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A machine that a run is planned for: `device` as torch names it, memory in bytes, and the source of the rates."""
-
-    name: str
-    device: str
-    memory: float
-    rates: Rates
-    source: str
-
-
-GPU = Machine(
-    "GPU",
-    "cuda",
-    139e9,
-    Rates(bandwidth=0.4 * 4.8e12, matmul=0.4 * 989e12),
-    "H200 SXM datasheet (989 TFLOP/s bfloat16 dense, 4.8 TB/s), 40 % of both assumed",
-)
+from soe_bench.system.files import show_every_character
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
+    show_every_character()
     arguments = sys.argv[1:] if arguments is None else arguments
     if any(argument in ("-h", "--help") for argument in arguments):
         print(__doc__)
@@ -58,87 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
         cfgs, _ = job_configs([quoted(argument) for argument in arguments])
         if len(cfgs) > 1:
             raise UserError("one run at a time: give no sweep and no list of values")
-        print("\n".join(plan(cfgs[0], machine_rates("cpu"))))
+        from soe_bench.runs.forecast import plan
+
+        print("\n".join(plan(cfgs[0])))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def plan(cfg: DictConfig, cpu: Rates) -> list[str]:
-    """The lines of the plan; `cpu` has the rates of this machine. Raises UserError for settings that are refused."""
-    run = Run.of(cfg)
-    method = build_method(run, None, device="meta")
-    cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
-    parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
-    size = cost["deployed_parameters"]
-    here = Machine(
-        "CPU",
-        "cpu",
-        24e9,
-        cpu,
-        f"this machine, {torch.get_num_threads()} threads, rates measured now "
-        f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)",
-    )
-    machines = here, GPU
-    activations = {m.name: activation_bytes(cfg, sequences_at_once(m.device, t.seq_len)) for m in machines}
-    name = method.label + (f", n = {method.n_experts} experts" if method.n_experts else "")
-    lines = [
-        f"{name}, scale={cfg.scale_name}: P = {size / 1e6:.2f}M parameters to deploy, "
-        f"{cost['stored_parameters'] / 1e6:.2f}M to store",
-        f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.seq_len}, "
-        f"R = {t.draws_per_step} draws{parent}",
-        f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a pass in float32 "
-        f"{activations['CPU'] / 1e9:.2f} GB on a CPU, {activations['GPU'] / 1e9:.2f} GB on a GPU",
-        f"FLOPs    {cost['flops_per_step']:.3g} per step, {steps * cost['flops_per_step']:.3g} in all",
-    ]
-    lines += [f"{m.name}      {steps * step_seconds(cost, m.rates) / 3600:,.2f} hours: {m.source}" for m in machines]
-    if "n_experts" not in cfg.method:
-        return lines
-    for m in machines:
-        alone, trained = (largest_n(cfg, m.memory - used) for used in (0, activations[m.name]))
-        lines.append(
-            f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training, n = {trained} with activations"
-        )
-    return lines
-
-
-def step_seconds(cost: dict[str, int], machine: Rates) -> float:
-    """Seconds per step if all operations run at the machine's rate and then all parameters and moments are moved."""
-    return cost["flops_per_step"] / machine.matmul + WORDS_PER_STEP * 4 * cost["stored_parameters"] / machine.bandwidth
-
-
-def largest_n(cfg: DictConfig, memory: float) -> str:
-    """The most experts whose parameters, moments and gradients fit into `memory` bytes; "none" if one does not fit."""
-
-    def at(n: int) -> int:
-        other = cfg.copy()
-        with open_dict(other):
-            other.method.n_experts = n
-        return state_bytes(Run.of(other))
-
-    first = at(1)
-    n = math.floor((memory - first) / (at(2) - first)) + 1  # the state grows by as much with each expert
-    return f"{n:,}" if n > 0 else "none"
-
-
-def activation_bytes(cfg: DictConfig, sequences: int) -> int:
-    """Bytes that a forward pass on at most `sequences` of a step's sequences keeps for the backward pass, with the
-    logits (whose gradient takes their place). The draws do not change it. Computed on tensors without memory."""
-    with FakeTensorMode():
-        base = make(cfg.model.base)
-        own = {parameter.untyped_storage()._cdata for parameter in base.parameters()}
-        kept: dict[int, torch.UntypedStorage] = {}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage
-            return tensor
-
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
-            logits = base(torch.zeros(min(sequences, cfg.train.batch_size), cfg.train.seq_len, dtype=torch.long))
-        saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
-        return saved + logits.untyped_storage().nbytes()
 
 
 if __name__ == "__main__":

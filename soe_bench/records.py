@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,12 +20,15 @@ from soe_bench.system.files import write_text
 
 SCHEMA = 3  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
-REPAIR = "restore or remove the line"
+LARGEST = 2**63  # of whole numbers
+REPAIR = "restore the file, or remove the line"
+TRAIN_AGAIN = "delete training.json there, so that the same command trains the run again"
+EVALUATE_AGAIN = "delete the file, so that the same command evaluates the run again"
 # Type -> what a value must be, in words and as a test.
 KINDS: dict[type, tuple[str, Callable[[object], bool]]] = {
     str: ("text", lambda value: isinstance(value, str) and value != ""),
-    int: ("a whole number >= 0", lambda value: type(value) is int and value >= 0),
-    float: ("a finite number", lambda value: type(value) in (int, float) and math.isfinite(value)),
+    int: ("a whole number >= 0", lambda value: type(value) is int and 0 <= value < LARGEST),
+    float: ("a finite number", lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max),
     bool: ("true or false", lambda value: type(value) is bool),
 }
 
@@ -155,12 +159,12 @@ class Column:
         """A value as a CSV cell."""
         return "" if value is None else value if self.kind is str else json.dumps(value)
 
-    def check(self, value: object, where: str) -> None:
-        """Raises UserError, naming `where`, for a value that a record cannot have here."""
+    def fault(self, value: object) -> str | None:
+        """What is wrong with a value that a record cannot have here; None for any other."""
         words, good = KINDS[self.kind]
-        if not (value is None and self.nullable or good(value)):
-            words += " or null" * self.nullable
-            raise UserError(f"{where}: field {self.name!r} is {value!r}, not {words}: {REPAIR}")
+        if value is None and self.nullable or good(value):
+            return None
+        return f"field {self.name!r} is {value!r:.100}, not {words}" + " or null" * self.nullable
 
 
 def _columns(record: type) -> list[Column]:
@@ -216,38 +220,57 @@ def write_evaluations(folder: Path, records: Iterable[dict]) -> None:
 
 def read_lines(path: Path) -> list[dict]:
     """The records in a run folder, a JSON object per line, checked as `read_records` does."""
-    records = []
-    for number, line in enumerate(io.StringIO(read_utf8(path), newline="\n"), start=1):
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{where}: not a JSON object ({error}): {REPAIR}") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: not a JSON object: {REPAIR}")
-        for columns in (RUN, EVALUATION):
-            _check(record, columns, where)
+    records: list[dict] = []
+    for number, record in json_lines(path, EVALUATE_AGAIN):
+        for fault in _faults(record, [*RUN, *EVALUATION]):
+            raise UserError(f"{path}:{number}: {fault}: {EVALUATE_AGAIN}")
         records.append(record)
+    if not records:
+        raise UserError(f"{path}: it has no records: {EVALUATE_AGAIN}")
     return records
 
 
-def csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header of a CSV and its rows, each with the line that it begins on. Raises UserError for rows of another
-    length than the header, and for what is no CSV in UTF-8."""
-    rows = list(_numbered_rows(path))
+def read_training(folder: Path) -> dict:
+    """The fields of a trained run, from training.json in its folder. Raises UserError as `read_lines` does."""
+    path = folder / "training.json"
+    run = _json_object(read_utf8(path, TRAIN_AGAIN), str(path), TRAIN_AGAIN)
+    for fault in _faults(run, RUN):
+        raise UserError(f"{path}: {fault}: {TRAIN_AGAIN}")
+    return run
+
+
+def json_lines(path: Path, repair: str) -> Iterator[tuple[int, dict]]:
+    """The JSON object in each line of a file, with the line's number. Raises UserError, which says to `repair`, for any
+    other line, and for a last one without its end."""
+    for number, line in enumerate(io.StringIO(read_utf8(path, repair), newline="\n"), start=1):
+        where = f"{path}:{number}"
+        if not line.endswith("\n"):
+            raise UserError(f"{where}: the line is cut off: {repair}")
+        yield number, _json_object(line, where, repair)
+
+
+def csv_rows(path: Path, repair: str = REPAIR) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a CSV and its rows, each with the line that it begins on. Raises UserError, which says to `repair`,
+    for rows of another length than the header, a last one without its end, and what is no CSV in UTF-8."""
+    text = read_utf8(path, repair)
+    rows = list(_numbered_rows(path, text, repair))
+    if rows and not text.endswith("\n"):
+        raise UserError(f"{path}:{rows[-1][0]}: the line is cut off: {repair}")
     _, header = rows.pop(0) if rows else (1, [])
     for line, row in rows:
         if len(row) != len(header):
-            raise UserError(f"{path}:{line}: {len(row)} fields, not {len(header)}: {REPAIR}")
+            raise UserError(f"{path}:{line}: {len(row)} fields, not {len(header)}: {repair}")
     return header, rows
 
 
-def read_utf8(path: Path) -> str:
-    """The text of a file, with its line ends as they are. Raises UserError if it is not UTF-8."""
+def read_utf8(path: Path, repair: str = "restore the committed file") -> str:
+    """The text of a file, with its line ends as they are. Raises UserError if it is not UTF-8 or cannot be read."""
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}): restore the committed file") from None
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}): {repair}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): {repair}") from None
 
 
 def markdown(columns: list[Column]) -> str:
@@ -260,15 +283,25 @@ def markdown(columns: list[Column]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(read_utf8(path), newline=""), strict=True)
+def _json_object(text: str, where: str, repair: str) -> dict:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not a JSON object ({error}): {repair}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: not a JSON object: {repair}")
+    return value
+
+
+def _numbered_rows(path: Path, text: str, repair: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
         for row in reader:
             yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}:{line}: not CSV ({error}): {REPAIR}") from None
+        raise UserError(f"{path}:{line}: not CSV ({error}): {repair}") from None
 
 
 def _read_table(path: Path, columns: list[Column], key: tuple[str, ...]) -> list[tuple[int, dict]]:
@@ -281,14 +314,13 @@ def _read_table(path: Path, columns: list[Column], key: tuple[str, ...]) -> list
         raise UserError(f"{path}:1: column {missing[0]!r} is missing: restore the line")
     if odd := [name for place, name in enumerate(header) if name not in known or name in header[:place]]:
         raise UserError(f"{path}:1: column {odd[0]!r} is unknown, or there twice: restore the line")
-    if not read_utf8(path).endswith("\n"):
-        raise UserError(f"{path}:{rows[-1][0] if rows else 1}: the line is cut off: {REPAIR}")
     seen: dict[tuple, int] = {}
     table = []
     for line, cells in rows:
         where = f"{path}:{line}"
         row = {name: known[name].read(cell) for name, cell in zip(header, cells, strict=True)}
-        _check(row, columns, where)
+        for fault in _faults(row, columns):
+            raise UserError(f"{where}: {fault}: {REPAIR}")
         values = tuple(row[name] for name in key)
         if values in seen:
             words = ", ".join(f"{name}={value}" for name, value in zip(key, values, strict=True) if value is not None)
@@ -298,31 +330,38 @@ def _read_table(path: Path, columns: list[Column], key: tuple[str, ...]) -> list
     return table
 
 
-def _check(row: dict, columns: list[Column], where: str) -> None:
-    if columns is RUN and row.get("schema") != SCHEMA:
-        raise UserError(
-            f"{where}: unknown schema {row.get('schema')!r}: this version reads schema {SCHEMA}, so remove what "
-            "another version wrote and run again"
+def _faults(row: dict, columns: list[Column]) -> Iterator[str]:
+    """What is wrong with the fields of a record: kinds first, so that the rest can rely on them."""
+    if columns[0].name == "schema" and row.get("schema") != SCHEMA:
+        yield (
+            f"unknown schema {row.get('schema')!r:.100}: this version reads schema {SCHEMA}, so remove what another "
+            "version wrote and run again"
         )
     for column in columns:
         if column.name not in row:
-            raise UserError(f"{where}: field {column.name!r} is missing: {REPAIR}")
-        column.check(row[column.name], where)
-    if columns is EVALUATION:
-        _check_evaluation(row, where)
+            yield f"field {column.name!r} is missing"
+        elif fault := column.fault(row[column.name]):
+            yield fault
+    if columns[-1] is EVALUATION[-1]:
+        yield from _contradictions(row)
 
 
-def _check_evaluation(row: dict, where: str) -> None:
-    """Raises UserError for an unknown h_source, and for losses that contradict each other beyond rounding."""
+def _contradictions(row: dict) -> Iterator[str]:
+    """An unknown h_source, and fields of an evaluation that contradict each other beyond rounding."""
     if row["h_source"] not in H_SOURCES:
-        raise UserError(f"{where}: unknown h_source {row['h_source']!r}: one of {', '.join(H_SOURCES)}")
+        yield f"unknown h_source {row['h_source']!r}: one of {', '.join(H_SOURCES)}"
+    for name in ("tokens", "bytes", "documents"):
+        if row[name] == 0:
+            yield f"field {name!r} is 0, but there is a loss"
     sums = {"loss": ("nats_sum / tokens", row["tokens"])}
     sums["bits_per_byte"] = ("nats_sum / (ln 2 * bytes)", math.log(2) * row["bytes"])
     wrong = [(name, rule) for name, (rule, size) in sums.items() if not math.isclose(row[name] * size, row["nats_sum"])]
     if row["perplexity"] <= 0 or not math.isclose(math.log(row["perplexity"]), row["loss"], abs_tol=1e-9):
         wrong.append(("perplexity", "exp(loss)"))
+    if (row["loss_se_documents"] is None) != (row["documents"] == 1) or (row["loss_se_documents"] or 0) < 0:
+        wrong.append(("loss_se_documents", "the number of documents: a number >= 0 for two or more, null for one"))
     for name, rule in wrong:
-        raise UserError(f"{where}: field {name!r} is {row[name]}, which contradicts {rule}: {REPAIR}")
+        yield f"field {name!r} is {row[name]}, which contradicts {rule}"
 
 
 def table_text(columns: list[Column], rows: Iterable[dict]) -> str:

@@ -27,7 +27,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from soe_bench.errors import UserError
-from soe_bench.method import ExpertMethod, MethodContext, checked_experts
+from soe_bench.method import ExpertMethod, MethodContext
 from soe_bench.mixture import MetaDistribution
 from soe_bench.ops.adamw import Gradient, ParameterBank
 from soe_bench.ops.flat import Flat, add_product, forward_at
@@ -91,7 +91,7 @@ class SoupOfExperts(ExpertMethod):
         parent: Mapping | None = None,
     ) -> None:
         super().__init__(name, lr, parent)
-        self.n_experts = checked_experts(n_experts)
+        self.n_experts = n_experts
         self.expert_lr_ratio, self.expert_init = expert_lr_ratio, expert_init
         self.router_config, self.meta, self.pi = router, pi, str(pi)
 

@@ -34,6 +34,7 @@ from typing import Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
+from soe_bench.system.files import show_every_character
 from soe_bench.system.places import check_out, find_run, find_soup
 
 REFUSED = 3  # exit status
@@ -115,7 +116,7 @@ def main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    arguments.print_any_name()
+    show_every_character()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         return 0 if run(check(given)) else REFUSED

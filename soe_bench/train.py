@@ -58,6 +58,11 @@ class Curve:
     def _open(self, size: int) -> None:
         with refusals(self.path):
             self.file = open(self.path, "ab")  # noqa: SIM115 (open for the whole run)
+            if self.file.tell() < size:
+                raise UserError(
+                    f"{self.path} is damaged (shorter than at the last checkpoint): delete the checkpoints there to "
+                    "train this run from the start"
+                )
             self.file.truncate(size)
             self.file.seek(size)  # truncate() does not move the position
 

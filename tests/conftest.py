@@ -1,5 +1,6 @@
 """Shared fixtures: configurations composed in this process, on the synthetic corpus, in a home of the test session."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from omegaconf import DictConfig
 
 from soe_bench.config import job_configs
 from soe_bench.system import stop
+
+os.environ["SOE_BENCH_PACKAGES"] = "made_up_methods"  # whose classes a `_target_` may name
 
 
 @pytest.fixture(autouse=True)

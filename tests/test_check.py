@@ -35,7 +35,7 @@ from made_up_methods import (
 
 from soe_bench import check
 from soe_bench.check import RULES, conformance
-from soe_bench.config import CONF
+from soe_bench.config import CONF, job_configs
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.flops import FlopCounter
@@ -44,6 +44,7 @@ from soe_bench.runs import sweep
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
+from soe_bench.system.laps import Laps
 
 METHODS = [  # every one that conf/ has, the soup alone in the quick suite
     pytest.param(path.stem, marks=[] if path.stem == "soup" else pytest.mark.slow)
@@ -129,10 +130,10 @@ def test_the_command_line_says_what_fails_and_what_was_not_checked(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["method=nope"], "method/nope"),
+        (["method=nope"], "there is no method 'nope'"),
         (["method=generic,soup", "-m"], "one method at a time"),
         (["scale=demo"], "at scale=test"),
-        (["method.n_experts=-1"], "it must be at least 1 (without experts"),
+        (["method.n_experts=-1"], "it must be a whole number from 1 (without experts"),
         (["method._target_=made_up_methods.Nothing"], "Nothing"),
     ],
 )
@@ -144,10 +145,10 @@ def test_bad_input_is_one_line(arguments, says, capsys):
 
 def test_another_vocabulary_is_refused_before_anything_is_trained(arguments, compose, monkeypatch):
     target = ["method=generic", "method._target_=made_up_methods.OtherVocabulary"]
-    plan = sweep.Plan.of([*arguments, *target])
+    plan = sweep.Plan.of(*job_configs([*arguments, *target]))
     monkeypatch.setattr(executing, "train", lambda *_: pytest.fail("trained"))
     with pytest.raises(UserError, match=r"not \(1, 2, 320\): it must predict over the 320 tokens"):
-        plan.prepare()
+        plan.prepare(Laps())
 
 
 def test_another_vocabulary_is_refused_in_evaluation(compose, monkeypatch):

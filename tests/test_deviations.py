@@ -30,9 +30,9 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         f"two layers, {cfg.method.router.hidden} hidden units, ReLU, {cfg.method.router.activation} output, first "
         f"layer N(0, {cfg.method.router.init_std:g})"
     ),
-    "start of S": lambda cfg: {0.25: "the generic run on a quarter of the training tokens, which count"}[
-        cfg.method.parent.fraction
-    ],
+    "start of S": lambda cfg: (
+        f"the generic run on {cfg.method.parent.fraction:.0%} of the training tokens, which count"
+    ),
 }
 
 

@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_all_with_nothing_changed
 def test_a_full_disk_reaches_all(group):
     for result in group[1]:
         for refused in (result["refused"], *result["refused_curve"]):
-            assert "cannot write" in refused and "free some disk space" in refused
+            assert "cannot write" in refused and "run the same command again" in refused
         assert len(result["refused_curve"]) == 2
 
 

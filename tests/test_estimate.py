@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from soe_bench.data.build import open_corpus
-from soe_bench.errors import UserError
 from soe_bench.estimate import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters
@@ -105,7 +104,7 @@ def test_what_several_cells_share_is_made_once(trained, corpus, monkeypatch):
     make = evaluation.Maker(cfg, method, corpus)
     cells = [c for c in evaluation.cells(cfg, method, corpus) if c.h_source in ("estimate", "tuned")]
     own = [make.specialist(cell) for cell in cells]
-    assert len(tuned) == 2  # three specialists, two at once
+    assert len(tuned) == 4  # three specialists, two at once; one step of each group counts its FLOPs
     assert len(made) == len({(cell.specialist, cell.h_source) for cell in cells}) < len(cells)
     shares = [cost["specialist_flops"] for cell, (_, cost) in zip(cells, own, strict=True) if cell.h_source == "tuned"]
     assert shares[0] == shares[1] and min(shares) > 0.9 * max(shares)
@@ -153,27 +152,6 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
     assert {r["specialist_tokens"] for r in plain} == {0}
     combination = 2 * method.n_experts * method.flat.size
     assert all(combination <= r["specialist_flops"] < 1.1 * combination for r in plain)
-
-
-@pytest.mark.parametrize(
-    "extra, message",
-    [
-        ("evaluate.estimators=[nearest]", "unknown 'nearest'"),
-        ("evaluate.splits=[training]", "one or more of"),
-        ("evaluate.splits=[test,test]", "splits .* list of different values"),
-        ("evaluate.budgets=[500,500]", "budgets .* list of different values"),
-        ("evaluate.documents=4", "documents is 4: it must be a list"),
-        ("evaluate.documents=[0]", "documents: 0 is not"),
-        ("evaluate.budgets=[0,500]", "budgets: 0 is not a whole number from 1"),
-        ("evaluate.draws=0", "draws: 0 is not"),
-        ("evaluate.fine_tuning.lrs=[]", "one or more rates above 0"),
-        ("evaluate.fine_tuning.lrs=[-1e-3]", "one or more rates above 0"),
-        ("evaluate.fine_tuning.batch_size=0", "fine_tuning.batch_size: 0 is not"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused(compose, extra, message):
-    with pytest.raises(UserError, match=message):
-        Run.of(compose(extra))
 
 
 def test_one_specialist_has_no_other_whose_h_is_a_control(compose, corpus, monkeypatch):

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from soe_bench import checkpoint, finetune
-from soe_bench.__main__ import finish
+from soe_bench.command import finish
+from soe_bench.config import job_configs
 from soe_bench.data import build
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
@@ -235,7 +236,7 @@ def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path)
     assert 0 in [launch.returncode for launch in launches], said  # the last to end has seen every run done
     assert {launch.returncode for launch in launches} <= {0, 1}, said
 
-    plan = Plan.of([*sweep, f"home={one}", f"results_dir={one / 'results'}"])
+    plan = Plan.of(*job_configs([*sweep, f"home={one}", f"results_dir={one / 'results'}"]))
     for run in plan.runs:
         execute(run.cfg)
     finish(plan)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from soe_bench import finetune
 from soe_bench.data.build import open_corpus
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
@@ -66,6 +67,23 @@ def test_where_nothing_helps_it_stops_early_and_gives_the_model_as_it_was(cfg, m
     tuned = fine_tune(learned, noise, PATTERN[:100], cfg, seed=0)
     assert tuned.rate == 0 and loss(tuned.model, PATTERN) == loss(learned, PATTERN)
     assert tuned.tokens < 2 * 8 * 6400 / 2
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_a_rate_ends_after_more_than_patience_evaluations_without_a_lower_loss(cfg, model, monkeypatch, patience):
+    cfg.evaluate.fine_tuning.patience = patience
+    losses = iter([1.0] * 100)  # of the model as it was, then the same after every training
+    monkeypatch.setattr(finetune, "_loss", lambda *_: next(losses))
+    tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
+    assert tuned.tokens == 2 * (patience + 1) * 3 * 8 * LENGTH  # two rates, an evaluation every 3 steps
+
+
+def test_patience_begins_anew_with_every_lower_loss(cfg, model, monkeypatch):
+    cfg.evaluate.fine_tuning.lrs = [1e-3]
+    losses = iter([9.0, 8.0, 8.5, 7.0, 7.5, 7.0, 1.0])  # no lower one twice in a row at the sixth
+    monkeypatch.setattr(finetune, "_loss", lambda *_: next(losses))
+    tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
+    assert tuned.tokens == 5 * 3 * 8 * LENGTH and next(losses) == 1.0
 
 
 def test_a_rate_that_diverges_loses_to_the_others(cfg, model):

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a room imports itself and those in earlier lines
     ("errors",),
     ("system",),
+    ("settings",),
     ("config", "records", "tracking"),
     ("mixture", "model", "ops"),
     ("checkpoint", "data", "evaluate"),
@@ -26,7 +27,8 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("card",),
     ("export",),
     ("specialize",),
-    ("__init__", "__main__", "check", "closeness", "gpu", "plan"),
+    ("check", "closeness", "command", "gpu", "plan"),
+    ("__init__", "__main__"),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 SOURCES = [*ROOT.glob("soe_bench/**/*.py"), *ROOT.glob("baselines/*.py")]

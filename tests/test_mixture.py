@@ -37,6 +37,15 @@ def test_share_of_generic_draws_and_of_domains():
     assert draws[~generic].mean(0) == pytest.approx(h_0, abs=0.01)  # one-hot, domains by h_0
 
 
+def test_uniform_domains_are_drawn_alike_whatever_h_0():
+    draws = MetaDistribution(1, "uniform", 1.0, 0.0).sample(np.random.default_rng(0), 20_000, np.array([0.7, 0.2, 0.1]))
+    assert draws.mean(0) == pytest.approx(np.full(3, 1 / 3), abs=0.01)
+
+
+def test_weights_come_back_as_float64():
+    assert check_weights(np.array([0.25, 0.75], dtype=np.float32), 2).dtype == np.float64
+
+
 @pytest.mark.parametrize(
     "h, message",
     [
@@ -73,6 +82,25 @@ def test_sequences_are_windows_of_the_stream_that_overlap_by_one_token():
     assert sorted(batch[0, :, 0]) == list(range(100, 140, 4))  # one epoch: every window exactly once
     assert (batch[1] == [300, 301, 302, 303, 304]).all()
     assert mixture.epochs.tolist() == [[1.0, 0.0, 10.0]]
+
+
+def test_the_last_token_of_a_stream_is_a_target_only():
+    assert Mixture([np.arange(8), np.arange(9)], 4, seed=0).sizes.tolist() == [1, 2]
+
+
+def test_tokens_and_counts_are_int64():
+    mixture = Mixture(STREAMS, 4, seed=0)
+    assert mixture.batch(np.random.default_rng(0), np.array([[1.0, 0, 0]]), 2).dtype == np.int64
+    assert mixture.taken.dtype == np.int64
+
+
+@pytest.mark.parametrize("before", [3, 10, 17, 25])  # epochs of ten sequences
+def test_the_counts_are_the_whole_state(before):
+    whole, resumed, h = Mixture(STREAMS, 4, 7), Mixture(STREAMS, 4, 7), np.array([[1.0, 0, 0]])
+    whole.batch(np.random.default_rng(0), h, before)
+    resumed.taken[:] = whole.taken
+    rows = [mixture.batch(np.random.default_rng(0), h, 12) for mixture in (whole, resumed)]
+    assert np.array_equal(*rows)
 
 
 def test_the_next_sequence_of_a_domain_depends_on_seed_domain_and_count_only():

@@ -1,35 +1,41 @@
 """The plan of a run: hand-computed memory and hours, nothing allocated, bad input in one line."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench import plan
-from soe_bench.config import make
+from soe_bench.config import job_configs, make
+from soe_bench.data.build import open_corpus
 from soe_bench.ops.flat import Flat
+from soe_bench.runs import forecast, sweep
+from soe_bench.system.laps import Laps
 from soe_bench.system.machine import Rates
 
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch):
-    monkeypatch.setattr(plan, "machine_rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
+    monkeypatch.setattr(forecast, "machine_rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):
     """(4 + 3 n + R) P words of 4 bytes. bfloat16 moments save 2 bytes in each of two moments of S and of E."""
     size, draws = Flat(make(compose().model.base)).size, compose().train.draws_per_step
     memory = 4 * size * (4 + 3 * 37 + draws)
-    assert plan.largest_n(compose(), memory) == "37"
-    assert plan.largest_n(compose(), memory - 1) == "36"
-    assert plan.largest_n(compose(), 4 * size) == "none"
+    assert forecast.largest_n(compose(), memory) == "37"
+    assert forecast.largest_n(compose(), memory - 1) == "36"
+    assert forecast.largest_n(compose(), 4 * size) == "none"
     memory -= 4 * size * (37 + 1)
-    assert plan.largest_n(compose("train.moments=bfloat16"), memory) == "37"
-    assert plan.largest_n(compose("train.moments=bfloat16"), memory - 1) == "36"
+    assert forecast.largest_n(compose("train.moments=bfloat16"), memory) == "37"
+    assert forecast.largest_n(compose("train.moments=bfloat16"), memory - 1) == "36"
 
 
 def test_hours_by_hand():
     cost = {"flops_per_step": 3 * 10**10, "stored_parameters": 10**8}
-    assert plan.step_seconds(cost, Rates(bandwidth=1e9, matmul=1e10)) == pytest.approx(3 + 3.2)
+    assert forecast.step_seconds(cost, Rates(bandwidth=1e9, matmul=1e10)) == pytest.approx(3 + 3.2)
 
 
 def test_activations_are_what_a_real_forward_keeps(compose):
@@ -46,8 +52,8 @@ def test_activations_are_what_a_real_forward_keeps(compose):
         logits = base(torch.zeros(cfg.train.batch_size, cfg.train.seq_len, dtype=torch.long))
     expected = sum(x.nbytes() for key, x in kept.items() if key not in own) + logits.nbytes
     count = cfg.train.batch_size
-    assert plan.activation_bytes(cfg, count) == plan.activation_bytes(cfg, count + 1) == expected
-    assert plan.activation_bytes(cfg, count // 2) == pytest.approx(expected / 2, rel=0.01)
+    assert forecast.activation_bytes(cfg, count) == forecast.activation_bytes(cfg, count + 1) == expected
+    assert forecast.activation_bytes(cfg, count // 2) == pytest.approx(expected / 2, rel=0.01)
 
 
 def test_the_size_of_the_paper_is_planned_in_lines(capsys):
@@ -61,10 +67,10 @@ def test_the_size_of_the_paper_is_planned_in_lines(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["scale=papr"], "Could not find 'scale/papr'"),
-        (["method.n_experts=-1"], "n_experts is -1"),
+        (["scale=papr"], "there is no scale 'papr': choose one of paper"),
+        (["method.n_experts=-1"], "method.n_experts is -1: it must be a whole number from 1"),
         (["train.moments=float8"], "train.moments is 'float8'"),
-        (["train.compile=false"], "train.compile is False"),
+        (["train.compile=false"], "train.compile is False: it must be true or null"),
         (["train.stepz=1"], "there is no setting train.stepz"),
         (["+sweep=experts"], "one run at a time"),
     ],
@@ -73,3 +79,34 @@ def test_bad_input_is_one_line(arguments, words, capsys):
     assert plan.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err
+
+
+def test_the_tokens_of_an_evaluation_by_hand(compose):
+    """Of the synthetic corpus: validation and test text, each control on the test text, and the tuning of h."""
+    cfg = compose("method=soup", "evaluate.budgets=[1000]", "evaluate.fine_tuning.lrs=[0.1,0.2]")
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
+    size = {
+        (n, s): corpus.rows(n, s).tokens.sum() for n in [*corpus.specialists, "generic"] for s in cfg.evaluate.splits
+    }
+    test = sum(size[name, "test"] for name in corpus.specialists)
+    tuned = 3 * 100 * 4 * cfg.train.seq_len * 3  # three specialists, 100 steps of 4 windows, forward and backward
+    fine = 3 * (3 * 2 * 4 * 1000)
+    method = make(cfg.method)
+    expected = sum(size.values()) + 5 * test + tuned + test + fine
+    assert forecast.evaluation_tokens(cfg, method, corpus) == expected
+    generic = compose("method=generic", "evaluate.splits=[validation]")
+    assert forecast.evaluation_tokens(generic, make(generic.method), corpus) == sum(
+        tokens for (_, split), tokens in size.items() if split == "validation"
+    )
+    generic.data.specialists = None
+    assert math.isinf(forecast.evaluation_tokens(generic, make(generic.method), None))
+
+
+def test_each_part_of_the_time_is_named(compose, arguments, caplog):
+    caplog.set_level("INFO", "soe_bench")
+    open_corpus(compose().data, Path(compose().home), 0)
+    for extra, corpus in ([], "built before"), (["data.k=3"], "about 0:0"), (["data.name=other"], "not known"):
+        sweep.Plan.of(*job_configs([*arguments, "method=generic", "train.tokens=4096", *extra])).prepare(Laps())
+        (line,) = [record.message for record in caplog.records if record.message.startswith("time: ")]
+        assert f"corpus {corpus}" in line and "training about 0:0" in line and "evaluation about 0:0" in line
+        caplog.clear()

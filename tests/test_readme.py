@@ -80,7 +80,7 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
         return
     assert all("=" in argument for argument in arguments)
     own = [f"home={tmp_path}", f"results_dir={tmp_path / 'results'}"]
-    assert sweep.Plan.of([*overrides(command), *own]).runs
+    assert sweep.Plan.of(*job_configs([*overrides(command), *own])).runs
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from soe_bench import checkpoint
 from soe_bench.config import job_configs, make
+from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
-from soe_bench.records import read_lines
+from soe_bench.records import read_lines, read_training
+from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run, parent_of
 from soe_bench.soup import SoupOfExperts
@@ -206,6 +209,26 @@ def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(comp
     splits = sum(total_steps(cfg, make(cfg.method)) for cfg in (run, parent_of(run)))
     one = total_steps(whole, make(whole.method))
     assert splits == one or one == 1  # the least is a step for each
+
+
+def test_what_a_parent_took_is_part_of_a_record(compose):
+    parent = "method.parent={method:generic,fraction:0.5}"
+    run = Run.of(compose("method.n_experts=2", "train.tokens=8192", parent, "evaluate.splits=[validation]"))
+    execute(run.cfg)
+    before, own = read_training(run.parent.folder), read_lines(run.records)[0]
+    method = build_method(run, open_corpus(run.cfg.data, Path(run.cfg.home), 0))
+    assert before["flops"] > 0 and own["flops"] == before["flops"] + 4 * method.cost()["flops_per_step"]
+    assert before["training_tokens"] == 4096 and own["training_tokens"] == 8192
+    assert own["seconds"] > before["seconds"] > 0
+
+
+def test_a_resumed_curve_that_was_cut_is_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b"0123456789")
+    with pytest.raises(UserError, match="metrics.jsonl is damaged .*: delete the checkpoints there"):
+        Curve(tmp_path / "metrics.jsonl", "run", Progress(step=3, curve_bytes=11), 5, tracker=None)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"0123456789"
+    Curve(tmp_path / "metrics.jsonl", "run", Progress(step=3, curve_bytes=4), 5, tracker=None)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"0123"
 
 
 @pytest.mark.slow

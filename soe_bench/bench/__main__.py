@@ -29,7 +29,7 @@ from soe_bench.bench.moments import moments_loss_change
 from soe_bench.bench.processes import processes
 from soe_bench.bench.steps import compiled_speedup, data_share, plain_speedup, soup_step_ratio, trainer_speedup
 from soe_bench.errors import UserError
-from soe_bench.system.files import write_text
+from soe_bench.system.files import show_every_character, write_text
 from soe_bench.system.machine import device_name, git_state
 
 FIGURES: dict[str, Callable[[Settings], Figure]] = {
@@ -66,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="toy sizes and two rounds, to see that all runs")
     options = parser.parse_args(arguments)
+    show_every_character()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     try:

@@ -5,13 +5,13 @@ CORPUS is a folder, or a name such as wheels.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from soe_bench.data import audit, stability
 from soe_bench.data.corpus import Corpus, load
 from soe_bench.errors import UserError
+from soe_bench.system.files import home, show_every_character
 
 
 def find(name: str) -> Corpus:
@@ -21,12 +21,11 @@ def find(name: str) -> Corpus:
     """
     if Path(name, "done").is_file():
         return load(Path(name))
-    home = Path(os.environ.get("SOE_BENCH_HOME") or Path.home() / ".cache" / "soe_bench")
-    built = sorted((home / "data").glob("*/done"), key=lambda file: file.stat().st_mtime)
+    built = sorted((home() / "data").glob("*/done"), key=lambda file: file.stat().st_mtime)
     named = [file.parent for file in built if file.parent.name.rpartition("-")[0] == name or file.parent.name == name]
     if not named:
         there = ", ".join(sorted({file.parent.name for file in built})) or "none"
-        raise UserError(f"there is no corpus {name!r}: give the folder of one, or a name under {home}/data ({there})")
+        raise UserError(f"there is no corpus {name!r}: give the folder of one, or a name under {home()}/data ({there})")
     return load(named[-1])
 
 
@@ -45,6 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     """Returns 0, 1 if an audit fails, 2 for bad input."""
+    show_every_character()
     given = parse(arguments)
     try:
         corpora = [find(name) for name in given.corpora]

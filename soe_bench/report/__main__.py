@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from soe_bench.errors import UserError
-from soe_bench.report.load import load_results, results_folders
-from soe_bench.report.write import check, rewrite
+from soe_bench.system.files import show_every_character
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,8 +20,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 if tables/ or figures/ are not up to date"
     )
+    show_every_character()
     options = parser.parse_args(arguments)
     try:
+        if not options.folder.is_dir():
+            raise UserError(f"{options.folder} is no folder: give one with results")
+        # Here and not above: what is refused needs no pandas and no matplotlib.
+        from soe_bench.report.load import load_results, results_folders
+        from soe_bench.report.write import check, rewrite
+
         folders = list(dict.fromkeys([options.folder, *results_folders(options.folder)]))
         if not options.check:
             for folder in folders:

@@ -37,17 +37,13 @@ def resolve(name: str, view: View) -> str:
     """The label of the view that `name` is or begins. Raises UserError if there is none, or more than one."""
     found = candidates(name, view)
     if len(found) != 1:
-        what = (
-            f"{name!r} could be {', '.join(found)}: say more of it"
-            if found
-            else (f"there is no record of {name!r}; there are {', '.join(view.order)}")
-        )
-        raise UserError(what)
+        what = f"{name!r} could be each of these, so say more of it" if found else f"{name!r} has no record; these have"
+        raise UserError("\n  ".join([f"{what}:", *(found or view.order)]))
     return found[0]
 
 
 def specialists_table(view: View, one: str, other: str, difference: Difference) -> pd.DataFrame:
-    """A row a specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
+    """A row per specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
     `high` and `outcome`.
 
     win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for

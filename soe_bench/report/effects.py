@@ -1,6 +1,6 @@
 """What the claims measure: functions of the records that conf/claims.yaml names.
 
-Each takes the soups of a view and its arguments in claims.yaml, and gives one value a (specialist, seed), in
+Each takes the soups of a view and its arguments in claims.yaml, and gives one value per (specialist, seed), in
 nats/token, with the labels of the runs it rests on. It raises NotRun where the records lack something.
 """
 
@@ -26,10 +26,10 @@ class NotRun(Exception):
 
 
 class Soups:
-    """The soups of a view that are compared: one training budget, one pi, one number of draws a step; where a view has
-    several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there are,
-    for effects across models, `distances` those between models, `outside` the specialists outside the corpus. With
-    `training_tokens`, only the runs of that budget (to 5 %)."""
+    """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
+    has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there
+    are, for effects across models, `distances` those between models, `outside` the specialists outside the corpus.
+    With `training_tokens`, only the runs of that budget (to 5 %)."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Soups:
             return "none"
         first = self.runs.iloc[0]
         tokens = f"{first.training_tokens / 1e6:.3g}M training tokens"
-        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws a step"
+        return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws per step"
 
     def label(self, n: int | None) -> str:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""
@@ -78,14 +78,14 @@ class Soups:
             raise NotRun("no record of one generic run with as many training tokens")
         return generic
 
-    def at(self, model: str, equal: str = "tokens a parameter") -> Soups:
-        """The soups of another base model on the same data, trained on as many `tokens a parameter`, or `tokens`."""
+    def at(self, model: str, equal: str = "tokens per parameter") -> Soups:
+        """The soups of another base model on the same data, trained on as many `tokens per parameter`, or `tokens`."""
         same = {**self.view.setting, "model": model}
         found = [soups for soups in (Soups(view) for view in self.views if view.setting == same) if len(soups.runs)]
         if not found or not len(self.runs):
             raise NotRun(f"no record of a soup on the base model {model}")
         first, other = self.runs.iloc[0], found[0].runs.iloc[0]
-        growth = other.parameters / first.parameters if equal == "tokens a parameter" else 1
+        growth = other.parameters / first.parameters if equal == "tokens per parameter" else 1
         return Soups(found[0].view, self.views, training_tokens=growth * first.training_tokens)
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
@@ -98,11 +98,15 @@ class Soups:
             raise NotRun(f"no record of {methods}" + (" at equal training tokens" if training_tokens else ""))
         return sorted(set(runs.label))
 
-    def rival(self, method: str) -> str:
-        """The label of the only runs of a method."""
-        labels = self.labels_of(method)
-        if len(labels) > 1:
-            raise NotRun(f"records of several kinds of {method}: {'; '.join(labels)}")
+    def crisp(self, label: str) -> str:
+        """The label of the CRISP runs that had as many training tokens for each specialist (to 5 %) as a label."""
+        runs = self.view.records.drop_duplicates("run_id")
+        runs = runs[(runs.method == "crisp") & runs.trained_for.notna()]
+        each = runs.training_tokens / runs.trained_for.astype(float) / self.view.training_tokens(label)
+        labels = sorted(set(runs.label[(each - 1).abs() < 0.05]))
+        if len(labels) != 1:
+            found = f"several records of crisp: {'; '.join(labels)}" if labels else "no record of crisp"
+            raise NotRun(f"{found} on as many training tokens for each specialist")
         return labels[0]
 
 
@@ -157,7 +161,7 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
 
 
 def against_generic_at(soups: Soups, experts: int, model: str) -> Effect:
-    """Soup minus generic on the specialists for another base model, at as many training tokens a parameter."""
+    """Soup minus generic on the specialists for another base model, at as many training tokens per parameter."""
     return against_generic(soups.at(model), experts, "specialists")
 
 
@@ -198,8 +202,8 @@ def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Ef
 
 def gap_to_crisp(soups: Soups, experts: int) -> Effect:
     """The generic run with as many training tokens as the soup minus CRISP, on the specialists."""
-    generic = soups.generic(soups.label(experts))
-    crisp = soups.rival("crisp")
+    label = soups.label(experts)
+    generic, crisp = soups.generic(label), soups.crisp(label)
     return soups.view.losses(generic) - soups.view.losses(crisp), [generic, crisp]
 
 
@@ -213,7 +217,8 @@ def share_of_the_way(soups: Soups, experts: int, share: float) -> Effect:
 
 def break_even_with_crisp(soups: Soups, experts: int) -> Effect:
     """Number of specialists from which one soup costs fewer FLOPs than a CRISP run for each."""
-    return _break_even(soups.view, soups.label(experts), soups.rival("crisp"))
+    label = soups.label(experts)
+    return _break_even(soups.view, label, soups.crisp(label))
 
 
 def break_even_with_fine_tuning(soups: Soups, experts: int, budget: int) -> Effect:
@@ -235,6 +240,29 @@ def _break_even(view: View, label: str, other: str, budget: int = 0) -> Effect:
         raise NotRun(f"no break-even: a specialist of {other} costs no more FLOPs than one of {label}")
     numbers = (own.flops_once - others.flops_once) / saved
     return pd.Series(losses.index.get_level_values("seed").map(numbers), index=losses.index), [label, other]
+
+
+def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, budget: int) -> Effect:
+    """Soup minus the `rival` fine-tuned on `budget` tokens (0: as trained) where that many specialists together cost as
+    many FLOPs by both, training included: of the rival's runs that take 80 to 105 % of the soup's FLOPs, the one that
+    takes the most."""
+    view, label = soups.view, soups.label(experts)
+
+    def total(each: str, budget: int) -> float:
+        costs = spending(view, each, budget)
+        return mean(costs.flops_once + specialists_served * costs.flops_each) if len(costs) else math.nan
+
+    own = total(label, 0)
+    equal = {each: x for each in soups.labels_of(rival) if 0.8 <= (x := total(each, budget)) / own <= 1.05}
+    if not equal:
+        raise NotRun(
+            f"no record of {rival}"
+            + f" fine-tuned on {budget} tokens" * bool(budget)
+            + f" that takes 80 to 105 % of the "
+            f"soup's FLOPs for {specialists_served} specialists"
+        )
+    best = max(equal, key=equal.__getitem__)
+    return view.losses(label) - view.losses(best, budget=budget), [label, best]
 
 
 def merge_gap(soups: Soups, experts: None) -> Effect:
@@ -287,6 +315,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         share_of_the_way,
         break_even_with_crisp,
         break_even_with_fine_tuning,
+        portfolio,
         merge_gap,
         merge_gap_aligned,
         barrier,

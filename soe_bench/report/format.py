@@ -1,6 +1,7 @@
 """Tables as CSV and Markdown text with fixed formats: the same records give the same bytes."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -22,6 +23,7 @@ class Table:
     bold: frozenset[tuple[int, int]] = frozenset()
     daggers: frozenset[tuple[int, int]] = frozenset()
     turned: bool = False
+    json: str = ""  # the same for programs, if there is such a file
 
     def csv(self) -> str:
         """The table as CSV."""
@@ -71,8 +73,21 @@ def fixed(value: float | None, decimals: int = 4, missing: str = "") -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
+def in_words(difference: float, other: str = "") -> str:
+    """A difference without a sign to explain: `0.34 lower than generic`, `the same as generic`, `0.34 lower`."""
+    text = f"{abs(difference):.{2 if abs(difference) >= 0.0995 else 3}f}"
+    if not float(text):
+        return "the same" + f" as {other}" * bool(other)
+    return f"{text} {'lower' if difference < 0 else 'higher'}" + f" than {other}" * bool(other)
+
+
 def _md_row(cells: object) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def slug(text: str) -> str:
+    """Text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text)
 
 
 def is_number(text: str) -> bool:

@@ -28,8 +28,8 @@ LEAST_SEEDS = 3
 
 
 def demo_losses(folder: Path) -> pd.DataFrame:
-    """Mean test loss over the specialists, one row a (method, seed), of the results folder of a demo. Raises UserError
-    where a record is missing."""
+    """Mean test loss over the specialists, one row per (method, seed), of the results folder of a demo. Raises
+    UserError where a record is missing."""
     views = make_views(load_results(folder))
     if len(views) != 1 or REFERENCE not in views[0].order:
         raise UserError(f"{folder} does not hold the records of one demo: run make demo in a folder without it")

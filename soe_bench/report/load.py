@@ -11,65 +11,23 @@ from soe_bench.errors import UserError
 from soe_bench.records import EVALUATION, RUN, csv_rows, numbered_records, read_utf8, sort_key
 
 FAMILIES = ("common_parent", "separate", "aligned", "soup")
-# The columns of each CSV that the report uses: text as it stands, a tuple of the texts it may be, numbers as float
-# ("number?" may be empty).
-CSV_COLUMNS: dict[str, dict[str, str | tuple[str, ...]]] = {
-    "curves": dict(
-        run_id="text",
-        method="text",
-        n_experts="number",
-        seed="text",
-        tokens="number",
-        train_loss="number?",
-        validation_loss="number?",
-    ),
-    "alpha": dict(
-        run_id="text",
-        method="text",
-        n_experts="number",
-        seed="text",
-        specialist="text",
-        expert="number",
-        alpha="number",
-    ),
-    "domains": dict(
-        data_fingerprint="text",
-        data="text",
-        domain="number",
-        tokens="number",
-        passages="number",
-        fraction="number",
-        top_sources="text",
-        top_terms="text",
-    ),
-    "specialists": dict(
-        data_fingerprint="text",
-        data="text",
-        specialist="text",
-        split="text",
-        documents="number",
-        passages="number",
-        tokens="number",
-        bytes="number",
-        nearest_domains="text",
-        effective_domains="number?",
-        fraction_beyond_q95="number?",
-        fraction_beyond_q99="number?",
-    ),
-    "distances": dict(
-        run_id="text",
-        method="text",
-        seed="text",
-        family=FAMILIES,
-        one="text",
-        other="text",
-        distance="number",
-        cosine="number",
-        cosine_of_updates="number?",
-        barrier="number?",
-        merge_gap="number?",
-    ),
-    "deviations": dict(setting="text", ours="text", paper="text", status="text", where="text", note="text"),
+COLUMNS = {
+    "curves": "run_id method n_experts:number seed tokens:number train_loss:number? validation_loss:number?",
+    "alpha": "run_id method n_experts:number seed specialist expert:number alpha:number",
+    "domains": "data_fingerprint data domain:number tokens:number passages:number fraction:number top_sources "
+    "top_terms",
+    "specialists": "data_fingerprint data specialist split documents:number passages:number tokens:number bytes:number "
+    "nearest_domains effective_domains:number? kl_from_h_0:number? fraction_beyond_q95:number? "
+    "fraction_beyond_q99:number?",
+    "distances": "run_id method seed family:family one other distance:number cosine:number cosine_of_updates:number? "
+    "barrier:number? merge_gap:number?",
+    "deviations": "setting ours paper status where note",
+}
+# The columns of each CSV that the report uses: text as it stands, numbers as float ("number?" may be empty), or one of
+# FAMILIES.
+CSV_COLUMNS: dict[str, dict[str, str]] = {
+    name: {column: kind or "text" for column, _, kind in (each.partition(":") for each in columns.split())}
+    for name, columns in COLUMNS.items()
 }
 
 
@@ -133,7 +91,7 @@ def record_table(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(frame)
 
 
-def read_csv(path: Path, columns: dict[str, str | tuple[str, ...]]) -> pd.DataFrame | None:
+def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
     """The named columns, text or float (NaN where a `number?` is empty), sorted; None if absent or without rows."""
     if not path.is_file():
         return None
@@ -154,10 +112,10 @@ def read_csv(path: Path, columns: dict[str, str | tuple[str, ...]]) -> pd.DataFr
     return frame.sort_values(list(columns), kind="stable", ignore_index=True)
 
 
-def _cell(text: str, kind: str | tuple[str, ...], where: str, column: str) -> str | float:
-    if isinstance(kind, tuple) and text not in kind:
-        raise UserError(f"{where}: column {column!r} is {text!r}, not one of {', '.join(kind)}: restore the line")
-    if kind == "text" or isinstance(kind, tuple):
+def _cell(text: str, kind: str, where: str, column: str) -> str | float:
+    if kind == "family" and text not in FAMILIES:
+        raise UserError(f"{where}: column {column!r} is {text!r}, not one of {', '.join(FAMILIES)}: restore the line")
+    if kind in ("text", "family"):
         return text
     try:
         value = float(text) if text or kind == "number" else math.nan

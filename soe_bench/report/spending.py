@@ -7,7 +7,7 @@ from soe_bench.report.view import GENERIC_TEXT, View
 
 
 def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
-    """One row a seed: `tokens_once`, `flops_once` (what serves all specialists), `tokens_each`, `flops_each`,
+    """One row per seed: `tokens_once`, `flops_once` (what serves all specialists), `tokens_each`, `flops_each`,
     `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row without a record
     whose costs were measured.
 

@@ -1,12 +1,12 @@
 """A view: the records that may be compared with each other (one scale, model and data), labelled."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
 from soe_bench.errors import UserError
+from soe_bench.report.format import slug
 from soe_bench.report.load import Results
 from soe_bench.report.stats import Difference, mean, paired_difference
 
@@ -157,9 +157,7 @@ def make_views(results: Results) -> list[View]:
     views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
         scale, model, data, fingerprint = setting
-        suffix = (
-            "" if number == 0 else "_" + re.sub(r"[^A-Za-z0-9.]+", "-", f"{scale}-{model}-{data}-{fingerprint[:8]}")
-        )
+        suffix = f"_{slug(f'{scale}-{model}-{data}-{fingerprint[:8]}')}" if number else ""
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
         splits = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))

@@ -13,12 +13,14 @@ from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.documents import documents_chart
 from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.gain import gain_chart
+from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.figures.style import Chart, missing_glyphs, render, style
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, load_results
-from soe_bench.report.style import Chart, render, style
 from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.tables.claims import claims_table
@@ -27,33 +29,39 @@ from soe_bench.report.tables.corpus import deviations_table, domains_table, spec
 from soe_bench.report.tables.costs import costs_table
 from soe_bench.report.tables.documents import documents_table
 from soe_bench.report.tables.main import MEASURES, controls_table, difference_table, main_table
-from soe_bench.report.view import make_views
+from soe_bench.report.view import View, make_views
 from soe_bench.system.files import write_bytes
 
 IMAGES = ("png", "svg")
+WRITTEN = (".csv", ".md", ".json", ".png", ".svg")
 Item = Table | Chart
 
 
 def write(results: Results, say: Callable[[str], None] = print) -> None:
-    """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for all that have no data, and one for
-    each figure that fails."""
-    tables, charts, empty, failures = collect(results)
+    """Write tables/*.csv, *.md and figures/*.csv, *.png, *.svg; say one line for all that have no data, one for each
+    figure that fails, and one for all characters that no font has."""
+    tables, charts, empty, problems = collect(results)
     for path, text in _texts(results.folder, tables, charts).items():
         write_bytes(path, text.encode())
-    drawn = 0
+    drawn, warnings = 0, []
     with style():
         for chart in charts:
             try:
-                images = render(chart.draw())
+                images, said = render(chart)
             except Exception as error:
-                failures.append(_failure(f"figure {chart.name}", error))
+                problems.append(_failure(f"figure {chart.name}", error))
                 continue
             drawn += 1
+            warnings += said
             for kind, image in images.items():
                 write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
+    if glyphs := missing_glyphs(warnings):
+        problems.append(
+            f"warning: no font here has {glyphs}: boxes stand for them in the figures (Noto Sans CJK helps)"
+        )
     if empty:
         say(f"skipped, no data for it yet: {', '.join(empty)}")
-    for line in failures:
+    for line in problems:
         say(line)
     say(f"{results.folder}: wrote {len(tables)} tables and {drawn} figures")
 
@@ -74,12 +82,8 @@ def check(results: Results) -> list[str]:
         f"differs: {path}" for path, text in expected.items() if path.is_file() and path.read_bytes() != text.encode()
     ]
     lines += [f"missing: {path}" for path in sorted({*expected, *images}) if not path.is_file()]
-    found = {
-        path
-        for kind in ("tables", "figures")
-        for path in (results.folder / kind).glob("*")
-        if path.suffix in (".csv", ".md", ".png", ".svg")
-    }
+    folders = (results.folder / kind for kind in ("tables", "figures"))
+    found = {path for folder in folders for path in folder.glob("*") if path.suffix in WRITTEN}
     return lines + [f"written by nothing, remove it: {path}" for path in sorted(found - {*expected, *images})]
 
 
@@ -106,50 +110,72 @@ def collect(results: Results) -> tuple[list[Table], list[Chart], list[str], list
 
 
 def _failure(name: str, error: Exception) -> str:
-    return f"warning: {name} failed, the others go on: {type(error).__name__}: {error}"
+    return f"warning: {name} failed, the others go on: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[Item] | None]]]:
     """What there may be, and what makes it."""
     views = make_views(results)
     for view in views:
-        for measure, (name, _) in MEASURES.items():
-            yield f"table {name}", partial(main_table, view, measure, results.specialists)
-        yield "table difference", partial(difference_table, view)
-        yield "table controls", partial(controls_table, view)
-        yield "table budgets", partial(budgets_table, view)
-        yield "table budgets_difference", partial(budgets_difference_table, view)
-        yield "table documents", partial(documents_table, view, results.specialists)
-        yield "table costs", partial(costs_table, view)
-        yield "figure experts", partial(experts_chart, view)
-        yield "figure alpha", partial(alpha_charts, view, results.alpha)
-        yield "figure curves", partial(curves_chart, view, results.curves)
-        yield "figure specialists", partial(specialists_chart, view)
-        yield "figure budgets", partial(budgets_chart, view)
-        yield "figure documents", partial(documents_chart, view)
-        yield "figure support", partial(support_chart, view)
+        yield from _of_view(view, results)
     if views:
         yield "table claims", partial(claims_table, views, results.distances, results.specialists)
         yield "figure sizes", partial(sizes_chart, views)
     elif results.records is not None:
         yield "tables and figures of results (no test record)", list
+    yield "figure experts", partial(experts_chart, views or _views_below(results.folder))
     bench = results.bench or {}
     for name, make, rows, source in (
-        ("table domains", domains_table, results.domains, results.domains),
-        ("table specialists", specialists_table, results.specialists, results.specialists),
-        ("table closeness", closeness_table, results.distances, results.distances),
-        ("table deviations", deviations_table, results.deviations, results.deviations),
-        ("table bench", bench_table, bench.get("figures"), bench),
-        ("table growth", growth_table, bench.get("growth"), bench),
-        ("table bases", bases_table, bench.get("bases"), bench),
-        ("table processes", processes_table, bench.get("processes"), bench),
+        ("domains", domains_table, results.domains, results.domains),
+        ("specialists", specialists_table, results.specialists, results.specialists),
+        ("closeness", closeness_table, results.distances, results.distances),
+        ("deviations", deviations_table, results.deviations, results.deviations),
+        ("bench", bench_table, bench.get("figures"), bench),
+        ("growth", growth_table, bench.get("growth"), bench),
+        ("bases", bases_table, bench.get("bases"), bench),
+        ("processes", processes_table, bench.get("processes"), bench),
     ):
-        yield name, partial(make, source) if rows is not None and len(rows) else list
+        yield f"table {name}", partial(make, source) if rows is not None and len(rows) else list
     yield "figure closeness", partial(closeness_chart, results.distances)
     yield "figure domains", partial(domains_charts, results.domains, results.specialists)
+
+
+def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], Item | list[Item] | None]]]:
+    specialists = results.specialists
+    for measure, (name, _) in MEASURES.items():
+        yield f"table {name}", partial(main_table, view, measure, specialists)
+    yield "table difference", partial(difference_table, view)
+    yield "table controls", partial(controls_table, view)
+    yield "table budgets", partial(budgets_table, view)
+    yield "table budgets_difference", partial(budgets_difference_table, view)
+    yield "table documents", partial(documents_table, view, specialists)
+    yield "table costs", partial(costs_table, view)
+    yield "figure alpha", partial(alpha_charts, view, results.alpha)
+    yield "figure curves", partial(curves_chart, view, results.curves)
+    yield "figure specialists", partial(specialists_chart, view, specialists)
+    yield "figure gain", partial(gain_chart, view, specialists)
+    yield "figure portfolio", partial(portfolio_chart, view)
+    yield "figure budgets", partial(budgets_chart, view)
+    yield "figure documents", partial(documents_chart, view)
+    yield "figure support", partial(support_chart, view)
+
+
+def _views_below(folder: Path) -> list[View]:
+    """The first view of each results folder below a folder of several, for what compares scales."""
+    folders = sorted(path.parent for path in folder.rglob("runs.csv"))
+    views = [make_views(load_results(each)) for each in folders] if len(folders) > 1 else []
+    return [each[0] for each in views if each]
 
 
 def _texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:
     texts = {folder / "tables" / f"{table.name}.csv": table.csv() for table in tables}
     texts |= {folder / "tables" / f"{table.name}.md": table.markdown() for table in tables}
-    return texts | {folder / "figures" / f"{chart.name}.csv": to_csv(chart.frame) for chart in charts}
+    texts |= {folder / "tables" / f"{table.name}.json": table.json for table in tables if table.json}
+    texts |= {folder / "figures" / f"{chart.name}.csv": to_csv(chart.frame) for chart in charts}
+    return texts | ({folder / "figures" / "README.md": _gallery(charts)} if charts else {})
+
+
+def _gallery(charts: list[Chart]) -> str:
+    """Every figure with its finding and its caption, as Markdown."""
+    parts = [f"## {chart.name}\n\n{chart.finding}.\n\n![]({chart.name}.png)\n\n{chart.caption}\n" for chart in charts]
+    return "# Figures\n\n" + "\n".join(parts)

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
-from soe_bench.records import KEY, read_lines, read_records, write_evaluations, write_records
+from soe_bench.records import KEY, REPAIR, csv_rows, read_records, write_evaluations, write_records
+from soe_bench.runs import folder as run_folder
+from soe_bench.runs.run import Run
 from soe_bench.system.files import write_text
 
-CURVE = ("step", "tokens", "train_loss", "validation_loss", "lr", "tokens_per_second")
 TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
 NUMBERS = ("step", "expert", "domain", "training_tokens", "validation_mean")  # columns that rows are sorted by
-FRACTIONS = ("fraction", "effective_domains", "fraction_beyond_q95", "fraction_beyond_q99")
+FRACTIONS = ("fraction", "effective_domains", "kl_from_h_0", "fraction_beyond_q95", "fraction_beyond_q99")
 log = logging.getLogger("soe_bench")
 
 
-def check_results(results_dir: Path, data: str, fingerprint: str) -> None:
-    """Raises UserError if the results folder is malformed or holds records of another build of the same corpus."""
-    for record in _records(results_dir):
-        if record["data"] == data and record["data_fingerprint"] != fingerprint:
+def check_results(results_dir: Path, runs: list[Run]) -> None:
+    """Raises UserError if the results folder is malformed or of another schema, or if it would hold two builds of the
+    same corpus with the records of these runs."""
+    builds: dict[str, str] = {}
+    for run in runs:
+        if builds.setdefault(run.cfg.data.name, run.fingerprint) != run.fingerprint:
             raise UserError(
-                f"{results_dir} holds records of another build of the corpus {data} "
+                f"these runs are on two builds of the corpus {run.cfg.data.name}, which cannot share {results_dir}: "
+                "launch them one after the other, each with a results_dir of its own"
+            )
+    for record in _records(results_dir):
+        fingerprint = builds.get(record["data"], record["data_fingerprint"])
+        if record["data_fingerprint"] != fingerprint:
+            raise UserError(
+                f"{results_dir} holds records of another build of the corpus {record['data']} "
                 f"({record['data_fingerprint'][:12]}, this configuration gives {fingerprint[:12]}): "
                 "choose another results_dir, or undo the change to the data"
             )
+
+
+def check_trained(run: Run) -> None:
+    """Raises UserError if what a trained run left is damaged, or if another version wrote it."""
+    run_folder.read_training(run.folder)
+    run_folder.read_curve(run.folder)
+    run_folder.read_alpha(run.folder)
+    if run.records.exists():
+        run_folder.read_records(run.records)
 
 
 def check_domains(results_dir: Path, corpus: Corpus) -> None:
@@ -39,9 +59,9 @@ def check_domains(results_dir: Path, corpus: Corpus) -> None:
     path = results_dir / "domains.csv"
     if not path.exists():
         return
-    known = _read_csv(path)
+    known = _read_csv(path, "data_fingerprint", "domain", "tokens")
     known = known[known.data_fingerprint == corpus.fingerprint].set_index("domain").tokens.sort_index()
-    own = _read_csv(corpus.path / "domains.csv").set_index("domain").tokens.sort_index()
+    own = _corpus_table(corpus, "domains", "domain", "tokens").set_index("domain").tokens.sort_index()
     if len(known) and not known.equals(own):
         raise UserError(
             f"{results_dir} rests on other domains of the corpus {corpus.name} than {corpus.path} has: "
@@ -62,7 +82,8 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
         records = {_key(record): record for record in _records(results_dir)}
         curves, alphas, count = [], [], 0
         for evaluation in evaluations:
-            folder, own = evaluation.parent, read_lines(evaluation)
+            folder, own = evaluation.parent, run_folder.read_records(evaluation)
+            curve, alpha = run_folder.read_curve(folder), run_folder.read_alpha(folder)  # before anything is written
             facts = {field: own[0][field] for field in ("run_id", "method", "n_experts")}
             facts["seed"] = own[0]["seed_data"]
             kept = {key: record for key, record in records.items() if not _is_other_training(record, own[0])}
@@ -76,16 +97,15 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
                 write_evaluations(results_dir, kept.values())  # no old loss may stand beside the new training
             records = kept | {_key(record): record for record in own}
             count += len(own)
-            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-            curves.append(_labelled(pd.DataFrame(rows, columns=CURVE), facts))
-            alphas.append(_labelled(_read_csv(folder / "alpha.csv"), facts))
+            curves.append(_labelled(curve, facts))
+            alphas.append(_labelled(alpha, facts))
         write_records(results_dir, records.values())
         _upsert(results_dir / "curves.csv", curves, "run_id", ["run_id", "step"])
         _upsert(results_dir / "alpha.csv", alphas, "run_id", ["run_id", "specialist", "expert"])
         for name, order in (("domains", ["domain"]), ("specialists", ["specialist", "split"])):
             tables = [
                 _labelled(
-                    _rounded(_read_csv(corpus.path / f"{name}.csv")),
+                    _rounded(_corpus_table(corpus, name, *order)),
                     {"data_fingerprint": corpus.fingerprint, "data": corpus.name},
                 )
                 for corpus in corpora
@@ -94,13 +114,13 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
     return count
 
 
-def collect_trials(evaluations: list[Path], results_dir: Path) -> int:
+def collect_trials(runs: list[Run], results_dir: Path) -> int:
     """Upserts the row of tuning.csv of each finished trial (a run with evaluate.splits=[validation]): its settings and
     its validation losses. Returns the number of rows written."""
     rows = []
-    for evaluation in evaluations:
-        records = pd.DataFrame(read_lines(evaluation))
-        cfg = json.loads((evaluation.parent / "config.json").read_text())
+    for run in runs:
+        records = pd.DataFrame(run_folder.read_records(run.records))
+        cfg: Any = OmegaConf.to_container(run.cfg, resolve=True)
         generic = records.specialist == "generic"  # of no row where a method has no model for generic text (CRISP)
         own = records.loss[~generic]
         facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
@@ -158,14 +178,34 @@ def _labelled(table: pd.DataFrame, fields: dict) -> pd.DataFrame:
 
 def _upsert(path: Path, tables: list[pd.DataFrame], owner: str, order: list[str]) -> None:
     """Replaces the rows of the owners (runs, corpora) in `tables`, keeps all others, sorts, writes atomically."""
-    new = pd.concat([_read_csv(io.StringIO(table.to_csv(index=False, float_format="%.6g"))) for table in tables])
+    new = pd.concat([_as_text(table) for table in tables])
     if path.exists():
-        old = _read_csv(path)
+        old = _read_csv(path, owner, *order)
         new = pd.concat([old[~old[owner].isin(new[owner])], new])
     new = new.sort_values(order, key=lambda column: pd.to_numeric(column) if column.name in NUMBERS else column)
     write_text(path, new.to_csv(index=False))
 
 
-def _read_csv(file: Path | io.StringIO) -> pd.DataFrame:
-    """Every column as text, as it stands: a name may look like a number, or like a word for nothing ("NA")."""
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Every value as `to_csv` writes it, numbers with six digits."""
+    text = io.StringIO(table.to_csv(index=False, float_format="%.6g"))
+    return pd.read_csv(text, dtype=str, keep_default_na=False)
+
+
+def _corpus_table(corpus: Corpus, name: str, *columns: str) -> pd.DataFrame:
+    return _read_csv(
+        corpus.path / f"{name}.csv", *columns, repair="delete that folder and run again to rebuild the corpus"
+    )
+
+
+def _read_csv(path: Path, *columns: str, repair: str = REPAIR) -> pd.DataFrame:
+    """Every column as text, as it stands: a name may look like a number, or like a word for nothing ("NA"). Raises
+    UserError, which says to `repair`, if one of `columns` is missing or has no number where it must."""
+    header, rows = csv_rows(path, repair)
+    for name in columns:
+        if name not in header:
+            raise UserError(f"{path}:1: column {name!r} is missing: {repair}")
+        for line, row in rows:
+            if name in NUMBERS and (text := row[header.index(name)]) and not run_folder.is_finite(text):
+                raise UserError(f"{path}:{line}: column {name!r} is {text!r:.100}, not a number: {repair}")
+    return pd.DataFrame([row for _, row in rows], columns=header)

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
-from soe_bench.errors import UserError
 from soe_bench.estimate import (
-    ESTIMATORS,
+    TUNED_COEFFICIENTS,
+    TUNED_H,
     domain_weights,
     estimate,
     own_weights,
@@ -39,35 +39,6 @@ from soe_bench.system.stop import Interrupted, stop_requested
 from soe_bench.train import PROGRESS_SECONDS
 
 log = logging.getLogger("soe_bench")
-SPLITS = ("validation", "test")
-CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
-
-
-def check_evaluation(cfg: DictConfig) -> None:
-    """Raises UserError for what no evaluation can have: unknown splits or estimators, a value listed twice, counts
-    below 1, no rate to fine-tune at."""
-    e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
-    lists = {name: e[name] for name in ("splits", "estimators", "budgets", "documents", "controls")}
-    lists["fine_tuning.lrs"] = tuning.lrs
-    for name, values in lists.items():
-        if not isinstance(values, ListConfig) or len(set(values)) < len(values):
-            raise UserError(f"evaluate.{name} is {values}: it must be a list of different values, [A,B]")
-    if not e.splits or set(e.splits) - set(SPLITS):
-        raise UserError(f"evaluate.splits is {e.splits}: it must list one or more of {', '.join(SPLITS)}")
-    if unknown := sorted(set(e.estimators) - set(ESTIMATORS)):
-        raise UserError(f"evaluate.estimators: unknown {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
-    if unknown := sorted(set(e.controls) - set(CONTROLS)):
-        raise UserError(f"evaluate.controls: unknown {unknown[0]!r}; there are {', '.join(CONTROLS)}")
-    if not tuning.lrs or any(not isinstance(rate, int | float) or rate <= 0 for rate in tuning.lrs):
-        raise UserError(f"evaluate.fine_tuning.lrs is {tuning.lrs}: it must list one or more rates above 0")
-    counts = [(name, value) for name in ("budgets", "documents") for value in e[name]] + [("draws", e.draws)]
-    counts += [(f"fine_tuning.{name}", value) for name, value in tuning.items() if name not in ("lrs", "patience")]
-    for name, value in counts:
-        if not isinstance(value, int) or value < 1:
-            raise UserError(
-                f"evaluate.{name}: {value} is not a whole number from 1 (what is not fine-tuned, and h "
-                "from all documents, is evaluated anyway)"
-            )
 
 
 def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluation]:
@@ -183,20 +154,22 @@ class Maker:
             size = tuned_at_once(self.method)
             first = cells.index(cell) // size * size
             group, start = cells[first : first + size], time.perf_counter()
-            with FlopCounter() as counter:
-                values = self._tune(group)
-            spent = Spent(counter.get_total_flops() // len(group), (time.perf_counter() - start) / len(group))
+            steps = (TUNED_H if cell.h_source == "tuned" else TUNED_COEFFICIENTS).steps
+            with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
+                self._tune(group, 1)
+            values, flops = self._tune(group, steps), counter.get_total_flops() * steps
+            spent = Spent(flops // len(group), (time.perf_counter() - start) / len(group))
             self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
         return self.tuned[cell]
 
-    def _tune(self, cells: list[Evaluation]) -> np.ndarray | Tensor:
+    def _tune(self, cells: list[Evaluation], steps: int) -> np.ndarray | Tensor:
         method, corpus = self.method, self.corpus
         if not isinstance(method, ExpertMethod) or cells[0].h_source == "tuned":
             h = np.stack([own_weights(corpus, cell.specialist) for cell in cells])
-            return tuned_weights(method, h, [self._validation(cell.specialist) for cell in cells])
+            return tuned_weights(method, h, [self._validation(cell.specialist) for cell in cells], steps)
         drawn = [(cell.specialist, cell.n_documents or 0, cell.document_draw or 0) for cell in cells]
         h = np.stack([corpus.histogram(*each) for each in drawn])
-        return tuned_coefficients(method, h, [corpus.estimate_documents(*each) for each in drawn])
+        return tuned_coefficients(method, h, [corpus.estimate_documents(*each) for each in drawn], steps)
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:

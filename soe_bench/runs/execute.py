@@ -20,7 +20,7 @@ from soe_bench.errors import UserError
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
 from soe_bench.ops.flat import Flat
-from soe_bench.records import RunRecord
+from soe_bench.records import RunRecord, read_training
 from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
 from soe_bench.runs.run import Run
@@ -102,7 +102,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
         if not evaluate:
             return
         log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
-        facts = json.loads((folder / "training.json").read_text())
+        facts = read_training(folder)
         tracker.table("records", evaluation.evaluate_all(cfg, method, corpus, facts, run.records))
 
 
@@ -137,7 +137,7 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
     memory = int(distributed.total(torch.tensor(peak_memory(cfg.device)))[0])  # of all processes
     before: dict[str, Any] = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
     if run.parent:
-        before = json.loads((run.parent.folder / "training.json").read_text())
+        before = read_training(run.parent.folder)
     return RunRecord(
         run_id=run.hash[:16],
         method=method.label,

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from joblib import effective_n_jobs
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from soe_bench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,15 @@ class Launcher:
 
     @classmethod
     def of(cls, launcher: DictConfig) -> Launcher:
-        """From Hydra's own configuration of a launcher (ours are in conf/launcher)."""
+        """From Hydra's own configuration of a launcher (ours are in conf/launcher). Raises UserError for numbers of
+        jobs or cores that no launcher can have."""
+        try:
+            return cls._of(launcher)
+        except (ValueError, TypeError, ArithmeticError, OmegaConfBaseException) as error:
+            raise UserError(f"hydra.launcher is refused: {' '.join(str(error).split())}") from error
+
+    @classmethod
+    def _of(cls, launcher: DictConfig) -> Launcher:
         match launcher._target_.rsplit(".", 1)[-1]:
             case "JoblibLauncher":
                 return cls(effective_n_jobs(launcher.n_jobs))

@@ -11,25 +11,24 @@ import torch
 
 from soe_bench.config import make
 from soe_bench.errors import UserError
-from soe_bench.evaluate import check_vocabulary
+from soe_bench.evaluate import check_vocabulary, document_losses
 from soe_bench.runs.build import build_method
 from soe_bench.runs.launchers import Launcher
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
 from soe_bench.system.machine import prepare_process
-from soe_bench.train import send
+from soe_bench.train import send, total_steps
 
 log = logging.getLogger("soe_bench")
 TIMED_STEPS = 2
+TIMED_WINDOWS = 16
 
 
 def check_device(device: str, launcher: Launcher) -> None:
-    """Raises UserError unless `device` is cpu or cuda, and torch sees one CUDA device for each process of torchrun. It
-    does not count the devices if the jobs run on other machines."""
-    kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise UserError(f"device is {device}: it must be cpu or cuda")
-    count, wanted = torch.cuda.device_count(), distributed.on_this_machine()
+    """Raises UserError unless torch sees one CUDA device for each process of torchrun, or as many as the number in
+    `device` needs. It does not count the devices if the jobs run on other machines."""
+    kind, _, index = device.partition(":")
+    count, wanted = torch.cuda.device_count(), max(distributed.on_this_machine(), int(index or 0) + 1)
     if kind == "cuda" and count < wanted and not launcher.elsewhere:
         raise UserError(
             f"device is {device}, but torch sees {count} CUDA devices, not {wanted}: set device=cpu"
@@ -83,8 +82,9 @@ def state_bytes(run: Run) -> int:
     return build_method(run, None, device="meta").cost()["state_bytes"]
 
 
-def step_seconds(run: Run) -> float:
-    """Seconds per training step, measured on random tokens after one step of warm-up. Raises UserError if the method's
+def speeds(run: Run) -> tuple[float, float]:
+    """Seconds per training step, and per token of an evaluation, both measured on random tokens after a warm-up. A
+    method that trains nothing takes no step, and the base model stands for its specialists. Raises UserError if the
     specialists predict over another vocabulary than that of the corpus."""
     cfg = run.cfg
     prepare_process(cfg.threads)
@@ -92,11 +92,20 @@ def step_seconds(run: Run) -> float:
     shape = (cfg.train.draws_per_step, cfg.train.batch_size // cfg.train.draws_per_step, cfg.train.seq_len + 1)
     rng = np.random.default_rng(0)
     batch = rng.integers(cfg.data.vocab_size, size=shape)
+    trains = total_steps(cfg, method) > 0
     h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None
-    check_vocabulary(method.specialist(h, [batch[0, 0]]), cfg.data.vocab_size)
+    model = method.specialist(h, [batch[0, 0]]) if trains else method.context.base
+    check_vocabulary(model, cfg.data.vocab_size)
+    text = [rng.integers(cfg.data.vocab_size, size=cfg.train.seq_len + 1) for _ in range(TIMED_WINDOWS)]
+    document_losses(model, text, cfg.train.seq_len)
+    start = time.perf_counter()
+    document_losses(model, text, cfg.train.seq_len)
+    token = (time.perf_counter() - start) / (TIMED_WINDOWS * cfg.train.seq_len)
+    if not trains:
+        return 0.0, token
     tokens, weights = send(batch, method.domain_weights(rng, 1), cfg.device)
     for step in range(1 + TIMED_STEPS):
         if step == 1:
             start = time.perf_counter()
         method.update(tokens, weights, step + 1, 0.0)
-    return (time.perf_counter() - start) / TIMED_STEPS
+    return (time.perf_counter() - start) / TIMED_STEPS, token

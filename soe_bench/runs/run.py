@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from soe_bench.config import identity, make, with_method
 from soe_bench.data.corpus import fingerprint
-from soe_bench.errors import UserError
-from soe_bench.runs import evaluation
 
 IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evaluation, paths, logger, threads do not
-PRECISIONS = ("float32", "bfloat16")
-COUNTS = ("seq_len", "batch_size", "draws_per_step", "tokens", "checkpoint_every")  # of `train`
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,8 @@ class Run:
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Run:
-        """The run of a configuration. Raises UserError for settings that no run can have."""
-        check_settings(cfg)
-        evaluation.check_evaluation(cfg)
+        """The run of a configuration that keeps the rules of settings.py. Raises UserError for a method that refuses
+        its settings or its parent."""
         data = fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: identity(OmegaConf.to_container(cfg[group], resolve=True)) for group in IDENTITY}
         groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
@@ -94,7 +90,9 @@ class Run:
         if self.done:
             return "done"
         path = self.folder / "status"
-        status = path.read_text() if path.exists() else "not run"
+        status = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "not run"
+        if not re.fullmatch(r"not run|running|(failed|stopped): \S.*", status):
+            return f"unknown, as {path} is damaged; the same command goes on"
         return "killed; the same command goes on" if status == "running" and not self.in_hand else status
 
     @property
@@ -107,34 +105,16 @@ class Run:
             return True
 
 
-def check_settings(cfg: DictConfig) -> None:
-    """Raises UserError for settings of `train`, seeds or threads that no run can have."""
-    counts = {f"train.{name}": cfg.train[name] for name in COUNTS} | ({"threads": cfg.threads} if cfg.threads else {})
-    if wrong := [name for name, value in counts.items() if not isinstance(value, int | float) or value < 1]:
-        raise UserError(f"{wrong[0]} is {counts[wrong[0]]}: it must be a number from 1")
-    if wrong := [name for name, value in cfg.seeds.items() if not isinstance(value, int) or value < 0]:
-        raise UserError(f"seeds.{wrong[0]} is {cfg.seeds[wrong[0]]}: it must be a whole number from 0")
-    if wrong := [name for name, value in cfg.train.optimizer.items() if not isinstance(value, int | float)]:
-        raise UserError(f"train.optimizer.{wrong[0]} is {cfg.train.optimizer[wrong[0]]}: it must be a number")
-    if cfg.train.precision not in PRECISIONS:
-        raise UserError(f"train.precision is {cfg.train.precision!r}: it must be one of {', '.join(PRECISIONS)}")
-    if cfg.train.moments not in (None, *PRECISIONS):
-        raise UserError(f"train.moments is {cfg.train.moments!r}: it must be null or one of {', '.join(PRECISIONS)}")
-    if cfg.train.compile not in (None, True):
-        raise UserError(f"train.compile is {cfg.train.compile!r}: it must be null or true")
-
-
 def parent_of(cfg: DictConfig) -> DictConfig | None:
     """The configuration of the run that a method starts from: method.parent.method on method.parent.fraction of the
-    tokens. None if it starts from scratch. Raises UserError for a fraction outside (0, 1]."""
+    tokens. None if it starts from scratch."""
     parent = cfg.method.get("parent")
     if not parent:
         return None
-    if not 0 < parent.fraction <= 1:
-        raise UserError(f"method.parent.fraction is {parent.fraction}: it must be in (0, 1]")
     other = with_method(cfg, parent.method)
     if parent.get("lr"):
-        other.method.lr = parent.lr
+        with open_dict(other):
+            other.method.lr = parent.lr
     other.train.tokens = round(parent.fraction * cfg.train.tokens)
     return other
 

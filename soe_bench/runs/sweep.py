@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,18 +13,22 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.config import job_configs, with_method
+from soe_bench.config import with_method
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
-from soe_bench.records import read_lines
+from soe_bench.records import read_lines, read_training
 from soe_bench.runs.build import build_method
-from soe_bench.runs.collect import check_domains, check_results, collect, collect_trials
+from soe_bench.runs.collect import check_domains, check_results, check_trained, collect, collect_trials
 from soe_bench.runs.execute import execute
+from soe_bench.runs.forecast import built_corpus, corpus_time, evaluation_tokens
 from soe_bench.runs.launchers import Launcher
-from soe_bench.runs.resources import check_device, check_memory, check_parallel, step_seconds
+from soe_bench.runs.resources import check_device, check_memory, check_parallel, speeds
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
+from soe_bench.system.files import check_writable, reason
+from soe_bench.system.laps import Laps
 from soe_bench.system.stop import Interrupted, stop_requested
+from soe_bench.tracking import check_mirror
 from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
@@ -52,9 +58,12 @@ def run_all(cfgs: list[DictConfig]) -> None:
             raise
         except (UserError, Interrupted) as error:
             log.warning("%s", error)
-        except Exception:
+        except Exception as error:
             if distributed.size() > 1:
                 raise
+            if isinstance(error, OSError):
+                log.warning("%s", reason(error))
+                continue
             log.exception("this job failed; the others go on")
 
 
@@ -70,13 +79,18 @@ class Plan:
     before: set[str]
 
     @classmethod
-    def of(cls, arguments: list[str]) -> Plan:
-        """Checks everything that can be checked before any long work. Raises UserError."""
-        cfgs, node = job_configs(arguments)
+    def of(cls, cfgs: list[DictConfig], node: DictConfig) -> Plan:
+        """The plan of the jobs and the launcher that `config.job_configs` gives. Checks everything that can be checked
+        before any long work. Raises UserError."""
         launcher = Launcher.of(node)
+        for cfg in cfgs:
+            check_mirror(cfg)
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        for setting, folder in {(name, run.cfg[name]) for run in runs.values() for name in ("home", "results_dir")}:
+            check_writable(setting, Path(folder))
+        for folder in {run.cfg.results_dir for run in runs.values()}:
+            check_results(Path(folder), [run for run in runs.values() if run.cfg.results_dir == folder])
         for run in runs.values():
-            check_results(Path(run.cfg.results_dir), run.cfg.data.name, run.fingerprint)
             check_device(run.cfg.device, launcher)
             check_parallel(run)
         before = {run.name for run in runs.values() if run.done}
@@ -85,12 +99,16 @@ class Plan:
             while run.parent is not None:
                 run = run.parent
                 parents[run.name] = run
+        for run in (runs | parents).values():
+            if run.trained:
+                check_trained(run)
         own = [run for run in parents.values() if run.name not in runs]
         before |= {run.name for run in own if run.trained}
         return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
 
-    def prepare(self) -> bool:
-        """Logs how many jobs there are and the memory and time they need, then builds the missing corpora.
+    def prepare(self, laps: Laps) -> bool:
+        """Logs how many jobs there are and the memory and time they need, then builds the missing corpora. Ends the
+        `laps` of both.
 
         The time is measured on a few steps of each kind of job, unless the jobs run on other machines. Returns False if
         there is nothing to run. Raises UserError if there is too little memory.
@@ -102,31 +120,38 @@ class Plan:
         if not waiting:
             return False
         distributed.on_first(check_memory, waiting, parallel, self.launcher)
-        costs: dict[str, float] = {}
-        total = 0.0
+        costs: dict[str, tuple[float, float]] = {}
+        training, evaluating = 0.0, 0.0
         for run in waiting:
-            if run.trained:
-                log.info("  %-40s trained before, to be evaluated", run.name)
-                continue
+            method = build_method(run, None, device="meta")
+            steps = 0 if run.trained else total_steps(run.cfg, method)
+            what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
             kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
-            steps = total_steps(run.cfg, build_method(run, None, device="meta"))
-            if self.launcher.elsewhere:
-                log.info("  %-40s %d steps", run.name, steps)
-                continue
-            if kind not in costs:
-                costs[kind] = step_seconds(run) if steps else 0.0
-            log.info("  %-40s %d steps of %.2f s", run.name, steps, costs[kind])
-            total += costs[kind] * steps
+            if not self.launcher.elsewhere:
+                if kind not in costs:
+                    costs[kind] = speeds(run)
+                what += "" if run.trained else f" of {costs[kind][0]:.2f} s"
+                training += steps * costs[kind][0]
+                if run in self.runs:
+                    evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[kind][1]
+            log.info("  %-40s %s", run.name, what)
         if self.launcher.elsewhere:
             log.info("the time is not estimated, because the jobs run on other machines")
         else:
+            data = {run.fingerprint: run.cfg for run in waiting}.values()
             log.info(
-                "about %s of training, or less if runs go on from checkpoints",
-                timedelta(seconds=round(total / parallel)),
+                "time: corpus %s, training %s, evaluation %s",
+                " and ".join(corpus_time(cfg) for cfg in data),
+                f"about {timedelta(seconds=round(training / parallel))} (less if runs go on from checkpoints)",
+                f"about {timedelta(seconds=round(evaluating / parallel))}"
+                if math.isfinite(evaluating)
+                else "not known before the corpus is built",
             )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
+        laps.end("plan")
         for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
             distributed.on_first(self._open, cfg)
+        laps.end("corpus")
         return True
 
     def _open(self, cfg: DictConfig) -> None:
@@ -134,6 +159,17 @@ class Plan:
         corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
+
+    def spent(self) -> str:
+        """Where the time of the jobs that were not done before went, in words; empty without such a job."""
+        new = [run for run in [*self.parents, *self.runs] if run.name not in self.before and run.trained]
+        parts: Counter[str] = Counter()
+        for run in new:
+            before = read_training(run.parent.folder)["seconds"] if run.parent else 0.0
+            parts["training"] += read_training(run.folder)["seconds"] - before
+            for record in read_lines(run.records) if run in self.runs and run.done else ():
+                parts[f"evaluation at h {record['h_source']}"] += record["specialist_seconds"] + record["loss_seconds"]
+        return ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
 
     @property
     def done(self) -> bool:
@@ -153,7 +189,7 @@ class Plan:
         for folder in {run.cfg.results_dir for run in done}:
             trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
             if trials:
-                print(f"{collect_trials([run.records for run in trials], Path(folder))} trials in {folder}/tuning.csv")
+                print(f"{collect_trials(trials, Path(folder))} trials in {folder}/tuning.csv")
             own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
             if not own:
                 continue

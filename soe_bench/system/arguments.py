@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import io
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,12 +36,6 @@ def read(arguments: Sequence[str], keys: Mapping[str, Kind], several: Sequence[s
             raise UserError(f"{key} is {text!r}: it must be {error}") from None
         found[key] = [*found.get(key, []), value] if key in several else value
     return found
-
-
-def print_any_name() -> None:
-    """Makes printing replace what the terminal's encoding cannot show, such as a name that is not UTF-8."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def flag(text: str) -> bool:

@@ -1,11 +1,18 @@
-"""Files are written under a temporary name, then renamed: no reader sees half a file, and no power cut leaves one."""
+"""Files are written under a temporary name, then renamed: no reader sees half a file, and no power cut leaves one.
+
+Here are also the paths that a user names, and what the standard streams do with a character that they cannot show.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from soe_bench.errors import UserError
 
@@ -55,8 +62,10 @@ def refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        denied = isinstance(error, PermissionError | NotADirectoryError | FileExistsError | IsADirectoryError)
+        remedy = "make that folder writable or choose another" if denied else "free some disk space"
         what = f"cannot write {path}: {error.strerror or error}"
-        raise UserError(f"{what}; free some disk space and run the same command again") from error
+        raise UserError(f"{what}; {remedy} and run the same command again") from error
 
 
 def sync(path: Path) -> None:
@@ -66,3 +75,60 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def user_path(text: str | None) -> Path | None:
+    """A path as the environment or the command line gives it: an empty one counts as not given, `~` is the user's own
+    folder. Raises UserError where the system does not know that folder."""
+    if not text:
+        return None
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{text}: the folder that ~ stands for is not known: set HOME, or give the whole path"
+        ) from error
+
+
+def home() -> Path:
+    """The folder of corpora and runs unless a setting names another: SOE_BENCH_HOME, else ~/.cache/soe_bench."""
+    return user_path(os.environ.get("SOE_BENCH_HOME")) or user_path("~/.cache/soe_bench") or Path()
+
+
+# For conf/config.yaml. It stands here because a worker imports this file with the job, and no other before it needs it.
+OmegaConf.register_new_resolver("soe_bench_home", lambda: str(home()), replace=True)
+
+
+def check_writable(setting: str, folder: Path) -> None:
+    """Raises UserError unless the folder, or the first one above it that exists, takes a file. Nothing stays there."""
+    try:
+        there = folder.absolute()
+        while not _is_there(there):
+            there = there.parent
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise UserError(f"{setting} is {folder}, which cannot be written: {error.strerror or error}") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return bool(path.lstat())
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # a name that is too long, or a closed folder, is raised
+        return False
+
+
+def reason(error: OSError) -> str:
+    """What the file system said, in one line with the path if it named one."""
+    said = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{said} ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else said
+
+
+def show_every_character() -> None:
+    """Standard output and error write a character that the locale cannot encode as an escape, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

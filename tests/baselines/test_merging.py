@@ -21,17 +21,19 @@ from baselines.merge_linear import MergeLinear
 from baselines.merge_slerp import MergeSlerp, slerp
 from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
+from soe_bench.config import job_configs
 from soe_bench.errors import UserError
-from soe_bench.estimate import TUNED_H, tuned_weights
+from soe_bench.estimate import Tuning, tuned_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_records
+from soe_bench.runs import evaluation, sweep
 from soe_bench.runs import execute as executing
-from soe_bench.runs import sweep
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
 from soe_bench.runs.run import Run
+from soe_bench.system.laps import Laps
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}
 COMMON = [1.0, 0.0, 0.0, 0.0]
@@ -297,7 +299,7 @@ def test_costs():
 )
 def test_bad_settings_are_refused_before_any_training(arguments, override, message):
     with pytest.raises(UserError) as error:
-        sweep.Plan.of([*arguments, "method=merge_ties", *override])
+        sweep.Plan.of(*job_configs([*arguments, "method=merge_ties", *override]))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -329,8 +331,8 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         return progress
 
     def command(*extra):
-        plan = sweep.Plan.of([*arguments, "train.tokens=8192", *extra])
-        plan.prepare()
+        plan = sweep.Plan.of(*job_configs([*arguments, "train.tokens=8192", *extra]))
+        plan.prepare(Laps())
         for run in plan.runs:
             sweep.run_job(run.cfg)
         plan.finish()
@@ -338,7 +340,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         return (tmp_path / "results" / "curves.csv").read_text()
 
     monkeypatch.setattr(executing, "train", counted)
-    monkeypatch.setitem(TUNED_H, "steps", 2)
+    monkeypatch.setattr(evaluation, "TUNED_H", Tuning(2, 0.1))
     curves = command("method=generic")
     budget = ["evaluate.budgets=[500]", "evaluate.fine_tuning.lrs=[1e-3]"]
     assert command("method=merge_linear", "method.weights=uniform,h", "-m", *budget) == curves  # a merge has none

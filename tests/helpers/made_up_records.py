@@ -141,10 +141,20 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 # Method and number of experts -> effect on the loss, times the specialist's own gain.
 METHODS = {("generic", 0): 0.0, ("dense_on_pi", 0): 0.05, ("soup", 4): -0.08, ("soup", 16): -0.2, ("soup", 64): -0.25}
+METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
+METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
+METHODS |= {
+    (f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
+    for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
+    for j, how in enumerate(("", "_uniform", "_tuned"))
+} | {("merge_gradient", 0): -0.04}
 TRAINED = ("generic", "dense_on_pi", "soup", "dense_conditioned", "crisp", "hypernetwork", "low_rank_soup")
 CONTROLS = {"uniform": 0.3, "shuffled": 0.5, "h_0": 0.25, "zero": 0.9}
 # Method and number of experts -> the estimators of h from drawn documents.
-ESTIMATORS = {("soup", 64): ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")}
+ESTIMATORS = {
+    ("soup", 64): ("nearest_centroid", "smoothed", "soft", "tuned_coefficients"),
+    ("low_rank_soup", 64): ("nearest_centroid",),
+}
 # Method and number of experts -> what its training and a specialist take.
 COSTS = {
     ("soup", n): dict(
@@ -183,6 +193,7 @@ def write_realistic(folder: Path, seeds: range = range(3), n_specialists: int = 
             curves += _curve(rng, method, n, seed, np.mean(list(losses.values()))) if method in TRAINED else []
             alpha += _alphas(rng, method, n, seed, names) if n else []
     records += made_up_sweeps.sizes(run, names, seeds) + made_up_sweeps.support(run, names, seeds)
+    records += made_up_sweeps.portfolio(run, level, seeds)
     write_records(folder, records)
     write_csv(folder / "distances.csv", made_up_sweeps.distances(names, seeds))
     write_csv(folder / "curves.csv", curves)
@@ -272,6 +283,7 @@ def _write_corpus(folder, rng, names, k):
                 "bytes": 3 * tokens,
                 "nearest_domains": nearest,
                 "effective_domains": f"{np.exp(-(h * np.log(h)).sum()):.2f}",
+                "kl_from_h_0": f"{np.log(k) + (h * np.log(h)).sum():.4f}",
                 "fraction_beyond_q95": f"{rng.beta(0.6, 4):.4f}",
                 "fraction_beyond_q99": "0.0100",
             }

@@ -81,6 +81,20 @@ def support(run, names: list[str], seeds: range) -> list[dict]:
     return rows
 
 
+def portfolio(run, level: dict[str, float], seeds: range) -> list[dict]:
+    """CRISP, and generic pretraining fine-tuned on 100k tokens, on the FLOPs of the 64 experts for 16 specialists."""
+    rng, rows = np.random.default_rng(5), []
+    for seed in seeds:
+        losses = {name: loss + 0.3 + rng.normal(0, 0.02) for name, loss in level.items()}
+        crisp = dict(flops=2.5e13, training_tokens=40_000_000, trained_for=16, run_id=f"crisp-short-{seed}")
+        rows += run("crisp", 0, seed, losses, "estimate", recipe="r2", **crisp)
+        generic = dict(flops=1e12, training_tokens=1_600_000, run_id=f"generic-short-{seed}", recipe="r2")
+        rows += run("generic", 0, seed, {name: loss + 1 for name, loss in losses.items()}, "none", **generic)
+        tuned = dict(budget_tokens=100_000, specialist_flops=1.5e12, specialist_tokens=1_200_000)
+        rows += run("generic", 0, seed, losses, "none", **generic, **tuned)
+    return rows
+
+
 def distances(names: list[str], seeds: range) -> list[dict]:
     """Pairs of experts of one parent (close, cheap to merge), of separate experts (far, costly; aligned, less so), and
     of specialists."""

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 
 import pandas as pd
 import pytest
-from made_up_claims import SPREAD, claims, generic, overall, soup
+from made_up_claims import SPREAD, claims, generic, overall, report, soup
 from made_up_records import run, write_realistic, write_records
 
 from soe_bench.errors import UserError
@@ -26,6 +27,7 @@ def test_a_replicated_claim_by_hand(tmp_path):
             "decides": "yes",
             "rule": "< 0",
             "statement": load_claims()[0].statement,
+            "in words": "0.20 lower",
             "effect": "-0.2000",
             "seeds low": "-0.2497",
             "seeds high": "-0.1503",
@@ -37,6 +39,18 @@ def test_a_replicated_claim_by_hand(tmp_path):
             "note": "",
             "commit": "0123456789ab",
         }
+    }
+    [first, *_] = json.loads((report(tmp_path, rows) / "tables" / "claims.json").read_text())
+    assert first == {
+        "id": "C1.1",
+        "test": "soup n=4 minus generic",
+        "decides": True,
+        "effect": -0.2,
+        "low": -0.3,
+        "high": -0.1,
+        "n": 3,
+        "specialists": "2 of 2",
+        "verdict": "replicated",
     }
 
 
@@ -75,7 +89,7 @@ def test_the_largest_number_of_experts_decides_and_the_others_are_shown(tmp_path
     assert overall(tests) == "contradicted"
 
 
-def test_specialists_outside_the_corpus_are_left_out_where_a_test_is_about_the_others(tmp_path):
+def test_specialists_outside_the_corpus_never_decide(tmp_path):
     records = [row for seed, gain in enumerate(SPREAD) for row in generic(seed) + soup(4, seed, gain)]
     views = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "fraction_beyond_q99": [0.01, 0.06, 0.06]})
@@ -83,11 +97,15 @@ def test_specialists_outside_the_corpus_are_left_out_where_a_test_is_about_the_o
     table = claims_table(views, specialists=corpus)
     assert "- within the corpus: without b, elsewhere, which lie outside it" in table.markdown()
     frame = table.frame.set_index("test")
-    row = frame.loc["soup n=4 minus generic, within the corpus"]  # -0.1, -0.11, -0.09 on a; b is flagged
+    row = frame.loc["soup n=4 minus generic"]  # -0.1, -0.11, -0.09 on a; b is flagged
     assert (row.effect, row["seeds low"], row["seeds high"]) == ("-0.1000", "-0.1248", "-0.0752")
-    assert (row.specialists, row.decides) == ("1 of 2", "")
-    whole = claims_table(views).frame  # without one outside there is no such row, and every other stays as it is
-    assert frame.drop(index=[name for name in frame.index if "within" in name]).reset_index()[list(whole)].equals(whole)
+    assert (row.specialists, row.decides) == ("1 of 2", "yes")
+    others = {"outside the corpus": "-0.3000", "all specialists": "-0.2000"}
+    for name, effect in others.items():
+        row = frame.loc[f"soup n=4 minus generic, {name}"]
+        assert (row.effect, row.decides) == (effect, "")
+    nothing = claims_table(views).frame.test  # none is flagged
+    assert not any(name in test for test in nothing for name in others)
 
 
 def test_without_what_it_needs_a_claim_is_not_run(tmp_path):
@@ -339,7 +357,7 @@ def test_every_claim_of_the_file_is_in_the_table(tmp_path):
     results = load_results(write_realistic(tmp_path))
     table = claims_table(make_views(results), results.distances)
     rows = list(csv.DictReader(io.StringIO(table.csv())))
-    assert list(dict.fromkeys(row["claim"] for row in rows)) == [*(f"C{i}" for i in range(1, 11)), "controls"]
+    assert list(dict.fromkeys(row["claim"] for row in rows)) == [*(f"C{i}" for i in range(1, 12)), "controls"]
     assert not [row["test"] for row in rows if row["verdict"] == "not run"]
     text = table.markdown()
     assert "C10: loss of the soup at h_0 minus" in text
@@ -384,3 +402,30 @@ def test_no_soup_is_said(tmp_path):
     assert (soups.counts, soups.family) == ([], "none")
     with pytest.raises(NotRun, match="no record of a soup with n = 4"):
         soups.label(4)
+
+
+def test_a_portfolio_is_compared_at_equal_flops_for_all_specialists_together(tmp_path):
+    """The soup takes 1600 FLOPs once. CRISP for 16 specialists takes 2 runs' worth of 80 each: 16 * (160 / 2) = 1280;
+    twice as long would take 2560. Generic pretraining takes 480, and 70 per specialist to fine-tune: 1600."""
+    cheap = dict(specialist_flops=0.0)
+    rows = []
+    for seed in range(3):
+        rows += run("soup", 4, seed, {"a": 3.0, "b": 4.0}, "estimate", flops=1600.0, **cheap)
+        for tokens, flops, loss in ((8, 160.0, 3.2), (16, 320.0, 2.0)):
+            facts = dict(training_tokens=tokens, flops=flops, trained_for=2, run_id=f"crisp-{tokens}-{seed}")
+            rows += run("crisp", 0, seed, {"a": loss, "b": loss + 1}, "none", **facts, **cheap)
+        start = dict(flops=480.0, run_id=f"generic-{seed}")
+        rows += run("generic", 0, seed, {"a": 9.0, "b": 9.0}, "none", **start, **cheap)
+        tuned = dict(budget_tokens=100_000, specialist_flops=70.0, specialist_tokens=1)
+        rows += run("generic", 0, seed, {"a": 2.9, "b": 3.9}, "none", **start, **tuned)
+    tests = claims(tmp_path / "equal", rows)["C11"]
+    assert {name: row["effect"] for name, row in tests.items()} == {
+        "soup n=4 minus 16 runs of CRISP": "-0.2000",
+        "soup n=4 minus 16 fine-tuned generic models": "0.1000",
+    }
+    for row in rows:
+        row["flops"] *= 2 if row["method"] == "soup" else 1
+    tests = claims(tmp_path / "more", rows)["C11"]
+    assert tests["soup n=4 minus 16 runs of CRISP"]["effect"] == "1.0000"  # 2560 of 3200 FLOPs
+    note = tests["soup n=4 minus 16 fine-tuned generic models"]["note"]
+    assert note.startswith("missing: no record of generic fine-tuned on 100000 tokens that takes 80 to 105 %")

@@ -38,7 +38,7 @@ def test_one_seed_has_errors_over_documents(tmp_path, capsys):
     # each loss_se_documents is 0.01: half width 2 * 0.01 * sqrt(2) = 0.0283
     _, text = said(tmp_path, capsys, soup_and_generic(1), "soup n=4", "gen")
     assert "a  -0.1000  -0.1283 to -0.0717  win" in text and "two standard errors over documents" in text
-    _, text = said(tmp_path, capsys, soup_and_generic(1, loss_se_documents=None), "soup n=4", "generic")
+    _, text = said(tmp_path, capsys, soup_and_generic(1, loss_se_documents=None, documents=1), "soup n=4", "generic")
     assert "0 wins, 3 ties, 0 losses" in text  # one document says nothing of the spread
 
 
@@ -68,16 +68,16 @@ def test_a_name_of_several_labels_is_not_looked_for_in_another_setting(tmp_path,
         for row in run(method, n, 0, {"a": 3.0}, "none", scale="demo", run_id=f"demo-{method}")
     ]
     status, text = said(tmp_path, capsys, rows, "soup", "generic")
-    assert status == 2 and "could be soup n=4, soup n=16" in text
+    assert status == 2 and "'soup' could be each of these, so say more of it:\n  soup n=4\n  soup n=16\n" in text
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("soap", "generic"), "there is no record of 'soap'; there are generic, soup n=4"),
-        (("", "generic"), "could be generic, soup n=4"),
+        (("soap", "generic"), "'soap' has no record; these have:\n  generic\n  soup n=4\n"),
+        (("", "generic"), "could be each of these, so say more of it:\n  generic\n  soup n=4\n"),
     ],
 )
-def test_a_name_that_is_no_label_is_one_line(tmp_path, capsys, names, message):
+def test_a_name_that_is_no_label_is_answered_with_a_label_per_line(tmp_path, capsys, names, message):
     status, text = said(tmp_path, capsys, soup_and_generic(1), *names)
-    assert status == 2 and text.startswith("error: ") and message in text and text.count("\n") == 1
+    assert status == 2 and text.startswith("error: ") and message in text

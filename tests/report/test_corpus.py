@@ -17,6 +17,7 @@ def split(name: str, beyond_q99: float) -> dict:
         tokens=1e6,
         nearest_domains="3:0.9",
         effective_domains=1.4,
+        kl_from_h_0=0.5,
         fraction_beyond_q95=0.2,
         fraction_beyond_q99=beyond_q99,
     )

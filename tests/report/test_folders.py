@@ -1,5 +1,7 @@
 """Several results folders below one: each has its tables and figures, and what fails in one stops no other."""
 
+from dataclasses import replace
+
 import pytest
 from made_up_claims import generic, soup
 from made_up_records import write_csv, write_records
@@ -25,7 +27,8 @@ def test_every_folder_below_is_written_and_checked(tmp_path, capsys):
     assert main([str(folder)]) == 0
     capsys.readouterr()
     assert sorted(path.name for path in (folder / "tables").iterdir()) == ["deviations.csv", "deviations.md"]
-    assert not (folder / "figures").exists()
+    panels = (folder / "figures" / "experts.csv").read_text()  # one figure beside those of the folders: every scale
+    assert "small, d64" in panels and "gpu, d64" in panels
     text = (folder / "cpu" / "tables" / "difference.csv").read_text()
     assert "soup n=4,-0.2000" in text  # 0.1 on a, 0.3 on b
     text = (folder / "gpu" / "wheels" / "tables" / "difference.csv").read_text()
@@ -65,11 +68,11 @@ def test_a_figure_that_fails_is_one_warning_and_stops_nothing_else(tmp_path, mon
     folder = several(tmp_path / "results")
     original = write.experts_chart
 
-    def broken(view):
+    def broken(views):
         if where == "collected":
             raise ZeroDivisionError("no luck")
-        chart = original(view)
-        return write.Chart(chart.name, chart.frame, lambda: 1 / 0)
+        chart = original(views)
+        return replace(chart, draw=lambda: 1 / 0)
 
     monkeypatch.setattr(write, "experts_chart", broken)
     assert main([str(folder / "cpu")]) == 0

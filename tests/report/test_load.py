@@ -62,6 +62,13 @@ BAD_FIELDS = [
     (dict(perplexity=20.0856), r"'perplexity' is 20.0856, which contradicts exp\(loss\)"),
     (dict(perplexity=-1.0), "'perplexity' is -1.0, which contradicts"),
     (dict(bits_per_byte=1.51), "'bits_per_byte' is 1.51, which contradicts"),
+    (dict(loss_se_documents=None), "'loss_se_documents' is None, which contradicts the number of documents"),
+    (dict(loss_se_documents=-0.1), "'loss_se_documents' is -0.1, which contradicts"),
+    (dict(documents=1), "'loss_se_documents' is 0.01, which contradicts"),
+    (dict(documents=0), "'documents' is 0, but there is a loss"),
+    (dict(bytes=0), "'bytes' is 0, but there is a loss"),
+    (dict(tokens=2**63), "'tokens' is 9223372036854775808, not a whole number"),
+    (dict(flops=10**400), "'flops' is 1000*, not a finite number"),
 ]
 
 

@@ -5,16 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_records import ESTIMATORS, FINGERPRINT, METHODS, write_realistic
-
-METHODS |= {("dense_conditioned", 0): -0.1, ("crisp", 0): -0.4, ("ensemble", 0): -0.15, ("hypernetwork", 64): -0.12}
-METHODS |= {("low_rank_soup", 64): -0.14, ("best_expert", 0): -0.05, ("nearest_expert", 0): -0.03}
-METHODS |= {
-    (f"merge_{name}{how}", 0): 0.1 - 0.02 * i - 0.03 * j
-    for i, name in enumerate(("linear", "slerp", "task_arithmetic", "ties", "dare_ties"))
-    for j, how in enumerate(("", "_uniform", "_tuned"))
-} | {("merge_gradient", 0): -0.04}
-ESTIMATORS |= {("low_rank_soup", 64): ("nearest_centroid",)}
+from made_up_records import FINGERPRINT, write_realistic
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -70,6 +61,7 @@ def test_every_table_and_figure_is_written(realistic):
     }
     figures = {
         "experts",
+        "gain",
         "alpha_n16",
         "alpha_n64",
         "curves",
@@ -84,8 +76,9 @@ def test_every_table_and_figure_is_written(realistic):
     for size in ("d32", "d128"):
         suffix = f"_small-{size}-wheels-{FINGERPRINT[:8]}"
         tables |= {name + suffix for name in ("main", "main_bits_per_byte", "difference", "costs")}
-        figures |= {name + suffix for name in ("experts", "specialists")}
+        figures |= {name + suffix for name in ("specialists", "gain", "portfolio")}
     expected = {f"tables/{name}.{kind}" for name in tables for kind in ("csv", "md")}
+    expected |= {"tables/claims.json", "figures/README.md"}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("csv", "png", "svg")}
     assert set(tree(realistic)) == expected
 
@@ -128,6 +121,6 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
 def test_the_report_imports_no_torch_no_hydra_and_no_wandb(said):
     assert said[1].splitlines() == [
         "skipped, no data for it yet: table bench, table growth, table bases, table processes",
-        f"{said[0]}: wrote 21 tables and 15 figures",
+        f"{said[0]}: wrote 21 tables and 18 figures",
         "imported:",
     ]

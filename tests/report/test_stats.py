@@ -60,6 +60,9 @@ def test_mean_does_not_depend_on_the_order():
         ((-0.3, 0.1), (-0.4, -0.05), "not separated"),
         ((-0.3, -0.1), (0.05, 0.4), "not separated"),
         ((-0.3, 0.0), (-0.4, -0.1), "not separated"),
+        ((-0.3, -0.1), (-0.4, 0.0), "not separated"),
+        ((0.0, 0.3), (0.1, 0.4), "not separated"),
+        ((0.1, 0.3), (0.0, 0.4), "not separated"),
         (None, (-0.4, -0.05), "not separated (n = 1 seed)"),
         ((-0.3, -0.1), None, "not separated (n = 1 specialist)"),
     ],
@@ -76,6 +79,18 @@ def test_paired_difference_by_hand():
     assert list(difference.by_specialist) == pytest.approx([-0.15, -0.35])
     assert list(difference.by_seed) == pytest.approx([-0.25, -0.25])
     assert difference.verdict == "better"
+    assert difference.by_cell.to_numpy() == pytest.approx(np.array([[-0.1, -0.2], [-0.4, -0.3]]))
+    assert difference.over_seeds == t_interval(difference.by_seed)
+    assert difference.over_specialists == bootstrap_interval(difference.by_specialist, np.random.default_rng(0))
+
+
+def test_a_difference_repeats_to_the_last_bit():
+    rng = np.random.default_rng(3)
+    losses, reference = (
+        series({(name, seed): rng.normal(3, 0.1) for name in "abcdefgh" for seed in "01"}) for _ in range(2)
+    )
+    one, again = (paired_difference(losses, reference) for _ in range(2))
+    assert one.over_specialists == again.over_specialists and one.over_seeds == again.over_seeds
 
 
 def test_paired_difference_drops_what_is_not_in_both():

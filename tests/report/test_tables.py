@@ -74,7 +74,7 @@ def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
     rows += run("other", 0, 0, {"a": 2.0, "b": 3.0}, "none")
     rows += run("generic", 0, 7, {"a": 9.0, "b": 9.0}, "none")  # a seed that no soup has
     (view,) = make_views(load_results(write_records(tmp_path, rows)))
-    experts, specialists = experts_chart(view), specialists_chart(view)
+    experts, specialists = experts_chart([view]), specialists_chart(view, None)
     assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
     assert specialists.frame.seeds.unique().tolist() == [1]
     found = specialists.frame.set_index(["label", "specialist"]).difference
@@ -226,7 +226,9 @@ def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
 def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
     report(tmp_path, [record(split="validation")])
     line, last = capsys.readouterr().out.splitlines()
-    assert line.startswith("skipped, no data for it yet: tables and figures of results (no test record), table domains")
+    assert line.startswith(
+        "skipped, no data for it yet: tables and figures of results (no test record), figure experts"
+    )
     assert last == f"{tmp_path}: wrote 0 tables and 0 figures"
 
 

@@ -17,6 +17,7 @@ from soe_bench.runs import sweep
 from soe_bench.runs.launchers import Launcher
 from soe_bench.runs.resources import check_memory
 from soe_bench.runs.run import Run
+from soe_bench.system.laps import Laps
 
 ROOT = Path(__file__).parents[2]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -56,9 +57,9 @@ def test_what_the_plan_knows_of_a_launcher(target, settings, expected):
 def test_every_launcher_is_planned(launcher, arguments, caplog):
     caplog.set_level("INFO", "soe_bench")
     three = ["-m", f"launcher={launcher}", "method=generic", "seed=0,1,2", "train.tokens=1024"]
-    plan = sweep.Plan.of([*arguments, *three])
+    plan = sweep.Plan.of(*job_configs([*arguments, *three]))
     expected = {"single": 1, "cores": min(CORES, 3), "ray": min(CORES, 3)}.get(launcher, 3)
-    assert plan.parallel == expected and plan.prepare()
+    assert plan.parallel == expected and plan.prepare(Laps())
     assert f"3 jobs: 0 done before, 3 to run, {expected} at once" in caplog.text
     assert ("on other machines" in caplog.text) == plan.launcher.elsewhere == (launcher == "slurm")
 

@@ -1,10 +1,10 @@
-"""The cost of merging two models against their distance: one mark a pair, one colour a family."""
+"""The cost of merging two models against their distance: one mark per pair, one colour per family."""
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.style import Chart, footer
+from soe_bench.report.figures.style import Chart
+from soe_bench.report.stats import mean
 
 # Family -> words, colour, marker. FAMILIES of load.py.
 LOOKS = {
@@ -13,7 +13,13 @@ LOOKS = {
     "aligned": ("the same after alignment", "#CC79A7", "v"),
     "soup": ("specialists of the soup", "#2b8cc4", "o"),
 }
+PANELS = {"merge_gap": "Merge gap of the midpoint", "barrier": "Barrier on the line between the two"}
 LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond
+CAPTION = (
+    "One mark per pair and seed. Merge gap: loss of the midpoint minus the mean loss of the two models, each on its "
+    "own text. Barrier: highest excess over the straight line between their losses, on both texts. The vertical axis "
+    f"is linear within {LINEAR:g} of 0 and logarithmic beyond."
+)
 
 
 def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
@@ -23,45 +29,29 @@ def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
         return None
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].sort_values(columns, ignore_index=True)
-    return Chart("closeness", frame, lambda: _draw(frame))
+    gaps = {LOOKS[name][0]: mean(rows.merge_gap) for name, rows in frame.groupby("family")}
+    finding = (
+        f"Merging two models costs {'; '.join(f'{gap:.2g} for {words}' for words, gap in gaps.items())} (nats/token)"
+    )
+    return Chart("closeness", finding, CAPTION, frame, lambda: _draw(frame))
 
 
 def _draw(frame: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(10.5, 4.4))
-    left, right = figure.subplots(1, 2, sharey=True)
-    _marks(left, frame, "merge_gap", "Merging: the midpoint against the two models")
-    _marks(right, frame, "barrier", "Barrier on the line between the two models")
-    left.set_ylabel("nats/token (linear within ±0.1)")
-    left.legend(loc="upper left")
-    footer(
-        figure,
-        "One mark a pair and seed. Merge gap: loss of the midpoint minus the mean loss of the two models, each on its "
-        "own text.\nBarrier: highest excess over the straight line between their losses, on both texts.",
-    )
+    figure = Figure(figsize=(10.5, 4.9))
+    grid = figure.subplots(1, 2, sharey=True)
+    for axes, (column, title) in zip(grid, PANELS.items(), strict=True):
+        for family, rows in frame.groupby("family"):
+            words, colour, marker = LOOKS[family]
+            look = dict(markersize=5.5, color=colour, alpha=0.65, markeredgecolor="white", markeredgewidth=0.5)
+            axes.plot(rows.distance, rows[column], marker, label=f"{words} (n = {len(rows)})", **look)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_yscale("symlog", linthresh=LINEAR)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.margins(y=0.12)
+        axes.set_xlim(left=0)
+        axes.grid(axis="y")
+        axes.set_xlabel("distance: norm of the difference / mean norm")
+        axes.set_title(title)
+    grid[0].set_ylabel("nats/token")
+    grid[0].legend(loc="upper left")
     return figure
-
-
-def _marks(axes: Axes, frame: pd.DataFrame, column: str, title: str) -> None:
-    for family, (words, colour, marker) in LOOKS.items():
-        rows = frame[frame.family == family]
-        if len(rows):
-            label = f"{words} (n = {len(rows)})"
-            axes.plot(
-                rows.distance,
-                rows[column],
-                marker,
-                markersize=5.5,
-                color=colour,
-                alpha=0.65,
-                markeredgecolor="white",
-                markeredgewidth=0.5,
-                label=label,
-            )
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_yscale("symlog", linthresh=LINEAR)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.margins(y=0.12)
-    axes.set_xlim(left=0)
-    axes.grid(axis="y")
-    axes.set_xlabel("distance: ‖difference‖ / mean norm")
-    axes.set_title(title)

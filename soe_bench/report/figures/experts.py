@@ -1,92 +1,95 @@
-"""Specialist loss against the number of experts, with the dense references as horizontal lines."""
+"""Loss against the number of experts, and the paired difference to generic pretraining: one column per scale."""
 
 from itertools import cycle
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
+from soe_bench.report.figures.pieces import Lines, Look, points
 from soe_bench.report.figures.selection import handful
+from soe_bench.report.figures.style import MARKERS, STYLES, Chart, colours
+from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
-from soe_bench.report.style import MARKERS, STYLES, Chart, colours, footer, line_styles, with_seeds
 from soe_bench.report.view import View
 
 REFERENCES = ("generic", "dense_on_pi")
 
 
-def experts_chart(view: View) -> Chart | None:
-    """None unless some method with experts has a record for every specialist and seed. Of many methods a handful,
-    on the seeds of the one with experts that has most: what lacks one of them is left out, and named."""
-    rows = view.records.drop_duplicates("label").set_index("label")
-    shown = {rows.method[label] for label in handful(view, view.shown)}
-    table, missing = [], []
-    for label in view.shown:
-        n, method = int(rows.n_experts[label]), rows.method[label]
-        if method not in shown or (n == 0 and method not in REFERENCES):
-            continue
-        means = view.seed_means(view.losses(label))
-        if means is None:
-            missing.append(label)
-            continue
-        line = label.replace(f"{method} n={n}", method, 1)
-        table += [
-            {"line": line, "label": label, "n_experts": n, "seed": seed, "loss": means[seed]} for seed in means.index
-        ]
-    frame = pd.DataFrame(table, columns=["line", "label", "n_experts", "seed", "loss"])
-    seeds = max(frame[frame.n_experts > 0].groupby("label").seed.agg(set), key=len, default=None)
-    if seeds is None:
+def experts_chart(views: list[View]) -> Chart | None:
+    """The views in which some method with experts has a record for every specialist and seed; None if none has."""
+    found = {view.title: made for view in views if (made := _rows(view))}
+    if not found:
         return None
-    frame = frame[frame.seed.isin(seeds)]
-    fewer = frame.groupby("label").seed.transform("nunique") < len(seeds)
-    missing += frame[fewer].label.unique().tolist()
-    frame = frame[~fewer].reset_index(drop=True)
-    return Chart("experts" + view.suffix, frame, lambda: _draw(view, frame, missing))
+    frame = pd.DataFrame([row for rows, _ in found.values() for row in rows])
+    findings = {name: _finding(frame[frame.scale == name]) for name in found}
+    missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
+    caption = (
+        "Test text, mean over the specialists, no fine-tuning. Above: loss, a dash per seed. Below: loss minus that of "
+        "generic pretraining with the same seed, bars are 95 % t-intervals over seeds; below 0 the method is better."
+        + f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}."
+        * bool(missing)
+    )
+    shown = [view for view in views if view.title in found]
+    return Chart("experts", next(iter(findings.values())), caption, frame, lambda: _lines(shown, frame, findings))
 
 
-def _draw(view: View, frame: pd.DataFrame, missing: list[str]) -> Figure:
-    figure = Figure(figsize=(7.4, 4.4))
-    axes = figure.subplots()
-    palette, references = colours(view), frame[frame.n_experts == 0]
-    styles = line_styles(references.label.unique(), palette, STYLES[1:])  # a reference is never a full line
-    for label, group in references.groupby("label", sort=False):
-        _reference(axes, label, group, palette[label], styles[label])
-    for marker, (line, group) in zip(cycle(MARKERS), frame[frame.n_experts > 0].groupby("line"), strict=False):
-        _line(axes, line, group, palette, marker)
-    counts = sorted(set(frame.n_experts) - {0})
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(counts))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(counts, [str(count) for count in counts])
-    axes.set_xlim(min(counts) / 1.4, max(counts) * 1.4)
-    axes.margins(y=0.12)
-    axes.grid(axis="y")
-    axes.set_xlabel("number of experts n (log scale)")
-    axes.set_ylabel("loss on specialists (nats/token)")
-    axes.set_title("Specialist loss against the number of experts")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    seeds = " Dashes: single seeds; bands: lowest to highest seed." if frame.seed.nunique() > 1 else ""
-    gone = f" Not shown, cells or seeds missing: {'; '.join(missing)}." if missing else ""
-    text = f"Mean over {len(view.specialists)} specialists' test text, no fine-tuning.{seeds}{gone}\n{view.title}"
-    footer(figure, text)
-    return figure
+def _rows(view: View) -> tuple[list[dict], list[str]] | None:
+    """The points of a view, on the seeds of the method with experts that has most, and the labels that lack one of
+    these; of many methods a handful."""
+    runs = view.records.drop_duplicates("label").set_index("label")
+    methods = {runs.method[label] for label in handful(view, view.shown)}
+    labels = [
+        label
+        for label in view.shown
+        if runs.method[label] in methods and (runs.n_experts[label] or runs.method[label] in REFERENCES)
+    ]
+    losses = {label: view.seed_means(view.losses(label)) for label in labels}
+    with_experts = [set(losses[label].index) for label in labels if runs.n_experts[label] and losses[label] is not None]
+    if not with_experts:
+        return None
+    seeds = sorted(max(with_experts, key=len))
+    missing = [label for label in labels if losses[label] is None or not set(seeds) <= set(losses[label].index)]
+    rows = []
+    for label in labels:
+        if label in missing:
+            continue
+        n, method, difference = int(runs.n_experts[label]), runs.method[label], view.to_generic(label)
+        line = label.replace(f"{method} n={n}", method, 1)
+        facts = dict(scale=view.title, label=label)
+        rows += points(f"{view.title}: loss", line, n or None, losses[label][seeds], **facts)
+        if difference and set(seeds) <= set(difference.by_seed.index):
+            rows += points(f"{view.title}: difference", line, n or None, difference.by_seed[seeds], **facts)
+    return rows, missing
 
 
-def _reference(axes: Axes, label: str, group: pd.DataFrame, colour: object, style: str | tuple) -> None:
-    axes.axhspan(group.loss.min(), group.loss.max(), color=colour, alpha=0.12, linewidth=0)
-    axes.axhline(mean(group.loss), color=colour, linestyle=style, linewidth=1.6, label=with_seeds(label, len(group)))
+def _finding(frame: pd.DataFrame) -> str:
+    """What most experts give, in the last method of the order of tables (the soup)."""
+    rows = frame[frame.x.notna()]
+    rows = rows[(rows.line == rows.line.iloc[-1])]
+    rows = rows[rows.x == rows.x.max()]
+    differences = rows[rows.panel.str.endswith(": difference")].value
+    experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
+    if len(differences):
+        return f"{experts}: {in_words(mean(differences), 'generic pretraining')} (nats/token)"
+    return f"{experts}: {mean(rows.value):.2f} nats/token"
 
 
-def _line(axes: Axes, line: str, group: pd.DataFrame, palette: dict[str, object], marker: str) -> None:
-    """A line through the means over seeds, a mark at each mean and a dash at each seed."""
-    colour = palette[group.label.iloc[-1]]
-    means = {label: mean(rows.loss) for label, rows in group.groupby("label", sort=False)}
-    counts = group.drop_duplicates("label").n_experts
-    look = {"marker": marker, "markersize": 7.5, "markeredgecolor": "white"}
-    legend = with_seeds(line, group.groupby("label").size().min())
-    axes.plot(counts, list(means.values()), color=colour, linewidth=1.8, label=legend, zorder=2, **look)
-    for count, (label, centre) in zip(counts, means.items(), strict=True):
-        losses = group[group.label == label].loss
-        if len(losses) > 1:
-            axes.plot([count] * len(losses), losses, "_", markersize=11, color=palette[label], zorder=3)
-        axes.plot(count, centre, color=palette[label], zorder=4, **look)
+def _lines(views: list[View], frame: pd.DataFrame, findings: dict[str, str]) -> object:
+    palette = colours(*views)
+    looks, marks, styles = {}, cycle(MARKERS), cycle(STYLES[1:])  # a level is never a full line
+    for line, rows in frame.groupby("line", sort=False):
+        level = rows.x.isna().all()
+        looks[line] = Look(palette[rows.label.iloc[-1]], *(("", next(styles)) if level else (next(marks),)))
+    panels = list(dict.fromkeys(frame.panel))
+    differences = [panel for panel in panels if panel.endswith(": difference")]
+    several = len(views) > 1
+    titles = {f"{view.title}: loss": view.title + f"\n{findings[view.title]}" * several for view in views}
+    return Lines(
+        looks,
+        titles | dict.fromkeys(differences, ""),
+        {panel: "loss minus generic's" if panel in differences else "loss (nats/token)" for panel in panels},
+        "number of experts (log scale)",
+        names="{:g}".format,
+        differences=differences,
+        rows=1 + bool(differences),
+        by_column=True,
+    ).draw(frame)

@@ -1,8 +1,8 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
 from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.figures.style import family
 from soe_bench.report.stats import mean
-from soe_bench.report.style import family
 from soe_bench.report.tables import main as tables
 from soe_bench.report.view import View
 

@@ -9,7 +9,7 @@ MEASURES = {"step_seconds": "step (s)", "soup_seconds": "soup's part (s)", "peak
 
 
 def bench_table(bench: dict) -> Table:
-    """A row a figure."""
+    """A row per figure."""
     rows = [
         {
             "figure": figure["name"],
@@ -68,14 +68,14 @@ def bases_table(bench: dict) -> Table:
             "step (s)": _short(point["step_seconds"]) or "out of memory",
             "least (s)": _short(point["least_seconds"]),
             "fraction": _short(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
-            "tokens a second": _short(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
+            "tokens per second": _short(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
             "peak memory (bytes)": _short(point["peak_bytes"]),
         }
         for point in bench["bases"]
     ]
     notes = [
         "step: median of one training step with R = 8 draws; least: its counted FLOPs at the matmul rate in that "
-        "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; share: least / step",
+        "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; fraction: least/step",
         "peak memory: above the process after import",
         *_provenance(bench, "bases"),
     ]

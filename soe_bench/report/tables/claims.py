@@ -1,6 +1,8 @@
 """The claims of conf/claims.yaml against the records: effect, interval over seeds and over specialists, verdict."""
 
 import inspect
+import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from yaml import YAMLError
 
 from soe_bench.errors import UserError
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
-from soe_bench.report.format import Table, fixed
+from soe_bench.report.format import Table, fixed, in_words
 from soe_bench.report.stats import Difference, Interval, summarize
 from soe_bench.report.tables.corpus import outside
 from soe_bench.report.tables.main import INTERVALS, MOST_EPOCHS, bounds, commits, provenance, within_note
@@ -19,6 +21,7 @@ from soe_bench.report.view import GENERIC_TEXT, View
 CLAIMS = Path(__file__).parents[3] / "conf" / "claims.yaml"
 VERDICTS = ("contradicted", "not run", "not separated", "replicated")  # a claim has the first that a deciding test has
 UNITS = ("seeds", "specialists")
+SPECIALISTS = ("within", "outside", "all")  # of the corpus
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Criterion:
     below: float | None = None
     above: float | None = None
     intervals: tuple[str, ...] = UNITS
-    within: bool = False
+    specialists: str = "within"
     decides: bool = True
 
     @property
@@ -87,8 +90,10 @@ def _claim(name: str, node: dict, where: str) -> Claim:
     if odd := {"statement", "measure", "rule", "tests"} ^ set(node):
         raise UserError(f"{where}: needs statement, measure, rule, tests; look at {min(odd)!r}")
     tests = [_criterion(dict(test), f"{where}: {test.get('row')}") for test in node["tests"]]
-    if not any(test.decides and test.experts != "smaller" and not test.within for test in tests):
-        raise UserError(f"{where}: needs a deciding test, not `experts: smaller` or `within`, which may have no row")
+    if any(test.decides and test.specialists != "within" for test in tests):
+        raise UserError(f"{where}: a test on specialists outside the corpus cannot decide: set decides: false")
+    if not any(test.decides and test.experts != "smaller" for test in tests):
+        raise UserError(f"{where}: needs a deciding test, not `experts: smaller`, which may have no row")
     return Claim(name, **{**node, "tests": tests})
 
 
@@ -102,6 +107,8 @@ def _criterion(test: dict, where: str) -> Criterion:
     wanted = set(inspect.signature(EFFECTS[criterion.effect]).parameters) - {"soups", "experts"}
     if wanted != set(test):
         raise UserError(f"{where}: {criterion.effect} takes {sorted(wanted)} beside experts, not {sorted(test)}")
+    if criterion.specialists not in SPECIALISTS:
+        raise UserError(f"{where}: specialists is {criterion.specialists!r}, not one of {', '.join(SPECIALISTS)}")
     if (criterion.below is None) == (criterion.above is None) or not set(criterion.intervals) <= set(UNITS):
         raise UserError(f"{where}: needs one threshold, below or above, and intervals out of {', '.join(UNITS)}")
     return criterion
@@ -117,22 +124,47 @@ def claims_table(
     soups = Soups(view, views, distances, outside=outside(specialists, view.setting["data_fingerprint"]))
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
-        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim",
+        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim; "
+        "in words: the effect, where lower means that the first of the two named has the lower loss",
         INTERVALS,
         "verdict: replicated if both intervals lie wholly on the rule's side of the threshold, contradicted if both "
         "lie wholly on the other, not separated otherwise (one seed has no interval); on the generic text the interval "
         "over seeds alone",
         f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
         f"soups: {soups.family}",
-        *within_note(soups.outside),
+        *(f"{note}. A test leaves these out, unless its name says otherwise" for note in within_note(soups.outside)),
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
     ]
     title = f"The claims and their verdicts (nats/token), {view.title}"
-    return Table("claims" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.records)])
+    frame, notes = pd.DataFrame(rows), [*notes, *provenance(view.records)]
+    return Table("claims" + view.suffix, title, frame, notes, json=_json(rows))
+
+
+def _json(rows: list[dict[str, str]]) -> str:
+    """The tests as a JSON list: id, test, decides, effect, low and high (the outermost ends of the intervals that there
+    are: the verdict asks whether both lie on one side of the threshold), n (seeds), specialists and verdict."""
+    table, places = [], Counter()
+    for row in rows:
+        places[row["claim"]] += 1
+        ends = {end: [float(row[f"{unit} {end}"]) for unit in UNITS if row[f"{unit} {end}"]] for end in ("low", "high")}
+        table.append(
+            {
+                "id": f"{row['claim']}.{places[row['claim']]}",
+                "test": row["test"],
+                "decides": bool(row["decides"]),
+                "effect": float(row["effect"]) if row["effect"] else None,
+                "low": min(ends["low"], default=None),
+                "high": max(ends["high"], default=None),
+                "n": int(row["seeds"] or 0),
+                "specialists": row["specialists"],
+                "verdict": row["verdict"],
+            }
+        )
+    return json.dumps(table, indent=1) + "\n"
 
 
 def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
-    tests = [test for test in claim.tests if soups.outside or not test.within]
+    tests = [test for test in claim.tests if soups.outside or test.specialists == "within"]
     rows = [_row(test, n, soups) for test in tests for n in test.choices(soups.counts)]
     verdicts = {row["verdict"] for row in rows if row["decides"]}
     first = {"statement": claim.statement, "claim's verdict": next(each for each in VERDICTS if each in verdicts)}
@@ -145,24 +177,34 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": test.rule}
     try:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
-        if test.within:
-            values = values.drop(soups.outside, level="specialist", errors="ignore")
+        if "specialist" in values.index.names and test.specialists != "all":
+            outside = values.index.get_level_values("specialist").isin(soups.outside)
+            values = values[outside == (test.specialists == "outside")]
         difference = summarize(values)
         if difference is None:
             raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")
     except NotRun as error:
-        return {**head, **_cells(None, soups.view), "verdict": "not run", "note": f"missing: {error}", "commit": ""}
+        blank = {"in words": "", **_cells(None, soups.view)}
+        return {**head, **blank, "verdict": "not run", "note": f"missing: {error}", "commit": ""}
     intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
     verdict, why = test.verdict(intervals)
     records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
     return {
         **head,
+        "in words": _in_words(test, difference),
         **_cells(difference, soups.view),
         "verdict": verdict,
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
     }
+
+
+def _in_words(test: Criterion, difference: Difference) -> str:
+    """The effect with no sign that must be explained; of a break-even it is a number of specialists."""
+    if test.effect.startswith("break_even"):
+        return f"from {difference.mean:.1f} specialists"
+    return in_words(difference.mean)
 
 
 def _views(test: Criterion, soups: Soups) -> list[View]:
@@ -174,13 +216,7 @@ def _views(test: Criterion, soups: Soups) -> list[View]:
 def _cells(difference: Difference | None, view: View) -> dict[str, str]:
     """Effect, both intervals and what they rest on; empty if there is none."""
     if difference is None:
-        return {
-            **dict.fromkeys(["effect"], ""),
-            **bounds("seeds", None),
-            **bounds("specialists", None),
-            "seeds": "",
-            "specialists": "",
-        }
+        return dict.fromkeys(["effect", *bounds("seeds", None), *bounds("specialists", None), *UNITS], "")
     units = difference.by_specialist.index
     of = f"{len(units)} of {len(view.specialists)}"
     if units.name == "pair":

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from soe_bench.errors import UserError
 from soe_bench.report.format import Table, fixed
 from soe_bench.report.view import MISSING
 
@@ -19,7 +20,7 @@ def domains_table(domains: pd.DataFrame) -> Table:
             {
                 "data": f"{row.data} {row.data_fingerprint[:12]}",
                 "domain": str(int(row.domain)),
-                "share %": fixed(100 * row.fraction, 2),
+                "fraction %": fixed(100 * row.fraction, 2),
                 "tokens": str(int(row.tokens)),
                 "passages": str(int(row.passages)),
                 "top sources": row.top_sources,
@@ -32,12 +33,15 @@ def domains_table(domains: pd.DataFrame) -> Table:
         "domains",
         "Domains: the clusters of the generic corpus",
         frame,
-        ["share: h_0, by tokens, of the generic training text; top sources: share of the cluster's tokens"],
+        [
+            "fraction: h_0, the domain's fraction of the tokens of the generic training text; top sources: their "
+            "fractions of the domain's tokens"
+        ],
     )
 
 
 def specialists_table(specialists: pd.DataFrame) -> Table:
-    """One row a specialist: its size by split, where its estimate split lies among the domains, how far outside it
+    """One row per specialist: its size by split, where its estimate split lies among the domains, how far outside it
     is."""
     rows = []
     for (data, fingerprint, name), group in specialists.groupby(["data", "data_fingerprint", "specialist"]):
@@ -65,12 +69,23 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
         pd.DataFrame(rows),
         [
             "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate split",
-            "beyond q95 (q99): share of passages farther from their nearest centroid than 95 % (99 %) of the generic "
-            "training passages",
+            "beyond q95 (q99): fraction of passages farther from their nearest centroid than 95 % (99 %) of the "
+            "generic training passages",
             f"flag: outside = more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99 (of generic text "
-            f"1 %): the text lies outside the pretraining corpus; {MISSING}: the share is not known",
+            f"1 %): the text lies outside the pretraining corpus; {MISSING}: the fraction is not known",
         ],
     )
+
+
+def nearest_domains(text: str, specialist: str) -> dict[int, float]:
+    """`12:0.61; 3:0.22` -> {12: 0.61, 3: 0.22}: the largest weights of h. Raises UserError for anything else."""
+    try:
+        pairs = (pair.split(":") for pair in text.split(";") if pair.strip())
+        return {int(domain): float(weight) for domain, weight in pairs}
+    except ValueError:
+        raise UserError(
+            f"specialists.csv: nearest_domains of {specialist!r} is {text!r}, not `12:0.61; 3:0.22`: restore the file"
+        ) from None
 
 
 def outside(specialists: pd.DataFrame | None, fingerprint: str) -> list[str]:
@@ -97,11 +112,11 @@ def deviations_table(deviations: pd.DataFrame) -> Table:
     )
 
 
-def _flag(share: float) -> str:
-    if math.isnan(share):
+def _flag(fraction: float) -> str:
+    if math.isnan(fraction):
         return MISSING
-    return "outside" if share > MOST_BEYOND_Q99 else ""
+    return "outside" if fraction > MOST_BEYOND_Q99 else ""
 
 
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else fixed(100 * share, 1)
+def _percent(fraction: float) -> str:
+    return "" if math.isnan(fraction) else fixed(100 * fraction, 1)

@@ -12,7 +12,7 @@ from soe_bench.report.view import MISSING, View
 
 
 def costs_table(view: View) -> Table:
-    """A row a method, and one for each budget of tokens that it was fine-tuned on."""
+    """A row per method, and one for each budget of tokens that it was fine-tuned on."""
     soup = _largest_soup(view)
     budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
     rows = [
@@ -24,7 +24,7 @@ def costs_table(view: View) -> Table:
     notes = [
         "mean over seeds, and what is spent on each specialist over the specialists too; memory: the most of any run",
         "once: the training, parents included, whatever the number of specialists; each: for one specialist more. A "
-        "method that trains a model for each specialist has nothing once and its share of the training for each",
+        "method that trains a model for each specialist pays nothing once, and its part of the training for each",
         "fine-tuned: tokens, FLOPs and seconds of the trials of the rate included",
         f"break-even: smallest number N of specialists from which {soup or 'the largest soup'} costs fewer FLOPs, once "
         "+ N each on both sides; never: none; up to N: cheaper for the first N only",

@@ -11,6 +11,8 @@ from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 MOST_EPOCHS = 4
 WITHIN = "mean within the corpus"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
+BOUNDS = ("seeds low", "seeds high", "specialists low", "specialists high")
+DIFFERENCE = ("difference", *BOUNDS, "seeds", "specialists", "specialists better", "verdict")
 MEASURES = {
     "loss": ("main", "Loss on each specialist's test text (nats/token)"),
     "bits_per_byte": ("main_bits_per_byte", "Bits per byte on each specialist's test text"),
@@ -35,14 +37,10 @@ def main_table(view: View, measure: str, specialists: pd.DataFrame | None = None
     rows = [_main_row(view, cells[cells.label == label], label, measure, without) for label in view.order]
     frame = pd.DataFrame(rows)
     losses = _by_column(view, cells, frame, measure, without)
-    return Table(
-        name + view.suffix,
-        f"{title}, {view.title}",
-        frame,
-        [*_main_notes(), *within_note(without), *untested(frame, "mean", losses["mean"]), *provenance(cells)],
-        turned=True,
-        **mark(frame, losses),
-    )
+    unmarked = untested(frame, "mean", losses["mean"]) if view.specialists else []
+    notes = [*_main_notes(), *within_note(without), *unmarked, *provenance(cells)]
+    title = f"{title}, {view.title}"
+    return Table(name + view.suffix, title, frame, notes, turned=True, **mark(frame, losses))
 
 
 def within_note(without: list[str]) -> list[str]:
@@ -76,13 +74,16 @@ def _main_row(view: View, cells: pd.DataFrame, label: str, measure: str, without
     cell = {
         name: fixed(mean(groups[name]), 4) if name in groups else MISSING for name in [*view.specialists, GENERIC_TEXT]
     }
+    means_cells = {
+        "mean": MISSING if means is None else fixed(mean(means)),
+        "mean low": fixed(interval.low) if interval else "",
+        "mean high": fixed(interval.high) if interval else "",
+    }
     return {
         "method": label,
         "seeds": "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
         "training tokens": f"{view.training_tokens(label) / 1e6:.3g}M",
-        "mean": MISSING if means is None else fixed(mean(means)),
-        "mean low": fixed(interval.low) if interval else "",
-        "mean high": fixed(interval.high) if interval else "",
+        **(means_cells if view.specialists else {}),
         **({WITHIN: fixed(mean(inside)) if inside and means is not None else MISSING} if without else {}),
         **{name: cell[name] for name in view.specialists},
         "generic text": cell[GENERIC_TEXT],
@@ -99,7 +100,7 @@ def _main_notes() -> list[str]:
         "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
         f"{MISSING}: no record, and no mean over a row with a hole",
         "training tokens: of all models that the method trains, those that they start from included",
-        "a label names training tokens, pi or draws a step where they are not those of most runs of the method",
+        "a label names training tokens, pi or draws per step where they are not those of most runs of the method",
         f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
         DAGGER,
     ]
@@ -133,16 +134,9 @@ def difference_table(view: View) -> Table | None:
         VERDICT,
         *not_compared(view, view.order),
     ]
-    return (
-        Table(
-            "difference" + view.suffix,
-            f"Difference to generic (nats/token), {view.title}",
-            pd.DataFrame(rows),
-            [*notes, *provenance(view.cells())],
-        )
-        if rows
-        else None
-    )
+    title = f"Difference to generic (nats/token), {view.title}"
+    notes += provenance(view.cells())
+    return Table("difference" + view.suffix, title, pd.DataFrame(rows), notes) if rows else None
 
 
 def not_compared(view: View, labels: list[str]) -> list[str]:
@@ -151,17 +145,20 @@ def not_compared(view: View, labels: list[str]) -> list[str]:
     return [f"not compared, as there is no generic run on as many tokens: {alone}"] if alone else []
 
 
-def difference_cells(difference: Difference, n_specialists: int) -> dict[str, str]:
-    """The columns of one difference: mean, both intervals, what it rests on, verdict."""
-    return {
-        "difference": fixed(difference.mean),
-        **bounds("seeds", difference.over_seeds),
-        **bounds("specialists", difference.over_specialists),
-        "seeds": str(len(difference.by_seed)),
-        "specialists": f"{len(difference.by_specialist)} of {n_specialists}",
-        "specialists better": str(int((difference.by_specialist < 0).sum())),
-        "verdict": difference.verdict,
-    }
+def difference_cells(difference: Difference | None, n_specialists: int) -> dict[str, str]:
+    """The columns of one difference: mean, both intervals, what it rests on, verdict; all empty if there is none."""
+    if difference is None:
+        return dict.fromkeys(DIFFERENCE, "")
+    low_high = bounds("seeds", difference.over_seeds) | bounds("specialists", difference.over_specialists)
+    cells = (
+        fixed(difference.mean),
+        *low_high.values(),
+        str(len(difference.by_seed)),
+        f"{len(difference.by_specialist)} of {n_specialists}",
+        str(int((difference.by_specialist < 0).sum())),
+        difference.verdict,
+    )
+    return dict(zip(DIFFERENCE, cells, strict=True))
 
 
 def bounds(unit: str, interval: Interval | None) -> dict[str, str]:
@@ -191,39 +188,18 @@ def controls_table(view: View) -> Table | None:
         INTERVALS,
         VERDICT,
     ]
-    return (
-        Table(
-            "controls" + view.suffix,
-            f"Does h matter? Loss under other h (nats/token), {view.title}",
-            pd.DataFrame(rows),
-            [*notes, *provenance(view.cells())],
-        )
-        if rows
-        else None
-    )
+    title = f"Does h matter? Loss under other h (nats/token), {view.title}"
+    notes += provenance(view.cells())
+    return Table("controls" + view.suffix, title, pd.DataFrame(rows), notes) if rows else None
 
 
 def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
     losses = view.losses(label, h_source)
     means = view.seed_means(losses)
     difference = None if h_source == "estimate" else paired_difference(losses, view.losses(label, "estimate"))
-    blank = dict.fromkeys(
-        (
-            "difference",
-            "seeds low",
-            "seeds high",
-            "specialists low",
-            "specialists high",
-            "seeds",
-            "specialists",
-            "specialists better",
-            "verdict",
-        ),
-        "",
-    )
     return {
         "method": label,
         "h": h_source,
         "loss": MISSING if means is None else fixed(mean(means)),
-        **(difference_cells(difference, len(view.specialists)) if difference else blank),
+        **difference_cells(difference, len(view.specialists)),
     }

@@ -15,9 +15,9 @@ def mark(frame: pd.DataFrame, losses: dict[str, dict[str, pd.Series]]) -> dict[s
     """The (row, column) positions that a table prints bold and those that it prints with a dagger, as its fields
     `bold` and `daggers`.
 
-    frame: one row a method, in its column `method`; losses: column of the frame -> method -> what its value is the mean
-    of, indexed (specialist, seed). Nothing is separated from the best with which it shares fewer than two seeds: such a
-    value has no mark.
+    frame: one row per method, in its column `method`; losses: column of the frame -> method -> what its value is the
+    mean of, indexed (specialist, seed). Nothing is separated from the best with which it shares fewer than two seeds:
+    such a value has no mark.
     """
     bold, daggers = set(), set()
     for column, by_method in losses.items():

@@ -1,0 +1,86 @@
+"""Where the method helps: the soup's gain on each specialist against how far its domain weights h are from h_0."""
+
+from statistics import correlation, linear_regression
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
+from soe_bench.report.stats import mean, t_interval
+from soe_bench.report.tables.corpus import outside
+from soe_bench.report.view import View
+
+NAMED = 8  # specialists whose names are drawn: those farthest from the median gain
+
+
+def gain_chart(view: View, specialists: pd.DataFrame | None) -> Chart | None:
+    """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
+    soups = Soups(view)
+    try:
+        label = soups.label(max(soups.counts, default=None))
+    except NotRun:
+        return None
+    difference, distances = view.to_generic(label), _distances(view, specialists)
+    if difference is None or not distances:
+        return None
+    without = outside(specialists, view.setting["data_fingerprint"])
+    rows = []
+    for name, cells in difference.by_cell.iterrows():
+        if name in distances:
+            interval = t_interval(-cells)
+            ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
+            rows.append((name, distances[name], -mean(cells), *ends, name in without))
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows, columns=["specialist", "kl", "gain", "low", "high", "outside"])
+    fitted = frame[~frame.outside]
+    line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
+    caption = (
+        f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
+        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0. The line is fitted by least squares to "
+        "the specialists within the corpus; open marks lie outside it. Named are those with the most unusual gain.\n"
+        f"{view.title}"
+    )
+    return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
+
+
+def _distances(view: View, specialists: pd.DataFrame | None) -> dict[str, float]:
+    """Specialist -> KL divergence of its h (estimate split) from h_0, in nats."""
+    if specialists is None:
+        return {}
+    own = specialists[specialists.data_fingerprint == view.setting["data_fingerprint"]]
+    return dict(own[own.split == "estimate"].dropna(subset="kl_from_h_0").set_index("specialist").kl_from_h_0)
+
+
+def _finding(fitted: pd.DataFrame, line: object) -> str:
+    if line is None or fitted.gain.nunique() == 1:
+        return "Gain over generic pretraining against the distance of h from h_0"
+    r, word = correlation(fitted.kl, fitted.gain), "grows" if line.slope > 0 else "falls"
+    return (
+        f"The gain {word} by {abs(line.slope):.3f} nats/token with each nat of distance between h and h_0 "
+        f"({len(fitted)} specialists, correlation {r:.2f})"
+    )
+
+
+def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
+    figure = Figure(figsize=(8.4, 5.2))
+    axes = figure.subplots()
+    colour = soup_colour(view.records[view.records.label == label].n_experts.iloc[0])
+    axes.vlines(frame.kl, frame.low, frame.high, color=colour, linewidth=1.1, alpha=0.5)
+    for out, rows in frame.groupby("outside"):
+        axes.plot(rows.kl, rows.gain, "o", markersize=7, markeredgecolor=colour, color="white" if out else colour)
+    farthest = (frame.gain - frame.gain.median()).abs().nlargest(NAMED).index  # all names would hide each other
+    for row in frame.loc[farthest].itertuples():
+        look = dict(textcoords="offset points", fontsize=8, color=GREY, ha="center")
+        axes.annotate(shortened(row.specialist), (row.kl, row.gain), (0, 7), **look)
+    if line:
+        ends = np.array([frame.kl.min(), frame.kl.max()])
+        axes.plot(ends, line.intercept + line.slope * ends, color=colour, linestyle="--", linewidth=1.3)
+    axes.axhline(0, color="black", linewidth=1)
+    axes.margins(x=0.14, y=0.1)
+    axes.grid(axis="y")
+    axes.set_xlabel("KL divergence of h from h_0 (nats)")
+    axes.set_ylabel("gain over generic pretraining (nats/token)")
+    return figure

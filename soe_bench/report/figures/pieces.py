@@ -1,0 +1,130 @@
+"""What figures are made of: values against a number with a line per method, and heat maps."""
+
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator, NullLocator
+
+from soe_bench.report.figures.style import shortened, with_seeds
+from soe_bench.report.stats import mean, t_interval
+
+MOST_TICKS = 80
+TITLE_WIDTH = 44  # characters of a panel's title
+ASIDE = 1.06  # how far the intervals of two lines stand from each other
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a line is drawn."""
+
+    colour: object
+    marker: str = "o"
+    style: str | tuple = "-"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Panels of values against a number, from a frame with the columns panel, line, x, seed, value.
+
+    A mark is a mean over seeds. A line whose x is empty is a level: it goes across. `titles` and `y_labels` go by
+    panel; panels fill the `rows` of the figure row by row, or `by_column`. Those in `differences` have a line at 0 and
+    95 % t-intervals over seeds; the others a dash per seed. `names` are the texts of the ticks; without it x is
+    continuous. The y axis is linear within `linear` of 0 and logarithmic beyond, if that is given.
+    """
+
+    looks: Mapping[str, Look]
+    titles: Mapping[str, str]
+    y_labels: Mapping[str, str]
+    x_label: str
+    names: Callable[[float], str] | None = None
+    differences: Collection[str] = ()
+    rows: int = 1
+    by_column: bool = False
+    linear: float | None = None
+
+    def draw(self, frame: pd.DataFrame) -> Figure:
+        """The figure; only the panels that the frame has."""
+        panels = list(dict.fromkeys(frame.panel))
+        columns = -(-len(panels) // self.rows)
+        figure = Figure(figsize=(3.2 + 4.2 * columns, 1.5 + 3.0 * self.rows + 0.5 * (self.rows == 1)))
+        grid = figure.subplots(self.rows, columns, squeeze=False)
+        handles = {}
+        for axes, name in zip(grid.flatten("F" if self.by_column else "C"), panels, strict=False):
+            handles |= self._panel(axes, name, frame[frame.panel == name].dropna(subset="value"))
+        figure.legend(list(handles.values()), list(handles), loc="outside right center")
+        return figure
+
+    def _panel(self, axes: Axes, name: str, frame: pd.DataFrame) -> dict:
+        """Draws one, and gives its legend entries."""
+        lines = {line: rows for line, rows in frame.groupby("line", sort=False)}
+        handles = {}
+        for place, (line, rows) in enumerate(lines.items()):
+            if name in self.differences:
+                rows = rows.assign(x=rows.x * ASIDE ** (place - (len(lines) - 1) / 2))
+            draw = self._level if rows.x.isna().all() else self._line
+            handles[with_seeds(line, rows.groupby("x", dropna=False).size())] = draw(axes, rows, self.looks[line], name)
+        if name in self.differences:
+            axes.axhline(0, color="black", linewidth=1)
+        self._axis(axes, sorted(set(frame.x.dropna())))
+        axes.set_ylabel(self.y_labels[name])
+        axes.set_title(textwrap.fill(self.titles[name], TITLE_WIDTH, replace_whitespace=False))
+        return handles
+
+    def _line(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:
+        groups = [(x, values.value.to_numpy()) for x, values in rows.groupby("x")]
+        for x, values in groups:
+            if panel in self.differences and (interval := t_interval(values)):
+                axes.vlines(x, interval.low, interval.high, color=look.colour, linewidth=1.2, alpha=0.6)
+            elif len(values) > 1:
+                axes.plot([x] * len(values), values, "_", color=look.colour, markersize=10)
+        x, means = [x for x, _ in groups], [mean(values) for _, values in groups]
+        marks = dict(marker=look.marker, markersize=7, markeredgecolor="white")
+        return axes.plot(x, means, color=look.colour, linestyle=look.style, linewidth=1.7, **marks)[0]
+
+    def _level(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:
+        axes.axhspan(rows.value.min(), rows.value.max(), color=look.colour, alpha=0.1, linewidth=0)
+        return axes.axhline(mean(rows.value), color=look.colour, linestyle=look.style, linewidth=1.5)
+
+    def _axis(self, axes: Axes, places: list[float]) -> None:
+        if self.linear:
+            axes.set_yscale("symlog", linthresh=self.linear)
+            axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xscale("log")
+        if self.names is None:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if places[-1] < 100 * places[0] else (1,)))
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:.0e}".replace("e+", "e"))
+        else:
+            axes.set_xticks(places, [self.names(x) for x in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.08, y=0.12)
+        axes.grid(axis="y")
+        axes.set_xlabel(self.x_label)
+
+
+def heat_map(axes: Axes, table: pd.DataFrame, **options: object) -> AxesImage:
+    """A cell per row and column of the table, with thin white lines between them and the rows' names; at most
+    MOST_TICKS columns have theirs."""
+    n_rows, n_columns = table.shape
+    image = axes.imshow(table, aspect="auto", interpolation="nearest", **options)
+    axes.set_yticks(range(n_rows), map(shortened, table.index))
+    if n_columns <= MOST_TICKS:
+        axes.set_xticks(range(n_columns), table.columns, fontsize=9 if n_columns <= 32 else 6.5)
+    axes.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#eeeeee", linewidth=0.7)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def points(panel: str, line: str, x: float | None, values: pd.Series, **facts: object) -> list[dict]:
+    """The rows of a frame of Lines for values indexed by seed."""
+    return [
+        {"panel": panel, "line": line, "x": x, **facts, "seed": seed, "value": value} for seed, value in values.items()
+    ]

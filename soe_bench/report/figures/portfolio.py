@@ -1,0 +1,82 @@
+"""Loss against all the FLOPs that a portfolio of N specialists takes: what is trained once serves all of them, what is
+trained for each is paid N times."""
+
+import pandas as pd
+
+from soe_bench.report.figures.pieces import Lines, Look, points
+from soe_bench.report.figures.style import Chart, colours, line_styles, markers
+from soe_bench.report.format import in_words
+from soe_bench.report.spending import spending
+from soe_bench.report.stats import mean
+from soe_bench.report.tables.budgets import budget_name
+from soe_bench.report.view import VARIANTS, View
+
+SIZES = (1, 4, 16, 64)  # of portfolios
+FINDING = 16  # specialists: the size whose finding is the title
+ALONE = "nothing to compare at as few FLOPs"
+
+
+def portfolio_chart(view: View) -> Chart | None:
+    """Of generic pretraining (fine-tuned too), the soups, and the methods that train a model per specialist; None
+    unless one of them was trained on different numbers of tokens. `x` is the FLOPs of training and delivery."""
+    frame = pd.DataFrame([row for label in view.shown for row in _rows(view, label)])
+    frame = frame[frame.groupby("line").training_tokens.transform("nunique") > 1] if len(frame) else frame
+    if frame.empty:
+        return None
+    frame = frame.sort_values("panel", key=lambda panels: panels.str[4:].astype(int), kind="stable", ignore_index=True)
+    findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
+    caption = (
+        "Mean test loss over the specialists against the FLOPs that N of them take together: training, fine-tuning and "
+        "its trials included. One training of the soup or of generic pretraining serves all N; a method that trains a "
+        f"model per specialist pays N times. Marks: runs on more and more training tokens, a dash per seed."
+        f"\n{view.title}"
+    )
+    finding = findings[f"N = {FINDING}"]
+    if finding != ALONE:
+        finding = f"With {FINDING} specialists the soup is {finding}, the best method that takes no more FLOPs"
+    return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: _draw(view, frame, findings))
+
+
+def _rows(view: View, label: str) -> list[dict]:
+    """The points of one label, without fine-tuning and for each budget of it."""
+    run = view.records[view.records.label == label].iloc[0]
+    if run.method not in ("generic", "soup") and pd.isna(run.trained_for):
+        return []
+    rows, tokens = [], int(run.training_tokens)
+    for budget in sorted(set(view.all[view.all.label == label].budget_tokens) if run.method == "generic" else {0}):
+        costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget))
+        if losses is None or not set(losses.index) <= set(costs.index):
+            continue
+        line = label.replace(f", {VARIANTS['training_tokens'](tokens)}", "")
+        line += f", fine-tuned on {budget_name(budget)}" if budget else ""
+        for n in SIZES:
+            flops = mean(costs.flops_once[losses.index] + n * costs.flops_each[losses.index])
+            rows += points(f"N = {n}", line, flops, losses, label=label, training_tokens=tokens)
+    return rows
+
+
+def _finding(frame: pd.DataFrame) -> str:
+    """The soup with most experts, on most tokens, against the best of the other methods that take no more FLOPs."""
+    means = frame.groupby(["line", "x"], sort=False).value.agg(mean).reset_index()
+    soups = [line for line in means.line.unique() if line.startswith("soup")]
+    rivals = means[~means.line.str.startswith("soup")]
+    for point in means[means.line == (soups or [""])[-1]].sort_values("x", ascending=False).itertuples():
+        affordable = rivals[rivals.x <= point.x * 1.05]  # to 5 %, the soup's own small overhead in FLOPs
+        if len(affordable):
+            best = affordable.loc[affordable.value.idxmin()]
+            return in_words(point.value - best.value, best.line)
+    return ALONE
+
+
+def _draw(view: View, frame: pd.DataFrame, findings: dict[str, str]) -> object:
+    palette, marks = colours(view), markers(dict.fromkeys(frame.line))
+    by_line = {line: palette[rows.label.iloc[0]] for line, rows in frame.groupby("line", sort=False)}
+    styles = line_styles(by_line, by_line)
+    titles = {panel: f"{panel}: {finding}" for panel, finding in findings.items()}
+    return Lines(
+        {line: Look(colour, marks[line], styles[line]) for line, colour in by_line.items()},
+        titles,
+        dict.fromkeys(titles, "loss (nats/token)"),
+        "FLOPs for N specialists (log scale)",
+        rows=2,
+    ).draw(frame)

@@ -1,0 +1,163 @@
+"""One look for every figure: sizes, fonts, colours (a method has the same everywhere, colour-blind safe), saving."""
+
+import io
+import math
+import re
+import textwrap
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import matplotlib
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from soe_bench.report.view import View
+
+GREY, RULE = "#6b6b6b", "#d9d9d9"
+FIXED = {"generic": "#222222", "dense_on_pi": "#D55E00"}
+# Okabe and Ito's palette without the two above and without the blue that the soups have.
+OTHERS = ["#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854", "#C44E52", "#999999", "#00B3A4", "#F2A2C0"]
+FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
+SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
+CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
+LONGEST_NAME = 44  # characters
+STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
+# Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
+FALLBACK_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "IPAexGothic", "WenQuanYi Zen Hei"),  # Linux
+    *("Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),  # macOS
+    *("Yu Gothic", "Malgun Gothic", "Microsoft YaHei", "Segoe UI Emoji"),  # Windows
+    *("Noto Emoji", "Symbola"),
+)
+RC = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "soe-bench",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # names are drawn as they are, dollar signs too
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure to be: its name, what it shows (its title), how to read it (its caption), the numbers in it (the CSV
+    beside it), and how it is drawn."""
+
+    name: str
+    finding: str
+    caption: str
+    frame: pd.DataFrame
+    draw: Callable[[], Figure]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """matplotlib's own defaults plus RC and the fonts of this machine: a user's matplotlibrc changes nothing."""
+    here = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in here)]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC | {"font.family": fonts})
+        yield
+
+
+def shortened(name: str) -> str:
+    """A name as it fits into a figure, on one line; a legend would leave out one that begins with an underscore."""
+    name = " ".join(name.split()) or name
+    name = "\N{ZERO WIDTH SPACE}" + name if name.startswith("_") else name
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}…{name[-12:]}"
+
+
+def colours(*views: View) -> dict[str, object]:
+    """Label -> colour. Soups run from light to dark blue with log2 of the number of experts (1 to 128)."""
+    rows = pd.concat([view.records for view in views]).drop_duplicates("label").set_index("label")
+    families = sorted({family(method) for method in rows.method} - {*FIXED, "soup"})
+    by_family = {**FIXED, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(families)}}
+    return {
+        label: soup_colour(rows.n_experts[label]) if method == "soup" else by_family[family(method)]
+        for label, method in rows.method.items()
+    }
+
+
+def family(method: str) -> str:
+    """The one of FAMILIES that a method belongs to, otherwise its own name."""
+    return next((pattern for pattern in FAMILIES if fnmatch(method, pattern)), method)
+
+
+def soup_colour(n_experts: int) -> tuple[float, ...]:
+    """The colour of a soup with so many experts: the same in every figure and every version of it."""
+    return SOUP(min(math.log2(max(n_experts, 1)) / 7, 1.0))
+
+
+def markers(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> marker, in the order of the labels of a figure."""
+    return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
+
+
+def line_styles(labels: Iterable[str], palette: dict[str, object]) -> dict[str, str | tuple]:
+    """Label -> line style (as matplotlib knows them): each label of one colour has another."""
+    drawn: Counter[object] = Counter()
+    found = {}
+    for label in labels:
+        found[label] = STYLES[drawn[palette[label]] % len(STYLES)]
+        drawn[palette[label]] += 1
+    return found
+
+
+def with_seeds(label: str, seeds: Iterable[int]) -> str:
+    """A legend entry: the label and the numbers of seeds behind its points, the fewest and the most."""
+    fewest, most = min(seeds), max(seeds)
+    count = f"{fewest if fewest == most else f'{fewest}-{most}'} seed{'s' if most > 1 else ''}"
+    return f"{shortened(label)} ({count})"
+
+
+def render(chart: Chart) -> tuple[dict[str, bytes], list[str]]:
+    """PNG and SVG bytes without dates or versions in them, and what matplotlib warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure = chart.draw()
+        FigureCanvasAgg(figure)
+        figure.suptitle(_wrapped(chart.finding, figure, "title"), x=0.01, ha="left", fontweight="bold", fontsize=12)
+        text = "\n".join(_wrapped(line, figure, "caption") for line in chart.caption.splitlines())
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
+        images = {}
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            with io.BytesIO() as buffer:
+                figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
+                images[kind] = buffer.getvalue()
+    return images, [str(each.message) for each in caught]
+
+
+def missing_glyphs(messages: Iterable[str]) -> str:
+    """The characters that matplotlib's warnings say no font has, each once."""
+    codes = {int(found[1]) for message in messages if (found := re.match(r"Glyph (\d+) ", message))}
+    return "".join(map(chr, sorted(codes)))
+
+
+def _wrapped(text: str, figure: Figure, kind: str) -> str:
+    return textwrap.fill(text, int(CHARACTERS_PER_INCH[kind] * figure.get_figwidth()))

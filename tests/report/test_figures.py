@@ -1,0 +1,145 @@
+"""Figures: names are drawn as they are, small corpora have a report, and each finding is what the numbers say."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from made_up_records import FINGERPRINT, run, write_csv, write_records
+
+from soe_bench.report.__main__ import main
+from soe_bench.report.figures.gain import gain_chart
+from soe_bench.report.figures.portfolio import portfolio_chart
+from soe_bench.report.figures.specialists import specialists_chart
+from soe_bench.report.figures.style import LONGEST_NAME, render, shortened, style
+from soe_bench.report.format import in_words
+from soe_bench.report.load import load_results
+from soe_bench.report.view import make_views
+
+NAMES = ["NA", "null", "007", "1e5", "cost$_5^$", "$a$ and $b_{", "_private", "x" * 240, "日本語", "a|b,c"]
+
+
+def corpus(folder, names: list[str], k: int = 2, method: str = "soup", seeds: int = 2):
+    """A results folder of generic pretraining and a soup with k experts, and everything that collect writes beside."""
+    records, curves, alpha = [], [], []
+    for seed in range(seeds):
+        for name, n, gain in (("generic", 0, 0.0), (method, k, 0.1)):
+            records += run(name, n, seed, {each: 3.0 - gain for each in names}, "estimate" if n else "none")
+            records += run(name, n, seed, {"generic": 3.5}, "h_0" if n else "none")
+            facts = dict(run_id=f"{name}-{n}-{seed}", method=name, n_experts=n, seed=seed)
+            for tokens in (1000, 2000):
+                validation = 3.0 if names and tokens == 2000 else ""
+                curves.append(facts | dict(tokens=tokens, train_loss=3.0, validation_loss=validation))
+            texts = [*names, "generic"]
+            alpha += [facts | dict(specialist=x, expert=i, alpha=1 / k) for x in texts for i in range(k) if n]
+    write_records(folder, records)
+    write_csv(folder / "curves.csv", curves)
+    write_csv(folder / "alpha.csv", alpha)
+    first = dict(data_fingerprint=FINGERPRINT, data="wheels")
+    domain = dict(tokens=10, passages=2, fraction=1 / k, top_terms="a b")
+    sources = [f"{(names or ['source'])[i % max(len(names), 1)]} 71%" for i in range(k)]
+    write_csv(folder / "domains.csv", [first | dict(domain=i, top_sources=sources[i]) | domain for i in range(k)])
+    sizes = dict(
+        documents=3, passages=5, tokens=50, bytes=200, nearest_domains="0:1.00", effective_domains=1.0, kl_from_h_0=0.5
+    )
+    far = dict(fraction_beyond_q95=0.05, fraction_beyond_q99=0.01)
+    rows = [first | dict(specialist=x, split="estimate") | sizes | far for x in [*names, "generic"]]
+    write_csv(folder / "specialists.csv", rows)
+    return folder
+
+
+def test_names_are_the_same_in_every_file_and_drawn_as_they_are(tmp_path, capsys):
+    folder = corpus(tmp_path, NAMES)
+    assert main([str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "failed" not in said and said.count("warning") <= 1  # of characters that no font here has
+    [view], results = make_views(load_results(folder)), load_results(folder)
+    assert view.specialists == sorted(NAMES)
+    assert set(results.alpha.specialist) == set(results.specialists.specialist) == {*NAMES, "generic"}
+    chart = specialists_chart(view, results.specialists)
+    assert set(chart.frame.specialist) == set(NAMES)
+    with style():
+        figure = chart.draw()
+        texts = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert {"NA", "null", "007", "1e5", "cost$_5^$", "$a$ and $b_{", "日本語"} <= set(texts)
+        assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
+    assert max(map(len, texts)) <= LONGEST_NAME
+
+
+def test_a_long_name_keeps_both_ends_on_one_line():
+    assert shortened("a" * 200 + "\nend") == "a" * 31 + "…" + "a" * 8 + " end"
+    assert not shortened("_x").startswith("_")  # matplotlib would leave it out of a legend
+
+
+@pytest.mark.parametrize(
+    ("names", "k", "method", "seeds"),
+    [([], 2, "soup", 2), (["a"], 2, "soup", 2), (["a", "b"], 1, "soup", 1), ([], 1, "soup", 1), (["a"], 2, "mine", 1)],
+)
+def test_a_small_corpus_has_a_report(tmp_path, capsys, names, k, method, seeds):
+    folder = corpus(tmp_path, names, k, method, seeds)
+    assert main([str(folder)]) == 0
+    assert "failed" not in capsys.readouterr().out
+    assert main([str(folder), "--check"]) == 0
+    head = (folder / "tables" / "main.csv").read_text().splitlines()[0].split(",")
+    assert ("mean" in head) == bool(names) and "generic text" in head
+    assert (folder / "figures" / "curves.png").exists() and (folder / "figures" / "domains.png").exists()
+
+
+def test_figures_do_not_depend_on_the_backend_that_is_set(tmp_path):
+    folder = corpus(tmp_path, ["a"])
+    command = [sys.executable, "-m", "soe_bench.report", str(folder)]
+    done = subprocess.run(command, env={**os.environ, "MPLBACKEND": "nosuch"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "figures" / "specialists.png").exists()
+
+
+def test_a_difference_in_words():
+    assert [in_words(x) for x in (-0.342, 0.0123, 0.0001)] == ["0.34 lower", "0.012 higher", "the same"]
+    assert in_words(-0.342, "generic") == "0.34 lower than generic" and in_words(0, "generic") == "the same as generic"
+
+
+def test_the_gain_is_fitted_within_the_corpus_alone(tmp_path):
+    folder = corpus(tmp_path, list("abcd"), k=4)
+    distance = {"a": 0.2, "b": 0.6, "c": 0.9, "d": 1.3}
+    own = {name: 3.0 - 0.5 * distance[name] for name in "abc"} | {"d": 9.0}
+    rows = [row for seed in range(2) for row in run("generic", 0, seed, dict.fromkeys("abcd", 3.0), "none")]
+    write_records(folder, rows + [row for seed in range(2) for row in run("soup", 4, seed, own, "estimate")])
+    results = load_results(folder)
+    results.specialists["kl_from_h_0"] = results.specialists.specialist.map(distance)
+    results.specialists.loc[results.specialists.specialist == "d", "fraction_beyond_q99"] = 0.5
+    chart = gain_chart(make_views(results)[0], results.specialists)
+    assert chart.finding.startswith("The gain grows by 0.500 nats/token") and "3 specialists" in chart.finding
+    assert chart.frame.outside.tolist() == [False, False, False, True]
+
+
+def portfolio(folder):
+    """A soup and generic pretraining on 10 and 40 tokens, one training each; CRISP, on a quarter, for 2 specialists."""
+    rows = []
+    for tokens in (10, 40):
+        for method, n, loss, facts in (
+            ("generic", 0, 4.0, dict(flops=100.0 * tokens)),
+            ("soup", 64, 3.7, dict(flops=100.0 * tokens)),
+            ("crisp", 0, 3.5, dict(flops=50.0 * tokens, trained_for=2)),
+        ):
+            losses = dict.fromkeys("ab", loss - tokens / 100)
+            rows += run(method, n, 0, losses, "none", training_tokens=tokens, run_id=f"{method}{tokens}", **facts)
+    return make_views(load_results(write_records(folder, rows)))[0]
+
+
+def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
+    """CRISP's training for 2 takes 50 FLOPs per token, so 25 for one: with 4 specialists as many as the soup's 100."""
+    chart = portfolio_chart(portfolio(tmp_path))
+    flops = {key: rows.x.tolist() for key, rows in chart.frame.groupby(["panel", "line"])}
+    assert flops["N = 1", "soup n=64"] == flops["N = 64", "soup n=64"] == [1000, 4000]
+    assert flops["N = 1", "crisp"] == [250, 1000] and flops["N = 64", "crisp"] == [16_000, 64_000]
+    assert (
+        "With 16 specialists the soup is 0.10 lower than crisp" in chart.finding
+    )  # on 10 tokens: 3.4 nats, 4000 FLOPs
+    with style():
+        assert set(render(chart)[0]) == {"png", "svg"}
+        titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
+    assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
+
+
+def test_no_portfolio_of_one_training_budget(tmp_path):
+    assert portfolio_chart(make_views(load_results(corpus(tmp_path, ["a"])))[0]) is None
