@@ -8,6 +8,12 @@ RUN = $(VENV)/bin/python
 # mergekit and what it imports beyond constraints.txt. Its pins clash with ours, hence its own folder and --no-deps.
 PEER = mergekit==0.1.4 immutables==0.21 accelerate==1.15.0 peft==0.21.2 pydantic==2.10.6 pydantic_core==2.27.2
 
+# lm-eval-harness and what it imports beyond constraints.txt and PEER.
+LM_EVAL = lm_eval==0.4.13 absl-py==2.5.1 chardet==7.7.0 colorama==0.4.6 dataproperty==1.1.1 evaluate==0.4.6 \
+	jsonlines==4.0.0 lxml==6.1.3 mbstrdecoder==1.1.5 more-itertools==11.2.1 pathvalidate==3.3.1 portalocker==4.4.2 \
+	pytablewriter==1.2.1 rouge-score==0.1.2 sacrebleu==2.6.0 sqlitedict==2.1.0 tabledata==1.3.5 tabulate==0.10.0 \
+	tcolorpy==0.1.7 tqdm-multiprocess==0.0.11 typepy==2.0.0 word2number==1.1
+
 # Its pin of cloudpickle clashes with joblib's and its other requirements serve AWS alone, hence --no-deps.
 RAY_LAUNCHER = hydra-ray-launcher==1.2.2
 
@@ -44,10 +50,11 @@ test-slow: setup ## the tests that take longer: every method, kills, whole runs
 	$(RUN) -m pytest -n 2 -m slow
 
 $(VENV)/peer/ready: $(VENV)/ready
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/peer $(PEER)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/peer $(PEER) $(LM_EVAL)
 	touch $@
 
-test-peer: $(VENV)/peer/ready ## the merges against mergekit, tensor by tensor
+test-peer: $(VENV)/peer/ready ## the merges against mergekit, tensor by tensor; a specialist under lm-eval-harness
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	PYTHONPATH=$(VENV)/peer $(RUN) -m pytest -m peer
 
 mutants: setup ## how many changes of the code the tests notice, by file; hours, in the folder mutants; goes on where it was

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from baselines.merge_base import Merge
+from soe_bench.estimate import minimise
 from soe_bench.method import with_parameters
 from soe_bench.ops.flat import forward_at
-from soe_bench.specialize import minimise
 
 STEPS, RATE = 100, 0.02
 

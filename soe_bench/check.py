@@ -30,6 +30,7 @@ from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
+from soe_bench.estimate import own_weights
 from soe_bench.evaluate import check_vocabulary
 from soe_bench.method import Method
 from soe_bench.mixture import check_weights
@@ -40,7 +41,6 @@ from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
-from soe_bench.specialize import own_weights
 from soe_bench.system.files import show_every_character
 from soe_bench.system.machine import prepare_process
 from soe_bench.system.stop import STOP, Interrupted

@@ -29,12 +29,12 @@ from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
+from soe_bench.estimate import own_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
-from soe_bench.specialize import own_weights
 from soe_bench.system.files import show_every_character
 from soe_bench.system.machine import prepare_process
 

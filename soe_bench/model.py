@@ -19,6 +19,7 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, head_dim: int, max_length: int, theta: float) -> None:
         super().__init__()
+        self.theta = theta
         frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         angle = torch.outer(torch.arange(max_length, dtype=torch.float64), frequency).repeat(1, 2)
         self.register_buffer("cos", angle.cos().float(), persistent=False)

@@ -1,164 +1,129 @@
-"""The domain weights h of a specialist: Algorithm 3's estimate, its variants, and the controls that test whether h
-matters.
+"""Makes a small language model for your documents from a soup that is trained already. It takes seconds.
+
+python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
+
+soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
+documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more.
+out=         The folder to write. It must not exist.
+generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.
+gate=        Half of the documents is kept aside, and the specialist is compared with the generic models on it.
+             strict (default): where it is worse, the better generic model is written instead, and the exit status is 3.
+             warn: the specialist is written in any case, with a warning. off: nothing is kept aside or compared.
+tune=true    Also tries coefficients tuned by gradient, and takes them if they are better on text kept aside for that.
+             This helps with text that is unlike the soup's corpus.
+finetune=N   Fine-tunes the specialist on at most N tokens of the documents, with the benchmark's settings.
+many=true    documents is a folder of folders: each becomes a specialist, in a folder of its own name in out.
+dtype=       float32 (default) or bfloat16.
+overwrite=true  Replaces an earlier export at out.
+
+The folder is for transformers: AutoModelForCausalLM.from_pretrained("my-specialist"). Its README.md is a model card.
+
+python -m soe_bench.specialize soup=soup-n16-demo-s0-083cf074 documents=contracts out=contracts-model tune=true
+python -m soe_bench.specialize soup=my-soup documents="my texts (1)" documents=more.jsonl.gz out=both gate=warn
+python -m soe_bench.specialize soup=my-soup documents=customers out=models many=true dtype=bfloat16
+
+The exit status is 0, 2 for bad input, and 3 if the strict gate wrote a generic model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+import logging
+import sys
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from soe_bench.errors import UserError
+from soe_bench.system import arguments
+from soe_bench.system.files import show_every_character
+from soe_bench.system.places import check_out, find_run, find_soup
 
-from soe_bench.data import domains
-from soe_bench.data.corpus import Corpus
-from soe_bench.data.splits import GENERIC
-from soe_bench.evaluate import IGNORED, windows
-from soe_bench.method import ExpertMethod, Method
-from soe_bench.ops.flat import forward_at
-from soe_bench.ops.gradient import SMALL, sequences_at_once
-
-ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
-PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
-TUNING_WINDOWS = 4  # windows of text per gradient step
-TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a weight of 0
-
-
-class Tuning(NamedTuple):
-    """Steps of gradient, and Adam's learning rate."""
-
-    steps: int
-    rate: float
+REFUSED = 3  # exit status
+KEYS: dict[str, arguments.Kind] = {
+    "soup": str,
+    "documents": arguments.path,
+    "out": arguments.path,
+    "generic": str,
+    "gate": arguments.choice("strict", "warn", "off"),
+    "tune": arguments.flag,
+    "finetune": arguments.count,
+    "many": arguments.flag,
+    "dtype": arguments.choice("float32", "bfloat16"),
+    "overwrite": arguments.flag,
+}
 
 
-TUNED_H, TUNED_COEFFICIENTS = Tuning(100, 0.1), Tuning(50, 0.02)
+def check(given: list[str]) -> dict[str, Any]:
+    """The values of the command line. Raises UserError for all that is wrong without reading any text or model."""
+    from soe_bench.export import OWNED
+
+    values = arguments.read(given, KEYS, several=["documents"])
+    for key in ("soup", "documents", "out"):
+        if key not in values:
+            raise UserError(f"{key} is missing: add {key}=...; --help explains the keys")
+    for path in values["documents"]:
+        if not path.exists():
+            raise UserError(f"documents: there is no file or folder {path}: correct the path")
+    find_soup(values["soup"])
+    if "generic" in values:
+        find_run(values["generic"])
+    check_out(values["out"], values.get("overwrite", False), OWNED)
+    if values.get("many"):
+        values["documents"] = folders(values["documents"])
+    return values
 
 
-def own_weights(corpus: Corpus, specialist: str) -> np.ndarray:
-    """(k,) weights of a specialist by Algorithm 3, from all its estimate documents; of generic text, h_0."""
-    return corpus.h_0 if specialist == GENERIC else estimate(corpus, specialist)
+def folders(given: list[Path]) -> dict[str, Path]:
+    """name -> folder of documents, for many=true. Raises UserError unless there is one folder with folders in it."""
+    if len(given) > 1 or not given[0].is_dir():
+        raise UserError("many=true needs one documents=FOLDER with a folder for each specialist")
+    found = {path.name: path for path in sorted(given[0].iterdir()) if path.is_dir() and path.name[0] != "."}
+    if not found:
+        raise UserError(
+            f"{given[0]} has no folders: give a folder with a folder for each specialist, or leave out many"
+        )
+    return found
 
 
-def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray | None:
-    """(k,) weights for a specialist, as `h_source` says; None stands for no domain information.
+def run(values: dict[str, Any]) -> bool:
+    """Makes and writes the specialists; returns whether the gate let every one pass."""
+    from soe_bench import card
+    from soe_bench.export import write_model, written
+    from soe_bench.specialist import Soup, options_of, specialists
+    from soe_bench.system.machine import prepare_process
 
-    `estimate`: Algorithm 3 on all its estimate documents (for generic text: h_0). `uniform`: 1/k. `shuffled`: the
-    estimate of the next specialist in the alphabet. `h_0`: the generic weights. None for `zero` (alpha = 0, only the
-    shared parameters) and `none` (the method takes no h). The source `tuned` needs the method: see `tuned_weights`.
-    """
-    if h_source in ("zero", "none"):
-        return None
-    if h_source == "uniform":
-        return np.full(corpus.k, 1 / corpus.k)
-    if h_source == "h_0" or specialist == GENERIC:
-        return corpus.h_0
-    if h_source == "shuffled":
-        names = corpus.specialists
-        specialist = names[(names.index(specialist) + 1) % len(names)]
-    return estimate(corpus, specialist)
-
-
-def estimate(
-    corpus: Corpus, specialist: str, estimator: str = "nearest_centroid", n_documents: int | None = None, draw: int = 0
-) -> np.ndarray:
-    """(k,) weights from the specialist's estimate documents, or from `n_documents` of them, drawn with the seed `draw`.
-
-    `nearest_centroid`: each passage's tokens count for the nearest centroid (Algorithm 3); `tuned_coefficients` starts
-    from it. `smoothed`: the same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage is divided among the
-    domains by its probability under spherical Gaussians around the centroids, with the variance of the generic training
-    passages around theirs. Raises UserError if there are fewer documents.
-    """
-    if estimator == "soft":
-        rows = corpus.estimate_rows(specialist, n_documents, draw)
-        responsibilities = _responsibilities(corpus, specialist).loc[rows.index]
-        return np.average(responsibilities, axis=0, weights=rows.tokens)
-    h = corpus.histogram(specialist, n_documents, draw)
-    if estimator == "smoothed":
-        tokens = corpus.estimate_rows(specialist, n_documents, draw).tokens.sum()
-        return (tokens * h + PRIOR_TOKENS * corpus.h_0) / (tokens + PRIOR_TOKENS)
-    return h
+    prepare_process(None)
+    many, passed, out = values.get("many", False), True, values["out"]
+    soup = Soup.load(values["soup"])
+    given = values["documents"] if many else {"": values["documents"]}
+    with written(out, values.get("overwrite", False)) as temporary:
+        for made in specialists(soup, given, options_of(values)):
+            folder = temporary / made.name
+            folder.mkdir(exist_ok=True)
+            write_model(
+                folder, made.model, soup.files / "tokenizer.json", values.get("dtype", "float32"), card.card(made)
+            )
+            passed &= not made.refused
+            title = [f"# {card.plain(made.name)}"] if many else []
+            print(
+                "\n\n".join([*title, *(f"left out: {note}" for note in made.documents.notes), *card.words(made)]), "\n"
+            )
+    print(f"wrote {out}")
+    return passed
 
 
-@lru_cache(maxsize=1)  # the specialists come one after the other, each with many draws
-def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
-    """Probabilities of the k domains, one row per estimate passage, indexed as corpus.passages."""
-    rows = corpus.estimate_rows(specialist)
-    vectors = corpus.embed(corpus.texts(rows))
-    squared = domains.squared_distances(vectors, corpus.centroids)
-    generic = corpus.rows(GENERIC, "train").distance.to_numpy(np.float64)
-    variance = np.square(generic).mean() / vectors.shape[1]
-    logits = -squared / (2 * variance)
-    weights = np.exp(logits - logits.max(1, keepdims=True))
-    return pd.DataFrame(weights / weights.sum(1, keepdims=True), index=rows.index)
+def main(given: list[str]) -> int:
+    """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model."""
+    if not given or set(given) & {"-h", "--help"}:
+        print(__doc__)
+        return 0 if given else 2
+    show_every_character()
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        return 0 if run(check(given)) else REFUSED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
-def tuned_weights(
-    method: Method, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]], steps: int = TUNED_H.steps
-) -> np.ndarray:
-    """(R, k) weights, each a softmax of k free numbers, tuned by gradient on the text of its `documents[r]` (token
-    ids). They start near h (R, k). Up to `tuned_at_once` rows share each reading of the experts."""
-    start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
-    scores = torch.stack([method.weights_tensor(row) for row in start]).log().requires_grad_()
-    minimise(scores, lambda tokens: method.logits(scores.softmax(1), tokens), method, documents, steps, TUNED_H.rate)
-    return scores.detach().double().softmax(1).cpu().numpy()
-
-
-def tuned_coefficients(
-    method: ExpertMethod,
-    h: np.ndarray,
-    documents: Sequence[Sequence[np.ndarray]],
-    steps: int = TUNED_COEFFICIENTS.steps,
-) -> Tensor:
-    """Coefficients alpha (R, n), each tuned by gradient on the text of its `documents[r]` (token ids). They start from
-    the router's alpha at h (R, k)."""
-    with torch.no_grad():
-        alpha = method.coefficients(h).clone()
-    alpha.requires_grad_()
-
-    def logits(tokens: Tensor) -> Tensor:
-        return forward_at(method.context.base, method.flat, method.instantiate(alpha), tokens)
-
-    minimise(alpha, logits, method, documents, steps, TUNED_COEFFICIENTS.rate)
-    return alpha.detach()
-
-
-def tuned_at_once(method: Method) -> int:
-    """How many specialists fill one pass of tuning: for a larger base model one, as in training."""
-    device = next(method.context.base.parameters()).device.type
-    if method.flat.size >= SMALL[device]:
-        return 1
-    return max(1, sequences_at_once(device, method.context.seq_len) // TUNING_WINDOWS)
-
-
-def minimise(
-    parameter: Tensor,
-    logits: Callable[[Tensor], Tensor],
-    method: Method,
-    documents: Sequence[Sequence[np.ndarray]],
-    steps: int,
-    rate: float,
-) -> None:
-    """Minimises by Adam, in place in the rows of `parameter` (R, ...), each row's mean loss on windows of its own
-    `documents[r]` (token ids), TUNING_WINDOWS per step. `logits` maps tokens (R, B, T) to (R, B, T, V), differentiable
-    in `parameter`; its row r depends on the parameter's row r alone, so that the rows do not affect each other."""
-    batches = [_batches(own, method.context.seq_len, steps) for own in documents]
-    inputs, targets = (torch.from_numpy(np.stack(x, 1)).to(parameter.device) for x in zip(*batches, strict=True))
-    adam = torch.optim.Adam([parameter], lr=rate)
-    for own, target in zip(inputs, targets, strict=True):  # (R, B, T)
-        losses = F.cross_entropy(logits(own).flatten(0, 2), target.flatten(), ignore_index=IGNORED, reduction="none")
-        loss = losses.view_as(target).sum((1, 2)) / (target != IGNORED).sum((1, 2))
-        (parameter.grad,) = torch.autograd.grad(loss.sum(), parameter)
-        adam.step()
-
-
-def _batches(documents: Sequence[np.ndarray], length: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets (steps, TUNING_WINDOWS, length): the documents' windows, one random order after another."""
-    inputs, targets, _ = windows(documents, length)
-    rng = np.random.default_rng(0)
-    order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])
-    rows = order[: steps * TUNING_WINDOWS].reshape(steps, TUNING_WINDOWS)
-    return inputs[rows], targets[rows]
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

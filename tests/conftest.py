@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from arguments import base_arguments
+from made_up_soups import SHORT, SOUP, train
 from omegaconf import DictConfig
 
 from soe_bench.config import job_configs
@@ -41,3 +42,13 @@ def compose(tmp_path: Path, shared_home: Path) -> Callable[..., DictConfig]:
 def arguments(tmp_path: Path, shared_home: Path) -> list[str]:
     """The same as command-line arguments."""
     return base_arguments(tmp_path, shared_home)
+
+
+@pytest.fixture(scope="session")
+def soup_runs(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> dict[str, Path]:
+    """The folders of a small trained soup and of the generic run beside it."""
+    folder = tmp_path_factory.mktemp("soup")
+    return {
+        "soup": train(folder, shared_home, *SOUP),
+        "generic": train(folder, shared_home, "method=generic", *SHORT),
+    }

@@ -14,15 +14,21 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("mixture", "model", "ops"),
     ("checkpoint", "data", "evaluate"),
     ("method",),
-    ("specialize",),
+    ("estimate",),
     ("soup",),
     ("baselines",),
     ("finetune", "train"),
     ("runs",),
     ("report",),
     ("bench",),
+    ("trained",),
+    ("documents", "gate"),
+    ("specialist",),
+    ("card",),
+    ("export",),
+    ("specialize",),
     ("check", "closeness", "command", "cost", "gpu", "plan"),
-    ("__main__",),
+    ("__init__", "__main__"),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 SOURCES = [*ROOT.glob("soe_bench/**/*.py"), *ROOT.glob("baselines/*.py")]

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from soe_bench.data.build import open_corpus
+from soe_bench.estimate import domain_weights
 from soe_bench.method import MethodContext
 from soe_bench.mixture import MetaDistribution, Mixture
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.soup import SoupOfExperts
-from soe_bench.specialize import domain_weights
 
 LENGTH, STEPS, RATE = 64, 500, 0.03
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from soe_bench import export, specialize
 from soe_bench.config import CONF, job_configs, quoted
 from soe_bench.runs import sweep
+from soe_bench.system.arguments import read
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,6 +28,7 @@ COMMANDS = sorted(
     {command.strip() for text in PAGES.values() for command in re.findall(r"-m (soe_bench[^#`\n|]*)(?=[#`\n|])", text)}
 )
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+OWN_KEYS = {"soe_bench.specialize": specialize.KEYS, "soe_bench.export": export.KEYS}  # commands without Hydra
 LENGTH = 150  # lines of the README
 
 
@@ -67,6 +70,11 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     )
     if "--cfg" in arguments:
         return
+    if module in OWN_KEYS:
+        positional = [argument for argument in arguments if "=" not in argument]
+        assert len(positional) == (module == "soe_bench.export")
+        assert read([argument for argument in arguments if "=" in argument], OWN_KEYS[module], ["documents"])
+        return
     if module != "soe_bench":
         assert job_configs(overrides(command))[0]
         return
@@ -81,7 +89,7 @@ def test_every_setting_exists(page):
     named = re.findall(r"(?<![\w.*-])([+]?[a-z_]+(?:\.[a-z_0-9]+)*)=([\w.]*)", PAGES[page])
     wrong = []
     for setting, value in named:
-        if value in ("x", "NAME", "a", ""):
+        if value in ("x", "NAME", "a", "") or any(setting in keys for keys in OWN_KEYS.values()):
             continue
         if setting.removeprefix("+") in GROUPS and (setting == "+sweep" or not setting.startswith("+")):
             known = (CONF / setting.removeprefix("+") / f"{value}.yaml").is_file()

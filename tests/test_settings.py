@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from soe_bench import settings
 from soe_bench.config import CONF, job_configs, make, with_method
 from soe_bench.errors import UserError
+from soe_bench.estimate import ESTIMATORS
 from soe_bench.method import ExpertMethod
 from soe_bench.runs import sweep
-from soe_bench.specialize import ESTIMATORS
 
 ROOT = Path(__file__).parents[1]
 GROUPS = ("method", "pi", "data", "embedder", "scale", "model", "launcher", "sweep")

@@ -1,163 +1,332 @@
-"""Estimates of h by hand, and what tuning by gradient must do."""
+"""Specialists of new documents: what transformers loads, the gate at work, and bad input one by one."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from made_up_soups import write_documents
+from safetensors.torch import load_file
 
-from soe_bench.data.build import open_corpus
-from soe_bench.evaluate import document_losses
-from soe_bench.method import with_parameters
-from soe_bench.records import read_lines
-from soe_bench.runs import evaluation
-from soe_bench.runs.build import build_method, load_parameters
-from soe_bench.runs.execute import execute
-from soe_bench.runs.run import Run
-from soe_bench.specialize import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
+import soe_bench
+from soe_bench import specialist, specialize
+from soe_bench.errors import UserError
+from soe_bench.gate import judge
+from soe_bench.specialist import Soup
 
-SOUP = ["method=soup", "method.n_experts=4", "method.parent=null", "train.tokens=122880", "pi.domains=uniform"]
-
-
-@pytest.fixture
-def corpus(compose):
-    cfg = compose()
-    return open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+HOSTILE = "new texts (1), a=b, 日本語 'quoted' [x] ${y} <script>"
+FILES = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
 
 
-def test_the_smoothed_estimate_adds_tokens_of_h_0(corpus):
-    rows = corpus.estimate_rows("uneven", 3, 1)
-    h = estimate(corpus, "uneven", "nearest_centroid", 3, 1)
-    n = rows.tokens.sum()
-    assert n == sum(map(len, corpus.estimate_documents("uneven", 3, 1)))
-    expected = (n * h + PRIOR_TOKENS * corpus.h_0) / (n + PRIOR_TOKENS)
-    assert estimate(corpus, "uneven", "smoothed", 3, 1) == pytest.approx(expected)
-    assert len(rows.groupby("path")) == 3
-
-
-def test_the_soft_estimate_is_the_gaussian_posterior_of_each_passage(corpus):
-    rows = corpus.estimate_rows("halves", 2, 0)
-    vectors = corpus.embed(corpus.texts(rows)).astype(np.float64)
-    generic = corpus.rows("generic", "train").distance.to_numpy(np.float64)
-    variance = (generic**2).mean() / vectors.shape[1]
-    density = np.exp(-((vectors[:, None] - corpus.centroids) ** 2).sum(-1) / (2 * variance))
-    shares = density / density.sum(1, keepdims=True)
-    expected = (rows.tokens.to_numpy()[:, None] * shares).sum(0) / rows.tokens.sum()
-    soft = estimate(corpus, "halves", "soft", 2, 0)
-    assert soft == pytest.approx(expected, abs=1e-4) and soft.sum() == pytest.approx(1)
-
-
-def test_draws_differ_and_repeat(corpus):
-    one, again, other = (corpus.estimate_rows("uneven", 4, draw).index.tolist() for draw in (0, 0, 1))
-    assert one == again != other
+@pytest.fixture(scope="module")
+def soup(soup_runs):
+    return Soup.load(soup_runs["soup"])
 
 
 @pytest.fixture
-def trained(compose, corpus):
-    cfg = compose(*SOUP)
-    run = Run.of(cfg)
-    execute(cfg)
-    method = build_method(run, corpus)
-    load_parameters(method, run.folder)
-    return cfg, run, method
+def texts(soup, tmp_path):
+    return write_documents(tmp_path / "texts", soup.corpus, "uneven", 12)
 
 
-def test_tuning_lowers_the_loss_on_the_text_it_is_given(trained, corpus):
-    cfg, _, method = trained
-    documents = [tokens for _, tokens, _ in corpus.documents("uneven", "validation")]
+@pytest.fixture
+def command(soup_runs, texts, tmp_path, capsys):
+    """command("key=value", ...) -> (status, printed, errors); soup, documents and out are given unless told."""
 
-    def loss(model):
-        nats, tokens = document_losses(model, documents, cfg.train.seq_len)
-        return nats.sum() / tokens.sum()
+    def run(*given, **changed):
+        values = {"soup": soup_runs["soup"], "documents": texts, "out": tmp_path / "out", "gate": "warn"} | changed
+        status = specialize.main([f"{key}={value}" for key, value in values.items() if value is not None] + [*given])
+        return status, *capsys.readouterr()
 
-    start = domain_weights(corpus, "first", "estimate")  # another specialist's
-    h = tuned_weights(method, start[None], [documents])[0]
-    assert h.sum() == pytest.approx(1) and h.min() >= 0
-    assert loss(method.specialist(h)) < loss(method.specialist(start)) - 0.01
-    alpha = tuned_coefficients(method, start[None], [documents])[0]
-    theta = method.instantiate(alpha[None])[0]
-    tuned = with_parameters(method.context.base, method.flat, theta)
-    assert loss(tuned) < loss(method.specialist(start)) - 0.01
-    assert not torch.equal(alpha, method.coefficients(start[None])[0])
+    return run
 
 
-def test_specialists_tuned_side_by_side_are_as_if_tuned_alone(trained, corpus):
-    method = trained[2]
-    names = corpus.specialists
-    documents = [[tokens for _, tokens, _ in corpus.documents(name, "validation")] for name in names]
-    h = np.stack([domain_weights(corpus, name, "estimate") for name in names])
-    for tune in (tuned_weights, tuned_coefficients):
-        together = np.asarray(tune(method, h, documents))
-        alone = [np.asarray(tune(method, h[i : i + 1], documents[i : i + 1])[0]) for i in range(len(names))]
-        assert together == pytest.approx(np.stack(alone), abs=1e-4)
-        assert not np.allclose(together[0], together[1], atol=0.01)
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_what_several_cells_share_is_made_once(trained, corpus, monkeypatch):
-    cfg, _, method = trained
-    tuned, made = [], []
-    monkeypatch.setattr(evaluation, "tuned_at_once", lambda method: 2)
-    monkeypatch.setattr(evaluation, "tuned_weights", lambda *given: tuned.append(given) or tuned_weights(*given))
-    monkeypatch.setattr(
-        method, "specialist", lambda *given: made.append(given) or type(method).specialist(method, *given)
+def test_transformers_loads_the_folder_and_computes_the_same(command, soup, texts, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    assert command()[0] == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "tokenizer_config.json"])
+    own = soup.specialist(texts, gate="warn")
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    text = next(texts.iterdir()).read_text()[:200]
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    assert ids[0].tolist() == [0, *soup.tokenizer.encode(text).ids]
+    assert tokenizer.decode(ids[0], skip_special_tokens=True) == text
+    with torch.no_grad():
+        assert (model(ids[:, : soup.seq_len]).logits - own(ids[:, : soup.seq_len])).abs().max() < 1e-5
+    assert model.dtype == torch.float32 and model.config.eos_token_id == tokenizer.eos_token_id == 0
+
+
+def test_generate_stops_at_end_of_text(command, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    assert command()[0] == 0
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    given = tokenizer("bibebaba", return_tensors="pt")
+    length = given.input_ids.shape[1]
+    kwargs = {"input_ids": given.input_ids, "attention_mask": given.attention_mask, "max_new_tokens": 20}
+    free = model.generate(**kwargs, do_sample=False, suppress_tokens=[0])
+    assert free.shape[1] == length + 20
+    ended = model.generate(**kwargs, do_sample=False, sequence_bias={(0,): 1e4})  # end of text is the likeliest token
+    assert ended[0, length:].tolist() == [0]
+
+
+def test_the_command_and_the_library_make_the_same_model(command, soup_runs, soup, texts, tmp_path):
+    assert command()[0] == 0
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    one = soe_bench.Soup.load(str(soup_runs["soup"])).specialist(texts, gate="warn")
+    assert isinstance(one, torch.nn.Module)
+    assert found.keys() == one.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in one.state_dict().items())
+    by_text = soup.specialist([path.read_text() for path in texts.iterdir()], gate="off")
+    assert same(by_text, soup.specialist(texts, gate="off"))
+
+
+def test_it_is_the_soup_at_algorithm_3s_h(soup, texts):
+    """h as the corpus's own code finds it for the same text, and Theta as the definition has it."""
+    made = soup.specialize({"": texts}, gate="off")[""]
+    rows = soup.corpus.rows("uneven", "train")
+    kept = rows[rows.path.isin(rows.path.unique()[:12])]
+    h = np.bincount(kept.domain, weights=kept.tokens, minlength=soup.corpus.k) / kept.tokens.sum()
+    assert made.estimate.h == pytest.approx(h, abs=1e-12)
+    tensors = load_file(soup.bank)
+    alpha = soup.coefficients(h[None])[0]
+    assert torch.allclose(made.alpha, alpha)
+    theta = tensors["shared.value"][0] + (alpha[:, None] * tensors["experts.value"]).sum(0)
+    assert torch.allclose(soup.method.flat.flatten(made.model), theta, atol=1e-6)
+
+
+def test_h_rests_on_no_text_of_the_gate(soup, texts):
+    judged = soup.specialize({"": texts}, gate="warn")[""]
+    parts = judged.documents.parts(choices=False)
+    again = specialist.estimate(soup, parts["estimate"])
+    assert np.array_equal(judged.estimate.h, again.h)
+    assert judged.verdict.units == parts["gate"].unit.nunique() == 6
+
+
+def test_what_is_said(command, soup, tmp_path):
+    status, printed, _ = command()
+    said = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for text in (printed, said):
+        assert "Read 12 documents" in text and "Nearest domains" in text and "h spreads over" in text
+        assert "| soup at h_0 " in text and "| generic run " in text and "| uniform guessing " in text
+    for fact in (soup.name, soup.training["data_fingerprint"], "alpha: ", "h: ", "Licence", "64 tokens"):
+        assert fact in said
+
+
+@pytest.mark.parametrize("gate, ships", [("strict", False), ("warn", True)])
+def test_a_worse_specialist_is_replaced_by_the_strict_gate_alone(
+    command, soup, texts, tmp_path, monkeypatch, gate, ships
+):
+    def worse(name, generic, nats, *rest):
+        return judge(name, generic, nats | {name: nats[name] + 100}, *rest)
+
+    monkeypatch.setattr(specialist.gate, "judge", worse)
+    status, _, _ = command(gate=gate)
+    assert status == (0 if ships else specialize.REFUSED)
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    own = soup.specialize({"": texts}, gate="warn")[""]
+    reference = {"soup at h_0": soup.at_h_0, "generic run": soup.generic()}[own.verdict.reference]
+    expected = own.model if ships else reference
+    assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
+    assert ("nevertheless" if ships else "written in its place") in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_too_little_text_for_a_gate(command, texts, tmp_path):
+    one = next(texts.iterdir())
+    one.write_text(one.read_text()[:400])
+    status, _, errors = command(documents=one, gate="strict")
+    assert status == 2 and errors.count("\n") == 1
+    assert errors.startswith("error: too little text for a gate (1 documents, 1 passages")
+    assert not (tmp_path / "out").exists()
+    assert command(documents=one, gate="warn")[0] == 0
+    assert "No gate" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_one_long_document_is_judged_by_passage(soup, texts):
+    text = "\n".join(path.read_text() for path in texts.iterdir())
+    made = soup.specialize({"": [text]}, gate="warn")[""]
+    assert made.verdict.units > 10
+
+
+def test_tuning_and_fine_tuning_are_in_the_same_table(command, soup, texts):
+    status, printed, _ = command("tune=true", "finetune=2000")
+    assert status == 0 and "Fine-tuned on " in printed and "all that the documents' half for it holds" in printed
+    for row in ("specialist", "tuned specialist", "fine-tuned specialist", "soup at h_0"):
+        assert f"| {row} " in printed
+    verdict = soup.specialize({"": texts}, gate="warn", tune=True, finetune=2000)[""].verdict
+    losses = {row.name: row.loss for row in verdict.rows}
+    assert losses["fine-tuned specialist"] < losses["tuned specialist"] < losses["specialist"]
+
+
+def test_tuned_coefficients_that_do_not_help_are_left(soup, texts, monkeypatch):
+    plain = soup.specialize({"": texts}, gate="warn", finetune=1)[""]
+    monkeypatch.setattr(specialist, "tuned_coefficients", lambda method, h, own: torch.full((1, 4), 50.0))
+    made = soup.specialize({"": texts}, gate="warn", tune=True)[""]
+    assert made.kind == "specialist" and "the router keeps its own" in made.said[0]
+    assert torch.equal(made.alpha, plain.alpha)
+
+
+def test_many_specialists_read_the_bank_once(command, soup, tmp_path, monkeypatch):
+    names = {"uneven": HOSTILE, "first": "first", "halves": "-rf"}
+    for own, name in names.items():
+        write_documents(tmp_path / "customers" / name, soup.corpus, own, 8)
+    read = []
+    whole = Soup.parameters
+    monkeypatch.setattr(Soup, "parameters", lambda self, alpha: read.append(len(alpha)) or whole(self, alpha))
+    status, printed, _ = command("many=true", "dtype=bfloat16", documents=tmp_path / "customers")
+    assert status == 0 and read == [3, 1]  # all specialists, and the soup at h_0
+    for own, name in names.items():
+        found = load_file(tmp_path / "out" / name / "model.safetensors")
+        alone = soup.specialist(tmp_path / "customers" / name, gate="warn")
+        expected = {key: value.bfloat16() for key, value in alone.state_dict().items()}
+        assert all(torch.allclose(found[key], value, atol=1e-2) for key, value in expected.items()), own
+        assert all(value.dtype == torch.bfloat16 for value in found.values())
+    assert "<script>" not in (tmp_path / "out" / HOSTILE / "README.md").read_text(encoding="utf-8").replace("\\<", "")
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "~", "-x", "a:b", "line\nbreak", os.fsdecode(b"latin-\xff")])
+def test_hostile_names(command, texts, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    texts.rename(tmp_path / name)
+    (tmp_path / name / "0.txt").rename(tmp_path / name / f"{name}.txt")
+    out = tmp_path / f"out {name}"
+    status, _, errors = command(documents=f"./{name}", out=out)
+    assert status == 0, errors
+    assert (out / "model.safetensors").is_file()
+
+
+def test_existing_folders_stay_unless_told_and_never_lose_other_files(command, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert command()[0] == 0
+    before = (out / "model.safetensors").read_bytes()
+    status, _, errors = command("dtype=bfloat16")
+    assert status == 2 and "exists: choose another name for out, or add overwrite=true" in errors
+    monkeypatch.setattr("soe_bench.card.words", lambda made: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("dtype=bfloat16", "overwrite=true")
+    assert (out / "model.safetensors").read_bytes() == before
+    monkeypatch.undo()
+    assert command("dtype=bfloat16", "overwrite=true")[0] == 0
+    assert len((out / "model.safetensors").read_bytes()) < 0.6 * len(before)
+    (out / "thesis.doc").write_text("mine")
+    status, _, errors = command("overwrite=true")
+    assert status == 2 and "holds 'thesis.doc', which no export writes" in errors
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".out")) == []
+
+
+def test_text_of_the_soups_own_test_split_is_said(command, soup, tmp_path):
+    tested = write_documents(tmp_path / "tested", soup.corpus, "first", 6, "test")
+    command(documents=tested)
+    assert "100% of the text's long lines are in the test text" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_text_outside_the_corpus_is_warned_of(soup, texts):
+    """Japanese text among known words passes the distance test, and the tokens give it away."""
+    mixed = [
+        f"{path.read_text()}\n" + "".join(chr(0x3042 + (i * i) % 80) for i in range(2000)) for path in texts.iterdir()
+    ]
+    inside = soup.specialize({"": texts}, gate="off")[""]
+    outside = soup.specialize({"": mixed}, gate="off")[""]
+    assert not inside.outside
+    assert any("tokens a byte" in sign for sign in outside.outside) and "outside the corpus" in outside.warnings[0]
+
+
+def test_text_that_the_generic_model_finds_hard_is_warned_of(soup, texts):
+    """Known words in an order that no training text had pass the tests of distance and tokens."""
+    rng = np.random.default_rng(0)
+    words = sorted({word for path in texts.iterdir() for word in path.read_text().split()})
+    known = [" ".join(rng.choice(words, 400)) for _ in range(12)]
+    made = soup.specialize({"": known}, gate="warn")[""]
+    assert made.verdict.row("soup at h_0").bits_per_byte > soup.bits_per_byte
+    assert any("bits a byte" in sign for sign in made.outside)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"documnts": "x"}, "there is no key 'documnts': did you mean documents?"),
+        ({"gate": "loose"}, "gate is 'loose': it must be one of strict, warn, off"),
+        ({"finetune": "0"}, "finetune is '0': it must be a whole number from 1"),
+        ({"tune": "1"}, "tune is '1': it must be true or false"),
+        ({"documents": "/nowhere"}, "documents: there is no file or folder /nowhere"),
+        ({"soup": "/nowhere"}, "there is no run '/nowhere'"),
+        ({"soup": "soup-n16"}, "there is no run 'soup-n16': give the folder of a run, or a name under"),
+        ({"generic": "/nowhere"}, "there is no run '/nowhere'"),
+        ({"out": "/nowhere/model"}, "there is no folder /nowhere to write 'model' in"),
+        ({"out": None}, "out is missing"),
+        ({"many": "true"}, "has no folders"),
+    ],
+)
+def test_bad_arguments_are_one_line(command, changed, message):
+    status, printed, errors = command(**changed)
+    assert status == 2 and not printed and errors.startswith("error: ") and errors.count("\n") == 1
+    assert message in errors
+
+
+def test_a_run_of_another_method_or_corpus_is_refused(command, soup_runs, soup, tmp_path):
+    status, _, errors = command(soup=soup_runs["generic"])
+    assert status == 2 and "is a run of method=generic: give a run of method=soup" in errors
+    status, _, errors = command(generic=soup_runs["soup"])
+    assert status == 2 and "is no run of method=generic" in errors
+    other = shutil.copytree(soup_runs["generic"], tmp_path / "other")
+    training = json.loads((other / "training.json").read_text()) | {"data_fingerprint": "0" * 64}
+    (other / "training.json").write_text(json.dumps(training))
+    status, _, errors = command(generic=other)
+    assert status == 2 and "was trained on another corpus, with another tokenizer" in errors
+
+
+def test_an_unfinished_or_damaged_run_is_refused(command, soup_runs, tmp_path):
+    runs = tmp_path / "home" / "runs"
+    own = shutil.copytree(soup_runs["soup"], runs / "soup")
+    (tmp_path / "home" / "data").symlink_to(soup_runs["soup"].parents[1] / "data")
+    assert command(soup=own)[0] == 0
+    weights = own / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    status, _, errors = command("overwrite=true", soup=own)
+    assert status == 2 and "model.safetensors is damaged" in errors and errors.count("\n") == 1
+    weights.unlink()
+    status, _, errors = command("overwrite=true", soup=own)
+    assert status == 2 and "is no finished run" in errors
+
+
+def test_wrong_arguments_are_answered_at_once(texts, tmp_path):
+    """In a new process: the error comes before torch is loaded."""
+    script = (
+        "import sys; from soe_bench import specialize, export; "
+        "code = specialize.main(sys.argv[1:]); code = code + export.main(['/nowhere', 'out=x']); "
+        "print(code, [name for name in ('torch', 'numpy', 'hydra', 'sklearn') if name in sys.modules])"
     )
-    make = evaluation.Maker(cfg, method, corpus)
-    cells = [c for c in evaluation.cells(cfg, method, corpus) if c.h_source in ("estimate", "tuned")]
-    own = [make.specialist(cell) for cell in cells]
-    assert len(tuned) == 4  # three specialists, two at once; one step of each group counts its FLOPs
-    assert len(made) == len({(cell.specialist, cell.h_source) for cell in cells}) < len(cells)
-    shares = [cost["specialist_flops"] for cell, (_, cost) in zip(cells, own, strict=True) if cell.h_source == "tuned"]
-    assert shares[0] == shares[1] and min(shares) > 0.9 * max(shares)
-    # A later start, as after an interruption, gives the same numbers.
-    last = cells[-1]
-    again = evaluation.Maker(cfg, method, corpus).specialist(last)[0]
-    assert all(torch.equal(a, b) for a, b in zip(own[-1][0].parameters(), again.parameters(), strict=True))
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, "soup=/nowhere", f"documents={texts}", f"out={tmp_path / 'x'}"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stdout == "4 []\n", done.stderr
+    assert time.perf_counter() - start < 2
 
 
-def test_test_text_cannot_be_read_while_something_is_chosen(trained, corpus, monkeypatch):
-    cfg, _, method = trained
-    cell = evaluation.Evaluation("first", "test", "tuned")
-    maker = evaluation.Maker(cfg, method, corpus)
-    monkeypatch.setattr(maker, "_validation", lambda name: [x for _, x, _ in corpus.documents(name, cell.split)])
-    with pytest.raises(RuntimeError, match="test text of first was read while something was being chosen"):
-        maker.specialist(cell)
-    assert corpus.documents("first", "test")  # and can be read afterwards
+def test_the_help_names_every_key(capsys):
+    assert specialize.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{key}=" in said for key in specialize.KEYS)
 
 
-@pytest.mark.slow
-def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, trained, corpus):
-    _, run, method = trained
-    asked = [
-        "evaluate.budgets=[500,100_000_000]",
-        "evaluate.documents=[2,1000]",
-        "evaluate.draws=3",
-        "evaluate.estimators=[soft,tuned_coefficients]",
-    ]
-    cfg = compose(*SOUP, *asked)
-    assert Run.of(cfg).hash == run.hash  # evaluation is no split of what was trained
-    found = list(evaluation.cells(cfg, method, corpus))
-    own = [cell for cell in found if cell.specialist == "first" and cell.split == "test"]
-    assert {cell.budget_tokens for cell in own} == {0, 500}
-    assert [(c.estimator, c.n_documents, c.document_draw) for c in own if c.document_draw is not None] == [
-        (estimator, 2, draw) for estimator in ("soft", "tuned_coefficients") for draw in range(3)
-    ]
-    assert [c.h_source for c in own if c.estimator is None] == ["uniform", "shuffled", "h_0", "tuned", "zero"]
-    execute(cfg)
-    records = read_lines(Run.of(cfg).records)
-    assert len(records) == len(found)
-    tuned = [r for r in records if r["budget_tokens"] == 500]
-    assert all(r["specialist_tokens"] > 0 and r["specialist_flops"] > 0 for r in tuned)
-    own = [r for r in records if r["h_source"] == "estimate" and r["document_draw"] is None]
-    plain = [r for r in own if not r["budget_tokens"]]
-    assert {r["specialist_tokens"] for r in plain} == {0}
-    combination = 2 * method.n_experts * method.flat.size
-    assert all(combination <= r["specialist_flops"] < 1.1 * combination for r in plain)
-
-
-def test_one_specialist_has_no_other_whose_h_is_a_control(compose, corpus, monkeypatch):
-    cfg = compose("method.parent=null")
-    method = build_method(Run.of(cfg), corpus)
-    every = {"estimate", "h_0", "uniform", "shuffled", "tuned", "zero"}
-    assert {cell.h_source for cell in evaluation.cells(cfg, method, corpus)} == every
-    monkeypatch.setattr(corpus, "specialists", ["first"])
-    assert {cell.h_source for cell in evaluation.cells(cfg, method, corpus)} == every - {"shuffled"}
+def test_library_errors(soup):
+    with pytest.raises(UserError, match="no usable text"):
+        soup.specialist([])
+    with pytest.raises(UserError, match="gate is 'none'"):
+        soup.specialist(["x"], gate="none")

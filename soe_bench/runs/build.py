@@ -11,12 +11,12 @@ import torch
 from soe_bench import checkpoint
 from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
+from soe_bench.estimate import own_weights
 from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import Mixture
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.runs.run import Run
-from soe_bench.specialize import own_weights
 from soe_bench.train import total_steps
 
 SPECIALISTS = 16  # the number that a plan assumes if the configuration does not name them

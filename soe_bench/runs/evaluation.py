@@ -18,12 +18,7 @@ from torch import Tensor, nn
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
-from soe_bench.evaluate import check_vocabulary, document_losses, summarize
-from soe_bench.finetune import fine_tune
-from soe_bench.method import ExpertMethod, Method, with_parameters
-from soe_bench.ops.flops import FlopCounter
-from soe_bench.records import Evaluation, EvaluationRecord
-from soe_bench.specialize import (
+from soe_bench.estimate import (
     TUNED_COEFFICIENTS,
     TUNED_H,
     domain_weights,
@@ -33,6 +28,11 @@ from soe_bench.specialize import (
     tuned_coefficients,
     tuned_weights,
 )
+from soe_bench.evaluate import check_vocabulary, document_losses, summarize
+from soe_bench.finetune import fine_tune
+from soe_bench.method import ExpertMethod, Method, with_parameters
+from soe_bench.ops.flops import FlopCounter
+from soe_bench.records import Evaluation, EvaluationRecord
 from soe_bench.system import distributed
 from soe_bench.system.files import refusals, rename
 from soe_bench.system.stop import Interrupted, stop_requested

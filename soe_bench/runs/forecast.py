@@ -22,13 +22,13 @@ from soe_bench.config import make
 from soe_bench.data.corpus import Corpus, folder, load
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
+from soe_bench.estimate import TUNED_COEFFICIENTS, TUNED_H, TUNING_WINDOWS
 from soe_bench.method import Method
 from soe_bench.ops.adamw import WORDS_PER_STEP
 from soe_bench.ops.gradient import sequences_at_once
 from soe_bench.runs.build import build_method
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
-from soe_bench.specialize import TUNED_COEFFICIENTS, TUNED_H, TUNING_WINDOWS
 from soe_bench.system.machine import Rates, machine_rates
 from soe_bench.train import tokens_per_step, total_steps
 

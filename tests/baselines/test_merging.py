@@ -23,6 +23,7 @@ from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
 from soe_bench.config import job_configs
 from soe_bench.errors import UserError
+from soe_bench.estimate import Tuning, tuned_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext
 from soe_bench.ops.adamw import Optimizer
@@ -32,7 +33,6 @@ from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method
 from soe_bench.runs.collect import _upsert
 from soe_bench.runs.run import Run
-from soe_bench.specialize import Tuning, tuned_weights
 from soe_bench.system.laps import Laps
 
 PARENT = {"method": "domain_experts", "fraction": 1.0}

@@ -49,7 +49,7 @@ class Local:
         """
         self.specialists()  # reports an empty specialist before any work
         notes, listed = Notes(self.strict), []
-        for name, file in self._files(notes).items():
+        for name, file in self.files(notes).items():
             try:
                 listed.append((name, file.stat().st_size, sha256(file)))
             except OSError as error:
@@ -60,7 +60,7 @@ class Local:
         """name -> rule, one for each folder under specialists/. Raises UserError for one without text files, or with
         the name of the generic text."""
         notes = Notes(strict=False)
-        sources = {_source(name) for name in self._files(notes)}
+        sources = {_source(name) for name in self.files(notes)}
         folder = self._folder() / SPECIALISTS
         found = _entries(folder, notes) if folder.is_dir() else []
         names = [_readable(entry.name) for entry in found if entry.name[0] != "." and os.path.isdir(entry)]
@@ -86,7 +86,7 @@ class Local:
         changed meanwhile, because the fingerprint would not tell what was read.
         """
         before, notes, left, seen = self.identity(), Notes(self.strict), defaultdict(lambda: self.per_source), 0
-        files = self._files(notes)
+        files = self.files(notes)
         for name in sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
             source = _source(name)
             if left[source] <= 0:
@@ -116,7 +116,7 @@ class Local:
             raise UserError(f"data.source.folder: there is no folder {self.folder}: correct the path")
         return self.folder
 
-    def _files(self, notes: Notes) -> dict[str, Path]:
+    def files(self, notes: Notes) -> dict[str, Path]:
         """Relative path (with / and readable, see `_readable`) -> file, sorted. Links are followed. Everything that is
         left out is counted in `notes`. Raises UserError if no file of text is left."""
         root, files = self._folder(), {}

@@ -1,0 +1,126 @@
+"""What is said of a specialist, on the screen and in its model card: words and one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from soe_bench.specialist import Specialist
+from soe_bench.system.machine import git_state
+
+NEAREST = 5  # domains that are named
+LOAD = """## How to load it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+model = AutoModelForCausalLM.from_pretrained("this folder")
+```
+
+Every text begins with the end-of-text token, which the tokenizer puts there. {length} tokens of context were trained:
+the model knows no longer ones. lm-eval-harness puts the token there itself in tasks of perplexity: add
+`add_bos_token=False` to its `model_args` for these.
+
+## Licence
+
+The code that made this model has the MIT licence. Whether the weights may be passed on depends on the licences of the
+text that the model was trained on, and of the documents if it was fine-tuned on them. Decide that before you do.
+"""
+
+
+def words(made: Specialist) -> list[str]:
+    """Paragraphs and lists in Markdown: what was read, the domains, how sure h is, and the comparison."""
+    text, found, soup = made.documents, made.estimate, made.soup
+    total = f"{text.count:,} documents, {int(text.passages.tokens.sum()):,} tokens in {len(text.passages):,} passages"
+    low, high = soup.effective_domains
+    place = "within" if low <= found.effective <= high else "outside"
+    lines = [f"Read {total}; h is estimated from {found.passages:,} of the passages."]
+    lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
+    lines += ["\n".join(_nearest(made))]
+    lines += [
+        f"h spreads over {found.effective:.1f} domains (exp of its entropy), {place} the {low:.1f} to {high:.1f} that "
+        "95 % of the training draws had.",
+        f"Documents drawn again move {found.moved:.0%} of h to other domains on average.",
+        f"{found.far:.0%} of the passages are farther from their domain than 99 % of the corpus's passages.",
+        *made.said,
+    ]
+    if made.verdict is not None:
+        lines += [table(made), made.verdict.words]
+    return lines
+
+
+def _nearest(made: Specialist) -> list[str]:
+    h, (low, high) = made.estimate.h, made.estimate.interval
+    rows = made.soup.domains.set_index("domain")
+    chosen = [int(i) for i in np.argsort(-h, kind="stable")[:NEAREST] if h[i] > 0]
+    return [
+        f"- {h[i]:.2f} ({low[i]:.2f} to {high[i]:.2f}) domain {i}: {plain(rows.top_terms[i])} "
+        f"(from {plain(rows.top_sources[i])})"
+        for i in chosen
+    ]
+
+
+def table(made: Specialist) -> str:
+    """The gate's table: every model's loss, and its difference to the better generic model."""
+    verdict = made.verdict
+    assert verdict is not None
+    rows = [["model", "nats per token", "bits per byte", f"minus {verdict.reference}", "95 % interval", ""]]
+    for row in verdict.rows:
+        found = row.difference
+        own = "" if found is None else f"{found.mean:+.3f}"
+        interval = "" if found is None else f"{found.low:+.3f} to {found.high:+.3f}"
+        shipped = "written" if row.name == made.kind else ""
+        rows.append([row.name, f"{row.loss:.3f}", f"{row.bits_per_byte:.3f}", own, interval, shipped])
+    unit = "passages" if made.documents.by_passage(choices=False) else "documents"
+    head = f"Losses on {verdict.tokens:,} tokens of {verdict.units} {unit} that neither h nor any choice rests on:"
+    return f"{head}\n\n{markdown(rows)}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown with aligned columns; the first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = (
+        "| " + " | ".join(x.ljust(n) for x, n in zip(row, widths, strict=True)) + " |"
+        for row in (rows[0], rule, *rows[1:])
+    )
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Text from outside, such as a folder's name, which must not act as Markdown or HTML. Bytes that are not UTF-8
+    become escapes."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~$" else " " if c in "\r\n" else c for c in text)
+
+
+def card(made: Specialist) -> str:
+    """The README.md of a specialist's folder."""
+    soup, training, commit = made.soup, made.soup.training, git_state()["commit"]
+    what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
+    facts = [
+        f"soup: run {soup.name}, trained on {training['training_tokens']:,} tokens at commit {training['commit']}",
+        f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
+        f"made by soe_bench at commit {commit}",
+        f"context: {soup.seq_len} tokens",
+        f"h: {numbers(made.estimate.h)}",
+    ]
+    facts += [f"alpha: {numbers(made.alpha.tolist())}"] if made.alpha is not None else []
+    warnings = [f"**Warning.** {text}" for text in made.warnings]
+    return page(what, [*warnings, *words(made)], facts, soup.seq_len)
+
+
+def page(title: str, paragraphs: Sequence[str], facts: Sequence[str], length: int) -> str:
+    """A model card: paragraphs, the facts that it can be made again from, and how to load it."""
+    head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [soup-of-experts]\n---"
+    listed = "\n".join(f"- {fact}" for fact in facts)
+    parts = [head, f"# {title}", *paragraphs, "## Where it comes from", listed, LOAD.replace("{length}", str(length))]
+    return "\n\n".join(parts)
+
+
+def numbers(values: Sequence[float] | np.ndarray) -> str:
+    """The numbers in order, those that are 0 short."""
+    return " ".join("0" if value == 0 else f"{value:.4g}" for value in values if not math.isnan(value))

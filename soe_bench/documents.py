@@ -1,0 +1,163 @@
+"""New documents, read and cut as a soup's corpus was, and split into the part that h is estimated from and the part
+that the specialist is judged on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from soe_bench.data.passages import cut, duplicates
+from soe_bench.data.sources.local import Local
+from soe_bench.data.sources.textfiles import KINDS, Notes, kind, texts
+from soe_bench.data.splits import spread
+from soe_bench.data.tokenizer import encode
+from soe_bench.errors import UserError
+from soe_bench.trained import TrainedSoup, line_hashes
+
+CHARACTERS = 10_000_000  # at most read
+PER_FILE = 2_000_000
+FEW = {False: 4, True: 8}  # below so many documents (with a part for choices) their passages are split, not they
+HELD_OUT_TOKENS = 50_000  # of a held-out part, at most
+PASSAGES = 12  # of a document in a held-out part, at most
+SETTINGS = {
+    "data.source.characters_per_file": f"{PER_FILE:,} characters",
+    " (data.source.text_field)": "",
+}  # of data=local
+SEEN = 0.2  # a fraction of lines from the corpus's test text that is worth saying
+
+
+@dataclass(frozen=True)
+class Documents:
+    """`passages`: one row each, with path (of the document), number, text, ids (uint16 tokens), tokens (with the one
+    before the text) and bytes. `notes`: what was left out and how often. `seen`: the fraction of the long lines that
+    are lines of the corpus's test text."""
+
+    passages: pd.DataFrame
+    notes: list[str]
+    seen: float
+    line_break: int
+
+    @property
+    def count(self) -> int:
+        return self.passages.path.nunique()
+
+    def by_passage(self, choices: bool) -> bool:
+        """Whether the documents are so few that their passages are split."""
+        return self.count < FEW[choices]
+
+    def parts(self, choices: bool) -> dict[str, pd.DataFrame]:
+        """The passages of the parts estimate, gate and, with `choices`, validation: half of the text, and the other
+        half or a quarter each. No document is in two parts, in an order that its name decides. Of few documents each is
+        cut into consecutive parts instead. Column `unit`: the document, or then the passage."""
+        rows = self.passages
+        if self.by_passage(choices):
+            groups = rows.groupby("path").path
+            quarter = 4 * groups.cumcount() // groups.transform("size")
+            part, unit = quarter.map(["estimate", "estimate", "validation", "gate"].__getitem__), rows.index
+        else:
+            names = sorted(rows.path.unique(), key=_order)
+            place = rows.path.map({name: i % 4 for i, name in enumerate(names)})
+            part, unit = place.map(["estimate", "gate", "estimate", "validation"].__getitem__), rows.path
+        if not choices:
+            part = part.replace("validation", "gate")
+        return dict(list(rows.assign(unit=unit).groupby(part)))
+
+    def held_out(self, rows: pd.DataFrame) -> tuple[list[np.ndarray], np.ndarray]:
+        """Tokens and bytes (D,) of each unit in a part: HELD_OUT_TOKENS in all, of rather more units than more passages
+        of each."""
+        found, sizes, left = [], [], HELD_OUT_TOKENS
+        each = min(PASSAGES, max(1, int(HELD_OUT_TOKENS / rows.tokens.mean() / rows.unit.nunique())))
+        for _, unit in rows.groupby("unit", sort=False):
+            if left <= 0:
+                break
+            chosen = unit.iloc[spread(range(len(unit)), each)]
+            found.append(self.joined(chosen)[:left])
+            sizes.append(int(chosen.bytes.sum() * len(found[-1]) / chosen.tokens.sum()))
+            left -= len(found[-1])
+        return found, np.array(sizes)
+
+    def joined(self, rows: pd.DataFrame) -> np.ndarray:
+        """The tokens of passages in their order: end of text (id 0) stands before a passage that does not go on with
+        the one before it, a line break before one that does, as in the corpus."""
+        follows = (rows.path == rows.path.shift()) & (rows.number == rows.number.shift() + 1)
+        before = np.where(follows, self.line_break, 0).astype(np.uint16)
+        return np.concatenate([piece for first, ids in zip(before, rows.ids, strict=True) for piece in ([first], ids)])
+
+
+def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documents:
+    """Documents from texts, and from files and folders of the kinds that data=local reads. At most CHARACTERS
+    characters are read, the files in the order of a hash of their names, so that it is a sample.
+
+    Raises UserError if no usable text is left: it says what was left out.
+    """
+    notes, data = Notes(strict=False), soup.cfg.data
+    rows = []
+    for name, text in _documents([given] if isinstance(given, str | Path) else given, notes):
+        pieces = [
+            piece for piece in cut(text.splitlines(), data.passage_characters) if len(piece) >= data.minimum_characters
+        ]
+        if not pieces:
+            notes.add(f"document below {data.minimum_characters} characters, left out", name, refuse=False)
+        rows += [(name, number, piece) for number, piece in enumerate(pieces)]
+    repeated = duplicates([text for *_, text in rows], data.duplicate_jaccard)
+    for row, original in zip(rows, repeated, strict=True):
+        if original >= 0:
+            notes.add("passage that repeats another one, left out", row[0], refuse=False)
+    said = [f"{count} x {kind}; the first: {notes.first[kind]}" for kind, count in notes.counts.items()]
+    for setting, text in SETTINGS.items():
+        said = [note.replace(setting, text) for note in said]
+    kept = [row for row, original in zip(rows, repeated, strict=True) if original < 0]
+    if not kept:
+        raise UserError(f"there is no usable text in the documents ({'; '.join(said) or 'none given'}): add {KINDS}")
+    table = pd.DataFrame(kept, columns=["path", "number", "text"])
+    table["ids"] = encode(soup.tokenizer, table.text.tolist())
+    table["tokens"] = table.ids.map(len) + 1
+    table["bytes"] = table.text.map(lambda text: len(text.encode()))
+    lines = line_hashes("\n".join(table.text))
+    seen = float(np.isin(lines, soup.test_lines).mean()) if len(lines) else 0.0
+    return Documents(table, said, seen, soup.tokenizer.encode("\n").ids[0])
+
+
+def is_path(given: str | Path) -> bool:
+    """Whether it names a file or folder that is there, rather than being a text itself."""
+    if isinstance(given, Path):
+        return True
+    return len(given) < 1024 and "\n" not in given and "\0" not in given and os.path.exists(given)
+
+
+def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str, str]]:
+    files: dict[str, Path] = {}
+    for place in [Path(each) for each in given if is_path(each)]:
+        prefix = f"{place}: " if len(given) > 1 else ""
+        files |= {prefix + name: path for name, path in _files(place, notes).items()}
+    left = CHARACTERS
+    for number, text in enumerate(str(each) for each in given if not is_path(each)):
+        yield f"text {number}", text.encode(errors="replace").decode()
+    for name in sorted(files, key=_order):
+        if left <= 0:
+            notes.add(f"file beyond {CHARACTERS:,} characters in all, not read", name, refuse=False)
+            continue
+        for path, text in texts(files[name], name, "text", min(PER_FILE, left), notes):
+            left -= len(text)
+            yield path, text
+
+
+def _files(place: Path, notes: Notes) -> dict[str, Path]:
+    """name -> file, of a file or folder. Raises UserError if there is none of a kind that is read."""
+    if not place.exists():
+        raise UserError(f"documents: there is no file or folder {place}: correct the path")
+    if place.is_dir():
+        return Local(str(place.absolute())).files(notes)
+    if not kind(place.name):
+        raise UserError(f"documents: {place} is not one of {KINDS}")
+    return {place.name: place}
+
+
+def _order(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,104 @@
+"""The gate: is a specialist better than the generic models on held-out text of its own documents?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+GUESSING = "uniform guessing"
+LEAST = 2  # held-out documents (or passages of few documents) without which there is no interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences in nats per token, and its interval at LEVEL."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's loss on the held-out text in nats per token, its bits a byte, and its difference to the better generic
+    model (None for that model itself)."""
+
+    name: str
+    loss: float
+    bits_per_byte: float
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ship`: whether the specialist is not worse than the better generic model, `reference`. `sure`: whether the
+    interval of the difference leaves out 0. `units` held-out documents or passages with `tokens` tokens."""
+
+    rows: list[Row]
+    specialist: str
+    reference: str
+    ship: bool
+    sure: bool
+    units: int
+    tokens: int
+
+    def row(self, name: str) -> Row:
+        """The row of a model."""
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def words(self) -> str:
+        """The verdict as a sentence."""
+        found = self.row(self.specialist).difference
+        if found is None or not math.isfinite(found.mean):
+            return f"The loss of the {self.specialist} is not a number."
+        sentence = (
+            f"On {self.units} held-out texts the loss of the {self.specialist} is {abs(found.mean):.3f} nats per token "
+            f"{'higher' if found.mean > 0 else 'lower'} than that of the {self.reference} (95 % interval of the "
+            f"difference: {found.low:+.3f} to {found.high:+.3f})."
+        )
+        return sentence if self.sure else f"{sentence} The interval covers 0: more text may turn the verdict."
+
+
+def judge(
+    specialist: str,
+    generic: list[str],
+    nats: Mapping[str, np.ndarray],
+    tokens: np.ndarray,
+    size: int,
+    vocabulary: int,
+) -> Verdict:
+    """The verdict from each model's summed loss on each of D held-out texts, nats[name] (D,), their predicted tokens
+    (D,) and their bytes in all, `size`. The specialist is compared with the better of the models `generic`. Uniform
+    guessing over the vocabulary is the last row. D is at least LEAST.
+
+    Losses are those of all tokens together. The interval of a difference is Student's over the texts, of the ratio of
+    nats to tokens (linearised).
+    """
+    total = tokens.sum()
+    losses = {name: float(values.sum() / total) for name, values in nats.items()}
+    reference = min(generic, key=lambda name: losses[name] if math.isfinite(losses[name]) else math.inf)
+    guess = math.log(vocabulary)
+    rows = []
+    for name, values in {**nats, GUESSING: guess * tokens}.items():
+        found = None if name == reference else difference(values - nats[reference], tokens)
+        loss = losses.get(name, guess)
+        rows.append(Row(name, loss, loss * total / math.log(2) / size, found))
+    own = next(row for row in rows if row.name == specialist).difference
+    ship = own is not None and own.mean <= 0
+    sure = own is not None and (own.high < 0 or own.low > 0)
+    return Verdict(rows, specialist, reference, ship, sure, len(tokens), int(total))
+
+
+def difference(nats: np.ndarray, tokens: np.ndarray) -> Difference:
+    """Of D texts with the paired differences `nats` (D,), each a sum over `tokens` (D,)."""
+    count, total = len(nats), tokens.sum()
+    mean = float(nats.sum() / total)
+    error = math.sqrt(count / (count - 1) * np.square(nats - mean * tokens).sum()) / total
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
+    return Difference(mean, mean - half, mean + half)

@@ -1,0 +1,301 @@
+"""From new documents to a specialist that was compared with the generic models: Algorithm 3, and the gate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from soe_bench import documents, gate
+from soe_bench.data.corpus import estimate_rows
+from soe_bench.data.domains import weights
+from soe_bench.documents import Documents
+from soe_bench.errors import UserError
+from soe_bench.estimate import tuned_coefficients
+from soe_bench.evaluate import document_losses
+from soe_bench.finetune import fine_tune
+from soe_bench.gate import Verdict
+from soe_bench.trained import TrainedSoup, effective_number
+
+log = logging.getLogger("soe_bench")
+ESTIMATE_DOCUMENTS = 256  # of which at most 8 passages each are embedded
+RESAMPLES = 200
+AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
+BEYOND = 0.05  # fraction of passages past the corpus's 99 % quantile above which text is outside
+SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
+AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
+GATES = ("strict", "warn", "off")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command may be told: see its help."""
+
+    gate: str = "strict"
+    generic: str | Path | None = None
+    tune: bool = False
+    finetune: int = 0
+
+    def __post_init__(self) -> None:
+        if self.gate not in GATES:
+            raise UserError(f"gate is {self.gate!r}: it must be one of {', '.join(GATES)}")
+
+    @property
+    def choices(self) -> bool:
+        """Whether something is chosen on held-out text before the gate."""
+        return self.tune or self.finetune > 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Algorithm 3's h (k,), the share of each domain among the tokens of `passages` passages. `interval` (2, k): 95 %
+    over documents drawn again. `moved`: how much of h moves to other domains then, on average. `effective`: exp of its
+    entropy. `far`: the fraction of passages beyond the 99 % quantile of the corpus's own distances."""
+
+    h: np.ndarray
+    interval: np.ndarray
+    moved: float
+    effective: float
+    far: float
+    passages: int
+
+
+@dataclass
+class Specialist:
+    """A model for some documents. `kind` says which of the compared models it is. `alpha` (n,): its coefficients; None
+    for a generic run. `verdict`: None without a gate. `refused`: the strict gate replaced it by a generic model."""
+
+    name: str
+    soup: TrainedSoup
+    documents: Documents
+    estimate: Estimate
+    model: nn.Module
+    kind: str
+    alpha: Tensor | None
+    verdict: Verdict | None = None
+    refused: bool = False
+    outside: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+class Soup(TrainedSoup):
+    """A trained soup. `Soup.load(place).specialist(documents)` is an ordinary model for these documents."""
+
+    def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
+        """The model that the command would write for these documents: texts, or paths of files and folders.
+
+        `options` are those of the command (gate, generic, tune, finetune). With the strict gate that is the generic
+        model where the specialist is worse, which is logged. Raises UserError for documents without usable text.
+        """
+        return self.specialize({"": documents}, **options)[""].model
+
+    def specialize(self, documents: Mapping[str, Any], **options: Any) -> dict[str, Specialist]:
+        """name -> `Specialist` (its model, h, alpha, gate and warnings) for each named list of documents."""
+        return {each.name: each for each in specialists(self, documents, Options(**options))}
+
+
+def specialists(soup: TrainedSoup, given: Mapping[str, Any], options: Options) -> Iterator[Specialist]:
+    """A specialist for each named list of documents (texts, or paths). One reading of the bank serves as many as fit
+    into memory. Raises UserError before anything is computed if some documents hold too little text."""
+    generic = soup.generic(options.generic) if options.gate != "off" else None
+    read = {name: _named(name, documents.read, each, soup) for name, each in given.items()}
+    parts = {name: _named(name, _parts, each, options) for name, each in read.items()}
+    estimates = {name: estimate(soup, rows["estimate"]) for name, rows in parts.items()}
+    alpha = soup.coefficients(np.stack([each.h for each in estimates.values()]))
+    names, size = list(read), max(1, AT_ONCE // soup.method.flat.size)
+    for start in range(0, len(names), size):
+        group = slice(start, start + size)
+        for name, row, theta in zip(names[group], alpha[group], soup.parameters(alpha[group]), strict=True):
+            made = Specialist(name, soup, read[name], estimates[name], soup.model(theta), SPECIALIST, row)
+            yield _verified(made, parts[name], options, generic)
+
+
+def _named(name: str, call: Any, *arguments: Any) -> Any:
+    """`call`, whose UserError names the specialist, where it has a name."""
+    try:
+        return call(*arguments)
+    except UserError as error:
+        raise UserError(f"{name}: {error}" if name else str(error)) from error
+
+
+def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
+    """The parts of the documents; without gate and choices all of them are for the estimate."""
+    parts = text.parts(options.choices)
+    if options.gate == "off" and not options.choices:
+        return {"estimate": pd.concat(parts.values()).sort_index()}
+    units = {name: rows.unit.nunique() for name, rows in parts.items()}
+    wanted = {"estimate": 1} | ({"gate": gate.LEAST} if options.gate != "off" else {})
+    wanted |= {"validation": 1} if options.choices else {}
+    if any(units.get(name, 0) < least for name, least in wanted.items()):
+        message = (
+            f"too little text for a gate ({text.count} documents, {len(text.passages)} passages, "
+            f"{text.passages.tokens.sum()} tokens): give at least {FEWEST[options.choices]}"
+        )
+        if options.gate == "strict" or options.choices:
+            raise UserError(f"{message}, or go on without a comparison: gate=off")
+        log.warning("%s", message)
+        return {"estimate": pd.concat(parts.values()).sort_index()}
+    return parts
+
+
+FEWEST = {False: "four documents, or one of four passages", True: "eight documents, or one of eight passages"}
+
+
+def estimate(soup: TrainedSoup, rows: pd.DataFrame) -> Estimate:
+    """Algorithm 3 on passages `rows` (unit, text, tokens): at most 8 passages of a document, of at most
+    ESTIMATE_DOCUMENTS documents."""
+    kept = rows[rows.unit.isin(rows.unit.unique()[:ESTIMATE_DOCUMENTS])]
+    chosen = estimate_rows(kept.assign(source="", path=kept.unit))
+    domain, distance = soup.assign(chosen.text.tolist())
+    k, tokens = len(soup.h_0), chosen.tokens.to_numpy()
+    h = weights(domain, tokens, k)
+    units, unit = np.unique(chosen.unit.astype(str), return_inverse=True)
+    counts = np.zeros((len(units), k))
+    np.add.at(counts, (unit, domain), tokens)
+    drawn = np.random.default_rng(0).multinomial(len(units), np.full(len(units), 1 / len(units)), RESAMPLES) @ counts
+    drawn /= drawn.sum(1, keepdims=True)
+    return Estimate(
+        h,
+        np.quantile(drawn, [0.025, 0.975], axis=0),
+        float(np.abs(drawn - h).sum(1).mean() / 2),
+        effective_number(h),
+        float((distance > soup.facts["distance_quantiles"]["q99"]).mean()),
+        len(chosen),
+    )
+
+
+def _verified(
+    made: Specialist, parts: dict[str, pd.DataFrame], options: Options, generic: nn.Module | None
+) -> Specialist:
+    """The specialist tuned and fine-tuned as asked, compared with the generic models, and replaced as the gate says."""
+    soup, text = made.soup, made.documents
+    compared = {SPECIALIST: made.model}
+    if options.choices:
+        validation, _ = text.held_out(parts["validation"])
+        if options.tune:
+            compared |= _tune(made, parts["estimate"], validation)
+        if options.finetune:
+            compared |= _fine_tune(made, parts["estimate"], validation, options.finetune)
+    references = {AT_H_0: soup.at_h_0} | ({GENERIC_RUN: generic} if generic is not None else {})
+    if "gate" in parts and options.gate != "off":
+        held_out, sizes = text.held_out(parts["gate"])
+        losses = {
+            name: document_losses(model, held_out, soup.seq_len) for name, model in (compared | references).items()
+        }
+        tokens = losses[AT_H_0][1]
+        nats = {name: nats for name, (nats, _) in losses.items()}
+        made.verdict = verdict = gate.judge(
+            made.kind, list(references), nats, tokens, int(sizes.sum()), soup.cfg.model.base.vocab_size
+        )
+        if not verdict.ship and options.gate == "strict":
+            made.refused, made.kind, made.model = True, verdict.reference, references[verdict.reference]
+            made.alpha = soup.coefficients(soup.h_0[None])[0] if made.kind == AT_H_0 else None
+    made.outside = _outside(made)
+    made.warnings = _warnings(made, options)
+    for warning in made.warnings:
+        log.warning("%s%s", f"{made.name}: " if made.name else "", warning)
+    return made
+
+
+def _tune(made: Specialist, rows: pd.DataFrame, validation: Sequence[np.ndarray]) -> dict[str, nn.Module]:
+    """The model at coefficients tuned by gradient on the estimate part. It becomes the specialist if its loss on the
+    validation part is lower."""
+    soup = made.soup
+    own = [made.documents.joined(unit) for _, unit in rows.groupby("unit", sort=False)]
+    alpha = tuned_coefficients(soup.method, made.estimate.h[None], [own])[0]
+    tuned = soup.model(soup.parameters(alpha[None])[0])
+    before, after = (_loss(model, validation, soup.seq_len) for model in (made.model, tuned))
+    better = after < before
+    made.said.append(
+        f"Coefficients tuned by gradient change the loss on validation text from {before:.3f} to {after:.3f}: "
+        f"{'they are taken' if better else 'the router keeps its own'}."
+    )
+    if better:
+        made.model, made.alpha, made.kind = tuned, alpha, TUNED
+    return {TUNED: tuned}
+
+
+def _fine_tune(made: Specialist, rows: pd.DataFrame, validation: list[np.ndarray], budget: int) -> dict[str, nn.Module]:
+    """The specialist fine-tuned on at most `budget` tokens of the estimate part by the benchmark's own code."""
+    soup, tokens = made.soup, made.documents.joined(rows)[:budget]
+    better = fine_tune(made.model, tokens, np.concatenate(validation), soup.cfg, soup.cfg.seeds.mix)
+    short = f", all that the documents' half for it holds (of {budget:,} asked for)" if len(tokens) < budget else ""
+    rate = (
+        f"at a rate of {better.rate:g}" if better.rate else "and no rate lowered the validation loss: it is as it was"
+    )
+    made.said.append(f"Fine-tuned on {len(tokens):,} tokens{short}, {rate}. The generic models are as they were.")
+    made.model, made.kind = better.model, FINE_TUNED
+    return {FINE_TUNED: better.model}
+
+
+def _loss(model: nn.Module, texts: Sequence[np.ndarray], length: int) -> float:
+    nats, tokens = document_losses(model, list(texts), length)
+    return float(nats.sum() / tokens.sum())
+
+
+def _outside(made: Specialist) -> list[str]:
+    """Each sign that the text is unlike the corpus, as a sentence."""
+    soup, own, found = made.soup, made.documents.passages, []
+    if made.estimate.far > BEYOND:
+        found.append(
+            f"{made.estimate.far:.0%} of its passages are farther from their domain than 99 % of the corpus's passages."
+        )
+    dense = float((own.tokens / own.bytes > soup.facts["tokens_per_byte"]).mean())
+    if dense > BEYOND:
+        found.append(
+            f"{dense:.0%} of its passages take more tokens a byte than 99 % of the corpus's passages: the tokenizer "
+            "did not learn such text."
+        )
+    if made.verdict is not None:
+        bits = made.verdict.row(AT_H_0).bits_per_byte
+        if not bits <= soup.bits_per_byte:
+            found.append(
+                f"The soup at h_0 needs {bits:.2f} bits a byte for it, and at most {soup.bits_per_byte:.2f} for 99 % "
+                "of the corpus's held-out passages."
+            )
+    return found
+
+
+def _warnings(made: Specialist, options: Options) -> list[str]:
+    found = (
+        [f"The text is outside the corpus that the soup was trained on. {' '.join(made.outside)}"]
+        if made.outside
+        else []
+    )
+    if made.documents.seen > documents.SEEN:
+        found.append(
+            f"{made.documents.seen:.0%} of the text's long lines are in the test text of the soup's own corpus: losses "
+            "on it say nothing about new text of your own."
+        )
+    verdict = made.verdict
+    if verdict is None:
+        return [*found, "No gate: nothing shows that this specialist is better than a generic model."]
+    if made.refused:
+        found.append(
+            f"The specialist is not better than the {made.kind} on held-out text, which is written in its place."
+        )
+    elif not verdict.ship:
+        found.append(
+            f"On held-out text the specialist is worse than the {verdict.reference}. It is written nevertheless, as "
+            f"gate={options.gate} asks."
+        )
+    elif not verdict.sure:
+        found.append(
+            f"The specialist has a lower loss than the {verdict.reference} on held-out text, but the interval of the "
+            "difference covers 0."
+        )
+    if not verdict.row(made.kind).loss < verdict.row(gate.GUESSING).loss:
+        found.append("The model is no better than guessing among all tokens alike: it is of no use for this text.")
+    return found
+
+
+def options_of(values: Mapping[str, Any]) -> Options:
+    """The options among the values of a command line."""
+    return Options(**{key: values[key] for key in ("gate", "generic", "tune", "finetune") if key in values})

@@ -1,0 +1,68 @@
+"""Command lines of `key=value`, read before anything heavy is imported."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from soe_bench.errors import UserError
+
+Kind = Callable[[str], Any]  # reads a value, or raises ValueError that says what it must be
+
+
+def read(arguments: Sequence[str], keys: Mapping[str, Kind], several: Sequence[str] = ()) -> dict[str, Any]:
+    """The value of each given key; a list for the keys in `several`, which may be given more than once.
+
+    The first `=` parts key and value, so that a value may hold any character. Raises UserError for an argument of
+    another form, an unknown key, one that is given twice, and a value that its kind refuses.
+    """
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        key, sign, text = argument.partition("=")
+        if not sign or not text:
+            raise UserError(f"{argument!r} is not of the form key=value: the keys are {', '.join(keys)}")
+        if key not in keys:
+            close = difflib.get_close_matches(key, keys, 1)
+            helps = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(keys)}"
+            raise UserError(f"there is no key {key!r}: {helps}")
+        if key in found and key not in several:
+            raise UserError(f"{key} is given twice: give it once")
+        try:
+            value = keys[key](text)
+        except ValueError as error:
+            raise UserError(f"{key} is {text!r}: it must be {error}") from None
+        found[key] = [*found.get(key, []), value] if key in several else value
+    return found
+
+
+def flag(text: str) -> bool:
+    """true or false."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return text.lower() == "true"
+
+
+def path(text: str) -> Path:
+    """A path, in which `~` at the start stands for the home folder."""
+    return Path(os.path.expanduser(text))
+
+
+def count(text: str) -> int:
+    """A whole number from 1; underscores may part its digits."""
+    if not text.isascii() or not text.replace("_", "").isdigit() or int(text) < 1:
+        raise ValueError("a whole number from 1")
+    return int(text)
+
+
+def choice(*values: str) -> Kind:
+    """One of `values`."""
+
+    def chosen(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"one of {', '.join(values)}")
+        return text
+
+    return chosen

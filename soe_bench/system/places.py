@@ -1,0 +1,52 @@
+"""Where trained runs and exported folders lie. Imports little, so that a wrong path is answered at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from soe_bench.errors import UserError
+
+EXPORTED = "soup.json"  # the file that makes a folder an exported soup
+WEIGHTS = "model.safetensors"
+
+
+def home() -> Path:
+    """The folder of corpora and runs: SOE_BENCH_HOME, by default ~/.cache/soe_bench."""
+    return Path(os.environ.get("SOE_BENCH_HOME") or Path.home() / ".cache" / "soe_bench")
+
+
+def find_run(place: str | Path) -> Path:
+    """The folder of a trained run, given as its folder or its name. Raises UserError if there is none, or if the run is
+    not finished."""
+    folder = Path(place).expanduser()
+    if not folder.is_dir() and len(folder.parts) == 1:
+        folder = home() / "runs" / folder
+    if not folder.is_dir():
+        raise UserError(f"there is no run {str(place)!r}: give the folder of a run, or a name under {home() / 'runs'}")
+    if not any((folder / name).is_file() for name in ("training.json", "config.json", "status", WEIGHTS)):
+        raise UserError(f"{folder} is no run: it has neither config.json nor {WEIGHTS}")
+    if not all((folder / name).is_file() for name in ("training.json", "config.json", WEIGHTS)):
+        raise UserError(f"{folder} is no finished run: run the command that trains it again, which goes on with it")
+    return folder
+
+
+def find_soup(place: str | Path) -> Path:
+    """The folder of a trained run or of an exported soup. Raises UserError as `find_run` does."""
+    folder = Path(place).expanduser()
+    return folder if (folder / EXPORTED).is_file() else find_run(place)
+
+
+def check_out(out: Path, overwrite: bool, owned: set[str]) -> None:
+    """Raises UserError unless a folder can be written at `out`: what is there stays, but for a folder that holds only
+    files of an export (`owned`), with `overwrite`."""
+    if not os.path.lexists(out):
+        if not out.parent.is_dir():
+            raise UserError(f"out: there is no folder {out.parent} to write {out.name!r} in: make it first")
+        return
+    if not overwrite:
+        raise UserError(f"{out} exists: choose another name for out, or add overwrite=true")
+    if out.is_symlink() or not out.is_dir():
+        raise UserError(f"{out} is not a folder, and overwrite=true replaces folders only: choose another name for out")
+    if others := sorted(file.name for file in out.rglob("*") if not file.is_dir() and file.name not in owned):
+        raise UserError(f"{out} holds {others[0]!r}, which no export writes: choose another name for out")

@@ -1,0 +1,274 @@
+"""A trained soup, opened to make specialists of new documents: from its run and corpus, or from an exported folder.
+
+The bank stays in its file, which is mapped: a combination reads it once, and nothing holds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+import xxhash
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from soe_bench.config import make
+from soe_bench.data import corpus as corpora
+from soe_bench.data import domains, embed
+from soe_bench.data.corpus import Corpus
+from soe_bench.data.splits import GENERIC, spread
+from soe_bench.data.summaries import read_summary
+from soe_bench.errors import UserError
+from soe_bench.evaluate import document_losses
+from soe_bench.method import MethodContext, with_parameters
+from soe_bench.ops.adamw import Optimizer
+from soe_bench.soup import SoupOfExperts
+from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
+
+FORMAT = 1  # of an exported soup
+GENERIC_WEIGHTS = "generic.safetensors"  # in an exported soup: the generic run of the same budget
+TEST_LINES = "test_lines.npy"
+LINE = 40  # characters of a line that tells one text from another
+DRAWS = 4096  # of pi, to say what it covered
+SAMPLE = 64  # held-out generic passages whose bits a byte are measured
+TABLE = "domains.csv"
+CONFIG = ("method", "model", "train", "seeds")  # groups of the configuration that an exported soup keeps
+
+
+class TrainedSoup:
+    """A trained soup and what belongs to it.
+
+    `name`: that of the run. `facts`: what an exported soup keeps in soup.json. `files`: the folder of the tokenizer,
+    the embedder, the centroids and the table of the domains. `bank`: the file with S, the experts and the router.
+    `generic_weights`: the file of the generic run of the same budget, or None. `corpus`: None for an exported soup.
+    """
+
+    def __init__(
+        self, facts: dict, files: Path, bank: Path, generic_weights: Path | None, corpus: Corpus | None = None
+    ) -> None:
+        self.facts, self.files, self.bank, self.corpus = facts, files, bank, corpus
+        self.name: str = facts["name"]
+        self.cfg: DictConfig = OmegaConf.create(facts["config"])
+        self.training: dict = facts["training"]
+        self.h_0 = np.array(facts["h_0"])
+        self.centroids: np.ndarray = np.load(files / "centroids.npy")
+        self.generic_weights = generic_weights
+        self.seq_len: int = self.cfg.train.seq_len
+        if (size := self.tokenizer.get_vocab_size()) > self.cfg.model.base.vocab_size:
+            raise UserError(
+                f"the tokenizer in {files} has {size} tokens, but the soup predicts {self.cfg.model.base.vocab_size}: "
+                "use the tokenizer that the soup was trained with"
+            )
+
+    @classmethod
+    def load(cls, place: str | Path) -> Self:
+        """The soup of a run (its folder or name) or of an exported folder. Raises UserError if there is none, if it is
+        unfinished or damaged, or if its corpus is not there."""
+        folder = find_soup(place)
+        return cls._exported(folder) if (folder / EXPORTED).is_file() else cls._run(folder)
+
+    @classmethod
+    def _run(cls, folder: Path) -> Self:
+        cfg, training = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("config", "training"))
+        if not cfg["method"]["_target_"].endswith(".SoupOfExperts"):
+            raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
+        corpus = corpora.load(corpus_folder(folder, training))
+        data = {key: cfg["data"][key] for key in ("passage_characters", "minimum_characters", "duplicate_jaccard")}
+        audit = json.loads((corpus.path / "audit.json").read_bytes())
+        facts = {
+            "format": FORMAT,
+            "name": folder.name,
+            "training": training,
+            "config": {name: cfg[name] for name in CONFIG}
+            | {"data": data, "evaluate": {"fine_tuning": cfg["evaluate"]["fine_tuning"]}},
+            "h_0": corpus.h_0.tolist(),
+            "distance_quantiles": audit["distance_quantiles"],
+            "tokens_per_byte": float(_tokens_per_byte(corpus)),
+        }
+        beside = generic_beside(folder, training, cfg)
+        return cls(facts, corpus.path, folder / WEIGHTS, beside and beside / WEIGHTS, corpus)
+
+    @classmethod
+    def _exported(cls, folder: Path) -> Self:
+        try:
+            facts = json.loads((folder / EXPORTED).read_bytes())
+            version, hashes = facts["format"], dict(facts["files"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{folder / EXPORTED} is damaged: export the soup again") from None
+        if version != FORMAT:
+            raise UserError(f"the soup in {folder} has format {version}, this code reads {FORMAT}: export it again")
+        for name, expected in hashes.items():
+            path = folder / name
+            if not path.is_file() or file_hash(path) != expected:
+                raise UserError(
+                    f"{path} is not the file that was exported with the soup (a tokenizer or embedder of another soup "
+                    "would make a wrong model): export the soup again"
+                )
+        generic = folder / GENERIC_WEIGHTS
+        return cls(facts, folder, folder / WEIGHTS, generic if generic.is_file() else None)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(self.files / "tokenizer.json"))
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    @cached_property
+    def embedder(self) -> embed.Embedder:
+        return embed.load(self.files)
+
+    @cached_property
+    def domains(self) -> pd.DataFrame:
+        """One row per domain with its readable summary: see data/domains.py."""
+        return read_summary(self.files, TABLE.removesuffix(".csv"))
+
+    def assign(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Nearest domain (N,) and distance to its centroid (N,)."""
+        return domains.nearest(self.embedder.embed(texts), self.centroids)
+
+    @cached_property
+    def method(self) -> SoupOfExperts:
+        """The method at its trained parameters, with the bank mapped from its file and no state of training."""
+        cfg, tensors = self.cfg, _mapped(self.bank)
+        with torch.device("meta"):
+            empty = make(cfg.model.base)
+        context = MethodContext(
+            empty,
+            h_0=self.h_0,
+            seq_len=self.seq_len,
+            sequences=cfg.train.batch_size,
+            draws_per_step=cfg.train.draws_per_step,
+            optimizer=Optimizer(**cfg.train.optimizer),
+        )
+        method: SoupOfExperts = make(cfg.method)
+        method.build(context)
+        for name, bank in (("shared", method.shared), ("experts", method.experts), ("router", method.omega)):
+            value = tensors.get(f"{name}.value")
+            if value is None or value.shape != bank.value.shape:
+                raise UserError(f"{self.bank} does not hold the parameters of its own configuration: train it again")
+            bank.value = value
+        method.context = replace(context, base=make(cfg.model.base))
+        return method
+
+    @torch.no_grad()
+    def coefficients(self, h: np.ndarray) -> Tensor:
+        """alpha (R, n) of the router at domain weights h (R, k)."""
+        return self.method.coefficients(h)
+
+    @torch.no_grad()
+    def parameters(self, alpha: Tensor) -> Tensor:
+        """Theta (R, P) at the coefficients alpha (R, n): the bank is read once. Raises UserError if it is damaged."""
+        theta = self.method.instantiate(alpha)
+        if not theta.isfinite().all():
+            raise UserError(f"the parameters in {self.bank} are not finite: the file is damaged or training failed")
+        return theta
+
+    def model(self, theta: Tensor) -> nn.Module:
+        """The base model at the parameters theta (P,)."""
+        return with_parameters(self.method.context.base, self.method.flat, theta)
+
+    @cached_property
+    def at_h_0(self) -> nn.Module:
+        """The soup's own model of generic text."""
+        return self.model(self.parameters(self.coefficients(self.h_0[None]))[0])
+
+    def generic(self, place: str | Path | None = None) -> nn.Module | None:
+        """The generic run's model: that of the run `place`, or else the one of the same budget that lies beside the
+        soup, if any. Raises UserError for a run of another method, corpus or model."""
+        path = self.generic_weights
+        if place is not None:
+            folder = find_run(place)
+            cfg, training = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("config", "training"))
+            if training["data_fingerprint"] != self.training["data_fingerprint"]:
+                raise UserError(f"{folder} was trained on another corpus, with another tokenizer: give a run beside it")
+            if training["method"] != "generic" or cfg["model"]["base"] != OmegaConf.to_container(self.cfg.model.base):
+                raise UserError(f"{folder} is no run of method=generic with the soup's base model: give such a run")
+            path = folder / WEIGHTS
+        return None if path is None else self.model(_mapped(path)["models.value"][0])
+
+    @cached_property
+    def effective_domains(self) -> list[float]:
+        """Between which effective numbers of domains 95 % of the draws of pi lie."""
+        if "effective_domains" in self.facts:
+            return self.facts["effective_domains"]
+        pi = make(self.cfg.method.pi)
+        draws = pi.sample(np.random.default_rng(0), DRAWS, self.h_0)
+        return np.quantile([effective_number(h) for h in draws], [0.025, 0.975]).tolist()
+
+    @cached_property
+    def bits_per_byte(self) -> float:
+        """The 99 % quantile of the bits a byte of held-out generic passages, by the soup at h_0."""
+        if self.corpus is None:
+            return self.facts["bits_per_byte"]
+        rows = self.corpus.rows(GENERIC, "validation")
+        rows = rows.iloc[spread(range(len(rows)), SAMPLE)]
+        nats, _ = document_losses(self.at_h_0, self.corpus.tokens(rows), self.seq_len)
+        return float(np.quantile(nats / np.log(2) / rows.bytes, 0.99))
+
+    @cached_property
+    def test_lines(self) -> np.ndarray:
+        """Sorted hashes of the lines of the corpus's test text."""
+        if self.corpus is None:
+            return np.load(self.files / TEST_LINES)
+        table = self.corpus.passages
+        return np.unique(line_hashes("\n".join(self.corpus.texts(table[table.split == "test"]))))
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged ({error}): train or export it again") from error
+
+
+def _tokens_per_byte(corpus: Corpus) -> float:
+    """The 99 % quantile over the generic training passages."""
+    rows = corpus.rows(GENERIC, "train")
+    return np.quantile(rows.tokens / rows.bytes, 0.99)
+
+
+def corpus_folder(run: Path, training: dict) -> Path:
+    """The corpus of a run: beside its runs folder."""
+    return run.resolve().parents[1] / "data" / f"{training['data']}-{training['data_fingerprint'][:12]}"
+
+
+def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
+    """The run beside `run` that trained one generic model with the same corpus, base model, budget and seed; the last
+    one, if there are several."""
+    found = []
+    for path in run.resolve().parent.glob("*/training.json"):
+        other = json.loads(path.read_bytes())
+        same = all(
+            other.get(key) == training[key] for key in ("data_fingerprint", "training_tokens", "seed_init", "model")
+        )
+        if same and other["method"] == "generic" and (path.parent / WEIGHTS).is_file():
+            base = json.loads((path.parent / "config.json").read_bytes())["model"]["base"]
+            found += [path] if base == cfg["model"]["base"] else []
+    return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+
+
+def effective_number(h: np.ndarray) -> float:
+    """exp of the entropy of h (k,)."""
+    positive = h[h > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum()))
+
+
+def line_hashes(text: str) -> np.ndarray:
+    """uint64 hashes of the lines of at least LINE characters, white space aside."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return np.array([xxhash.xxh3_64_intdigest(line.encode()) for line in lines if len(line) >= LINE], np.uint64)
+
+
+def file_hash(path: Path) -> str:
+    """xxh3 of a file's content."""
+    return xxhash.xxh3_128_hexdigest(path.read_bytes())

@@ -1,0 +1,137 @@
+"""Exported soups and models: the soup makes the same specialists without its run and corpus."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up_soups import SHORT, train, write_documents
+from safetensors.torch import load_file, save_file
+
+from soe_bench import export
+from soe_bench.data.sources.textfiles import sha256
+from soe_bench.errors import UserError
+from soe_bench.specialist import Soup
+
+
+@pytest.fixture(scope="module")
+def soup(soup_runs):
+    return Soup.load(soup_runs["soup"])
+
+
+@pytest.fixture(scope="module")
+def exported(soup_runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "soup"
+    assert export.main([str(soup_runs["soup"]), f"out={out}"]) == 0
+    return out
+
+
+def test_an_exported_soup_makes_the_same_specialists(soup, exported, tmp_path):
+    texts = write_documents(tmp_path / "texts", soup.corpus, "halves", 12)
+    alone = Soup.load(shutil.copytree(exported, tmp_path / "elsewhere" / "soup"))
+    assert alone.corpus is None
+    one, other = (each.specialize({"": texts}, gate="warn", tune=True, finetune=500)[""] for each in (soup, alone))
+    assert torch.equal(soup.method.flat.flatten(one.model), soup.method.flat.flatten(other.model))
+    assert one.verdict == other.verdict and one.outside == other.outside and "generic run" in str(one.verdict)
+    assert np.array_equal(soup.test_lines, alone.test_lines)
+    assert alone.bits_per_byte == soup.bits_per_byte and alone.effective_domains == soup.effective_domains
+
+
+def test_no_path_of_this_machine_is_exported(exported, soup_runs):
+    said = (exported / "soup.json").read_text()
+    assert str(soup_runs["soup"].parents[1]) not in said and "home" not in json.loads(said)["config"]
+
+
+def test_the_bank_is_mapped_and_not_held(exported):
+    """The bank's memory belongs to the file."""
+    alone = Soup.load(exported)
+    place = alone.method.experts.value.data_ptr()
+    addresses = [
+        tuple(int(x, 16) for x in line.split()[0].split("-"))
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        if line.endswith("soup/model.safetensors")
+    ]
+    assert any(start <= place < end for start, end in addresses)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "embedder.json", "centroids.npy", "generic.safetensors"])
+def test_files_of_another_soup_are_refused(exported, tmp_path, name):
+    other = shutil.copytree(exported, tmp_path / "soup")
+    content = (other / name).read_bytes()
+    (other / name).write_bytes(content[:-1] + b" ")
+    with pytest.raises(UserError, match="is not the file that was exported"):
+        Soup.load(other)
+
+
+def test_another_format_and_a_damaged_list_are_refused(exported, tmp_path):
+    other = shutil.copytree(exported, tmp_path / "soup")
+    facts = json.loads((other / "soup.json").read_text())
+    (other / "soup.json").write_text(json.dumps(facts | {"format": 99}))
+    with pytest.raises(UserError, match="has format 99, this code reads"):
+        Soup.load(other)
+    (other / "soup.json").write_text("{")
+    with pytest.raises(UserError, match="soup.json is damaged"):
+        Soup.load(other)
+
+
+def test_a_bank_that_is_not_finite_is_refused(exported, tmp_path, soup):
+    other = shutil.copytree(exported, tmp_path / "soup")
+    tensors = load_file(other / "model.safetensors")
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    tensors["experts.value"][0, 0] = torch.nan
+    save_file(tensors, other / "model.safetensors")
+    with pytest.raises(UserError, match="are not finite"):
+        Soup.load(other).specialist(["\n".join(soup.corpus.texts(soup.corpus.rows("first", "train")))])
+
+
+@pytest.mark.parametrize("method", ["soup", "generic"])
+@pytest.mark.parametrize("name", ["first", "generic"])
+def test_the_model_of_a_run_for_a_specialist_of_its_corpus(soup_runs, soup, tmp_path, method, name):
+    out = tmp_path / "model"
+    assert export.main([str(soup_runs[method]), f"specialist={name}", f"out={out}"]) == 0
+    found = load_file(out / "model.safetensors")
+    h = soup.corpus.h_0 if name == "generic" else soup.corpus.histogram(name)
+    own = soup.generic() if method == "generic" else soup.model(soup.parameters(soup.coefficients(h[None]))[0])
+    assert all(torch.allclose(found[key], value, atol=1e-6) for key, value in own.state_dict().items())
+    assert sha256(out / "config.json") and "library_name: transformers" in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method", ["low_rank_soup", "merge_ties", "crisp", "domain_experts", "hypernetwork", "ensemble"]
+)
+def test_the_models_of_other_methods(tmp_path, shared_home, method, capsys):
+    transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    run = train(tmp_path, shared_home, f"method={method}", *SHORT)
+    status = export.main([str(run), "specialist=halves", f"out={tmp_path / 'model'}"])
+    if method == "ensemble":
+        assert status == 2 and "is not one model" in capsys.readouterr().err
+        return
+    assert status == 0
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert model(torch.zeros(1, 3, dtype=torch.long)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["specialist=nobody"], "no specialist 'nobody': choose one of first, halves, uneven, generic"),
+        (["dtype=bfloat16"], "dtype is for a specialist"),
+        (["dtype=float64"], "it must be one of float32, bfloat16"),
+        (["specialst=first"], "did you mean specialist?"),
+        (["out=again"], "out is given twice"),
+    ],
+)
+def test_bad_arguments_are_one_line(soup_runs, tmp_path, capsys, arguments, message):
+    assert export.main([str(soup_runs["soup"]), f"out={tmp_path / 'x'}", *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and errors.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_never_overwritten(soup_runs, capsys):
+    run = soup_runs["soup"]
+    assert export.main([str(run), f"out={run}", "overwrite=true"]) == 2
+    assert "which no export writes" in capsys.readouterr().err and (run / "training.json").is_file()
