@@ -9,102 +9,73 @@ cost_by_number.csv the numbers of the figure.
 
 from __future__ import annotations
 
-import math
 import sys
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from soe_bench.errors import UserError
-from soe_bench.settings import nearest
-from soe_bench.system.files import check_writable, reason, show_every_character, user_path, write_bytes, write_text
+from soe_bench.system import arguments
+from soe_bench.system.files import check_writable, reason, show_every_character, write_bytes, write_text
 
-MOST = 10**9  # specialists
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says."""
-
-    specialists: int
-    gpu_hour: float | None
-    flops_per_second: float | None
-    results: Path
-    out: Path | None
-
-    @classmethod
-    def of(cls, arguments: list[str]) -> Options:
-        """Raises UserError for an unknown or repeated key and for a value that is not of its kind."""
-        given: dict[str, str] = {}
-        known = [field.name for field in fields(cls)]
-        for argument in arguments:
-            key, equals, value = argument.partition("=")
-            if key not in known:
-                raise UserError(f"there is no setting {key}: did you mean {nearest(key, known)[0]}=...?")
-            if not equals or not value or key in given:
-                raise UserError(f"{argument}: give {key}=VALUE, once")
-            given[key] = value
-        if "specialists" not in given:
-            raise UserError("say how many specialists: python -m soe_bench.cost specialists=50")
-        specialists = _number("specialists", given["specialists"])
-        if specialists != int(specialists) or specialists > MOST:
-            raise UserError(f"specialists={given['specialists']}: give a whole number from 1 to {MOST:,}")
-        rates = {key: _number(key, given[key]) if key in given else None for key in ("gpu_hour", "flops_per_second")}
-        results = user_path(given.get("results", "results")) or Path()
-        return cls(int(specialists), **rates, results=results, out=user_path(given.get("out")))
+KEYS: dict[str, arguments.Kind] = {
+    "specialists": arguments.count,
+    "gpu_hour": arguments.positive,
+    "flops_per_second": arguments.positive,
+    "results": arguments.path,
+    "out": arguments.path,
+}
 
 
-def _number(key: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (0 < value < math.inf):
-        raise UserError(f"{key}={text}: give a number above 0")
-    return value
+def check(given: list[str]) -> dict[str, Any]:
+    """The value of every key of the command line, None where none is given. Raises UserError for all that is wrong."""
+    values = dict.fromkeys(KEYS) | {"results": Path("results")} | arguments.read(given, KEYS)
+    if values["specialists"] is None:
+        raise UserError("say how many specialists: python -m soe_bench.cost specialists=50")
+    if not values["results"].is_dir():
+        raise UserError(f"{values['results']} is no folder: give one with records, as results=FOLDER")
+    if values["out"]:
+        check_writable("out", values["out"])
+    return values
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(given: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
     show_every_character()
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if any(argument in ("-h", "--help") for argument in arguments):
+    given = sys.argv[1:] if given is None else given
+    if any(argument in ("-h", "--help") for argument in given):
         print(__doc__)
         return 0
     try:
-        options = Options.of(arguments)
-        if not options.results.is_dir():
-            raise UserError(f"{options.results} is no folder: give one with records, as results=FOLDER")
-        if options.out:
-            check_writable("out", options.out)
-        # Here and not above: what is refused needs no pandas.
-        run(options)
+        run(**check(given))
     except (UserError, OSError) as error:
         print(f"error: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(options: Options) -> None:
+def run(
+    specialists: int, gpu_hour: float | None, flops_per_second: float | None, results: Path, out: Path | None
+) -> None:
     """Prints the table, and writes it and the figure where `out` says."""
-    from soe_bench.report.figures.investment import investment_chart
+    from soe_bench.report.figures.investment import investment_chart  # what is refused needs no pandas
     from soe_bench.report.figures.style import render, style
     from soe_bench.report.format import to_csv
     from soe_bench.report.investment import investment
     from soe_bench.report.tables.investment import investment_table
 
-    found = investment(options.results)
-    table = investment_table(found, options.specialists, options.gpu_hour, options.flops_per_second)
-    print(f"records: {found.folder}, of all in {options.results} those that have most of these ways", end="\n\n")
+    found = investment(results)
+    table = investment_table(found, specialists, gpu_hour, flops_per_second)
+    print(f"records: {found.folder}, of all in {results} those that have most of these ways", end="\n\n")
     print(table.markdown())
-    if options.out:
-        chart = investment_chart(found, options.specialists)
+    if out:
+        chart = investment_chart(found, specialists)
         with style():
             images, _ = render(chart)
-        write_text(options.out / "cost.md", table.markdown())
-        write_text(options.out / "cost.csv", table.csv())
-        write_text(options.out / "cost_by_number.csv", to_csv(chart.frame))
-        write_bytes(options.out / "cost.png", images["png"])
-        print(f"{options.out}: wrote cost.md, cost.csv, cost_by_number.csv and cost.png")
+        write_text(out / "cost.md", table.markdown())
+        write_text(out / "cost.csv", table.csv())
+        write_text(out / "cost_by_number.csv", to_csv(chart.frame))
+        write_bytes(out / "cost.png", images["png"])
+        print(f"{out}: wrote cost.md, cost.csv, cost_by_number.csv and cost.png")
 
 
 if __name__ == "__main__":

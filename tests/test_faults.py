@@ -27,6 +27,7 @@ from soe_bench.runs.collect import collect
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 from soe_bench.runs.sweep import Plan
+from soe_bench.system.laps import Laps
 from soe_bench.system.stop import STOP, Interrupted
 
 ROOT = Path(__file__).parents[1]
@@ -239,7 +240,7 @@ def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path)
     plan = Plan.of(*job_configs([*sweep, f"home={one}", f"results_dir={one / 'results'}"]))
     for run in plan.runs:
         execute(run.cfg)
-    finish(plan)
+    finish(plan, Laps())
     for run in [*plan.parents, *plan.runs]:
         ends = [line for text in said for line in "".join(text).splitlines() if f"{run.name}  step " in line]
         assert len(ends) == 1, (run.name, said)  # the one progress line of so short a training is its last

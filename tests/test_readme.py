@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from soe_bench import export, specialize
+from soe_bench import cost, export, specialize
 from soe_bench.config import CONF, job_configs, quoted
 from soe_bench.runs import sweep
 from soe_bench.system.arguments import read
@@ -28,7 +28,7 @@ COMMANDS = sorted(
     {command.strip() for text in PAGES.values() for command in re.findall(r"-m (soe_bench[^#`\n|]*)(?=[#`\n|])", text)}
 )
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
-OWN_KEYS = {"soe_bench.specialize": specialize.KEYS, "soe_bench.export": export.KEYS}  # commands without Hydra
+OWN_KEYS = {"soe_bench.specialize": specialize.KEYS, "soe_bench.export": export.KEYS, "soe_bench.cost": cost.KEYS}
 LENGTH = 150  # lines of the README
 
 
@@ -231,6 +231,6 @@ def test_every_loss_of_the_findings_is_in_a_table():
     text = "".join((tables / f"{name}.md").read_text(encoding="utf-8") for name in ("main", "controls"))
     printed = {float(number) for number in re.findall(r"\d\.\d{4}", text)}
     table = README.split("## Findings")[1].split("| model |")[1].split("\n\n")[0]
-    columns = [number for row in table.splitlines()[2:] for number in re.findall(r"\| (\d\.\d{3}) (?=\|)", row)]
+    columns = [number for row in table.splitlines()[2:] for number in re.findall(r"[|;] (\d\.\d{3})(?=;| \|)", row)]
     unknown = [x for x in columns if min(abs(float(x) - number) for number in printed) > 0.00051]
     assert len(columns) >= 8 and unknown == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,17 @@ def count(text: str) -> int:
     if not text.isascii() or not text.replace("_", "").isdigit() or int(text) < 1:
         raise ValueError("a whole number from 1")
     return int(text)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError("a number above 0")
+    return value
 
 
 def choice(*values: str) -> Kind:
