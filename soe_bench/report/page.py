@@ -81,7 +81,7 @@ def results_sections(tables: Sequence[Table], figures: Sequence[tuple[Chart, byt
         pictures = [Section(chart.finding, figure=Picture(svg, chart.caption)) for chart, svg in figures]
         sections.append(Section("Figures", sections=tuple(pictures)))
     if shown := [Section(table.name, table=table) for table in tables if table.name != "deviations"]:
-        text = "The same tables lie beside this page as tables/*.csv and tables/*.md, under the names given here."
+        text = "The same tables lie in the results folder as tables/*.csv and tables/*.md, under the names given here."
         sections.append(Section("Tables", (text,), sections=tuple(shown)))
     return sections + [Section("Deviations", table=table) for table in tables if table.name == "deviations"]
 
