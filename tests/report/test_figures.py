@@ -11,7 +11,7 @@ from soe_bench.report.__main__ import main
 from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import LONGEST_NAME, render, shortened, style
+from soe_bench.report.figures.style import BARE, LONGEST_NAME, render, shortened, style
 from soe_bench.report.format import in_words
 from soe_bench.report.load import load_results
 from soe_bench.report.view import make_views
@@ -136,7 +136,7 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
         "With 16 specialists the soup is 0.10 lower than crisp" in chart.finding
     )  # on 10 tokens: 3.4 nats, 4000 FLOPs
     with style():
-        assert set(render(chart)[0]) == {"png", "svg"}
+        assert set(render(chart)[0]) == {"png", "svg", BARE}
         titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
     assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
 
