@@ -177,7 +177,7 @@ def trains(trial: Trial) -> None:
         )
     if wrong := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise Broken(f"{wrong[0]} is not finite after {trial.steps} steps: update must raise FloatingPointError")
-    curve = (Path(trial.cfg.home) / "check" / "whole" / "metrics.jsonl").read_text().splitlines()
+    curve = (Path(trial.cfg.home) / "check" / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     if not all(math.isfinite(json.loads(row)["train_loss"]) for row in curve):
         raise Broken("update returned a loss that is not finite: raise FloatingPointError, with nothing changed")
     if trial.steps and all(torch.equal(start[name], tensors[name]) for name in values):

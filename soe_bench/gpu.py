@@ -103,7 +103,7 @@ def tests(session: Session) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(GPU_TESTS)], capture_output=True, text=True
     )
-    (session.out / "tests.log").write_text(ended.stdout + ended.stderr)
+    (session.out / "tests.log").write_text(ended.stdout + ended.stderr, encoding="utf-8")
     log.info("tests: %s", (ended.stdout.strip().splitlines() or ["no output"])[-1])
 
 

@@ -153,7 +153,7 @@ def race(settings: Settings) -> dict[str, float]:
         alpha, models = torch.full((1, method.n_experts), 1 / method.n_experts), []
         for i, expert in enumerate(method.experts.value):
             (folder / str(i)).mkdir()
-            (folder / str(i) / "config.json").write_text(json.dumps(config))
+            (folder / str(i) / "config.json").write_text(json.dumps(config), encoding="utf-8")
             save_file(
                 {name: x.clone() for name, x in method.flat.unflatten(expert).items()},
                 folder / str(i) / "model.safetensors",

@@ -53,5 +53,5 @@ def processes(settings: Settings) -> list[dict]:
             if count <= most:
                 with tempfile.TemporaryDirectory() as folder:
                     mp.spawn(work, (count, settings, n, Path(folder)), count)
-                    rows.append(json.loads((Path(folder) / "row.json").read_text()))
+                    rows.append(json.loads((Path(folder) / "row.json").read_text(encoding="utf-8")))
     return rows

@@ -18,7 +18,7 @@ ROWS = 2000  # passages compared with all others at once
 
 def audit(corpus: Corpus) -> bool:
     """Prints sizes, duplicates removed, domains, specialists and leakage; True if no text leaks between splits."""
-    table, facts = corpus.passages, json.loads((corpus.path / "audit.json").read_text())
+    table, facts = corpus.passages, json.loads((corpus.path / "audit.json").read_text(encoding="utf-8"))
     threshold = OmegaConf.load(corpus.path / "config.yaml").duplicate_jaccard
     print(
         f"{corpus.name} {corpus.fingerprint[:12]}: {facts['documents']} documents, {len(table)} passages, "

@@ -164,8 +164,8 @@ def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_
 
 def _finish(audit: dict, data: DictConfig, out: Path) -> None:
     """Writes audit.json, config.yaml and, last, `done`."""
-    (out / "audit.json").write_text(json.dumps(audit, indent=1))
-    (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True))
+    (out / "audit.json").write_text(json.dumps(audit, indent=1), encoding="utf-8")
+    (out / "config.yaml").write_text(OmegaConf.to_yaml(data, resolve=True), encoding="utf-8")
     seal(out)
 
 

@@ -37,7 +37,7 @@ class Corpus:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        audit = json.loads((path / "audit.json").read_text())
+        audit = json.loads((path / "audit.json").read_text(encoding="utf-8"))
         self.name: str = audit["name"]
         self.fingerprint: str = audit["fingerprint"]
         self.k: int = audit["k"]
@@ -211,7 +211,7 @@ def seal(path: Path) -> None:
     """Writes `done`: the builder version and the hash of every file. It makes the folder a finished corpus."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != "done"]
     hashes = {file.relative_to(path).as_posix(): _hash_now(file) for file in files}
-    (path / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": hashes}))
+    (path / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": hashes}), encoding="utf-8")
 
 
 def load(path: Path) -> Corpus:

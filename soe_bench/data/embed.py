@@ -27,7 +27,7 @@ def fit(settings: DictConfig, texts: Sequence[str]) -> Embedder:
 
 def load(folder: Path) -> Embedder:
     """The embedder that was saved in `folder`, of either kind."""
-    said = json.loads((folder / "embedder.json").read_text())
+    said = json.loads((folder / "embedder.json").read_text(encoding="utf-8"))
     if "model" in said:
         return MiniLM.load(folder, said)
     return TfIdf.load(folder)

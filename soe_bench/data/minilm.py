@@ -64,7 +64,7 @@ class MiniLM:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
         said = {"model": self.name, "sha256": self.digest, "terms": self.terms}
-        (folder / "embedder.json").write_text(json.dumps(said, ensure_ascii=False))
+        (folder / "embedder.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, said: dict) -> "MiniLM":

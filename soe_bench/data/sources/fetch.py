@@ -30,7 +30,11 @@ def pins(manifest: str, names: list[str]) -> dict[str, tuple[str, str]]:
         raise UserError(
             f"the wheel manifest {file} is missing: restore it, or set data.source.manifest to a file of conf/data/"
         )
-    lines = [line.strip() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line.strip()
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     matches = [PIN.match(line) for line in lines]
     if None in matches:
         raise UserError(
@@ -77,7 +81,7 @@ def _local(folder: Path, name: str, version: str, sha256: str) -> Path | None:
 
 def _pip_download(lines: list[str], folder: Path) -> None:
     requirements = folder / "requirements.txt"
-    requirements.write_text("\n".join(lines) + "\n")
+    requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, *PIP, "-r", str(requirements), "-d", str(folder)], capture_output=True, text=True
     )
