@@ -105,7 +105,7 @@ def train(
     mixture: Mixture,
     folder: Path,
     tracker: Tracker,
-    validation_loss: Callable[[], float],
+    validation_loss: Callable[[], float | None],
 ) -> Progress:
     """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
 

@@ -227,15 +227,16 @@ def _known(partial: Path) -> dict[Evaluation, dict]:
     return known
 
 
-def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float:
-    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation splits."""
+def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float | None:
+    """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation splits. None for
+    a corpus without specialists."""
     losses = []
     for name in corpus.specialists:
         documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
         model = method.specialist(own_weights(corpus, name) if method.takes_h else None, documents)
         nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.seq_len)
         losses.append(nats.sum() / count.sum())
-    return float(np.mean(losses))
+    return float(np.mean(losses)) if losses else None
 
 
 def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:

@@ -202,7 +202,7 @@ class Plan:
 
 def mean_loss(run: Run) -> str:
     """Mean test loss over the specialists at the estimated h, in words (validation loss for a tuning trial). Empty for
-    a run without records."""
+    a run without records, or without specialists."""
     if not run.done:
         return ""
     split = "validation" if run.is_trial else "test"
@@ -211,4 +211,4 @@ def mean_loss(run: Run) -> str:
         for record in read_lines(run.records)
         if record["split"] == split and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")
     ]
-    return f"{np.mean(losses):.3f} nats"
+    return f"{np.mean(losses):.3f} nats" if losses else ""

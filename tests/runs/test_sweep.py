@@ -431,3 +431,11 @@ def test_names_in_the_small_csvs_are_data(tmp_path):
     assert path.read_text() == (
         "run_id,specialist,expert,alpha\n007,null,0,\n123,nan,0,0.333333\n1e5,NA,9,1e-05\n1e5,NA,10,0.5\n"
     )
+
+
+def test_a_corpus_without_specialists_is_trained_evaluated_and_reported(command, tmp_path):
+    status, out, err = command("data.specialists=null", "method.n_experts=2", "train.tokens=8192")
+    assert status == 0 and "nan" not in out + err and "Traceback" not in err
+    records = read_records(tmp_path / "results")
+    assert {record["specialist"] for record in records} == {"generic"}
+    assert (tmp_path / "results" / "tables" / "main.md").is_file()
