@@ -67,6 +67,13 @@ def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) 
     return nats, tokens
 
 
+def ratio_error(nats: np.ndarray, tokens: np.ndarray) -> float:
+    """Standard error over D > 1 documents of the ratio of nats (D,) to tokens (D,), linearised."""
+    documents, total = len(nats), tokens.sum()
+    residuals = nats - nats.sum() / total * tokens
+    return math.sqrt(documents / (documents - 1) * np.square(residuals).sum()) / total
+
+
 def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, Any]:
     """The loss fields of a record, from each document's nats (D,) and tokens (D,). `size` is the text's bytes.
 
@@ -77,7 +84,7 @@ def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, Any]
     loss = total / count
     error = None
     if documents > 1:
-        error = math.sqrt(documents / (documents - 1) * np.square(nats - loss * tokens).sum()) / count
+        error = ratio_error(nats, tokens)
     return {
         "loss": loss,
         "nats_sum": total,

@@ -128,7 +128,8 @@ def write_soup(folder: Path, soup: TrainedSoup) -> None:
     import numpy as np
     from safetensors.torch import save
 
-    from soe_bench.trained import GENERIC_WEIGHTS, TEST_LINES, file_hash
+    from soe_bench.data.corpus import file_hash
+    from soe_bench.trained import GENERIC_WEIGHTS, TEST_LINES
 
     for name in CORPUS:
         if (soup.files / name).is_file():

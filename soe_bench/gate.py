@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from soe_bench.evaluate import ratio_error
+
 LEVEL = 0.95
 GUESSING = "uniform guessing"
 LEAST = 2  # held-out documents (or passages of few documents) without which there is no interval
@@ -97,8 +99,6 @@ def judge(
 
 def difference(nats: np.ndarray, tokens: np.ndarray) -> Difference:
     """Of D texts with the paired differences `nats` (D,), each a sum over `tokens` (D,)."""
-    count, total = len(nats), tokens.sum()
-    mean = float(nats.sum() / total)
-    error = math.sqrt(count / (count - 1) * np.square(nats - mean * tokens).sum()) / total
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
+    mean = float(nats.sum() / tokens.sum())
+    half = float(stdtrit(len(nats) - 1, (1 + LEVEL) / 2)) * ratio_error(nats, tokens)
     return Difference(mean, mean - half, mean + half)

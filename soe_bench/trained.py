@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from soe_bench.config import make
 from soe_bench.data import corpus as corpora
 from soe_bench.data import domains, embed
-from soe_bench.data.corpus import Corpus
+from soe_bench.data.corpus import Corpus, file_hash
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
@@ -203,7 +203,7 @@ class TrainedSoup:
             return self.facts["effective_domains"]
         pi = make(self.cfg.method.pi)
         draws = pi.sample(np.random.default_rng(0), DRAWS, self.h_0)
-        return np.quantile([effective_number(h) for h in draws], [0.025, 0.975]).tolist()
+        return np.quantile([domains.effective_number(h) for h in draws], [0.025, 0.975]).tolist()
 
     @cached_property
     def bits_per_byte(self) -> float:
@@ -257,18 +257,7 @@ def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 
 
-def effective_number(h: np.ndarray) -> float:
-    """exp of the entropy of h (k,)."""
-    positive = h[h > 0]
-    return float(np.exp(-(positive * np.log(positive)).sum()))
-
-
 def line_hashes(text: str) -> np.ndarray:
     """uint64 hashes of the lines of at least LINE characters, white space aside."""
     lines = (" ".join(line.split()) for line in text.splitlines())
     return np.array([xxhash.xxh3_64_intdigest(line.encode()) for line in lines if len(line) >= LINE], np.uint64)
-
-
-def file_hash(path: Path) -> str:
-    """xxh3 of a file's content."""
-    return xxhash.xxh3_128_hexdigest(path.read_bytes())

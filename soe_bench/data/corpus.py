@@ -210,7 +210,7 @@ def folder(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Path:
 def seal(path: Path) -> None:
     """Writes `done`: the builder version and the hash of every file. It makes the folder a finished corpus."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != "done"]
-    hashes = {file.relative_to(path).as_posix(): _hash_now(file) for file in files}
+    hashes = {file.relative_to(path).as_posix(): file_hash(file) for file in files}
     (path / "done").write_text(json.dumps({"builder_version": BUILDER_VERSION, "files": hashes}), encoding="utf-8")
 
 
@@ -255,10 +255,10 @@ def _hash(file: Path) -> str:
 
 @cache
 def _hash_once(file: Path, size: int, changed: int) -> str:
-    return _hash_now(file)
+    return file_hash(file)
 
 
-def _hash_now(file: Path) -> str:
+def file_hash(file: Path) -> str:
     """xxh3 of 128 bits: 9 GB/s on one core, where sha256 reaches 1.4 GB/s."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()

@@ -61,6 +61,12 @@ def weights(domains: np.ndarray, tokens: np.ndarray, k: int) -> np.ndarray:
     return counts / counts.sum()
 
 
+def effective_number(h: np.ndarray) -> float:
+    """exp of the entropy of the domain weights h (k,): how many domains share them equally."""
+    positive = h[h > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum()))
+
+
 def summary(table: pd.DataFrame, texts: Sequence[str], embedder: Embedder, k: int) -> pd.DataFrame:
     """One row per domain: domain, tokens, passages, fraction (its h_0), top_sources (by tokens), and top_terms (the
     most over-represented words of a sample).

@@ -6,14 +6,10 @@ import os
 from pathlib import Path
 
 from soe_bench.errors import UserError
+from soe_bench.system.files import home
 
 EXPORTED = "soup.json"  # the file that makes a folder an exported soup
 WEIGHTS = "model.safetensors"
-
-
-def home() -> Path:
-    """The folder of corpora and runs: SOE_BENCH_HOME, by default ~/.cache/soe_bench."""
-    return Path(os.environ.get("SOE_BENCH_HOME") or Path.home() / ".cache" / "soe_bench")
 
 
 def find_run(place: str | Path) -> Path:

@@ -283,7 +283,7 @@ def test_a_damaged_done_is_refused(copy: Path) -> None:
 
 def test_a_file_is_read_once_in_a_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(copy)
-    monkeypatch.setattr(corpora, "_hash_now", None)
+    monkeypatch.setattr(corpora, "file_hash", None)
     assert load(copy).k == 4
 
 
