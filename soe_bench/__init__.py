@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`Soup` is loaded when it is asked for, with torch: importing the package stays quick."""
     if name == "Soup":
-        from soe_bench.specialist import Soup
+        from soe_bench.specialists.specialist import Soup
 
         return Soup
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

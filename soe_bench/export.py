@@ -30,7 +30,7 @@ from soe_bench.system.places import EXPORTED, WEIGHTS, check_out, find_run
 if TYPE_CHECKING:
     from torch import nn
 
-    from soe_bench.trained import TrainedSoup
+    from soe_bench.specialists.trained import TrainedSoup
 
 DTYPES = ("float32", "bfloat16")
 MODEL = ("config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "README.md")
@@ -129,7 +129,7 @@ def write_soup(folder: Path, soup: TrainedSoup) -> None:
     from safetensors.torch import save
 
     from soe_bench.data.corpus import file_hash
-    from soe_bench.trained import GENERIC_WEIGHTS, TEST_LINES
+    from soe_bench.specialists.trained import GENERIC_WEIGHTS, TEST_LINES
 
     for name in CORPUS:
         if (soup.files / name).is_file():
@@ -159,13 +159,13 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     for an unknown specialist, or if the run's text or configuration is no longer what it was."""
     from omegaconf import OmegaConf
 
-    from soe_bench import card
     from soe_bench.data import corpus as corpora
     from soe_bench.data.splits import GENERIC
     from soe_bench.estimate import own_weights
     from soe_bench.runs.build import build_method, load_parameters
     from soe_bench.runs.run import Run
-    from soe_bench.trained import corpus_folder
+    from soe_bench.specialists import card
+    from soe_bench.specialists.trained import corpus_folder
 
     cfg, training = (json.loads((folder / f"{each}.json").read_bytes()) for each in ("config", "training"))
     cfg["home"] = str(folder.resolve().parents[1])
@@ -214,7 +214,7 @@ def main(given: list[str]) -> int:
         else:
             if "dtype" in values:
                 raise UserError("dtype is for a specialist: a soup is written as it was trained, leave it out")
-            from soe_bench.trained import TrainedSoup
+            from soe_bench.specialists.trained import TrainedSoup
 
             soup = TrainedSoup.load(folder)
             with written(out, overwrite) as temporary:

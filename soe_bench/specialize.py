@@ -86,9 +86,9 @@ def folders(given: list[Path]) -> dict[str, Path]:
 
 def run(values: dict[str, Any]) -> bool:
     """Makes and writes the specialists; returns whether the gate let every one pass."""
-    from soe_bench import card
     from soe_bench.export import write_model, written
-    from soe_bench.specialist import Soup, options_of, specialists
+    from soe_bench.specialists import card
+    from soe_bench.specialists.specialist import Soup, options_of, specialists
     from soe_bench.system.machine import prepare_process
 
     prepare_process(None)

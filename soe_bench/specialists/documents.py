@@ -18,7 +18,7 @@ from soe_bench.data.sources.textfiles import KINDS, Notes, kind, texts
 from soe_bench.data.splits import spread
 from soe_bench.data.tokenizer import encode
 from soe_bench.errors import UserError
-from soe_bench.trained import TrainedSoup, line_hashes
+from soe_bench.specialists.trained import TrainedSoup, line_hashes
 
 CHARACTERS = 10_000_000  # at most read
 PER_FILE = 2_000_000

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from soe_bench import export
 from soe_bench.data.sources.textfiles import sha256
 from soe_bench.errors import UserError
-from soe_bench.specialist import Soup
+from soe_bench.specialists.specialist import Soup
 
 
 @pytest.fixture(scope="module")

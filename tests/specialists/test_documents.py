@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_up_soups import write_documents
 
-from soe_bench import documents
 from soe_bench.errors import UserError
-from soe_bench.specialist import Soup
+from soe_bench.specialists import documents
+from soe_bench.specialists.specialist import Soup
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from soe_bench import documents, gate
 from soe_bench.data.corpus import estimate_rows
 from soe_bench.data.domains import effective_number, weights
-from soe_bench.documents import Documents
 from soe_bench.errors import UserError
 from soe_bench.estimate import tuned_coefficients
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
-from soe_bench.gate import Verdict
-from soe_bench.trained import TrainedSoup
+from soe_bench.specialists import documents, gate
+from soe_bench.specialists.documents import Documents
+from soe_bench.specialists.gate import Verdict
+from soe_bench.specialists.trained import TrainedSoup
 
 log = logging.getLogger("soe_bench")
 ESTIMATE_DOCUMENTS = 256  # of which at most 8 passages each are embedded

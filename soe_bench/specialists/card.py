@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from soe_bench.specialist import Specialist
+from soe_bench.specialists.specialist import Specialist
 from soe_bench.system.machine import git_state
 
 NEAREST = 5  # domains that are named

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from soe_bench.gate import difference, judge
+from soe_bench.specialists.gate import difference, judge
 
 TOKENS = np.full(10, 100)
 

@@ -8,7 +8,7 @@ from made_up_soups import write_documents
 
 from soe_bench import specialize
 from soe_bench.evaluate import document_losses
-from soe_bench.specialist import Soup
+from soe_bench.specialists.specialist import Soup
 
 TASK = {
     "task": "own_text",

@@ -15,10 +15,11 @@ from made_up_soups import write_documents
 from safetensors.torch import load_file
 
 import soe_bench
-from soe_bench import specialist, specialize
+from soe_bench import specialize
 from soe_bench.errors import UserError
-from soe_bench.gate import judge
-from soe_bench.specialist import Soup
+from soe_bench.specialists import specialist
+from soe_bench.specialists.gate import judge
+from soe_bench.specialists.specialist import Soup
 
 HOSTILE = "new texts (1), a=b, 日本語 'quoted' [x] ${y} <script>"
 FILES = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
@@ -212,7 +213,7 @@ def test_existing_folders_stay_unless_told_and_never_lose_other_files(command, t
     before = (out / "model.safetensors").read_bytes()
     status, _, errors = command("dtype=bfloat16")
     assert status == 2 and "exists: choose another name for out, or add overwrite=true" in errors
-    monkeypatch.setattr("soe_bench.card.words", lambda made: 1 / 0)
+    monkeypatch.setattr("soe_bench.specialists.card.words", lambda made: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command("dtype=bfloat16", "overwrite=true")
     assert (out / "model.safetensors").read_bytes() == before
