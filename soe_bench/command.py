@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from soe_bench.errors import UserError
 from soe_bench.report import write as report
+from soe_bench.report.tables.claims import load_claims
 from soe_bench.runs.sweep import Plan, run_all
 from soe_bench.system import distributed
 from soe_bench.system.files import reason
@@ -42,6 +43,7 @@ def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]
     """Plans and runs the jobs; returns whether every job is done. Raises UserError for bad input."""
     laps = Laps()
     laps.end("start")
+    distributed.on_first(load_claims)  # the report reads them after the jobs: a mistake there is said before
     plan = distributed.on_first(Plan.of, cfgs, launcher)
     try:
         with stop_requests(at_once=True):

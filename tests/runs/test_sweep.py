@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_lines, read_records, write_records
+from soe_bench.report.tables.claims import CLAIMS, load_claims
 from soe_bench.runs import evaluation, sweep
 from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method
@@ -138,6 +140,15 @@ def test_bad_input_is_one_line_and_exit_2(command, extra, message):
     status, _, line = command(*extra)
     assert status == 2
     assert line.startswith("error: ") and message in line
+
+
+def test_a_mistake_in_the_claims_is_said_before_work(command, monkeypatch, tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.read_text(encoding="utf-8").replace("effect: against_generic", "effect: x", 1), "utf-8")
+    monkeypatch.setattr("soe_bench.command.load_claims", partial(load_claims, path))
+    monkeypatch.setattr(sweep, "execute", lambda cfg: pytest.fail("a run began"))
+    status, _, line = command("method=generic", "train.tokens=2000")
+    assert status == 2 and f"{path}: C1: soup n=" in line and "no effect 'x'" in line
 
 
 @pytest.mark.slow
