@@ -17,7 +17,7 @@ LM_EVAL = lm_eval==0.4.13 absl-py==2.5.1 chardet==7.7.0 colorama==0.4.6 dataprop
 # Its pin of cloudpickle clashes with joblib's and its other requirements serve AWS alone, hence --no-deps.
 RAY_LAUNCHER = hydra-ray-launcher==1.2.2
 
-.PHONY: help setup setup-ray demo check-install test test-peer test-ray test-slow mutants bench plots check-plots
+.PHONY: help setup setup-ray demo check-install reproduce test test-peer test-ray test-slow mutants bench plots check-plots
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,10 @@ demo: setup ## corpus -> generic and soup -> records -> figures, small, on real 
 
 check-install: demo ## the demo against its expected values: says pass or fail
 	$(RUN) -m soe_bench.report.install demo
+
+reproduce: setup ## one run of the demo from nothing, against its expected values: says pass or fail, in about 5 minutes
+	$(RUN) -m soe_bench +sweep=demo references=[] results_dir=reproduced
+	$(RUN) -m soe_bench.report.install reproduced "soup n=16"
 
 test: setup ## lint, types and tests
 	$(RUN) -m ruff check .

@@ -1,5 +1,6 @@
 """The check of an installation against expected values, on made-up demos with known answers."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +12,16 @@ from soe_bench.report import install
 GENERIC, SOUP = (4.99, 5.00, 5.01), (4.89, 4.92, 4.92)  # by seed
 
 
-def demo(folder: Path, generic: tuple[float, ...], soup: tuple[float, ...], **changes) -> Path:
-    """A demo's results folder: the losses given, on specialists half a nat to either side."""
+def demo(folder: Path, generic: tuple[float, ...], soup: tuple[float, ...], worse: float = 0.3, **changes) -> Path:
+    """A demo's results folder: the losses given, on specialists half a nat to either side. With the domain weights of
+    another specialist, the soup's loss is `worse` nats higher, and a little more at each seed."""
     rows = []
-    for method, n, losses, source in (("generic", 0, generic, "none"), ("soup", 16, soup, "estimate")):
-        for seed, loss in enumerate(losses):
-            rows += run(method, n, seed, {"a": loss - 0.5, "b": loss + 0.5}, source, scale="demo", **changes)
+    sources = {"none": [("generic", 0, generic)], "estimate": [("soup", 16, soup)]}
+    sources["shuffled"] = [("soup", 16, [loss + worse + seed / 100 for seed, loss in enumerate(soup)])]
+    for source, kinds in sources.items():
+        for method, n, losses in kinds:
+            for seed, loss in enumerate(losses):
+                rows += run(method, n, seed, {"a": loss - 0.5, "b": loss + 0.5}, source, scale="demo", **changes)
     return write_records(folder, rows)
 
 
@@ -31,6 +36,8 @@ def test_expected_values_are_the_means_of_each_seed(expected: Path) -> None:
     table = pd.read_csv(expected)
     assert table.method.tolist() == ["generic"] * 3 + ["soup n=16"] * 3
     assert table.loss.tolist() == pytest.approx([*GENERIC, *SOUP])
+    shuffled = [loss + 0.3 + seed / 100 for seed, loss in enumerate(SOUP)]
+    assert table.loss_shuffled.tolist() == pytest.approx([*[math.nan] * 3, *shuffled], nan_ok=True)
 
 
 def test_prediction_interval_by_hand() -> None:
@@ -53,7 +60,22 @@ def test_verdict(expected, tmp_path, capsys, generic, soup, code, failing) -> No
     assert install.main([str(demo(tmp_path / "demo", (generic,), (soup,)))]) == code
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0].strip() for line in lines if line.endswith("FAIL")] == failing
-    assert last.startswith(f"check-install: {'FAIL' if code else 'PASS'}")
+    assert last.startswith("FAIL" if code else "PASS")
+
+
+def test_a_soup_that_ignores_its_domain_weights_fails(expected, tmp_path, capsys) -> None:
+    assert install.main([str(demo(tmp_path / "demo", (5.00,), (4.91,), worse=0.0))]) == 1
+    *lines, _ = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines if line.endswith("FAIL")] == ["soup n=16, another's h"]
+
+
+def test_one_method_by_itself(expected, tmp_path, capsys) -> None:
+    folder = demo(tmp_path / "demo", (), (4.91,))
+    assert install.main([str(folder), "soup n=16"]) == 0
+    *lines, _ = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines] == ["soup n=16", "soup n=16, another's h"]
+    assert install.main([str(folder), "x"]) == 2
+    assert "no expected values for 'x'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -62,7 +84,8 @@ def test_verdict(expected, tmp_path, capsys, generic, soup, code, failing) -> No
         ([], "no records"),
         ([record(scale="demo", data_fingerprint="another")], "not the one of the expected values"),
         ([record(scale="demo")], "lacks 'soup n=16'"),
-        ([record(method="soup", n_experts=16, h_source="estimate")], "does not hold the records of one demo"),
+        ([record(method="soup", n_experts=16, h_source="estimate")], "lacks 'generic'"),
+        ([record(), record(run_id="generic-1", scale="demo")], "does not hold the records of one demo"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(expected, tmp_path, capsys, rows, message) -> None:
