@@ -1,6 +1,5 @@
 """Text from a zip archive: one function per kind of text yields (path, pieces) in path order. Nothing is executed."""
 
-import ast
 import fnmatch
 import gzip
 import html
@@ -9,6 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from zipfile import ZipFile
+
+import polib
 
 Units = Iterator[tuple[str, list[str]]]
 CODE = {".py", ".ts", ".js", ".html", ".cs", ".ps1", ".psm1", ".yml", ".doctest", ".rst", ".txt"}
@@ -116,27 +117,17 @@ def interface(archive: ZipFile) -> Units:
 
 
 def gettext(archive: ZipFile) -> Units:
-    """gettext catalogues: the translated strings (msgstr) only, one document per catalogue."""
+    """gettext catalogues: the translations alone, one document per catalogue."""
     for name in sorted(archive.namelist()):
         if name.endswith(".po"):
-            yield name, distinct(iter(translations(archive.read(name).decode())))
+            yield name, distinct(translations(archive.read(name).decode()))
 
 
-def translations(catalogue: str) -> list[str]:
-    """msgstr values of a .po file, without its header (the entry with an empty msgid) and without untranslated ones."""
-    found: list[str] = []
-    for entry in re.split(r"\n\s*\n", catalogue):
-        fields: dict[str, str] = {}
-        field = ""
-        for line in entry.splitlines():
-            if match := re.match(r'(msg\w+(?:\[\d+\])?)\s+(".*")\s*$', line):
-                field = match[1]
-                fields[field] = ast.literal_eval(match[2])
-            elif line.startswith('"') and field:
-                fields[field] += ast.literal_eval(line.strip())
-        if fields.get("msgid"):
-            found += [text.strip() for name, text in fields.items() if name.startswith("msgstr")]
-    return found
+def translations(catalogue: str) -> Iterator[str]:
+    """The translated strings (msgstr) of a .po file, without those of obsolete entries."""
+    for entry in polib.pofile(catalogue):
+        if not entry.obsolete:
+            yield from (text.strip() for text in entry.msgstr_plural.values() or [entry.msgstr])
 
 
 def code(archive: ZipFile) -> Units:
