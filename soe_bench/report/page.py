@@ -32,10 +32,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it, in this order: paragraphs, a figure, a table, further sections."""
+    """A heading with what stands below it, in this order: paragraphs, text with its own line breaks, a figure, a table,
+    further sections."""
 
     title: str
     text: tuple[str, ...] = ()
+    quote: str = ""
     figure: Picture | None = None
     table: Table | None = None
     sections: tuple["Section", ...] = ()
