@@ -21,6 +21,7 @@ from soe_bench.records import read_training
 from soe_bench.report.pilot import DATA, FORMAT, write_pilot
 from soe_bench.runs.run import Run
 from soe_bench.specialists import card
+from soe_bench.specialists.gate import LEAST, Verdict
 from soe_bench.specialists.own import own_documents
 from soe_bench.specialists.specialist import Options, Soup, Specialist, specialists
 from soe_bench.specialists.trained import TrainedSoup
@@ -41,13 +42,15 @@ def finish(runs: list[Run]) -> None:
     place = _projection(soup.centroids)
     shown, start = [], time.perf_counter()
     given = {name: own_documents(soup, name) for name in soup.corpus.specialists}
-    made_all = specialists(soup, given, Options(generic=generic_run.folder)) if given else iter(())
-    for made in made_all:
+    for name in [name for name, each in given.items() if each.units < LEAST]:  # duplicates are gone
+        print(f"{name}: too little test text is left without duplicates, so it is not judged and not written")
+        del given[name]
+    for made in specialists(soup, given, Options(generic=generic_run.folder)) if given else ():
         folder = results / MODELS / _folder_name(made.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with written(folder, overwrite=True) as temporary:
             write_model(temporary, made.model, soup.files / "tokenizer.json", "float32", card.card(made))
-        print(f"{made.name}: {_verdict(made)}\n  written: the {made.kind}, in {folder}")
+        print(f"{made.name}: {_verdict(made).words}\n  written: the {made.kind}, in {folder}")
         shown.append(_described(made, soup, place) | {"folder": folder.relative_to(results).as_posix()})
     seconds = time.perf_counter() - start
     command = f"python -m soe_bench.specialize soup={_named(soup_run)} documents=FOLDER out=my-specialist"
@@ -66,9 +69,10 @@ def finish(runs: list[Run]) -> None:
     print(f"to make a {'further ' * bool(shown)}specialist of documents of yours: {command}")
 
 
-def _verdict(made: Specialist) -> str:
+def _verdict(made: Specialist) -> Verdict:
+    """Its verdict, which every specialist of a pilot has."""
     assert made.verdict is not None
-    return made.verdict.words
+    return made.verdict
 
 
 def _folder_name(name: str) -> str:
@@ -84,12 +88,10 @@ def _named(run: Run) -> str:
 
 def _projection(centroids: np.ndarray) -> np.ndarray:
     """(k, 2) the centroids (k, d) on their first two principal axes."""
-    centred = np.zeros((len(centroids), 2))
     left, values, _ = np.linalg.svd(centroids - centroids.mean(0), full_matrices=False)
     axes = (left * values)[:, :2]
     axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(0)[None], 0) < 0, -1, 1)  # signs are arbitrary
-    centred[:, : axes.shape[1]] = axes
-    return centred
+    return np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
 
 
 def _domains(soup: TrainedSoup, place: np.ndarray) -> list[dict[str, Any]]:
@@ -108,8 +110,7 @@ def _domains(soup: TrainedSoup, place: np.ndarray) -> list[dict[str, Any]]:
 
 def _described(made: Specialist, soup: TrainedSoup, place: np.ndarray) -> dict[str, Any]:
     """What the page shows of a specialist."""
-    verdict, h = made.verdict, made.estimate.h
-    assert verdict is not None
+    verdict, h = _verdict(made), made.estimate.h
     rows = []
     for row in verdict.rows:
         found = row.difference

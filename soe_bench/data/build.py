@@ -205,7 +205,8 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
             if (name, split) not in present:
                 raise UserError(
                     f"{name} has no text for the split {split}: give it more documents (a specialist needs at least "
-                    f"three of {data.minimum_characters} characters, no two alike), or raise data.splits"
+                    f"three of {data.minimum_characters} characters, no two alike, beside what its generic_fraction "
+                    "gives to the generic text), or raise data.splits"
                     f"{'.generic' if name == GENERIC else ''}.{split}.fraction or data.splits.largest_fraction"
                 )
 

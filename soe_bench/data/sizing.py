@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 
 from soe_bench.config import job_configs, make
 from soe_bench.data.build import read, specialist_rules
-from soe_bench.data.sources.local import Local
 from soe_bench.data.splits import generic_training
 from soe_bench.errors import UserError
 from soe_bench.system.files import CONF
@@ -53,13 +52,13 @@ def sized(arguments: list[str]) -> list[str]:
     It reads the whole folder, so that bad text is refused before anything else is done. Raises UserError for that, and
     for arguments that make other runs than one soup and one of generic pretraining.
     """
+    if any(argument.startswith("data=") and argument != "data=local" for argument in arguments):
+        raise UserError("a pilot is made from a folder of yours: give data=local data.source.folder=FOLDER")
     cfgs = job_configs(arguments)[0]
     if [cfg.method.name for cfg in cfgs] != ["soup", "generic"]:
         raise UserError("a pilot trains one soup and one generic model: give one value of each setting, and no method")
     data = cfgs[0].data
     source = make(data.source)
-    if not isinstance(source, Local):
-        raise UserError("a pilot is made from a folder of yours: add data=local data.source.folder=FOLDER")
     given = {argument.partition("=")[0] for argument in arguments}
     rules = specialist_rules(source, data)
     if "data.k" not in given:

@@ -19,10 +19,11 @@ LONG = 40  # characters: a cell with more wraps
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG image and how to read it."""
+    """An SVG image and how to read it. `shrinks`: it is still readable at the width of a phone; others scroll there."""
 
     svg: bytes
     caption: str
+    shrinks: bool = False
 
     @property
     def source(self) -> str:

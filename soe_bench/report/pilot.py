@@ -75,12 +75,8 @@ def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
     named = {domain["domain"]: domain for domain in domains}
     order = sorted(range(len(each["h"])), key=lambda i: (-each["h"][i], i))[:NEAREST]
     nearest = [
-        {
-            "weight": fixed(each["h"][i], 2),
-            "interval": f"{each['low'][i]:.2f} to {each['high'][i]:.2f}",
-            "domain": str(i),
-        }
-        | {"most typical words": named[i]["terms"], "sources": named[i]["sources"]}
+        {"domain": str(i), "weight": f"{each['h'][i]:.2f} ({each['low'][i]:.2f} to {each['high'][i]:.2f})"}
+        | {"what it holds": _holds(named[i])}
         for i in order
         if each["h"][i] > 0
     ]
@@ -95,7 +91,7 @@ def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
         "nearest",
         "Nearest domains",
         pd.DataFrame(nearest),
-        ["weight: in h, the share of the specialist's text; interval: 95 %, if its documents are drawn again"],
+        ["weight: in h, the share of the specialist's text (95 % interval, if its documents are drawn again)"],
     )
     written = f"The {each['written']} was written, into the folder {each['folder']} beside this page."
     return Section(
@@ -113,16 +109,24 @@ def _map(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Se
     chart = map_chart(domains, specialists)
     with style():
         images, _ = render(chart)
-    return Section(chart.finding, figure=Picture(images[BARE], chart.caption))
+    return Section(chart.finding, figure=Picture(images[BARE], chart.caption, shrinks=True))
 
 
 def _domains(domains: list[dict[str, Any]]) -> Section:
     rows = [
-        {"domain": str(each["domain"]), "% of the text": fixed(100 * each["fraction"], 1)}
-        | {"most typical words": each["terms"], "sources": each["sources"]}
+        {
+            "domain": str(each["domain"]),
+            "% of the text": fixed(100 * each["fraction"], 1),
+            "what it holds": _holds(each),
+        }
         for each in sorted(domains, key=lambda each: -each["fraction"])
     ]
     return Section("All domains", table=Table("domains", "Domains, the largest first", pd.DataFrame(rows)))
+
+
+def _holds(domain: dict[str, Any]) -> str:
+    """Its most over-represented words, and the sources of its text."""
+    return f"{domain['terms']}\nfrom {domain['sources']}"
 
 
 def _cost(cost: list[dict[str, Any]]) -> Section:

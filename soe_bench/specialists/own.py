@@ -16,6 +16,11 @@ class Own(Documents):
     """h rests on the split estimate, as in the benchmark, and the gate on all of the split test, so that the losses
     are those of the records. `passages` has the column `split` too; the split train is in no part."""
 
+    @property
+    def units(self) -> int:
+        """Documents of the gate's part, or its passages if they are too few."""
+        return self.parts(choices=False)["gate"].unit.nunique()
+
     def by_passage(self, choices: bool) -> bool:
         """Whether too few documents are held out, so that their passages are the units."""
         rows = self.passages
