@@ -18,7 +18,7 @@ from torch import nn
 
 from soe_bench.export import write_model, written
 from soe_bench.records import read_training
-from soe_bench.report.pilot import DATA, FORMAT, write_pilot
+from soe_bench.report.pilot import DATA, write_pilot
 from soe_bench.runs.run import Run
 from soe_bench.specialists import card
 from soe_bench.specialists.gate import LEAST, Verdict
@@ -55,7 +55,6 @@ def finish(runs: list[Run]) -> None:
     seconds = time.perf_counter() - start
     command = f"python -m soe_bench.specialize soup={_named(soup_run)} documents=FOLDER out=my-specialist"
     content = {
-        "format": FORMAT,
         "soup": soup_run.name,
         "generic": generic_run.name,
         "parameters": soup.training["deployed_parameters"],
@@ -145,7 +144,8 @@ def sample(model: nn.Module, soup: TrainedSoup) -> str:
         logits = model(torch.tensor([ids[-soup.seq_len :]]))[0, -1].float() / TEMPERATURE
         logits[0] = -torch.inf
         ids.append(int(torch.multinomial(logits.softmax(-1), 1, generator=generator)))
-    return soup.tokenizer.decode(ids[1:], skip_special_tokens=False)
+    text: str = soup.tokenizer.decode(ids[1:], skip_special_tokens=False)
+    return text.rstrip("\N{REPLACEMENT CHARACTER}")  # a character that is cut at the end
 
 
 def _cost(soup: TrainedSoup, soup_run: Run, generic_run: Run, seconds: float, count: int) -> list[dict[str, Any]]:

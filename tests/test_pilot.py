@@ -189,7 +189,7 @@ def test_the_report_draws_the_page_again_from_small_files(pilot, capsys):
     assert report([str(pilot.results), "--check"]) == 0
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', '{"format": 99}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"specialists": []}', '{"domains": [{"x": "a"}]}'])
 def test_a_damaged_file_is_one_line(content, tmp_path):
     (tmp_path / DATA).write_text(content)
     with pytest.raises(UserError, match="run the pilot's command again"):

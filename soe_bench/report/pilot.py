@@ -14,7 +14,6 @@ from soe_bench.report.page import Picture, Section, html
 from soe_bench.system.files import write_bytes
 
 DATA, PAGE = "pilot.json", "pilot.html"
-FORMAT = 1  # of pilot.json
 NEAREST = 5  # domains of a specialist that are named
 LOSS = "nats per token"
 
@@ -24,13 +23,10 @@ def write_pilot(folder: Path) -> Path:
     path = folder / DATA
     try:
         pilot = json.loads(path.read_bytes())
-        if pilot["format"] != FORMAT:
-            raise UserError(
-                f"{path} has format {pilot['format']}, this code reads {FORMAT}: run the pilot's command again"
-            )
         page = html(f"Pilot: {folder.resolve().name}", _sections(pilot))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): run the pilot's command again, which writes it") from error
+        what = f"{path} is damaged, or another version wrote it ({error!r})"
+        raise UserError(f"{what}: run the pilot's command again") from error
     write_bytes(folder / PAGE, page.encode())
     return folder / PAGE
 

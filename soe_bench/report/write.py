@@ -22,7 +22,6 @@ from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, load_results
 from soe_bench.report.page import Section, results_sections, write_page
-from soe_bench.report.pilot import DATA, write_pilot
 from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.tables.claims import claims_table
@@ -67,8 +66,6 @@ def write(results: Results, say: Callable[[str], None] = print) -> list[Section]
         say(line)
     sections = results_sections(tables, drawn)
     write_page(results.folder, sections)
-    if (results.folder / DATA).is_file():
-        write_pilot(results.folder)
     say(f"{results.folder}: wrote {len(tables)} tables and {len(drawn)} figures")
     return sections
 
