@@ -37,6 +37,10 @@ def main() -> int:
         if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
             job()
             return 0
+        if "+sweep=pilot" in arguments:
+            from soe_bench.data.sizing import sized
+
+            sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one says it

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig
 
+from soe_bench import pilot
 from soe_bench.errors import UserError
 from soe_bench.report import write as report
 from soe_bench.report.tables.claims import load_claims
@@ -74,4 +75,6 @@ def finish(plan: Plan, laps: Laps) -> bool:
     print(f"time: {laps}")
     if spent := plan.spent():
         print(f"of the jobs, added up: {spent}")
+    if plan.runs[0].cfg.sweep_name == "pilot" and plan.done:
+        pilot.finish(plan.runs)
     return plan.done

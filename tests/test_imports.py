@@ -24,6 +24,7 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("specialists",),
     ("export",),
     ("specialize",),
+    ("pilot",),
     ("check", "closeness", "command", "cost", "gpu", "plan"),
     ("__init__", "__main__"),
 ]

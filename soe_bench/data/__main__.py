@@ -1,15 +1,21 @@
 """python -m soe_bench.data audit CORPUS: print what a corpus holds, and check that no text leaks between splits.
+python -m soe_bench.data audit data=local data.source.folder="my texts": the same for text of yours; trains nothing.
 python -m soe_bench.data stability CORPUS...: print how far domains depend on the k-means seed and on the embedder.
 
-CORPUS is a folder, or a name such as wheels.
+CORPUS is a folder, or a name such as wheels. Settings, as `python -m soe_bench` takes them, name a corpus that is built
+if it is not there. With +sweep=pilot it is the corpus of that pilot, which then need not build it again.
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
+from soe_bench.config import job_configs, quoted
 from soe_bench.data import audit, stability
+from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus, load
+from soe_bench.data.sizing import PILOT, sized
 from soe_bench.errors import UserError
 from soe_bench.system.files import home, show_every_character
 
@@ -29,12 +35,19 @@ def find(name: str) -> Corpus:
     return load(named[-1])
 
 
+def configured(settings: list[str]) -> Corpus:
+    """The corpus of these settings, built if it is not there. Raises UserError for bad settings or text."""
+    settings = [quoted(setting) for setting in settings]
+    cfg = job_configs(sized(settings) if PILOT in settings else settings)[0][0]
+    return open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The parsed command line; exits with status 2 if it is wrong."""
     parser = argparse.ArgumentParser("python -m soe_bench.data")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("audit", help="sizes, duplicates, domains, specialists; status 1 if text leaks")
-    command.add_argument("corpora", metavar="CORPUS", nargs=1, help="a folder, or a name such as wheels")
+    command.add_argument("corpora", metavar="CORPUS", nargs="+", help="a folder, a name such as wheels, or settings")
     command = commands.add_parser("stability", help="adjusted Rand index between k-means seeds and between corpora")
     command.add_argument("corpora", metavar="CORPUS", nargs="+", help="the same text, for example with two embedders")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -45,8 +58,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Returns 0, 1 if an audit fails, 2 for bad input."""
     show_every_character()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = parse(arguments)
     try:
+        if given.command == "audit" and all("=" in name for name in given.corpora):
+            return 0 if audit.audit(configured(given.corpora)) else 1
         corpora = [find(name) for name in given.corpora]
         if given.command == "stability":
             for corpus in corpora:

@@ -87,12 +87,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     with stage("documents and passages", seconds):
         source = make(data.source)
         rules = specialist_rules(source, data)
-        documents = list(source.documents(home))
-        table = passages(claim(documents, rules), data)
-        table = table[table.text.str.len() >= data.minimum_characters].reset_index(drop=True)
-        _check(table, rules, data)
-        documents_read = len(documents)
-        del documents  # as large as all that follows
+        table, documents_read = read(source, rules, data, home)
     with stage("duplicates", seconds):
         original = duplicates(table.text.tolist(), data.duplicate_jaccard, workers)
         removed = _removed(table, original)
@@ -149,6 +144,16 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     )
 
 
+def read(source: Source, rules: dict[str, dict], data: DictConfig, home: Path) -> tuple[pd.DataFrame, int]:
+    """The passages of all documents, as `splits.passages` gives them, and the number of documents. Raises UserError if
+    a specialist or the generic text has too little."""
+    documents = list(source.documents(home))
+    table = passages(claim(documents, rules), data)
+    table = table[table.text.str.len() >= data.minimum_characters].reset_index(drop=True)
+    _check(table, rules, data)
+    return table, len(documents)
+
+
 def _cluster(table: pd.DataFrame, vectors: np.ndarray, data: DictConfig, kmeans_seed: int) -> np.ndarray:
     """(k', d) centroids of the generic training text. Raises UserError if all of it falls into one domain."""
     train = generic_training(table)
@@ -200,7 +205,8 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
             if (name, split) not in present:
                 raise UserError(
                     f"{name} has no text for the split {split}: give it more documents (a specialist needs at least "
-                    f"three of {data.minimum_characters} characters, no two alike), or raise data.splits"
+                    f"three of {data.minimum_characters} characters, no two alike, beside what its generic_fraction "
+                    "gives to the generic text), or raise data.splits"
                     f"{'.generic' if name == GENERIC else ''}.{split}.fraction or data.splits.largest_fraction"
                 )
 

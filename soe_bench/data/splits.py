@@ -31,8 +31,9 @@ def claim(documents: Sequence[Document], specialists: Mapping[str, dict]) -> dic
     for name, rule in specialists.items():
         if not groups[name]:
             raise UserError(
-                f"data.specialists.{name} matches no document: correct its source ({rule['source']}) and match "
-                f"patterns; the sources are {', '.join(sorted({d.source for d in documents}))}"
+                f"the specialist {name} has no usable document in the source {rule['source']}: give it documents of "
+                f"data.minimum_characters or more, or correct the source and match patterns of data.specialists; the "
+                f"sources are {', '.join(sorted({d.source for d in documents}))}"
             )
         left = rule.get("generic_fraction", 0.0) * sum(d.characters for d in groups[name])
         kept = []

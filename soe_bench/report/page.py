@@ -19,10 +19,11 @@ LONG = 40  # characters: a cell with more wraps
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG image and how to read it."""
+    """An SVG image and how to read it. `shrinks`: it is still readable at the width of a phone; others scroll there."""
 
     svg: bytes
     caption: str
+    shrinks: bool = False
 
     @property
     def source(self) -> str:
@@ -32,10 +33,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it, in this order: paragraphs, a figure, a table, further sections."""
+    """A heading with what stands below it, in this order: paragraphs, text with its own line breaks, a figure, a table,
+    further sections."""
 
     title: str
     text: tuple[str, ...] = ()
+    quote: str = ""
     figure: Picture | None = None
     table: Table | None = None
     sections: tuple["Section", ...] = ()

@@ -19,7 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench.config import make
+from soe_bench.data.build import specialist_rules
 from soe_bench.data.corpus import Corpus, folder, load
+from soe_bench.data.sources.local import Local
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.estimate import TUNED_COEFFICIENTS, TUNED_H, TUNING_WINDOWS
@@ -31,6 +33,8 @@ from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
 from soe_bench.system.machine import Rates, machine_rates
 from soe_bench.train import tokens_per_step, total_steps
+
+BUILD_SECONDS, BUILD_SECONDS_PER_BYTE = 5, 2e-6  # of a corpus: 50 s for the 24 MB of wheels_demo on two cores
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,14 @@ def built_corpus(cfg: DictConfig) -> Corpus | None:
 
 
 def corpus_time(cfg: DictConfig) -> str:
-    """How long the corpus takes to build, in words: what the last build of a corpus of that name took here."""
+    """How long the corpus takes to build, in words: what the last build of a corpus of that name took here, or what a
+    folder of text of that size takes."""
     if built_corpus(cfg):
         return "built before"
+    source = make(cfg.data.source)
+    if isinstance(source, Local):
+        seconds = BUILD_SECONDS + BUILD_SECONDS_PER_BYTE * source.size()
+        return f"about {timedelta(seconds=round(seconds))}"
     for path in sorted(Path(cfg.home).glob(f"data/{glob.escape(cfg.data.name)}-*/audit.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, AttributeError):
             seconds = sum(json.loads(path.read_text(encoding="utf-8"))["seconds"].values())
@@ -112,14 +121,15 @@ def corpus_time(cfg: DictConfig) -> str:
 
 def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) -> float:
     """About how many tokens an evaluation passes through a model, a training step counting three times (forward and
-    backward). Without a corpus: of the specialists that the configuration names, each as long as data.splits allows.
-    It is inf if the configuration names none.
+    backward). Without a corpus: of the specialists that the configuration or the folder names, each as long as
+    data.splits allows. It is inf if neither names any.
 
     The time to make the specialists' parameters is left out, and so is that of estimating h.
     """
     e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
-    names = corpus.specialists if corpus else list(cfg.data.specialists or ())
-    if not names:
+    source = make(cfg.data.source)
+    names = corpus.specialists if corpus else list(specialist_rules(source, cfg.data))
+    if not names and not isinstance(source, Local):
         return math.inf
 
     def text(name: str, split: str) -> int:

@@ -102,10 +102,16 @@ class Soup(TrainedSoup):
 
 
 def specialists(soup: TrainedSoup, given: Mapping[str, Any], options: Options) -> Iterator[Specialist]:
-    """A specialist for each named list of documents (texts, or paths). One reading of the bank serves as many as fit
-    into memory. Raises UserError before anything is computed if some documents hold too little text."""
+    """A specialist for each named list of documents (texts, or paths, or `Documents` that are read already).
+
+    One reading of the bank serves as many as fit into memory. Raises UserError before anything is computed if some
+    documents hold too little text.
+    """
     generic = soup.generic(options.generic) if options.gate != "off" else None
-    read = {name: _named(name, documents.read, each, soup) for name, each in given.items()}
+    read = {
+        name: each if isinstance(each, Documents) else _named(name, documents.read, each, soup)
+        for name, each in given.items()
+    }
     parts = {name: _named(name, _parts, each, options) for name, each in read.items()}
     estimates = {name: estimate(soup, rows["estimate"]) for name, rows in parts.items()}
     alpha = soup.coefficients(np.stack([each.h for each in estimates.values()]))

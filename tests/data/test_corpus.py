@@ -238,7 +238,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
     [
         ({"k": 5000}, "data.k = 5000 is larger than the number of generic training passages"),
         ({"vocab_size": 100}, "data.vocab_size = 100 is outside"),
-        ({"specialists": {"lost": {"source": "synthetic", "match": ["nowhere/*"]}}}, "lost matches no document"),
+        ({"specialists": {"lost": {"source": "synthetic", "match": ["nowhere/*"]}}}, "lost has no usable document"),
     ],
 )
 def test_bad_configurations_are_refused_before_long_work(

@@ -390,11 +390,11 @@ def test_a_document_of_one_token_is_left_out(tmp_path: Path) -> None:
         ({}, {"specialists": {"generic": {"source": "news", "match": ["*"]}}}, "'generic' cannot name a specialist"),
         ({}, {"specialists": {7: {"source": "news", "match": ["*"]}}}, "7 cannot name a specialist: choose a text"),
         ({"specialists/one/a.txt": prose(1)}, {}, "one has no text for the split test: give it more documents"),
-        ({"specialists/tiny/a.txt": "a"}, {}, "data.specialists.tiny matches no document"),
+        ({"specialists/tiny/a.txt": "a"}, {}, "the specialist tiny has no usable document"),
         (
             {},
             {"specialists": {"lost": {"source": "nowhere", "match": ["*"]}}},
-            "data.specialists.lost matches no document: .* the sources are ., forum, news",
+            "the specialist lost has no usable document .* the sources are ., forum, news",
         ),
     ],
 )

@@ -88,7 +88,7 @@ def test_specialist_and_generic_text_are_disjoint_by_document() -> None:
 
 def test_a_rule_that_matches_nothing_is_refused() -> None:
     rules = OmegaConf.create({"lost": {"source": "here", "match": ["nowhere/*"]}})
-    with pytest.raises(UserError, match="data.specialists.lost matches no document"):
+    with pytest.raises(UserError, match="the specialist lost has no usable document"):
         splits.claim(documents(3), rules)
 
 

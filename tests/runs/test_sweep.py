@@ -56,8 +56,12 @@ def command(arguments, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_sweep_expands_to_distinct_runs(path, arguments):
-    plan = sweep.Plan.of(*job_configs([*[a for a in arguments if not a.startswith("scale=")], f"+sweep={path.stem}"]))
+def test_every_sweep_expands_to_distinct_runs(path, arguments, tmp_path):
+    own = [a for a in arguments if not a.startswith("scale=")]
+    if path.stem == "pilot":  # which needs a folder of text
+        (tmp_path / "a.txt").write_text("Some text.")
+        own.append(f"data.source.folder='{tmp_path}'")
+    plan = sweep.Plan.of(*job_configs([*own, f"+sweep={path.stem}"]))
     assert len({run.hash for run in plan.runs}) == len({run.name for run in plan.runs}) == len(plan.runs) > 1
     assert plan.runs[0].cfg.sweep_name == path.stem
     assert f"python -m soe_bench +sweep={path.stem}" in path.read_text()

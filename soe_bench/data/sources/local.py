@@ -80,6 +80,10 @@ class Local:
             for name in names
         }
 
+    def size(self) -> int:
+        """Bytes of the files that are read, as they lie there."""
+        return sum(file.stat().st_size for file in self.files(Notes(strict=False)).values())
+
     def documents(self, home: Path) -> Iterator[Document]:
         """Files are read in the order of a hash of their names, so that a cap does not favour the first in the
         alphabet. What was skipped, cut or guessed is counted, logged, and kept in `notes`. Raises UserError if a file

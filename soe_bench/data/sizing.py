@@ -1,0 +1,87 @@
+"""The size of a pilot (`+sweep=pilot`): model, training tokens and number of domains from the text of a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from soe_bench.config import job_configs, make
+from soe_bench.data.build import read, specialist_rules
+from soe_bench.data.splits import generic_training
+from soe_bench.errors import UserError
+from soe_bench.system.files import CONF
+
+PILOT = "+sweep=pilot"
+BYTES_PER_TOKEN = 2.5  # of the corpora here, whose tokenizers have 2048 tokens; UTF-8 text
+PASSES = 4  # over the training text: up to about so many are nearly as good as new text (arXiv 2305.16264)
+LEAST_TOKENS = 2_000_000  # about 20 for each parameter of scale=small: with less it learns little, however few the text
+DOMAIN_TOKENS = 40_000  # of a domain on average: about a hundred kB, so that it is a subject and not a document
+DOMAINS = 4, 64  # at least and at most, as many as the corpus wheels has
+TEST_PASSAGES = 2  # of a specialist, at least: one alone gives the gate no interval
+
+
+@dataclass(frozen=True)
+class Size:
+    """A scale of conf/scale, the training tokens, and data.k."""
+
+    scale: str
+    tokens: int
+    k: int
+
+
+def size(tokens: int) -> Size:
+    """The size for so many tokens of generic training text.
+
+    The training reads it PASSES times. The budget of scale=medium is the least with as many tokens for each of its
+    parameters as scale=small has, so a smaller one takes the smaller model, and never more than the scale's own budget:
+    a run takes minutes with scale=small, and half an hour or more with scale=medium.
+    """
+    budgets = {name: OmegaConf.load(CONF / "scale" / f"{name}.yaml").train.tokens for name in ("small", "medium")}
+    budget = PASSES * tokens
+    scale = "medium" if budget >= budgets["medium"] else "small"
+    least, most = DOMAINS
+    return Size(scale, min(max(budget, LEAST_TOKENS), budgets[scale]), min(max(tokens // DOMAIN_TOKENS, least), most))
+
+
+def sized(arguments: list[str]) -> list[str]:
+    """The arguments of a pilot with its size; what they set already stays. Prints what was found and chosen.
+
+    It reads the whole folder, so that bad text is refused before anything else is done. Raises UserError for that, and
+    for arguments that make other runs than one soup and one of generic pretraining.
+    """
+    if any(argument.startswith("data=") and argument != "data=local" for argument in arguments):
+        raise UserError("a pilot is made from a folder of yours: give data=local data.source.folder=FOLDER")
+    cfgs = job_configs(arguments)[0]
+    if [cfg.method.name for cfg in cfgs] != ["soup", "generic"]:
+        raise UserError("a pilot trains one soup and one generic model: give one value of each setting, and no method")
+    data = cfgs[0].data
+    source = make(data.source)
+    given = {argument.partition("=")[0] for argument in arguments}
+    rules = specialist_rules(source, data)
+    if "data.k" not in given:
+        data.k = 2  # the fewest domains, so that no more text is asked for than is needed
+    table, documents = read(source, rules, data, Path(cfgs[0].home))
+    for name in rules:
+        if (count := int(((table.specialist == name) & (table.split == "test")).sum())) < TEST_PASSAGES:
+            raise UserError(
+                f"the specialist {name} has {count} passage of test text, too little to compare models on: give it "
+                f"more documents, or longer ones (a passage has {data.passage_characters} characters at most)"
+            )
+    train = table.text[generic_training(table)]
+    tokens = round(sum(len(text.encode()) for text in train) / BYTES_PER_TOKEN)
+    found = size(tokens)
+    scale = {"scale": found.scale, "train.tokens": found.tokens}
+    chosen = {} if given & {"scale", "model", *scale} else scale
+    chosen |= {} if "data.k" in given else {"data.k": min(found.k, len(train))}
+    own = [f"{key}={value}" for key, value in chosen.items()]
+    budget = chosen.get("train.tokens", cfgs[0].train.tokens)
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"{documents} documents, {len(rules)} specialists, about {tokens:,} tokens of generic training text. "
+            f"Each model reads {budget:,} tokens, {budget / tokens:.1f} passes over it."
+        )
+        print(f"chosen for this size: {' '.join(own) or 'nothing, as all of it is given'}", flush=True)
+    return [*arguments, *own]

@@ -1,0 +1,163 @@
+"""What follows the two runs of a pilot: each specialist of the folder is judged, written for transformers and shown.
+
+pilot.json in the results folder holds what its page, pilot.html, shows; `python -m soe_bench.report FOLDER` draws the
+page again without models or text.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from soe_bench.export import write_model, written
+from soe_bench.records import read_training
+from soe_bench.report.pilot import DATA, write_pilot
+from soe_bench.runs.run import Run
+from soe_bench.specialists import card
+from soe_bench.specialists.gate import LEAST, Verdict
+from soe_bench.specialists.own import own_documents
+from soe_bench.specialists.specialist import Options, Soup, Specialist, specialists
+from soe_bench.specialists.trained import TrainedSoup
+from soe_bench.system.files import home, write_text
+from soe_bench.system.machine import prepare_process
+
+MODELS = "models"  # in the results folder: a folder for each specialist
+SAMPLE_TOKENS, TEMPERATURE = 120, 0.8
+
+
+def finish(runs: list[Run]) -> None:
+    """Writes models/<specialist>, pilot.json and pilot.html into the results folder of a finished pilot, prints each
+    verdict, and last the command that makes a further specialist."""
+    soup_run, generic_run = (next(run for run in runs if run.cfg.method.name == name) for name in ("soup", "generic"))
+    prepare_process(None)
+    results, soup = Path(soup_run.cfg.results_dir), Soup.load(soup_run.folder)
+    assert soup.corpus is not None
+    place = _projection(soup.centroids)
+    shown, start = [], time.perf_counter()
+    given = {name: own_documents(soup, name) for name in soup.corpus.specialists}
+    for name in [name for name, each in given.items() if each.units < LEAST]:  # duplicates are gone
+        print(f"{name}: too little test text is left without duplicates, so it is not judged and not written")
+        del given[name]
+    for made in specialists(soup, given, Options(generic=generic_run.folder)) if given else ():
+        folder = results / MODELS / _folder_name(made.name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with written(folder, overwrite=True) as temporary:
+            write_model(temporary, made.model, soup.files / "tokenizer.json", "float32", card.card(made))
+        print(f"{made.name}: {_verdict(made).words}\n  written: the {made.kind}, in {folder}")
+        shown.append(_described(made, soup, place) | {"folder": folder.relative_to(results).as_posix()})
+    seconds = time.perf_counter() - start
+    command = f"python -m soe_bench.specialize soup={_named(soup_run)} documents=FOLDER out=my-specialist"
+    content = {
+        "soup": soup_run.name,
+        "generic": generic_run.name,
+        "parameters": soup.training["deployed_parameters"],
+        "domains": _domains(soup, place),
+        "specialists": shown,
+        "cost": _cost(soup, soup_run, generic_run, seconds, len(shown)),
+        "command": command,
+    }
+    write_text(results / DATA, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    print(f"page: {write_pilot(results)}")
+    print(f"to make a {'further ' * bool(shown)}specialist of documents of yours: {command}")
+
+
+def _verdict(made: Specialist) -> Verdict:
+    """Its verdict, which every specialist of a pilot has."""
+    assert made.verdict is not None
+    return made.verdict
+
+
+def _folder_name(name: str) -> str:
+    """A specialist's name as that of one folder: a rule of data.specialists may name it with a slash."""
+    return name.replace("/", "%2F") if name.strip(".") else name.replace(".", "%2E")
+
+
+def _named(run: Run) -> str:
+    """The run as `soup=` takes it: by its name if it lies where commands look for it, else by its folder."""
+    usual = run.folder.resolve() == (home() / "runs" / run.name).resolve()
+    return shlex.quote(run.name if usual else str(run.folder))
+
+
+def _projection(centroids: np.ndarray) -> np.ndarray:
+    """(k, 2) the centroids (k, d) on their first two principal axes."""
+    left, values, _ = np.linalg.svd(centroids - centroids.mean(0), full_matrices=False)
+    axes = (left * values)[:, :2]
+    axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(0)[None], 0) < 0, -1, 1)  # signs are arbitrary
+    return np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
+
+
+def _domains(soup: TrainedSoup, place: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {
+            "domain": int(row.domain),
+            "x": round(place[row.domain, 0], 5),
+            "y": round(place[row.domain, 1], 5),
+            "fraction": round(float(soup.h_0[row.domain]), 5),
+            "sources": row.top_sources,
+            "terms": row.top_terms,
+        }
+        for row in soup.domains.itertuples()
+    ]
+
+
+def _described(made: Specialist, soup: TrainedSoup, place: np.ndarray) -> dict[str, Any]:
+    """What the page shows of a specialist."""
+    verdict, h = _verdict(made), made.estimate.h
+    rows = []
+    for row in verdict.rows:
+        found = row.difference
+        rows.append(
+            {"model": row.name, "loss": round(row.loss, 4)}
+            | {"minus": None if found is None else [round(x, 4) for x in (found.mean, found.low, found.high)]}
+        )
+    x, y = h @ place
+    return {
+        "name": made.name,
+        "documents": made.documents.count,
+        "verdict": verdict.words,
+        "reference": verdict.reference,
+        "written": made.kind,
+        "rows": rows,
+        "h": [round(float(weight), 5) for weight in h],
+        "low": [round(float(weight), 5) for weight in made.estimate.interval[0]],
+        "high": [round(float(weight), 5) for weight in made.estimate.interval[1]],
+        "x": round(x, 5),
+        "y": round(y, 5),
+        "warnings": made.warnings,
+        "sample": sample(made.model, soup),
+    }
+
+
+@torch.no_grad()
+def sample(model: nn.Module, soup: TrainedSoup) -> str:
+    """SAMPLE_TOKENS tokens drawn from the model one after the other, at TEMPERATURE. The same model gives the same
+    text. End of text is not drawn, so that it is one text."""
+    generator, ids = torch.Generator().manual_seed(0), [0]
+    for _ in range(SAMPLE_TOKENS):
+        logits = model(torch.tensor([ids[-soup.seq_len :]]))[0, -1].float() / TEMPERATURE
+        logits[0] = -torch.inf
+        ids.append(int(torch.multinomial(logits.softmax(-1), 1, generator=generator)))
+    text: str = soup.tokenizer.decode(ids[1:], skip_special_tokens=False)
+    return text.rstrip("\N{REPLACEMENT CHARACTER}")  # a character that is cut at the end
+
+
+def _cost(soup: TrainedSoup, soup_run: Run, generic_run: Run, seconds: float, count: int) -> list[dict[str, Any]]:
+    """What each part took: seconds, training tokens and FLOPs."""
+    assert soup.corpus is not None
+    audit = json.loads((soup.corpus.path / "audit.json").read_bytes())
+    rows = [{"part": "corpus", "seconds": round(sum(audit["seconds"].values()), 1), "tokens": None, "flops": None}]
+    for part, run in (("soup", soup_run), ("generic pretraining", generic_run)):
+        facts = read_training(run.folder)
+        rows.append(
+            {"part": part, "seconds": facts["seconds"], "tokens": facts["training_tokens"], "flops": facts["flops"]}
+        )
+    if count:
+        rows.append({"part": "each specialist", "seconds": round(seconds / count, 1), "tokens": 0, "flops": None})
+    return rows

@@ -1,0 +1,68 @@
+"""A map of the domains: the projection of their centroids on a plane, with the place of each specialist's h."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from soe_bench.report.figures.domains import REST, SOURCES, main_source
+from soe_bench.report.figures.style import GREY, MARKERS, Chart, shortened
+
+CAPTION = (
+    "A circle is a domain, coloured by the source of most of its text; its area is its share of the text. Neighbours "
+    "hold similar text, as far as two dimensions can show it. A specialist stands at the mean of the domains, weighted "
+    "by its h, and lines lead to the domains with at least 5 % of it."
+)
+LINE = 0.05  # the least weight in h that has a line
+WIDTH = 5.0  # inches: a phone shows it without scrolling
+
+
+def map_chart(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Chart:
+    """From domains (domain, x, y, fraction, sources) and specialists (name, x, y, h), as pilot.json has them."""
+    named = [{"name": f"domain {each['domain']}", "x": each["x"], "y": each["y"]} for each in domains]
+    frame = pd.DataFrame(named + [{key: each[key] for key in ("name", "x", "y")} for each in specialists])
+    return Chart("map", "Map of the domains", CAPTION, frame, lambda: _draw(domains, specialists))
+
+
+def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Figure:
+    sizes: dict[str, float] = {}
+    for each in domains:
+        source = main_source(each["sources"])
+        sizes[source] = sizes.get(source, 0) + each["fraction"]
+    ranked = sorted(sizes, key=lambda source: (-sizes[source], source))
+    colours = {source: SOURCES[i] if i < len(SOURCES) else REST for i, source in enumerate(ranked)}
+    figure = Figure(figsize=(WIDTH, WIDTH + 0.25 * (min(len(ranked), len(SOURCES) + 1) + len(specialists))))
+    axes = figure.subplots()
+    for each in domains:
+        colour = colours[main_source(each["sources"])]
+        axes.scatter(each["x"], each["y"], s=20 + 1500 * each["fraction"], color=colour, alpha=0.75, linewidth=0)
+        axes.annotate(str(each["domain"]), (each["x"], each["y"]), ha="center", va="center", fontsize=7)
+    for number, each in enumerate(specialists):
+        for domain, weight in zip(domains, each["h"], strict=True):
+            if weight >= LINE:
+                ends = (each["x"], domain["x"]), (each["y"], domain["y"])
+                axes.plot(*ends, color="black", linewidth=0.5 + 2.5 * weight, alpha=0.5, zorder=1)
+        axes.plot(
+            each["x"],
+            each["y"],
+            marker=MARKERS[number % len(MARKERS)],
+            color="black",
+            markeredgecolor="white",
+            markersize=10,
+            linestyle="",
+            label=shortened(each["name"]),
+        )
+        text = axes.annotate(shortened(each["name"]), (each["x"], each["y"]), (7, 5), textcoords="offset points")
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    for source in ranked[: len(SOURCES)]:
+        axes.scatter([], [], s=60, color=colours[source], label=f"source {shortened(source)}")
+    if len(ranked) > len(SOURCES):
+        axes.scatter([], [], s=60, color=REST, label="other sources")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.margins(0.1)
+    for side in axes.spines.values():
+        side.set(visible=True, color=GREY)
+    figure.legend(loc="outside lower left", fontsize=9)
+    return figure

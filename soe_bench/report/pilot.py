@@ -1,0 +1,140 @@
+"""pilot.html: the page of a pilot, made from pilot.json, which soe_bench/pilot.py writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from soe_bench.errors import UserError
+from soe_bench.report.figures.map import map_chart
+from soe_bench.report.figures.style import BARE, render, style
+from soe_bench.report.format import Table, fixed
+from soe_bench.report.page import Picture, Section, html
+from soe_bench.system.files import write_bytes
+
+DATA, PAGE = "pilot.json", "pilot.html"
+NEAREST = 5  # domains of a specialist that are named
+LOSS = "nats per token"
+
+
+def write_pilot(folder: Path) -> Path:
+    """Writes the page of the pilot in a results folder; returns its path. Raises UserError if pilot.json is damaged."""
+    path = folder / DATA
+    try:
+        pilot = json.loads(path.read_bytes())
+        page = html(f"Pilot: {folder.resolve().name}", _sections(pilot))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{path} is damaged, or another version wrote it ({error!r})"
+        raise UserError(f"{what}: run the pilot's command again") from error
+    write_bytes(folder / PAGE, page.encode())
+    return folder / PAGE
+
+
+def _sections(pilot: dict[str, Any]) -> list[Section]:
+    domains = pilot["domains"]
+    return [
+        _overview(pilot),
+        *(_specialist(each, domains) for each in pilot["specialists"]),
+        _map(domains, pilot["specialists"]),
+        _domains(domains),
+        _cost(pilot["cost"]),
+        Section("A further specialist", ("It takes seconds, and nothing is trained:",), quote=pilot["command"]),
+    ]
+
+
+def _overview(pilot: dict[str, Any]) -> Section:
+    text = (
+        f"Two models of {pilot['parameters']:,} parameters were trained on as many tokens of the folder: a soup, and "
+        "one model of the whole corpus (generic pretraining). The soup then gives each specialist a model of its own. "
+        "The gate compares it with the better of two generic models on documents that no training, no estimate and no "
+        "choice used: the generic run, and the soup at h_0, the domain weights of the whole corpus. Where the "
+        "specialist is worse, the generic model is written in its place.",
+        f"A loss is in {LOSS}: lower is better. An interval holds the true difference in 95 % of such comparisons. "
+        f"The runs are {pilot['soup']} and {pilot['generic']}.",
+    )
+    if not pilot["specialists"]:
+        return Section("Result", (*text, "The folder has no specialists/, so no specialist was made."))
+    rows = []
+    for each in pilot["specialists"]:
+        own = next(row for row in each["rows"] if row["model"] == "specialist")
+        mean, low, high = own["minus"]
+        rows.append(
+            {"specialist": each["name"], "loss": fixed(own["loss"], 3), "minus generic": _signed(mean)}
+            | {"95 % interval": f"{_signed(low)} to {_signed(high)}", "written": each["written"]}
+        )
+    note = "minus generic: the specialist's loss minus that of the better generic model; below 0 it is better"
+    return Section("Result", text, table=Table("gate", "The gate", pd.DataFrame(rows), [note]))
+
+
+def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
+    named = {domain["domain"]: domain for domain in domains}
+    order = sorted(range(len(each["h"])), key=lambda i: (-each["h"][i], i))[:NEAREST]
+    nearest = [
+        {"domain": str(i), "weight": f"{each['h'][i]:.2f} ({each['low'][i]:.2f} to {each['high'][i]:.2f})"}
+        | {"what it holds": _holds(named[i])}
+        for i in order
+        if each["h"][i] > 0
+    ]
+    rows = [
+        {"model": row["model"], "loss": fixed(row["loss"], 3)}
+        | {"difference": "" if row["minus"] is None else _signed(row["minus"][0])}
+        | {"95 % interval": "" if row["minus"] is None else f"{_signed(row['minus'][1])} to {_signed(row['minus'][2])}"}
+        for row in each["rows"]
+    ]
+    losses = Table("losses", "Losses on held-out text", pd.DataFrame(rows), [f"difference: to the {each['reference']}"])
+    weights = Table(
+        "nearest",
+        "Nearest domains",
+        pd.DataFrame(nearest),
+        ["weight: in h, the share of the specialist's text (95 % interval, if its documents are drawn again)"],
+    )
+    written = f"The {each['written']} was written, into the folder {each['folder']} beside this page."
+    return Section(
+        f"Specialist {each['name']}",
+        (each["verdict"], written, *(f"Warning: {warning}" for warning in each["warnings"])),
+        sections=(
+            Section("Gate", table=losses),
+            Section("Domains", table=weights),
+            Section("Sample", ("Text that the written model made, drawn at temperature 0.8:",), quote=each["sample"]),
+        ),
+    )
+
+
+def _map(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Section:
+    chart = map_chart(domains, specialists)
+    with style():
+        images, _ = render(chart)
+    return Section(chart.finding, figure=Picture(images[BARE], chart.caption, shrinks=True))
+
+
+def _domains(domains: list[dict[str, Any]]) -> Section:
+    rows = [
+        {
+            "domain": str(each["domain"]),
+            "% of the text": fixed(100 * each["fraction"], 1),
+            "what it holds": _holds(each),
+        }
+        for each in sorted(domains, key=lambda each: -each["fraction"])
+    ]
+    return Section("All domains", table=Table("domains", "Domains, the largest first", pd.DataFrame(rows)))
+
+
+def _holds(domain: dict[str, Any]) -> str:
+    """Its most over-represented words, and the sources of its text."""
+    return f"{domain['terms']}\nfrom {domain['sources']}"
+
+
+def _cost(cost: list[dict[str, Any]]) -> Section:
+    rows = [
+        {"part": each["part"], "seconds": fixed(each["seconds"], 1)}
+        | {"training tokens": "" if each["tokens"] is None else f"{each['tokens']:,}"}
+        | {"FLOPs": "" if each["flops"] is None else f"{each['flops']:.2g}"}
+        for each in cost
+    ]
+    note = "each specialist: h, the weighted sum, the gate and the written files"
+    return Section("Cost", table=Table("cost", "What each part took", pd.DataFrame(rows), [note]))
+
+
+def _signed(value: float) -> str:
+    return f"{value + 0.0:+.3f}"

@@ -1,0 +1,226 @@
+"""A pilot: its size by the folder, what is refused before any work, what follows the two runs, and its page."""
+
+import json
+import logging
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_folders import COOKING, HOSTILE, LAW, write_folder
+
+from soe_bench import __main__ as cli
+from soe_bench import specialize
+from soe_bench.config import CONF
+from soe_bench.data import __main__ as data_cli
+from soe_bench.data.sizing import DOMAINS, LEAST_TOKENS, PASSES, size, sized
+from soe_bench.errors import UserError
+from soe_bench.records import read_records
+from soe_bench.report.__main__ import main as report
+from soe_bench.report.pilot import DATA, PAGE, write_pilot
+from soe_bench.specialists.specialist import Soup
+
+ROOT = CONF.parent
+SMALL = ["scale=test", "data.k=4", "data.minimum_domain_tokens=100", "data.vocab_size=600", "wandb.mode=disabled"]
+SERIAL = ["launcher=single", "hydra/launcher=basic", "threads=1"]
+LONG = " ".join(f"word{number}" for number in range(60))
+
+
+@dataclass
+class Done:
+    """A pilot that ran: its exit status, what it printed and logged, and its results folder."""
+
+    status: int
+    out: str
+    err: str
+    results: Path
+
+    @property
+    def data(self) -> dict:
+        return json.loads((self.results / DATA).read_text(encoding="utf-8"))
+
+    @property
+    def page(self) -> str:
+        return (self.results / PAGE).read_text(encoding="utf-8")
+
+
+def arguments(folder: Path, home: Path, *extra: str) -> list[str]:
+    own = [f"data.source.folder={folder}", f"home={home / 'home'}", f"results_dir={home / 'results'}"]
+    return ["+sweep=pilot", "data=local", *own, *SMALL, *SERIAL, *extra]
+
+
+def run(given: list[str], home: Path, capsys: pytest.CaptureFixture, patch: pytest.MonkeyPatch) -> Done:
+    """The command line in this process."""
+    patch.setattr(sys, "argv", ["soe_bench", *given])
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        status = cli.main()
+    finally:
+        logging.root.handlers[:], logging.root.level = handlers, level
+    return Done(status, *capsys.readouterr(), home / "results")
+
+
+@pytest.fixture(scope="module")
+def pilot(tmp_path_factory) -> Done:
+    """A pilot of a folder with two Japanese specialists, made by the command in another process."""
+    home = tmp_path_factory.mktemp("pilot")
+    folder = write_folder(home / "my texts (1)")
+    command = [sys.executable, "-m", "soe_bench", *arguments(folder, home)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr, home / "results")
+
+
+def test_the_size_follows_the_text():
+    assert size(1000).tokens == LEAST_TOKENS and size(1000).scale == "small" and size(1000).k == DOMAINS[0]
+    assert size(1_000_000).tokens == PASSES * 1_000_000 and size(1_000_000).k == 25
+    assert size(5_000_000).tokens == 10_500_000 and size(5_000_000).scale == "small"
+    assert size(8_000_000).tokens == size(10**9).tokens == 32_000_000 and size(10**9).scale == "medium"
+    assert size(10**9).k == DOMAINS[1]
+
+
+def test_what_is_set_stays_and_the_rest_is_chosen(tmp_path, capsys):
+    folder = write_folder(tmp_path / "texts")
+    given = ["+sweep=pilot", f"data.source.folder='{folder}'"]
+    found = sized(given)
+    assert found == [*given, "scale=small", f"train.tokens={LEAST_TOKENS}", "data.k=4"]
+    assert "76 documents, 2 specialists" in (said := capsys.readouterr().out) and "passes over it" in said
+    assert sized([*given, "data.k=3"])[-2:] == ["scale=small", f"train.tokens={LEAST_TOKENS}"]
+    assert sized([*given, "train.tokens=8192"])[len(given) :] == ["train.tokens=8192", "data.k=4"]
+    assert sized([*given, "scale=demo", "data.k=3"]) == [*given, "scale=demo", "data.k=3"]
+
+
+@pytest.mark.parametrize(
+    ("files", "extra", "said"),
+    [
+        ({}, [], "there is no text in"),
+        ({"a.txt": b"\x00\x01" * 500}, [], "no usable document in"),
+        ({"a.txt": LONG}, [], "data.k = 2 is larger than the number of generic training passages (1)"),
+        ({"a.txt": LONG * 99}, [], "generic has no text for the split test: give it more documents"),
+        ({"specialists/one/a.txt": "word"}, ["more"], "the specialist one has no usable document"),
+        ({"specialists/one/a.txt": LONG}, ["more"], "one has no text for the split"),
+        ({f"specialists/few/{i}.txt": LONG[i:] for i in range(5)}, ["more"], "the specialist few has 1 passage of"),
+        ({"specialists/none/a.pdf": "%PDF"}, ["more"], "specialists/none has no text that can be read"),
+        ({}, ["more", "data=wheels"], "a pilot is made from a folder of yours"),
+        ({}, ["more", "seed=0,1"], "a pilot trains one soup and one generic model"),
+        ({}, ["more", "method=soup"], "a pilot trains one soup and one generic model"),
+        ({}, ["more", "data.kk=3"], "there is no setting data.kk"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(files, extra, said, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    if "more" in extra:
+        write_folder(folder, specialists=False)
+        extra = extra[1:]
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    given = [a for a in arguments(folder, tmp_path) if not a.startswith("data.k=")]
+    done = run([*given, *extra], tmp_path, capsys, monkeypatch)
+    errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert done.status == 2 and len(errors) == 1 and said in errors[0] and "Traceback" not in done.err
+    assert not (tmp_path / "home").exists() and not done.results.exists()
+
+
+def test_the_plan_says_what_it_will_take_before_it_starts(pilot):
+    assert "76 documents, 2 specialists, about" in pilot.out.splitlines()[0]
+    (line,) = [line for line in pilot.err.splitlines() if "time: corpus" in line]
+    assert "corpus about 0:00:0" in line and "training about 0:00" in line and "evaluation about 0:00" in line
+
+
+def test_the_gate_has_the_losses_of_the_records(pilot):
+    """h, the weighted sum and the text are those of the benchmark's own evaluation."""
+    records = [r for r in read_records(pilot.results) if r["split"] == "test"]
+    for each in pilot.data["specialists"]:
+        losses = {row["model"]: row["loss"] for row in each["rows"]}
+        own = {r["method"]: r["loss"] for r in records if r["specialist"] == each["name"] and r["h_source"] != "h_0"}
+        assert losses["specialist"] == pytest.approx(own["soup"], abs=1e-4)
+        assert losses["generic run"] == pytest.approx(own["generic"], abs=1e-4)
+
+
+def test_japanese_specialists_of_different_subjects_have_different_weights(pilot):
+    one, other = (np.array(each["h"]) for each in pilot.data["specialists"])
+    assert np.abs(one - other).sum() / 2 > 0.9
+    domains = pilot.data["domains"]
+    words = {each["name"]: domains[int(np.argmax(each["h"]))]["terms"].split() for each in pilot.data["specialists"]}
+    assert len(set(words["料理"]) & set(COOKING.split())) > 5 and len(set(words[HOSTILE]) & set(LAW.split())) > 5
+
+
+def test_each_specialist_is_written_for_transformers(pilot):
+    transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    assert sorted(path.name for path in (pilot.results / "models").iterdir()) == sorted([HOSTILE, "料理"])
+    for each in pilot.data["specialists"]:
+        folder = pilot.results / each["folder"]
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        assert model.config.vocab_size == 600 and tokenizer.decode(tokenizer("契約").input_ids[1:]) == "契約"
+        assert each["verdict"] in (folder / "README.md").read_text(encoding="utf-8")
+        assert f"{each['name']}: {each['verdict']}\n  written: the {each['written']}, in {folder}" in pilot.out
+
+
+def test_the_last_line_makes_a_further_specialist(pilot, tmp_path):
+    last = pilot.out.splitlines()[-1]
+    module, *given = shlex.split(last.partition("python -m ")[2])
+    assert last.startswith("to make a further specialist") and module == "soe_bench.specialize"
+    texts = pilot.results.parent / "my texts (1)" / "specialists" / "料理"
+    given = [a.replace("documents=FOLDER", f"documents={texts}").replace("out=", f"out={tmp_path}/") for a in given]
+    assert specialize.main([*given, "gate=warn"]) == 0 and (tmp_path / "my-specialist" / "model.safetensors").is_file()
+
+
+def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
+    page = pilot.page
+    for heading in ("Result", "Specialist 料理", "Specialist &lt;b&gt;法律 &amp; co", "Map of the domains", "Cost"):
+        assert f">{heading}</h2>" in page
+    assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
+    assert page.count('<th scope="row"') > 10 and page.count('<th scope="col"') > 10
+    for each in pilot.data["specialists"]:
+        assert each["verdict"] in page and each["sample"].strip()
+    assert not [name for name in ("http://", "https://", "url(", "@import") if name in page]
+
+
+def test_the_report_draws_the_page_again_from_small_files(pilot, capsys):
+    before = pilot.page
+    (pilot.results / PAGE).unlink()
+    assert report([str(pilot.results)]) == 0 and pilot.page == before
+    assert report([str(pilot.results), "--check"]) == 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"specialists": []}', '{"domains": [{"x": "a"}]}'])
+def test_a_damaged_file_is_one_line(content, tmp_path):
+    (tmp_path / DATA).write_text(content)
+    with pytest.raises(UserError, match="run the pilot's command again"):
+        write_pilot(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_same_command_trains_nothing_again(pilot, capsys, monkeypatch):
+    home = pilot.results.parent
+    before = pilot.data
+    again = run(arguments(home / "my texts (1)", home), home, capsys, monkeypatch)
+    assert again.status == 0 and again.out.count("done before") == 2
+    assert again.data["specialists"] == before["specialists"]
+
+
+@pytest.mark.slow
+def test_a_folder_without_specialists_gives_a_soup(tmp_path, capsys, monkeypatch):
+    folder = write_folder(tmp_path / "texts", specialists=False)
+    done = run(arguments(folder, tmp_path, "train.tokens=8192"), tmp_path, capsys, monkeypatch)
+    assert done.status == 0 and done.data["specialists"] == [] and not (done.results / "models").exists()
+    last = done.out.splitlines()[-1]
+    assert last.startswith("to make a specialist of documents of yours: python -m soe_bench.specialize soup=")
+    assert Soup.load(shlex.split(last)[-3].removeprefix("soup=")).name == done.data["soup"]
+    assert "no specialists/" in done.page
+
+
+def test_the_audit_checks_a_folder_and_its_corpus_is_the_pilots(pilot, tmp_path, capsys):
+    home = pilot.results.parent
+    given = arguments(home / "my texts (1)", home)
+    assert data_cli.main(["audit", *given]) == 0
+    assert "PASS" in capsys.readouterr().out and len(list((home / "home" / "data").glob("local-*/done"))) == 1
+    (tmp_path / "empty").mkdir()
+    assert data_cli.main(["audit", "data=local", f"data.source.folder={tmp_path / 'empty'}"]) == 2
+    assert capsys.readouterr().err.startswith("error: there is no text in")
