@@ -15,7 +15,8 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval at LEVEL and the number of units (seeds or specialists) it rests on."""
+    """An interval at LEVEL and the number of units (seeds or specialists) it rests on. Of fewer than two units there is
+    none: its ends are NaN, so that it lies on neither side of anything and is written as nothing."""
 
     low: float
     high: float
@@ -30,8 +31,8 @@ class Difference:
     by_cell: pd.DataFrame  # specialists x seeds
     by_specialist: pd.Series  # averaged over seeds, index: specialist
     by_seed: pd.Series  # averaged over specialists, index: seed
-    over_seeds: Interval | None
-    over_specialists: Interval | None
+    over_seeds: Interval
+    over_specialists: Interval
     verdict: str
 
 
@@ -40,33 +41,42 @@ def mean(values: np.ndarray | pd.Series) -> float:
     return math.fsum(values) / len(values)
 
 
-def t_interval(values: np.ndarray | pd.Series) -> Interval | None:
-    """Student's t-interval for the mean of independent values; None for fewer than two."""
+def variance(values: np.ndarray | pd.Series) -> float:
+    """The unbiased variance of two or more independent values."""
+    centre = mean(values)
+    return math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
+
+
+def t_interval(values: np.ndarray | pd.Series) -> Interval:
+    """Student's t-interval for the mean of independent values."""
     n = len(values)
     if n < 2:
-        return None
-    centre = mean(values)
-    variance = math.fsum((value - centre) ** 2 for value in values) / (n - 1)
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance / n)
-    return Interval(centre - half, centre + half, n)
+        return Interval(math.nan, math.nan, n)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance(values) / n)
+    return Interval(mean(values) - half, mean(values) + half, n)
 
 
-def bootstrap_interval(values: np.ndarray | pd.Series, rng: np.random.Generator) -> Interval | None:
-    """Percentile bootstrap interval for the mean (RESAMPLES resamples from `rng`); None for fewer than two values."""
+def t_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each row of a table (its columns: seeds) the `mean`, and `low` and `high` of its t-interval."""
+    rows = [(mean(row), t_interval(row).low, t_interval(row).high) for _, row in table.iterrows()]
+    return pd.DataFrame(rows, table.index, ["mean", "low", "high"])
+
+
+def bootstrap_interval(values: np.ndarray | pd.Series, rng: np.random.Generator) -> Interval:
+    """Percentile bootstrap interval for the mean (RESAMPLES resamples from `rng`)."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        return None
+        return Interval(math.nan, math.nan, len(values))
     means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high), len(values))
 
 
-def verdict(over_seeds: Interval | None, over_specialists: Interval | None) -> str:
+def verdict(over_seeds: Interval, over_specialists: Interval) -> str:
     """ "better" or "worse" only if both intervals lie wholly on that side of 0."""
-    if over_seeds is None:
-        return "not separated (n = 1 seed)"
-    if over_specialists is None:
-        return "not separated (n = 1 specialist)"
+    for unit, interval in (("seed", over_seeds), ("specialist", over_specialists)):
+        if interval.n < 2:
+            return f"not separated (n = 1 {unit})"
     if over_seeds.high < 0 and over_specialists.high < 0:
         return "better"
     if over_seeds.low > 0 and over_specialists.low > 0:

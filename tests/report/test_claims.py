@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -94,7 +95,7 @@ def test_specialists_outside_the_corpus_never_decide(tmp_path):
     views = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "fraction_beyond_q99": [0.01, 0.06, 0.06]})
     corpus = corpus.assign(split="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
-    table = claims_table(views, specialists=corpus)
+    table = claims_table([replace(view, corpus=corpus) for view in views])
     assert "- within the corpus: without b, elsewhere, which lie outside it" in table.markdown()
     frame = table.frame.set_index("test")
     row = frame.loc["soup n=4 minus generic"]  # -0.1, -0.11, -0.09 on a; b is flagged

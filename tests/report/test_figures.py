@@ -56,7 +56,7 @@ def test_names_are_the_same_in_every_file_and_drawn_as_they_are(tmp_path, capsys
     [view], results = make_views(load_results(folder)), load_results(folder)
     assert view.specialists == sorted(NAMES)
     assert set(results.alpha.specialist) == set(results.specialists.specialist) == {*NAMES, "generic"}
-    chart = specialists_chart(view, results.specialists)
+    chart = specialists_chart(view)
     assert set(chart.frame.specialist) == set(NAMES)
     with style():
         figure = chart.draw()
@@ -107,7 +107,7 @@ def test_the_gain_is_fitted_within_the_corpus_alone(tmp_path):
     results = load_results(folder)
     results.specialists["kl_from_h_0"] = results.specialists.specialist.map(distance)
     results.specialists.loc[results.specialists.specialist == "d", "fraction_beyond_q99"] = 0.5
-    chart = gain_chart(make_views(results)[0], results.specialists)
+    chart = gain_chart(make_views(results)[0])
     assert chart.finding.startswith("The gain grows by 0.500 nats/token") and "3 specialists" in chart.finding
     assert chart.frame.outside.tolist() == [False, False, False, True]
 

@@ -1,6 +1,7 @@
 """Every cell of the tables against values worked out by hand from made-up records."""
 
 import csv
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from made_up_records import record, run, write_records
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
-from soe_bench.report.tables.main import main_table
+from soe_bench.report.tables.main import WITHIN, main_table
 from soe_bench.report.view import make_views
 
 
@@ -52,12 +53,12 @@ def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path
     (view,) = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b"], "fraction_beyond_q99": [0.01, 0.06]})
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
-    table = main_table(view, "loss", corpus)
-    assert table.frame["mean within the corpus"].tolist() == ["3.0000", "2.9000"]  # the means on a
+    table = main_table(replace(view, corpus=corpus), "loss")
+    assert table.frame[WITHIN].tolist() == ["3.0000", "2.9000"]  # the means on a
     assert "- within the corpus: without b, which lie outside it" in table.markdown()
-    nothing = main_table(view, "loss", corpus.assign(fraction_beyond_q99=0.06)).frame["mean within the corpus"]
+    nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)), "loss").frame[WITHIN]
     assert nothing.tolist() == ["missing", "missing"]
-    assert "mean within the corpus" not in main_table(view, "loss").frame
+    assert WITHIN not in main_table(view, "loss").frame
 
 
 def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(records, tmp_path):
@@ -74,7 +75,7 @@ def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
     rows += run("other", 0, 0, {"a": 2.0, "b": 3.0}, "none")
     rows += run("generic", 0, 7, {"a": 9.0, "b": 9.0}, "none")  # a seed that no soup has
     (view,) = make_views(load_results(write_records(tmp_path, rows)))
-    experts, specialists = experts_chart([view]), specialists_chart(view, None)
+    experts, specialists = experts_chart([view]), specialists_chart(view)
     assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
     assert specialists.frame.seeds.unique().tolist() == [1]
     found = specialists.frame.set_index(["label", "specialist"]).difference

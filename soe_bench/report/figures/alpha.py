@@ -67,10 +67,9 @@ def _draw(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(min(max(3.4 + 0.165 * n_columns, 7.4), 13.5), 2.0 + 0.27 * n_rows))
     axes = figure.subplots()
     signed, top = bool((table < 0).any(axis=None)), float(table.abs().max(axis=None))
-    image = heat_map(axes, table, cmap="PuOr_r" if signed else "Blues", vmin=-top if signed else 0, vmax=top)
+    bar = dict(label="coefficient α", pad=0.015, fraction=0.05, aspect=30)
+    heat_map(axes, table, bar, cmap="PuOr_r" if signed else "Blues", vmin=-top if signed else 0, vmax=top)
     if GENERIC_TEXT in table.index:
         axes.axhline(n_rows - 1.5, color="black", linewidth=0.8)
     axes.set_xlabel("expert")
-    bar = figure.colorbar(image, ax=axes, label="coefficient α", pad=0.015, fraction=0.05, aspect=30)
-    bar.outline.set_visible(False)
     return figure

@@ -3,8 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
+from soe_bench.report.figures.pieces import log_axis
 from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import Chart, colours, line_styles, with_seeds
 from soe_bench.report.format import in_words
@@ -23,7 +23,7 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     if curves is None:
         return None
     shown = handful(view, view.shown)
-    runs = view.records.drop_duplicates("run_id").set_index("run_id")
+    runs = view.runs.set_index("run_id")
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
     frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
     frame = frame.loc[frame.label.isin(shown), ["label", "seed", "tokens", *reversed(PANELS)]]
@@ -88,9 +88,7 @@ def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
         axes.set_ylim(low - 0.08 * (high - low), high + 0.35 * (high - low))
     axes.grid(axis="y")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_axis(axes.xaxis, "{x:g}")
     if frame.tokens.nunique() > 1:
         axes.set_xlim(left=frame.tokens.min() / 1e6)
     axes.set_xlabel("training tokens (millions, log scale)")

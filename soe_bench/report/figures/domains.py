@@ -12,8 +12,8 @@ from matplotlib.patches import Patch
 from soe_bench.report.figures.pieces import MOST_TICKS, heat_map
 from soe_bench.report.figures.style import FIXED, GREY, OTHERS, Chart, shortened
 from soe_bench.report.format import slug
-from soe_bench.report.tables.corpus import MOST_BEYOND_Q99, nearest_domains
-from soe_bench.report.view import GENERIC_TEXT
+from soe_bench.report.tables.corpus import nearest_domains
+from soe_bench.report.view import GENERIC_TEXT, MOST_BEYOND_Q99
 
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:-1])
 REST = "#bdbdbd"
@@ -91,7 +91,9 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
         top, bottom = grid[:, 0]
         grid[0, 1].set_axis_off()
         grid[0, 1].legend(handles=handles, title="main source", loc="center left", fontsize=8.5, borderaxespad=0)
-        _weights(figure, bottom, places)
+        bar = dict(location="left", label="weight in h", shrink=0.8, aspect=18, pad=0.02)
+        heat_map(bottom, places.drop(columns="outside"), bar, cmap="Blues", vmin=0, vmax=1)
+        bottom.set_title("Specialists: their weights h on the domains")
         _outside(grid[1, 1], places)
     _sizes(top, domains)
     bottom.set_xlabel("domain, largest first")
@@ -123,13 +125,6 @@ def _sizes(axes: Axes, domains: pd.DataFrame) -> None:
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel("fraction of the generic\ntext, h_0 (%)")
     axes.set_title("Domains: size and main source")
-
-
-def _weights(figure: Figure, axes: Axes, places: pd.DataFrame) -> None:
-    image = heat_map(axes, places.drop(columns="outside"), cmap="Blues", vmin=0, vmax=1)
-    axes.set_title("Specialists: their weights h on the domains")
-    bar = figure.colorbar(image, ax=axes, location="left", label="weight in h", shrink=0.8, aspect=18, pad=0.02)
-    bar.outline.set_visible(False)
 
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:

@@ -6,35 +6,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
-from soe_bench.report.stats import mean, t_interval
-from soe_bench.report.tables.corpus import outside
+from soe_bench.report.stats import t_intervals
+from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
 
 NAMED = 8  # specialists whose names are drawn: those farthest from the median gain
 
 
-def gain_chart(view: View, specialists: pd.DataFrame | None) -> Chart | None:
+def gain_chart(view: View) -> Chart | None:
     """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
-    soups = Soups(view)
-    try:
-        label = soups.label(max(soups.counts, default=None))
-    except NotRun:
+    label = largest_soup(view)
+    difference = view.to_generic(label) if label else None
+    if difference is None or view.corpus is None:
         return None
-    difference, distances = view.to_generic(label), _distances(view, specialists)
-    if difference is None or not distances:
+    own = view.corpus[view.corpus.split == "estimate"].set_index("specialist")
+    frame = t_intervals(-difference.by_cell).rename(columns={"mean": "gain"})
+    frame.insert(0, "kl", own.kl_from_h_0.reindex(frame.index))
+    frame["outside"] = frame.index.isin(view.outside)
+    frame = frame.rename_axis("specialist").dropna(subset="kl").reset_index()
+    if frame.empty:
         return None
-    without = outside(specialists, view.setting["data_fingerprint"])
-    rows = []
-    for name, cells in difference.by_cell.iterrows():
-        if name in distances:
-            interval = t_interval(-cells)
-            ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
-            rows.append((name, distances[name], -mean(cells), *ends, name in without))
-    if not rows:
-        return None
-    frame = pd.DataFrame(rows, columns=["specialist", "kl", "gain", "low", "high", "outside"])
     fitted = frame[~frame.outside]
     line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
     caption = (
@@ -44,14 +36,6 @@ def gain_chart(view: View, specialists: pd.DataFrame | None) -> Chart | None:
         f"{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
-
-
-def _distances(view: View, specialists: pd.DataFrame | None) -> dict[str, float]:
-    """Specialist -> KL divergence of its h (estimate split) from h_0, in nats."""
-    if specialists is None:
-        return {}
-    own = specialists[specialists.data_fingerprint == view.setting["data_fingerprint"]]
-    return dict(own[own.split == "estimate"].dropna(subset="kl_from_h_0").set_index("specialist").kl_from_h_0)
 
 
 def _finding(fitted: pd.DataFrame, line: object) -> str:

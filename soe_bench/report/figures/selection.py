@@ -2,8 +2,7 @@
 
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import family
-from soe_bench.report.stats import mean
-from soe_bench.report.tables import main as tables
+from soe_bench.report.tables import pieces as tables
 from soe_bench.report.view import View
 
 MOST = 12  # methods that one figure can show
@@ -16,9 +15,9 @@ def handful(view: View, labels: list[str]) -> list[str]:
     most runs have, where there are such."""
     if len(labels) <= MOST:
         return labels
-    methods = view.records.drop_duplicates("label").set_index("label").method
+    methods = view.methods.method
     chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
-    usual = view.records.drop_duplicates("run_id").training_tokens.mode()[0]
+    usual = view.runs.training_tokens.mode()[0]
     families: dict[str, list[str]] = {}
     for label in labels:
         if methods[label] not in ("generic", "soup", "dense_on_pi"):
@@ -55,5 +54,5 @@ def _soups(view: View) -> set[str]:
 
 
 def _validation(view: View, label: str) -> float:
-    means = view.seed_means(view.losses(label, split="validation"))
-    return float("inf") if means is None else mean(means)
+    loss = view.mean_loss(label, split="validation")
+    return float("inf") if loss is None else loss
