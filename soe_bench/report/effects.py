@@ -190,9 +190,9 @@ def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Ef
     rows = rows[(rows.label == label) & (rows.estimator == CENTROIDS)]
     if not {few, many} <= set(rows.n_documents):
         raise NotRun(f"no record of {few} and of {many} drawn documents")
-    losses = {n: rows[rows.n_documents == n].groupby(["specialist", "seed"]).loss for n in (few, many)}
-    means = pd.DataFrame({n: groups.apply(mean) for n, groups in losses.items()}).dropna()
-    sizes = pd.DataFrame({n: groups.size() for n, groups in losses.items()}).loc[means.index]
+    losses = rows[rows.n_documents.isin([few, many])].groupby(["specialist", "seed", "n_documents"]).loss
+    means = losses.agg(mean).unstack().dropna()
+    sizes = losses.size().unstack().loc[means.index]
     if len(lacking := sizes[sizes.min(axis=1) < draws]):
         specialist, seed = lacking.index[0]
         raise NotRun(f"fewer than {draws} draws of {few} or {many} documents of {specialist}, seed {seed}")

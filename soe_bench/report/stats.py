@@ -1,6 +1,7 @@
 """Paired differences between methods, their two intervals (over seeds, over specialists) and the verdict."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,11 +78,13 @@ def verdict(over_seeds: Interval, over_specialists: Interval) -> str:
     for unit, interval in (("seed", over_seeds), ("specialist", over_specialists)):
         if interval.n < 2:
             return f"not separated (n = 1 {unit})"
-    if over_seeds.high < 0 and over_specialists.high < 0:
-        return "better"
-    if over_seeds.low > 0 and over_specialists.low > 0:
-        return "worse"
-    return "not separated"
+    return {"below": "better", "above": "worse"}.get(side([over_seeds, over_specialists]), "not separated")
+
+
+def side(intervals: Iterable[Interval], threshold: float = 0) -> str:
+    """`below` or `above` if all intervals lie wholly on that side of a threshold, `neither` otherwise."""
+    where = {"below" if each.high < threshold else "above" if each.low > threshold else "neither" for each in intervals}
+    return where.pop() if len(where) == 1 else "neither"
 
 
 def paired_difference(losses: pd.Series, reference: pd.Series) -> Difference | None:

@@ -25,10 +25,10 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     shown = handful(view, view.shown)
     runs = view.runs.set_index("run_id")
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
-    frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
-    frame = frame.loc[frame.label.isin(shown), ["label", "seed", "tokens", *reversed(PANELS)]]
-    frame = frame.assign(rank=frame.label.map(shown.index)).sort_values(["rank", "seed", "tokens"], ignore_index=True)
-    frame = frame.drop(columns="rank")[frame.tokens > 0]
+    label = pd.Categorical(curves.run_id.map(view.labels), shown)  # a label that is not shown becomes NaN
+    frame = curves.assign(label=label, tokens=curves.tokens + before).dropna(subset="label")
+    frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
+    frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", *reversed(PANELS)]]
     if frame.empty:
         return None
     caption = (

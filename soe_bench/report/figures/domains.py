@@ -78,7 +78,9 @@ def _finding(domains: pd.DataFrame) -> str:
 
 
 def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
-    k, handles = len(domains), _handles(domains)
+    k, palette = len(domains), _palette(domains)
+    named = [Patch(color=colour, label=shortened(source)) for source, colour in palette.items() if colour != REST]
+    handles = named + [Patch(color=REST, label="other")] * (len(palette) > len(named))
     width = min(max(5.5 + 0.15 * k, 9), 15)
     if places is None:
         figure = Figure(figsize=(width, 4.0))
@@ -95,7 +97,7 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
         heat_map(bottom, places.drop(columns="outside"), bar, cmap="Blues", vmin=0, vmax=1)
         bottom.set_title("Specialists: their weights h on the domains")
         _outside(grid[1, 1], places)
-    _sizes(top, domains)
+    _sizes(top, domains, palette)
     bottom.set_xlabel("domain, largest first")
     if k <= MOST_TICKS:
         bottom.set_xticks(range(k), [f"{domain:g}" for domain in domains.domain], fontsize=9 if k <= 32 else 6.5)
@@ -104,21 +106,13 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
 
 def _palette(domains: pd.DataFrame) -> dict[str, str]:
     """Source -> colour, by total size; the rest is grey."""
-    sources = domains.top_sources.map(main_source)
-    totals = {source: math.fsum(group) for source, group in domains.fraction.groupby(sources)}
-    ranked = sorted(totals, key=lambda source: (-totals[source], source))
+    totals = domains.fraction.groupby(domains.top_sources.map(main_source)).agg(math.fsum)
+    ranked = totals.sort_index().sort_values(ascending=False, kind="stable").index
     return {source: SOURCES[i] if i < len(SOURCES) else REST for i, source in enumerate(ranked)}
 
 
-def _handles(domains: pd.DataFrame) -> list[Patch]:
-    palette = _palette(domains)
-    named = [Patch(color=colour, label=shortened(source)) for source, colour in palette.items()][: len(SOURCES)]
-    return named + [Patch(color=REST, label="other")] * (len(palette) > len(SOURCES))
-
-
-def _sizes(axes: Axes, domains: pd.DataFrame) -> None:
-    palette = _palette(domains)
-    colours = [palette[main_source(text)] for text in domains.top_sources]
+def _sizes(axes: Axes, domains: pd.DataFrame, palette: dict[str, str]) -> None:
+    colours = domains.top_sources.map(main_source).map(palette)
     axes.bar(range(len(domains)), 100 * domains.fraction, width=0.85, color=colours)
     axes.set_xlim(-0.6, len(domains) - 0.4)
     axes.grid(axis="y")

@@ -1,5 +1,7 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
+from contextlib import suppress
+
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import family
 from soe_bench.report.tables import pieces as tables
@@ -18,14 +20,11 @@ def handful(view: View, labels: list[str]) -> list[str]:
     methods = view.methods.method
     chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
     usual = view.runs.training_tokens.mode()[0]
-    families: dict[str, list[str]] = {}
-    for label in labels:
-        if methods[label] not in ("generic", "soup", "dense_on_pi"):
-            families.setdefault(family(methods[label]), []).append(label)
-    chosen |= {
-        min(members, key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)))
-        for members in families.values()
-    }
+    others = sorted(
+        (label for label in labels if methods[label] not in ("generic", "soup", "dense_on_pi")),
+        key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)),
+    )
+    chosen |= set({family(methods[label]): label for label in reversed(others)}.values())  # the first of each family
     return [label for label in labels if label in chosen]
 
 
@@ -46,10 +45,8 @@ def _soups(view: View) -> set[str]:
     """The soup with each number of experts that the claims compare, and dense_on_pi."""
     soups, labels = Soups(view), set()
     for n in (0, *soups.counts):
-        try:
+        with suppress(NotRun):
             labels.add(soups.label(n))
-        except NotRun:
-            continue
     return labels
 
 

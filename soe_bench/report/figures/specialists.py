@@ -25,8 +25,9 @@ def specialists_chart(view: View) -> Chart | None:
     frame = pd.concat(tables, names=["label", "specialist"]).rename(columns={"mean": "difference"}).reset_index()
     frame = frame.assign(seeds=len(seeds), outside=frame.specialist.isin(view.outside))
     last = tables[frame.label.iloc[-1]]["mean"]  # NaN, so at the end, for a specialist that it lacks
-    ranks = frame.assign(label=frame.label.map(list(tables).index), order=frame.specialist.map(last))
-    frame = frame.loc[ranks.sort_values(["label", "order", "specialist"]).index].reset_index(drop=True)
+    frame = frame.assign(label=pd.Categorical(frame.label, list(tables)), order=frame.specialist.map(last))
+    frame = frame.sort_values(["label", "order", "specialist"], ignore_index=True).drop(columns="order")
+    frame = frame.astype({"label": object})
     bars = "bars are 95 % t-intervals over seeds" if frame.low.notna().any() else "one seed, so no interval"
     caption = (
         "Test text, no fine-tuning, paired by specialist and seed. The ring at 0 is generic pretraining; left of it a "

@@ -1,6 +1,8 @@
 """The tables of the benchmark, from bench.json: figures beside goals and limits, growth, steps of base models and of
 several processes."""
 
+from itertools import zip_longest
+
 import pandas as pd
 
 from soe_bench.report.format import Table
@@ -40,8 +42,8 @@ def bench_table(bench: dict) -> Table:
 def growth_table(bench: dict) -> Table:
     """A row a point; the exponents of its axis stand on the axis's last row."""
     rows = []
-    for i, point in enumerate(bench["growth"]):
-        last = bench["growth"][i + 1 : i + 2] == [] or bench["growth"][i + 1]["axis"] != point["axis"]
+    for point, following in zip_longest(bench["growth"], bench["growth"][1:], fillvalue={}):
+        last = following.get("axis") != point["axis"]
         row = {name: str(point[name]) for name in ("axis", "n", "P", "R", "k")}
         for measure, title in MEASURES.items():
             row[title] = _short(point[measure])

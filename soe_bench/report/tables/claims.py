@@ -13,7 +13,7 @@ from yaml import YAMLError
 from soe_bench.errors import UserError
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
 from soe_bench.report.format import Table, in_words
-from soe_bench.report.stats import Difference, Interval, summarize
+from soe_bench.report.stats import Difference, Interval, side, summarize
 from soe_bench.report.tables.main import MOST_EPOCHS
 from soe_bench.report.tables.pieces import INTERVALS, UNITS, commits, effect_cells, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
@@ -67,14 +67,9 @@ class Criterion:
         lies wholly on that side of the threshold."""
         if lacking := [unit for unit in self.intervals if intervals[unit].n < 2]:
             return "not separated", f"n = 1 {lacking[0].removesuffix('s')}"
-        ends = [(intervals[unit].low, intervals[unit].high) for unit in self.intervals]
-        below = self.below is not None
-        threshold = self.below if below else self.above
-        if all(high < threshold for _, high in ends):
-            return "replicated" if below else "contradicted", ""
-        if all(low > threshold for low, _ in ends):
-            return "contradicted" if below else "replicated", ""
-        return "not separated", ""
+        wanted, threshold = ("below", self.below) if self.below is not None else ("above", self.above)
+        found = side([intervals[unit] for unit in self.intervals], threshold)
+        return "not separated" if found == "neither" else "replicated" if found == wanted else "contradicted", ""
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
