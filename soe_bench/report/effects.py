@@ -129,7 +129,7 @@ def between_experts(soups: Soups, experts: int, reference: int) -> Effect:
 
 
 def slope(soups: Soups, experts: Sequence[int]) -> Effect:
-    """Least-squares slope of the loss on log2 of the number of experts, on the specialists: nats/token a doubling."""
+    """Least-squares slope of the loss on log2 of the number of experts, on the specialists: nats/token per doubling."""
     labels = [soups.label(n) for n in experts]
     return _slope(experts, [soups.view.losses(label) for label in labels]), labels
 
@@ -167,7 +167,7 @@ def against_generic_at(soups: Soups, experts: int, model: str) -> Effect:
 
 
 def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
-    """Least-squares slope of soup minus generic on log2 of the base model's parameters: nats/token a doubling."""
+    """Least-squares slope of soup minus generic on log2 of the base model's parameters: nats/token per doubling."""
     effects = [against_generic_at(soups, experts, model) for model in models]
     sizes = [soups.at(model).runs.parameters.iloc[0] for model in models]
     labels = sorted({label for _, labels in effects for label in labels})

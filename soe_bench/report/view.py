@@ -93,7 +93,7 @@ class View:
         return {}
 
     def cells(self, h_source: str | None = None, split: str = "test", budget: int = 0) -> pd.DataFrame:
-        """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
+        """One row per (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
         method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
         h) for specialists, h_0 for generic text."""
         if (key := (h_source, split, budget)) not in self._found:
@@ -110,8 +110,8 @@ class View:
         return _one_each(rows[keep], ["label", "specialist", "seed"])
 
     def draws(self) -> pd.DataFrame:
-        """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
-        documents of the specialist; test text, budget 0."""
+        """One row per (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many
+        drawn documents of the specialist; test text, budget 0."""
         rows = self.drawn[(self.drawn.split == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
         rows = rows[(rows.h_source == "estimate") & rows.estimator.notna() & (rows.specialist != GENERIC_TEXT)]
         return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
@@ -143,7 +143,7 @@ class View:
         return self.methods.training_tokens[label]
 
     def generic_for(self, label: str) -> str | None:
-        """The generic run to compare with: the one with as many training tokens, among several with as many draws a
+        """The generic run to compare with: the one with as many training tokens, among several with as many draws per
         step too; None if there is none, or no single one."""
         rows = self.methods
         generics = rows[(rows.method == "generic") & (rows.training_tokens == rows.training_tokens[label])]

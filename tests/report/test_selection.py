@@ -108,7 +108,7 @@ def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_
     rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
     view = view_of(tmp_path, rows)
     assert view.without_generic(view.shown) == ["crisp"] and "crisp" not in set(specialists_chart(view).frame.label)
-    assert "no generic run on as many tokens: crisp" in difference_table(view).notes[4]
+    assert "no generic run on as many training tokens: crisp" in difference_table(view).notes[4]
 
 
 def test_coefficients_are_those_of_the_soup(tmp_path):

@@ -55,7 +55,7 @@ def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
     table = main_table(replace(view, corpus=corpus), "loss")
     assert table.frame[WITHIN].tolist() == ["3.0000", "2.9000"]  # the means on a
-    assert "- within the corpus: without b, which lie outside it" in table.markdown()
+    assert "- Within the corpus means without b, which lie outside it." in table.markdown()
     nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)), "loss").frame[WITHIN]
     assert nothing.tolist() == ["missing", "missing"]
     assert WITHIN not in main_table(view, "loss").frame
@@ -65,7 +65,7 @@ def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(
     rows = records + run("crisp", 0, 0, {"a": 2.0, "b": 2.0}, "none", training_tokens=32_000_000)
     text = (report(tmp_path, rows) / "tables" / "difference.md").read_text()
     assert "| soup n=4 |" in text and "| crisp |" not in text
-    assert "no generic run on as many tokens: crisp" in text
+    assert "no generic run on as many training tokens: crisp" in text
 
 
 def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
@@ -94,7 +94,7 @@ def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
 def test_markdown_marks_the_best_and_names_the_source(records, tmp_path):
     text = (report(tmp_path, records) / "tables" / "main.md").read_text()
     assert "| a | 3.0000 | **2.9000** |" in text and "| generic text | **3.5000** | 3.6000 |" in text
-    assert "3fa94c1b77d2;" in text and "0123456789ab;" in text and "device: cpu" in text and "deviations.csv" in text
+    assert "3fa94c1b77d2;" in text and "0123456789ab;" in text and "device: cpu." in text and "deviations.csv" in text
 
 
 def test_difference_table(records, tmp_path):
@@ -259,7 +259,7 @@ def test_what_is_not_separated_from_the_best_has_a_dagger(close, tmp_path):
     # generic minus near: 0, 0, 0.1 by seed; mixed minus near: 0.05 in each seed, but 0.2 and -0.1 by specialist
     assert rows["mean"] == ["3.6000†", "3.9000", "3.6167†", "**3.5667**", "3.9500"]
     assert rows["generic text"] == ["**3.5000**", "3.5333†", "**3.5000**", "3.6000", "3.5500"]
-    assert "mean: not separated from it, and not marked †: once" in (tmp_path / "tables" / "main.md").read_text()
+    assert "best in `mean`, so they have no dagger: once." in (tmp_path / "tables" / "main.md").read_text()
     assert "†" not in (tmp_path / "tables" / "main.csv").read_text()
     assert markdown_rows(tmp_path, "main_bits_per_byte")["a"][2:4] == ["1.6667†", "1.5667†"]
 
@@ -267,7 +267,7 @@ def test_what_is_not_separated_from_the_best_has_a_dagger(close, tmp_path):
 def test_one_seed_marks_nothing_as_not_separated(close, tmp_path):
     folder = report(tmp_path, [row for row in close if row["seed_data"] == 0])
     assert not any("†" in cell for row in markdown_rows(folder, "main").values() for cell in row)
-    assert "nothing is separated, and nothing marked †" in (folder / "tables" / "main.md").read_text()
+    assert "best in `mean`, so nothing there has a dagger." in (folder / "tables" / "main.md").read_text()
 
 
 def test_many_methods_are_shown_in_parts_below_each_other(tmp_path):

@@ -30,9 +30,10 @@ def budgets_chart(view: View) -> Chart | None:
         return None
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)
     caption = (
-        f"Test text, mean over the {len(budgets.specialists)} of {len(view.specialists)} specialists that have every "
-        "budget. A dash per seed; bars are 95 % t-intervals over seeds, below 0 the method is better than generic "
-        f"pretraining fine-tuned on as many tokens.\n{left_out(labels, shown)}{not_compared(view, shown)}{view.title}"
+        f"The loss is on test text, a mean over the {len(budgets.specialists)} of {len(view.specialists)} specialists "
+        "that have every budget. A dash is one seed, and a bar a 95 % t-interval over seeds. Below 0 the method is "
+        "better than generic pretraining that was fine-tuned on as many tokens.\n"
+        f"{left_out(labels, shown)}{not_compared(view, shown)}{view.title}"
     )
     lines = Lines(
         looks(frame, colours(view)),

@@ -25,17 +25,18 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     shown = handful(view, view.shown)
     runs = view.runs.set_index("run_id")
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
-    label = pd.Categorical(curves.run_id.map(view.labels), shown)  # a label that is not shown becomes NaN
-    frame = curves.assign(label=label, tokens=curves.tokens + before).dropna(subset="label")
+    frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
+    frame = frame[frame.label.isin(shown)]
+    frame = frame.assign(label=pd.Categorical(frame.label, shown))
     frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
     frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", *reversed(PANELS)]]
     if frame.empty:
         return None
     caption = (
-        f"Bold: mean over seeds; thin: single seeds; training loss: running mean over {SMOOTHING:.0%} of the run. "
-        "Training losses are not comparable between methods: generic pretraining reads the generic mixture h_0, the "
-        "soup mixtures drawn from pi. Tokens: of all models of a method, those of a warm start included.\n"
-        f"{left_out(view.shown, shown)}{view.title}"
+        "Bold lines are means over seeds, thin lines single seeds. The training loss is a running mean over "
+        f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
+        "corpus, with domain weights h_0, and the soup mixtures that are drawn from pi. The tokens are those of all "
+        f"models of a method, and of the model that it starts from.\n{left_out(view.shown, shown)}{view.title}"
     )
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 

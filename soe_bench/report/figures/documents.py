@@ -27,10 +27,10 @@ def documents_chart(view: View) -> Chart | None:
     if frame.empty:
         return None
     caption = (
-        "Test text, no fine-tuning. The loss with h from so many drawn documents minus the loss with h from all of the "
-        "specialist's documents (by nearest centroids): mean over draws and over the n specialists that have so many "
-        f"documents; bars are 95 % t-intervals over seeds. The axis is linear within {LINEAR:g} of 0 and logarithmic "
-        f"beyond.\n{view.title}"
+        "Test text, no fine-tuning. A mark is the loss with h from so many drawn documents minus the loss with h from "
+        "all of the specialist's documents (by nearest centroids), a mean over draws and over the n specialists that "
+        f"have so many documents. A bar is a 95 % t-interval over seeds. The axis is linear within {LINEAR:g} of 0 "
+        f"and logarithmic beyond.\n{view.title}"
     )
     counts = frame.groupby("x").specialists.agg(["min", "max"])
     marks = markers(sorted(set(frame.line)))

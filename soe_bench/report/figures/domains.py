@@ -18,9 +18,10 @@ from soe_bench.report.view import GENERIC_TEXT, MOST_BEYOND_Q99
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:-1])
 REST = "#bdbdbd"
 CAPTION = (
-    "Fractions of tokens; of a specialist's weights h only those on its nearest domains are shown. A specialist lies "
-    f"outside the corpus where more than the dashed {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99, the "
-    "distance from the nearest centroid that 1 % of the generic passages exceed."
+    "The domain weights h are fractions of tokens. Of a specialist's weights only those on its nearest domains are "
+    "shown. A passage lies beyond q99 if it is farther from the centre of its domain than 99 % of the generic passages "
+    f"are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (dashed line) lies outside the "
+    "corpus."
 )
 
 

@@ -21,10 +21,10 @@ def experts_chart(views: list[View]) -> Chart | None:
     findings = {name: _finding(frame[frame.scale == name]) for name in found}
     missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
     caption = (
-        "Test text, mean over the specialists, no fine-tuning. Above: loss, a dash per seed. Below: loss minus that of "
-        "generic pretraining with the same seed, bars are 95 % t-intervals over seeds; below 0 the method is better."
-        + f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}."
-        * bool(missing)
+        "Test text, no fine-tuning, mean over the specialists. Above is the loss, where a dash is one seed. Below is "
+        "the loss minus that of generic pretraining with the same seed, where a bar is a 95 % t-interval over seeds; "
+        "below 0 the method is better."
+        + (f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." if missing else "")
     )
     differences = {panel for panel in frame.panel if panel.endswith(": difference")}
     titles = {f"{name}: loss": name + f"\n{findings[name]}" * (len(found) > 1) for name in found}

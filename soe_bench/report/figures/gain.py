@@ -30,10 +30,10 @@ def gain_chart(view: View) -> Chart | None:
     fitted = frame[~frame.outside]
     line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
     caption = (
-        f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
-        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0. The line is fitted by least squares to "
-        "the specialists within the corpus; open marks lie outside it. Named are those with the most unusual gain.\n"
-        f"{view.title}"
+        f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
+        "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
+        "weights of the whole corpus. The line is fitted by least squares to the specialists within the corpus; open "
+        f"marks lie outside it. The specialists with the most unusual gain are named.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
 

@@ -30,8 +30,8 @@ def investment_chart(found: Investment, specialists: int) -> Chart:
     )
     finding = _finding(found, specialists)
     caption = (
-        "What N specialists cost: the training that serves all, and N times what is paid for each. A dot on a line, "
-        f"with its N, is where the soup begins to cost less than that way; the grey line marks N = {specialists}."
+        "N specialists cost the training that serves all, and N times what is paid for each. A dot on a line, with its "
+        f"N, is where the soup begins to cost less than that way. The grey line marks N = {specialists}."
         f"\n{found.view.title}"
     )
     return Chart("cost", finding, caption, frame, lambda: _draw(found, numbers, specialists))

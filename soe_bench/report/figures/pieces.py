@@ -72,7 +72,8 @@ class Lines:
             axes.axhline(0, color="black", linewidth=1)
         self._axis(axes, sorted(set(frame.x.dropna())))
         axes.set_ylabel(self.difference_label if name in self.differences else "loss (nats/token)")
-        axes.set_title(textwrap.fill(self.titles.get(name, name), TITLE_WIDTH, replace_whitespace=False))
+        title = self.titles.get(name, name).splitlines()
+        axes.set_title("\n".join(textwrap.fill(line, TITLE_WIDTH) for line in title))
         return handles
 
     def _line(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:
@@ -112,9 +113,9 @@ def log_axis(axis: Axis, form: str | Callable[[float, int], str], subs: tuple[in
 
 
 def looks(frame: pd.DataFrame, palette: Mapping[str, object]) -> dict[str, Look]:
-    """The looks of the lines of a frame of Lines with the column `label`: the colour of its label, a marker in their
+    """The looks of the lines of a frame of Lines with the column `label`: the colour of its last label, a marker in their
     order, and another style for each line of one colour. A level has no marker, and is never a full line."""
-    colours = {line: palette[rows.label.iloc[0]] for line, rows in frame.groupby("line", sort=False)}
+    colours = {line: palette[rows.label.iloc[-1]] for line, rows in frame.groupby("line", sort=False)}
     levels = [line for line in colours if frame.x[frame.line == line].isna().all()]
     lines = [line for line in colours if line not in levels]
     styles, marks = line_styles(lines, colours), markers(lines)

@@ -26,10 +26,10 @@ def portfolio_chart(view: View) -> Chart | None:
     frame = frame.sort_values("panel", key=lambda panels: panels.str[4:].astype(int), kind="stable", ignore_index=True)
     findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
     caption = (
-        "Mean test loss over the specialists against the FLOPs that N of them take together: training, fine-tuning and "
-        "its trials included. One training of the soup or of generic pretraining serves all N; a method that trains a "
-        f"model per specialist pays N times. Marks: runs on more and more training tokens, a dash per seed."
-        f"\n{view.title}"
+        "The vertical axis is the mean test loss over the specialists, the horizontal one the FLOPs that N of them "
+        "take together: training, fine-tuning and its trials. One training of the soup or of generic pretraining "
+        "serves all N; a method that trains a model per specialist pays N times. Along a line the runs have more and "
+        f"more training tokens. A dash is one seed.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:

@@ -33,12 +33,12 @@ def left_out(labels: list[str], shown: list[str]) -> str:
     gone = len(labels) - len(shown)
     if not gone:
         return ""
-    return f"Of a family of methods only the best on validation text at equal tokens: {gone} more are in the tables.\n"
+    return f"Of a family of methods only the best on validation text is shown; {gone} more are in the tables.\n"
 
 
 def not_compared(view: View, shown: list[str]) -> str:
     """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
-    return "".join(f"{note[0].upper()}{note[1:]}.\n" for note in tables.not_compared(view, shown))
+    return "".join(f"{note}\n" for note in tables.not_compared(view, shown))
 
 
 def _soups(view: View) -> set[str]:

@@ -28,10 +28,11 @@ def specialists_chart(view: View) -> Chart | None:
     frame = frame.assign(label=pd.Categorical(frame.label, list(tables)), order=frame.specialist.map(last))
     frame = frame.sort_values(["label", "order", "specialist"], ignore_index=True).drop(columns="order")
     frame = frame.astype({"label": object})
-    bars = "bars are 95 % t-intervals over seeds" if frame.low.notna().any() else "one seed, so no interval"
+    bars = "a bar is its 95 % t-interval over seeds" if frame.low.notna().any() else "one seed has no interval"
     caption = (
-        "Test text, no fine-tuning, paired by specialist and seed. The ring at 0 is generic pretraining; left of it a "
-        f"method is better; {bars}.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
+        "Test text, no fine-tuning. A mark is a method's loss minus that of generic pretraining, paired by specialist "
+        f"and seed; {bars}. Generic pretraining is the ring at 0, and left of it a method is "
+        f"better.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
     )
     return Chart("specialists" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 

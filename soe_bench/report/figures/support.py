@@ -37,8 +37,8 @@ def support_chart(view: View) -> Chart | None:
         return None
     gone = f" Not shown, several recipes or no support: {'; '.join(left_out)}." if left_out else ""
     caption = (
-        "In training the domain weights h are drawn with 1 to m domains. No fine-tuning, mean over the specialists; a "
-        f"dash per seed.{gone}\n{view.title}"
+        "In training each h, the domain weights of a batch, has 1 to m domains. The loss is on test text, without "
+        f"fine-tuning; that of the specialists is a mean over them. A dash is one seed.{gone}\n{view.title}"
     )
     palette = {
         label: soup_colour(n) if n else FIXED["generic"] for label, n in zip(frame.label, frame.n_experts, strict=True)

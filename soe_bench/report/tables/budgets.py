@@ -27,8 +27,8 @@ class Budgets:
     def fixed_set(self) -> str:
         """The specialists, in words."""
         return (
-            "one set of specialists throughout, those with a record at every budget for every method: "
-            f"n = {len(self.specialists)} of {len(self.view.specialists)}: {', '.join(self.specialists)}"
+            "All cells rest on the same specialists, those with a record at every budget for every method: "
+            f"n = {len(self.specialists)} of {len(self.view.specialists)}: {', '.join(self.specialists)}."
         )
 
     @property
@@ -79,10 +79,10 @@ def budgets_table(view: View) -> Table | None:
     by_budget = zip(names, budgets.budgets, strict=True)
     losses = {name: {label: table[b] for label, table in budgets.losses.items()} for name, b in by_budget}
     notes = [
-        "split test; columns: tokens of the specialist's own text that the model was fine-tuned on; h from the "
-        "estimate split; mean over specialists and seeds",
+        "The losses are on test text. The name of a column is the number of tokens of the specialist's own text that "
+        "the model was fine-tuned on. h comes from the estimate split. A cell is a mean over specialists and seeds.",
         budgets.fixed_set,
-        f"seeds: those with every budget; {MISSING}: a specialist of the set has no record",
+        f"`seeds` counts those that have every budget. {MISSING}: one of these specialists has no record.",
         DAGGER,
         *untested(frame, names[-1], losses[names[-1]]),
     ]
@@ -102,8 +102,8 @@ def budgets_difference_table(view: View) -> Table | None:
         if (difference := budgets.to_generic(label, b))
     ]
     notes = [
-        "method minus generic, both fine-tuned on as many tokens of the specialist's own text, paired by specialist "
-        "and seed",
+        "A difference is the method's loss minus that of generic pretraining, both fine-tuned on as many tokens of the "
+        "specialist's own text, paired by specialist and seed.",
         budgets.fixed_set,
         INTERVALS,
         VERDICT,

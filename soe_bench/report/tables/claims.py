@@ -116,16 +116,17 @@ def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Ta
     soups = Soups(view, views, distances)
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
-        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim; "
-        "in words: the effect, where lower means that the first of the two named has the lower loss",
+        "`effect` and its intervals are in nats/token where the test names no other unit. `rule` is what they must be "
+        "for the claim to hold. `in words` is the effect, where lower means that the first of the two named has the "
+        "lower loss.",
         INTERVALS,
-        "verdict: replicated if both intervals lie wholly on the rule's side of the threshold, contradicted if both "
-        "lie wholly on the other, not separated otherwise (one seed has no interval); on the generic text the interval "
-        "over seeds alone",
-        f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
-        f"soups: {soups.family}",
-        *(f"{note}. A test leaves these out, unless its name says otherwise" for note in within_note(view.outside)),
-        *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
+        "The verdict of a test is replicated if both intervals lie wholly on the rule's side of the threshold, "
+        "contradicted if both lie wholly on the other side, and not separated otherwise. A single seed has no "
+        "interval. On the generic text the interval over seeds alone decides.",
+        f"A claim has the first of these verdicts that one of its deciding tests has: {', '.join(VERDICTS)}.",
+        f"The soups compared have {soups.family}.",
+        *(f"{note} A test leaves these out, unless its name says otherwise." for note in within_note(view.outside)),
+        *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}." for claim in claims),
     ]
     title = "The claims and their verdicts (nats/token)"
     return view_table(view, "claims", title, rows, notes, view.records, json=_json(rows))

@@ -24,15 +24,17 @@ def closeness_table(distances: pd.DataFrame) -> Table:
             row[f"{name} sd"] = fixed(math.sqrt(variance(values)) if len(values) > 1 else None)
         rows.append(row)
     notes = [
-        "common_parent: domain experts that branch from one parent; separate: from separate initialisations; aligned: "
-        "the same, permuted to match the first; soup: the soup's own specialists",
-        "distance: L2 norm of the difference of the two parameter vectors over the mean of their norms; cosine: of the "
-        "parameters; cosine of updates: of their differences to the common parent",
-        "barrier (nats/token): highest excess over the straight line between the two models' losses; merge gap "
-        "(nats/token): loss of their midpoint minus the mean loss of the two, each on its own text; both for `pairs "
-        "with losses` alone: every model and its nearest, and some others",
-        "sd: standard deviation over the pairs and seeds; pairs share models: they are not independent",
-        f"runs: {', '.join(sorted(set(distances.run_id)))}",
+        "A family says where two models come from. common_parent: domain experts that start from one parent; separate: "
+        "domain experts from separate initialisations; aligned: the same, permuted to match the first; soup: "
+        "specialists of one soup.",
+        "`distance` is the norm of the difference of the two parameter vectors over the mean of their norms. `cosine` "
+        "is between the parameters, `cosine of updates` between their differences to the common parent.",
+        "`barrier` (nats/token) is the highest excess of the loss over the straight line between the two models' "
+        "losses. `merge gap` (nats/token) is the loss of their midpoint minus the mean loss of the two, each on its "
+        "own text. Both are measured on the `pairs with losses` alone: every model and its nearest, and some others.",
+        "A column `sd` is the standard deviation over pairs and seeds. Pairs share models, so they are not "
+        "independent.",
+        f"Runs: {', '.join(sorted(set(distances.run_id)))}.",
     ]
     title = "How close models are, and what merging two of them costs"
     return Table("closeness", title, pd.DataFrame(rows).astype(str), notes, turned=True)

@@ -26,8 +26,8 @@ def domains_table(domains: pd.DataFrame) -> Table:
         }
     )
     note = (
-        "fraction: h_0, the domain's fraction of the tokens of the generic training text; top sources: their fractions "
-        "of the domain's tokens"
+        "`fraction %` is the domain's part of the tokens of the generic training text, its weight in h_0. "
+        "`top sources` come with their parts of the domain's tokens."
     )
     return Table("domains", "Domains: the clusters of the generic corpus", frame, [note])
 
@@ -54,11 +54,12 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
             }
         )
     notes = [
-        "nearest domains, effective domains (exponential of the entropy of h), beyond q95 and q99: estimate split",
-        "beyond q95 (q99): fraction of passages farther from their nearest centroid than 95 % (99 %) of the "
-        "generic training passages",
-        f"flag: outside = more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99 (of generic text "
-        f"1 %): the text lies outside the pretraining corpus; {MISSING}: the fraction is not known",
+        "The last five columns describe the estimate split. `effective domains` is the exponential of the entropy of "
+        "h.",
+        "`beyond q95 %` (`beyond q99 %`) is the part of the passages that are farther from the centre of their domain "
+        "than 95 % (99 %) of the generic training passages are.",
+        f"The flag outside means that more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99, so that "
+        f"the text lies outside the pretraining corpus; of generic text it is 1 %. {MISSING}: the part is not known.",
     ]
     return Table("specialists", "Specialists: size and place among the domains", pd.DataFrame(rows), notes)
 
@@ -79,8 +80,8 @@ def deviations_table(deviations: pd.DataFrame) -> Table:
     rank = deviations.status.map({"ours": 0, "unconfirmed": 1, "paper": 2}).fillna(3)
     rows = deviations.assign(rank=rank).sort_values(["rank", "setting"], kind="stable", ignore_index=True)
     note = (
-        "status, of the paper's value: ours = not known, so ours stands alone; unconfirmed = from summaries of the "
-        "paper; paper = confirmed (ours may differ)"
+        "`status` is that of the paper's value. ours: it is not known, so ours stands alone; unconfirmed: it is from "
+        "summaries of the paper; paper: it is confirmed, and ours may differ."
     )
     columns = ["setting", "status", "ours", "paper", "where", "note"]
     return Table("deviations", "Settings against the paper", rows[columns], [note])

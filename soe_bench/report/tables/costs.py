@@ -30,15 +30,18 @@ def costs_table(view: View) -> Table | None:
         if not budget or len(view.losses(label, budget=budget))
     ]
     notes = [
-        "mean over seeds, and what is spent on each specialist over the specialists too; memory: the most of any run",
-        "once: the training, parents included, whatever the number of specialists; each: for one specialist more. A "
-        "method that trains a model for each specialist pays nothing once, and its part of the training for each",
-        "fine-tuned: tokens, FLOPs and seconds of the trials of the rate included",
-        f"break-even: smallest number N of specialists from which {soup or 'the largest soup'} costs fewer FLOPs, once "
-        "+ N each on both sides; never: none; up to N: cheaper for the first N only",
-        "loss minus the soup's: that soup's at budget 0, paired by specialist and seed (nats/token); above 0: the "
-        "method is worse",
-        f"{MISSING}: no record on a specialist",
+        "Costs are means over seeds; what is paid for each specialist is a mean over the specialists too. "
+        "`peak memory GB` is the most of any run.",
+        "`once` is paid for the training, that of its parents included, whatever the number of specialists. `each` is "
+        "paid for one specialist more. A method that trains a model per specialist pays nothing once, and for each "
+        "specialist its share of the training.",
+        "Fine-tuning includes the tokens, FLOPs and seconds of the trials of its learning rate.",
+        f"`break-even specialists` is the smallest number of specialists from which {soup or 'the largest soup'} "
+        "costs fewer FLOPs, all that is paid once and for each included. never: there is none; up to N: it costs less "
+        "for the first N only.",
+        "`loss minus the soup's` is paired by specialist and seed (nats/token), with the soup as trained. Above 0 the "
+        "method is worse.",
+        f"{MISSING}: there is no record on a specialist.",
     ]
     return view_table(view, "costs", "What a method costs, and the soup's break-even", rows, notes, view.cells())
 

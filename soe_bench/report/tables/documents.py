@@ -54,14 +54,14 @@ def documents_table(view: View) -> Table | None:
         )
     names = (f"{label}: n = {len(names)}: {', '.join(names) or 'none'}" for label, names in every.items())
     notes = [
-        "split test, budget 0; difference: loss at h from so many drawn documents minus the same run's loss at h from "
-        "all documents of the estimate split by nearest_centroid; mean over draws, specialists and seeds",
-        "draws: number of draws of documents behind a cell (lowest-highest); lowest draw, highest draw: the best and "
-        "the worst draw of each specialist and seed, mean over these",
-        "specialists: those with so many documents; same specialists: the difference on those that have every number "
-        f"of documents ({'; '.join(names)})",
-        "outside the pretraining corpus (tables/specialists), where h says little: "
-        + (", ".join(view.outside) or "none"),
+        "The losses are on test text, without fine-tuning. A difference is the loss with h from so many drawn "
+        "documents minus the loss of the same run with h from all documents of the estimate split, by the estimator "
+        "nearest_centroid. It is a mean over draws, specialists and seeds.",
+        "`draws` is the number of draws of documents behind a cell (fewest-most). `lowest draw` and `highest draw` are "
+        "those of each specialist and seed, as a mean over these.",
+        "`specialists` counts those that have so many documents. `same specialists` is the difference on those that "
+        f"have every number of documents ({'; '.join(names)}).",
+        f"Outside the corpus, so that h says little (see the table specialists): {', '.join(view.outside) or 'none'}.",
         INTERVALS,
         VERDICT,
     ]

@@ -17,7 +17,7 @@ def investment_table(
     title = f"What {specialists} specialists cost, {found.view.title}"
     notes = [*_assumptions(found, gpu_hour, flops_per_second), *within_note(found.view.outside)]
     if found.missing:
-        notes.append(f"left out, as these records lack it: {'; '.join(found.missing)}")
+        notes.append(f"Left out, as these records lack it: {'; '.join(found.missing)}.")
     cells = found.view.cells()
     labels = {way.label for way in found.ways}
     return Table("cost", title, pd.DataFrame(rows), [*notes, *provenance(cells[cells.label.isin(labels)])])

@@ -24,14 +24,15 @@ def main_table(view: View, measure: str) -> Table | None:
     rows = [_main_row(view, label, losses) for label in view.order]
     frame = pd.DataFrame(rows)
     notes = [
-        "split test, budget 0 (nothing of the specialist's own text trained on), h from its estimate split, the "
-        "generic text at h_0; mean over seeds",
-        "seeds: number of seeds a cell rests on (lowest-highest); mean: over the specialists, not the generic text; "
-        "mean low, mean high: 95 % t-interval of that mean over seeds (empty for one seed); "
-        f"{MISSING}: no record, and no mean over a row with a hole",
-        "training tokens: of all models that the method trains, those that they start from included",
-        "a label names training tokens, pi or draws per step where they are not those of most runs of the method",
-        f"flag: some domain was passed more than {MOST_EPOCHS} times in training",
+        "The losses are on test text, without fine-tuning. The domain weights h come from the specialist's estimate "
+        "split; on the generic text they are h_0, those of the whole corpus. A cell is a mean over seeds.",
+        "`seeds` is the number of seeds behind a cell (fewest-most). `mean` is over the specialists, without the "
+        "generic text; `mean low` and `mean high` are its 95 % t-interval over seeds, empty for one seed. "
+        f"{MISSING}: there is no record, or a mean lacks one.",
+        "`training tokens` counts those of all models that the method trains, and of those that they start from.",
+        "The name of a method says its training tokens, its pi (the distribution of h in training) or its draws of h "
+        "per step only where most runs of the method have others.",
+        f"`flag` says where some domain was read more than {MOST_EPOCHS} times in training.",
         DAGGER,
         *within_note(view.outside),
         *(untested(frame, "mean", losses["mean"]) if "mean" in losses else []),
@@ -79,9 +80,10 @@ def difference_table(view: View) -> Table | None:
         if difference
     ]
     notes = [
-        "method minus generic on the same specialist and seed, mean over both; negative: the method is better",
+        "A difference is the method's loss minus that of generic pretraining on the same specialist and seed, as a "
+        "mean over both. Below 0 the method is better.",
         INTERVALS,
-        "specialists better: with a difference below 0, averaged over seeds",
+        "`specialists better` counts those whose difference, averaged over seeds, is below 0.",
         VERDICT,
         *not_compared(view, view.order),
     ]
@@ -97,10 +99,11 @@ def controls_table(view: View) -> Table | None:
             shown = [h_source for h_source in CONTROLS if h_source in present or h_source != "tuned"]
             rows += [_control_row(view, label, h_source) for h_source in shown]
     notes = [
-        "h: estimate = each specialist's own; tuned = on validation; uniform; shuffled = another specialist's; "
-        "h_0 = generic weights for all; zero = no expert, S alone",
-        "loss: mean over specialists and seeds; difference: to the same method's estimate, paired; positive: the "
-        "control is worse",
+        "`h` says which domain weights the method was given. estimate: the specialist's own; tuned: adjusted on "
+        "validation text; uniform: equal weights; shuffled: those of another specialist; h_0: those of the whole "
+        "corpus; zero: no expert, so the shared parameters S alone.",
+        "`loss` is a mean over specialists and seeds. A difference is paired, to the same method at its estimate; "
+        "above 0 the control is worse.",
         INTERVALS,
         VERDICT,
     ]

@@ -5,8 +5,9 @@ import pandas as pd
 from soe_bench.report.stats import Difference, paired_difference
 
 DAGGER = (
-    "bold: the lowest of the column; †: not separated from it, that is a 95 % interval of the paired difference to it "
-    "holds 0 (over seeds; for a mean also over its specialists; no correction for the number of methods)"
+    "Bold marks the lowest value among the methods. A dagger (†) marks a value that is not separated from it: a 95 % "
+    "interval of their paired difference contains 0. There is one interval over seeds, and for a mean one over its "
+    "specialists too. They are not corrected for the number of methods."
 )
 Losses = dict[str, pd.Series]  # method -> what its value in a column is the mean of, indexed (specialist, seed)
 
@@ -31,10 +32,10 @@ def untested(frame: pd.DataFrame, column: str, losses: Losses) -> list[str]:
     """A note, where needed, that names the methods that share fewer than two seeds with the best of a column."""
     _, differences = _to_lowest(frame, column, losses)
     single = [frame.method[i] for i, each in differences.items() if each is None or each.over_seeds.n < 2]
-    note = f"fewer than two seeds in common with the best {column}: "
     if single and len(single) == len(differences):
-        return [note + "nothing is separated, and nothing marked †"]
-    return [f"{note}not separated from it, and not marked †: {', '.join(single)}"] if single else []
+        return [f"No method shares two seeds with the one that is best in `{column}`, so nothing there has a dagger."]
+    shares = f"These methods share fewer than two seeds with the one that is best in `{column}`, so they have no dagger"
+    return [f"{shares}: {', '.join(single)}."] if single else []
 
 
 def _to_lowest(frame: pd.DataFrame, column: str, losses: Losses) -> tuple[pd.Series, dict[int, Difference | None]]:

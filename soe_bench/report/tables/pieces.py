@@ -11,13 +11,15 @@ from soe_bench.report.view import View
 UNITS = ("seeds", "specialists")
 BOUNDS = tuple(f"{unit} {end}" for unit in UNITS for end in ("low", "high"))
 INTERVALS = (
-    "over seeds: 95 % t-interval, paired by seed, n in `seeds`; over specialists: 95 % percentile bootstrap "
-    f"({RESAMPLES} resamples, generator seed {BOOTSTRAP_SEED}) of the differences averaged over seeds, "
-    "n in `specialists` (of 16 it covers 92 %, of 8 88 %, of 3 about 75 %)"
+    "`seeds low` and `seeds high` are a 95 % t-interval over the differences of the single seeds; `seeds` is their "
+    "number. `specialists low` and `specialists high` are a 95 % percentile bootstrap "
+    f"({RESAMPLES} resamples, generator seed {BOOTSTRAP_SEED}) over the specialists' differences, each averaged over "
+    "seeds; `specialists` is their number. With 16 specialists it covers the truth in 92 % of cases, with 8 in 88 %, "
+    "with 3 in about 75 %."
 )
 VERDICT = (
-    "verdict: better or worse only if both intervals lie on that side of 0, not separated otherwise (one seed has no "
-    "interval)"
+    "The verdict is better or worse only if both intervals lie wholly on that side of 0. Otherwise it is not "
+    "separated. A single seed has no interval."
 )
 
 
@@ -58,21 +60,21 @@ def difference_cells(difference: Difference | None, n_specialists: int) -> dict[
 
 def within_note(without: list[str]) -> list[str]:
     """What `within the corpus` means in a table, if it stands there."""
-    return [f"within the corpus: without {', '.join(without)}, which lie outside it"] if without else []
+    return [f"Within the corpus means without {', '.join(without)}, which lie outside it."] if without else []
 
 
 def not_compared(view: View, labels: list[str]) -> list[str]:
     """A note on the methods that have no generic run to compare with, if there are any."""
     alone = ", ".join(view.without_generic(labels))
-    return [f"not compared, as there is no generic run on as many tokens: {alone}"] if alone else []
+    return [f"Not compared, as there is no generic run on as many training tokens: {alone}."] if alone else []
 
 
 def provenance(cells: pd.DataFrame) -> list[str]:
     """What the numbers come from, out of the records themselves."""
     return [
-        f"data fingerprint {', '.join(sorted({value[:12] for value in cells.data_fingerprint}))}; "
-        f"commits stored in the records: {commits(cells)}; device: {'; '.join(sorted(set(cells.device)))}",
-        "deviations.csv lists every setting that is not confirmed by the paper",
+        f"Data fingerprint {', '.join(sorted({value[:12] for value in cells.data_fingerprint}))}; "
+        f"commits stored in the records: {commits(cells)}; device: {'; '.join(sorted(set(cells.device)))}.",
+        "The file deviations.csv lists every setting that the paper does not confirm.",
     ]
 
 
