@@ -113,8 +113,8 @@ def log_axis(axis: Axis, form: str | Callable[[float, int], str], subs: tuple[in
 
 
 def looks(frame: pd.DataFrame, palette: Mapping[str, object]) -> dict[str, Look]:
-    """The looks of the lines of a frame of Lines with the column `label`: the colour of its last label, a marker in their
-    order, and another style for each line of one colour. A level has no marker, and is never a full line."""
+    """The looks of the lines of a frame of Lines with the column `label`: the colour of its last label, a marker in
+    their order, and another style for each line of one colour. A level has no marker, and is never a full line."""
     colours = {line: palette[rows.label.iloc[-1]] for line, rows in frame.groupby("line", sort=False)}
     levels = [line for line in colours if frame.x[frame.line == line].isna().all()]
     lines = [line for line in colours if line not in levels]
