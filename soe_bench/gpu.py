@@ -34,7 +34,7 @@ from soe_bench.errors import UserError
 from soe_bench.ops.gradient import backward
 from soe_bench.ops.traced import compiled_backward
 from soe_bench.records import read_lines
-from soe_bench.report.tables.corpus import outside
+from soe_bench.report.view import outside
 from soe_bench.runs import collect
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute

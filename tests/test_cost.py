@@ -93,7 +93,7 @@ def test_without_out_nothing_is_written_and_what_is_missing_is_named(folder, tmp
     assert cost.main(["specialists=3", f"results={folder / 'few'}"]) == 0
     said = capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
-    (left_out,) = [line for line in said.splitlines() if "left out" in line]
+    (left_out,) = [line for line in said.splitlines() if "Left out" in line]
     assert all(word in left_out for word in ("fine-tuning", "CRISP", "merging")) and "as many tokens" not in left_out
     assert "money" not in said.splitlines()[4] and "rate" not in said.splitlines()[4]
 

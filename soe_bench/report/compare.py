@@ -10,12 +10,13 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from soe_bench.errors import UserError
 from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
-from soe_bench.report.stats import Difference, Interval, paired_difference, t_interval
+from soe_bench.report.stats import Difference, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
 
 
@@ -49,23 +50,14 @@ def specialists_table(view: View, one: str, other: str, difference: Difference) 
     win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for
     one seed two standard errors over the test documents, those of both methods as if independent (wider than paired).
     """
-    errors = {
-        label: view.cells()[lambda rows, label=label: rows.label == label]
-        .set_index(["specialist", "seed"])
-        .loss_se_documents
-        for label in (one, other)
-    }
-    rows = []
-    for name, values in difference.by_cell.iterrows():
-        interval = t_interval(values)
-        if interval is None:
-            both = [errors[label][name, values.index[0]] for label in (one, other)]
-            half = math.inf if None in both else 2 * math.hypot(*both)
-            interval = Interval(difference.by_specialist[name] - half, difference.by_specialist[name] + half, 1)
-        outcome = "win" if interval.high < 0 else "loss" if interval.low > 0 else "tie"
-        rows.append((name, difference.by_specialist[name], interval.low, interval.high, outcome))
-    table = pd.DataFrame(rows, columns=["specialist", "difference", "low", "high", "outcome"])
-    return table.sort_values(["difference", "specialist"], ignore_index=True)
+    table = t_intervals(difference.by_cell).rename(columns={"mean": "difference"})
+    if difference.over_seeds.n < 2:
+        errors = view.cells().set_index(["label", "seed", "specialist"]).loss_se_documents.astype(float)
+        first, second = (errors[label][difference.by_seed.index[0]].reindex(table.index) for label in (one, other))
+        half = (2 * np.hypot(first, second)).fillna(math.inf)
+        table = table.assign(low=table.difference - half, high=table.difference + half)
+    table["outcome"] = np.select([table.high < 0, table.low > 0], ["win", "loss"], "tie")
+    return table.reset_index().sort_values(["difference", "specialist"], ignore_index=True)
 
 
 def report(view: View, one: str, other: str) -> str:
@@ -90,7 +82,7 @@ def report(view: View, one: str, other: str) -> str:
         f"seed{'s' if seeds > 1 else ''}; {difference.verdict}",
     ]
     for unit, interval in (("seeds", difference.over_seeds), ("specialists", difference.over_specialists)):
-        if interval:
+        if interval.n > 1:
             lines.append(f"  95 % over {unit} (n = {interval.n}): {interval.low:+.4f} to {interval.high:+.4f}")
     text = paired_difference(view.generic_text_losses(one), view.generic_text_losses(other))
     lines.append(f"{GENERIC_TEXT} text: " + (f"{text.mean:+.4f}" if text else "no record of both"))

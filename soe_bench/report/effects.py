@@ -28,7 +28,7 @@ class NotRun(Exception):
 class Soups:
     """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
     has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there
-    are, for effects across models, `distances` those between models, `outside` the specialists outside the corpus.
+    are, for effects across models, `distances` those between models.
     With `training_tokens`, only the runs of that budget (to 5 %)."""
 
     def __init__(
@@ -37,11 +37,9 @@ class Soups:
         views: Sequence[View] = (),
         distances: pd.DataFrame | None = None,
         training_tokens: float | None = None,
-        outside: Sequence[str] = (),
     ) -> None:
-        self.view, self.views, self.distances, self.outside = view, views, distances, outside
-        runs = view.records.drop_duplicates("run_id")
-        soups = runs[runs.method.isin(["soup", "dense_on_pi"])]
+        self.view, self.views, self.distances = view, views, distances
+        soups = view.runs[view.runs.method.isin(["soup", "dense_on_pi"])]
         if training_tokens:
             soups = soups[(soups.training_tokens / training_tokens - 1).abs() < 0.05]
         families = soups.groupby(FAMILY, dropna=False).ngroup()
@@ -90,8 +88,7 @@ class Soups:
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
         """The labels of the methods that match a pattern (`merge_*`), with as many training tokens if told."""
-        runs = self.view.records.drop_duplicates("run_id")
-        runs = runs[[fnmatch(method, methods) for method in runs.method]]
+        runs = self.view.runs[[fnmatch(method, methods) for method in self.view.runs.method]]
         if training_tokens is not None:
             runs = runs[runs.training_tokens == training_tokens]
         if not len(runs):
@@ -100,7 +97,7 @@ class Soups:
 
     def crisp(self, label: str) -> str:
         """The label of the CRISP runs that had as many training tokens for each specialist (to 5 %) as a label."""
-        runs = self.view.records.drop_duplicates("run_id")
+        runs = self.view.runs
         runs = runs[(runs.method == "crisp") & runs.trained_for.notna()]
         each = runs.training_tokens / runs.trained_for.astype(float) / self.view.training_tokens(label)
         labels = sorted(set(runs.label[(each - 1).abs() < 0.05]))
@@ -132,12 +129,16 @@ def between_experts(soups: Soups, experts: int, reference: int) -> Effect:
 
 
 def slope(soups: Soups, experts: Sequence[int]) -> Effect:
-    """Least-squares slope of the loss on log2 of the number of experts, on the specialists: nats/token a doubling."""
+    """Least-squares slope of the loss on log2 of the number of experts, on the specialists: nats/token per doubling."""
     labels = [soups.label(n) for n in experts]
-    x = pd.Series(experts, dtype=float).map(math.log2)
-    x -= mean(x)
-    weights = x / (x**2).sum()
-    return sum(w * soups.view.losses(label) for w, label in zip(weights, labels, strict=True)), labels
+    return _slope(experts, [soups.view.losses(label) for label in labels]), labels
+
+
+def _slope(x: Sequence[float], values: list[pd.Series]) -> pd.Series:
+    """Least-squares slope of each cell of the values, one series for each x, on log2 of x."""
+    log = pd.Series(x, dtype=float).map(math.log2)
+    log -= mean(log)
+    return sum(weight * each for weight, each in zip(log / (log**2).sum(), values, strict=True))
 
 
 def control(soups: Soups, experts: int, h: str) -> Effect:
@@ -166,13 +167,11 @@ def against_generic_at(soups: Soups, experts: int, model: str) -> Effect:
 
 
 def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
-    """Least-squares slope of soup minus generic on log2 of the base model's parameters: nats/token a doubling."""
+    """Least-squares slope of soup minus generic on log2 of the base model's parameters: nats/token per doubling."""
     effects = [against_generic_at(soups, experts, model) for model in models]
-    x = pd.Series([math.log2(soups.at(model).runs.parameters.iloc[0]) for model in models])
-    x -= mean(x)
-    weights = x / (x**2).sum()
+    sizes = [soups.at(model).runs.parameters.iloc[0] for model in models]
     labels = sorted({label for _, labels in effects for label in labels})
-    return sum(w * values for w, (values, _) in zip(weights, effects, strict=True)), labels
+    return _slope(sizes, [values for values, _ in effects]), labels
 
 
 def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
@@ -191,9 +190,9 @@ def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Ef
     rows = rows[(rows.label == label) & (rows.estimator == CENTROIDS)]
     if not {few, many} <= set(rows.n_documents):
         raise NotRun(f"no record of {few} and of {many} drawn documents")
-    losses = {n: rows[rows.n_documents == n].groupby(["specialist", "seed"]).loss for n in (few, many)}
-    means = pd.DataFrame({n: groups.apply(mean) for n, groups in losses.items()}).dropna()
-    sizes = pd.DataFrame({n: groups.size() for n, groups in losses.items()}).loc[means.index]
+    losses = rows[rows.n_documents.isin([few, many])].groupby(["specialist", "seed", "n_documents"]).loss
+    means = losses.agg(mean).unstack().dropna()
+    sizes = losses.size().unstack().loc[means.index]
     if len(lacking := sizes[sizes.min(axis=1) < draws]):
         specialist, seed = lacking.index[0]
         raise NotRun(f"fewer than {draws} draws of {few} or {many} documents of {specialist}, seed {seed}")

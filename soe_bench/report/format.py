@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -70,7 +71,19 @@ def fixed(value: float | None, decimals: int = 4, missing: str = "") -> str:
     """A number with fixed decimals, never -0; `missing` for None and NaN."""
     if value is None or value != value:
         return missing
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}"
+
+
+def short(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:g}" if value < 1e5 else f"{rounded:.0f}"
+
+
+def from_to(counts: Iterable[int]) -> str:
+    """The fewest and the most of some counts: `2-3`, or `3` where they are equal; `0` for none."""
+    found = sorted(counts) or [0]
+    return "-".join(str(count) for count in dict.fromkeys((found[0], found[-1])))
 
 
 def in_words(difference: float, other: str = "") -> str:

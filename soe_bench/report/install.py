@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from soe_bench.errors import UserError
 from soe_bench.report.format import to_csv
 from soe_bench.report.load import load_results, read_csv
-from soe_bench.report.stats import mean
+from soe_bench.report.stats import mean, variance
 from soe_bench.report.view import make_views
 from soe_bench.system.files import write_text
 
@@ -58,8 +58,7 @@ def quantities(losses: pd.DataFrame) -> pd.DataFrame:
 def prediction_interval(values: pd.Series) -> tuple[float, float]:
     """Where one more value of the same normal law falls with probability LEVEL."""
     n, centre = len(values), mean(values)
-    spread = math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (n - 1) * (1 + 1 / n))
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * spread
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance(values) * (1 + 1 / n))
     return centre - half, centre + half
 
 

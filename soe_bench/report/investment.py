@@ -3,8 +3,10 @@ fine-tuning, CRISP, and merging."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +15,7 @@ from soe_bench.errors import UserError
 from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.spending import break_even, mean_spending
 from soe_bench.report.stats import Difference, mean, paired_difference
-from soe_bench.report.tables.budgets import budget_name
-from soe_bench.report.tables.corpus import outside
+from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View, make_views
 
@@ -34,7 +35,7 @@ class Way:
     @property
     def name(self) -> str:
         """The label, with the budget where there is one."""
-        return self.label + (f", fine-tuned on {budget_name(self.budget)}" if self.budget else "")
+        return with_budget(self.label, self.budget)
 
     def total(self, unit: str, specialists: float) -> float:
         """What so many specialists cost."""
@@ -51,7 +52,6 @@ class Investment:
 
     folder: Path
     view: View
-    without: list[str]  # the specialists outside the corpus
     ways: list[Way]
     generic: str | None  # the label of the generic run with as many training tokens as the soup
     merge_chosen: str  # how the merge was chosen among several, in words
@@ -62,14 +62,9 @@ class Investment:
         """The soup that the others are compared with."""
         return self.ways[0]
 
-    @property
-    def within(self) -> list[str]:
-        """The specialists within the corpus."""
-        return [name for name in self.view.specialists if name not in self.without]
-
     def loss(self, way: Way) -> float | None:
         """Mean test loss (nats/token) over the specialists within the corpus and seeds; None where one lacks it."""
-        table = self._losses(way.label, way.budget).unstack("seed").reindex(self.within)
+        table = self._losses(way.label, way.budget).unstack("seed").reindex(self.view.within)
         return None if table.empty or table.isna().any(axis=None) else mean(table.to_numpy().ravel())
 
     def to_generic(self, way: Way) -> Difference | None:
@@ -80,25 +75,20 @@ class Investment:
 
     def _losses(self, label: str, budget: int) -> pd.Series:
         losses = self.view.losses(label, budget=budget)
-        return losses[losses.index.get_level_values("specialist").isin(self.within)]
+        return losses[losses.index.get_level_values("specialist").isin(self.view.within)]
 
 
 def investment(folder: Path) -> Investment:
     """Of the settings in and below a results folder, the one with the most ways (of these, that with most records).
     Raises UserError if none has a soup with measured costs."""
-    found = []
-    for each in results_folders(folder):
-        results = load_results(each)
-        for view in make_views(results):
-            without = outside(results.specialists, view.setting["data_fingerprint"])
-            found.append(_of_view(each, view, without))
-    known = [each for each in found if each is not None]
+    views = [(each, view) for each in results_folders(folder) for view in make_views(load_results(each))]
+    known = [found for each, view in views if (found := _of_view(each, view))]
     if not known:
         raise UserError(f"{folder}: no record of a soup with its cost: run a sweep that has one, such as experts")
     return max(known, key=lambda one: (len(one.ways), len(one.view.records)))
 
 
-def _of_view(folder: Path, view: View, without: Sequence[str]) -> Investment | None:
+def _of_view(folder: Path, view: View) -> Investment | None:
     """None without a soup."""
     soup = largest_soup(view)
     ways = _ways(view, [(soup, 0)]) if soup else []
@@ -110,7 +100,7 @@ def _of_view(folder: Path, view: View, without: Sequence[str]) -> Investment | N
     kinds = {
         "generic pretraining (method=generic) on as many tokens as the soup": [(generic, 0)] if generic else [],
         "generic pretraining and fine-tuning (+sweep=budgets)": [(generic, budget) for budget in budgets],
-        "CRISP (method=crisp)": [(label, 0) for label in view.order if _method(view, label) == "crisp"],
+        "CRISP (method=crisp)": [(label, 0) for label in _labels(view, "crisp")],
         "merging (method=merge_linear, for one)": [(label, 0) for label in merges[:1]],
     }
     missing = []
@@ -118,7 +108,7 @@ def _of_view(folder: Path, view: View, without: Sequence[str]) -> Investment | N
         ways += (own := _ways(view, labels))
         missing += [] if own else [kind]
     chosen = f"the best on validation text of {len(merges)} merges" if len(merges) > 1 else ""
-    return Investment(folder, view, list(without), ways, generic, chosen, missing)
+    return Investment(folder, view, ways, generic, chosen, missing)
 
 
 def _ways(view: View, labels: Sequence[tuple[str, int]]) -> list[Way]:
@@ -135,10 +125,9 @@ def _ways(view: View, labels: Sequence[tuple[str, int]]) -> list[Way]:
 def _merges(view: View) -> list[str]:
     """The merges of experts, the one with the lowest mean validation loss first; one that lacks a specialist there
     comes last."""
-    labels = [label for label in view.order if _method(view, label).startswith("merge_")]
-    means = {label: view.seed_means(view.losses(label, split="validation")) for label in labels}
-    return sorted(labels, key=lambda label: (means[label] is None, 0 if means[label] is None else mean(means[label])))
+    losses = {label: view.mean_loss(label, split="validation") for label in _labels(view, "merge_*")}
+    return sorted(losses, key=lambda label: math.inf if losses[label] is None else losses[label])
 
 
-def _method(view: View, label: str) -> str:
-    return view.records.method[view.records.label == label].iloc[0]
+def _labels(view: View, methods: str) -> list[str]:
+    return [label for label in view.order if fnmatch(view.methods.method[label], methods)]

@@ -1,6 +1,7 @@
 """Paired differences between methods, their two intervals (over seeds, over specialists) and the verdict."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval at LEVEL and the number of units (seeds or specialists) it rests on."""
+    """An interval at LEVEL and the number of units (seeds or specialists) it rests on. Of fewer than two units there is
+    none: its ends are NaN, so that it lies on neither side of anything and is written as nothing."""
 
     low: float
     high: float
@@ -30,8 +32,8 @@ class Difference:
     by_cell: pd.DataFrame  # specialists x seeds
     by_specialist: pd.Series  # averaged over seeds, index: specialist
     by_seed: pd.Series  # averaged over specialists, index: seed
-    over_seeds: Interval | None
-    over_specialists: Interval | None
+    over_seeds: Interval
+    over_specialists: Interval
     verdict: str
 
 
@@ -40,38 +42,49 @@ def mean(values: np.ndarray | pd.Series) -> float:
     return math.fsum(values) / len(values)
 
 
-def t_interval(values: np.ndarray | pd.Series) -> Interval | None:
-    """Student's t-interval for the mean of independent values; None for fewer than two."""
+def variance(values: np.ndarray | pd.Series) -> float:
+    """The unbiased variance of two or more independent values."""
+    centre = mean(values)
+    return math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
+
+
+def t_interval(values: np.ndarray | pd.Series) -> Interval:
+    """Student's t-interval for the mean of independent values."""
     n = len(values)
     if n < 2:
-        return None
-    centre = mean(values)
-    variance = math.fsum((value - centre) ** 2 for value in values) / (n - 1)
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance / n)
-    return Interval(centre - half, centre + half, n)
+        return Interval(math.nan, math.nan, n)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance(values) / n)
+    return Interval(mean(values) - half, mean(values) + half, n)
 
 
-def bootstrap_interval(values: np.ndarray | pd.Series, rng: np.random.Generator) -> Interval | None:
-    """Percentile bootstrap interval for the mean (RESAMPLES resamples from `rng`); None for fewer than two values."""
+def t_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each row of a table (its columns: seeds) the `mean`, and `low` and `high` of its t-interval."""
+    rows = [(mean(row), t_interval(row).low, t_interval(row).high) for _, row in table.iterrows()]
+    return pd.DataFrame(rows, table.index, ["mean", "low", "high"])
+
+
+def bootstrap_interval(values: np.ndarray | pd.Series, rng: np.random.Generator) -> Interval:
+    """Percentile bootstrap interval for the mean (RESAMPLES resamples from `rng`)."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        return None
+        return Interval(math.nan, math.nan, len(values))
     means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high), len(values))
 
 
-def verdict(over_seeds: Interval | None, over_specialists: Interval | None) -> str:
+def verdict(over_seeds: Interval, over_specialists: Interval) -> str:
     """ "better" or "worse" only if both intervals lie wholly on that side of 0."""
-    if over_seeds is None:
-        return "not separated (n = 1 seed)"
-    if over_specialists is None:
-        return "not separated (n = 1 specialist)"
-    if over_seeds.high < 0 and over_specialists.high < 0:
-        return "better"
-    if over_seeds.low > 0 and over_specialists.low > 0:
-        return "worse"
-    return "not separated"
+    for unit, interval in (("seed", over_seeds), ("specialist", over_specialists)):
+        if interval.n < 2:
+            return f"not separated (n = 1 {unit})"
+    return {"below": "better", "above": "worse"}.get(side([over_seeds, over_specialists]), "not separated")
+
+
+def side(intervals: Iterable[Interval], threshold: float = 0) -> str:
+    """`below` or `above` if all intervals lie wholly on that side of a threshold, `neither` otherwise."""
+    where = {"below" if each.high < threshold else "above" if each.low > threshold else "neither" for each in intervals}
+    return where.pop() if len(where) == 1 else "neither"
 
 
 def paired_difference(losses: pd.Series, reference: pd.Series) -> Difference | None:

@@ -13,6 +13,7 @@ from soe_bench.report.stats import Difference, mean, paired_difference
 SETTING = ["scale", "model", "data", "data_fingerprint"]
 GENERIC_TEXT = "generic"  # the specialist that is the generic held-out text
 MISSING = "missing"
+MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
 CENTROIDS = "nearest_centroid"  # the estimator of Algorithm 3
 # What tells two runs of one method apart, where it differs within a view.
 VARIANTS = {
@@ -27,7 +28,7 @@ VARIANTS = {
 class View:
     """The records of one setting, with `label` and `seed`: `all` with h from every document by Algorithm 3, under a
     control or without h, `records` those of them at test and budget 0, `drawn` those with h from drawn documents.
-    `suffix` goes on the names of its files."""
+    `suffix` goes on the names of its files, `corpus` are the rows of specialists.csv on this data, if there are any."""
 
     suffix: str
     setting: dict[str, str]
@@ -35,6 +36,17 @@ class View:
     all: pd.DataFrame
     drawn: pd.DataFrame
     labels: dict[str, str]  # run id -> label
+    corpus: pd.DataFrame | None = None
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The first record of each run."""
+        return self.records.drop_duplicates("run_id")
+
+    @cached_property
+    def methods(self) -> pd.DataFrame:
+        """The first record of each label, which indexes them."""
+        return self.records.drop_duplicates("label").set_index("label")
 
     @property
     def title(self) -> str:
@@ -45,11 +57,10 @@ class View:
     def order(self) -> list[str]:
         """Labels in the order of every table and legend: references, other methods, then by number of experts, the
         soups last."""
-        rows = self.records.drop_duplicates("label")
         rank = {"generic": 0, "dense_on_pi": 1, "soup": 4}
         keys = {
-            row.label: (rank.get(row.method, 2 if row.n_experts == 0 else 3), row.method, row.n_experts, row.label)
-            for row in rows.itertuples()
+            row.Index: (rank.get(row.method, 2 if row.n_experts == 0 else 3), row.method, row.n_experts, row.Index)
+            for row in self.methods.itertuples()
         }
         return sorted(keys, key=keys.__getitem__)
 
@@ -57,14 +68,8 @@ class View:
     def shown(self) -> list[str]:
         """The labels that figures of methods choose from: without the runs under another law pi than most of their
         method, which have a figure of their own (`support`). All, where no law is that of most."""
-        runs = self.records.drop_duplicates("run_id")
-        others = _unusual(runs, "pi")
-        hidden = {
-            label
-            for method, own in runs[others].groupby("method")
-            if len(own) < (runs.method == method).sum()
-            for label in own.label
-        }
+        others = _unusual(self.runs, "pi")
+        hidden = set(self.runs.label[others & ~others.groupby(self.runs.method).transform("all")])
         return [label for label in self.order if label not in hidden]
 
     @property
@@ -72,13 +77,23 @@ class View:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
+    @property
+    def outside(self) -> list[str]:
+        """The specialists that are flagged as outside the corpus, sorted."""
+        return outside(self.corpus, self.setting["data_fingerprint"])
+
+    @property
+    def within(self) -> list[str]:
+        """The specialists with a record that are not."""
+        return [name for name in self.specialists if name not in self.outside]
+
     @cached_property
     def _found(self) -> dict[tuple, pd.DataFrame]:
         """What `cells` has returned: the tables ask for the same cells a thousand times."""
         return {}
 
     def cells(self, h_source: str | None = None, split: str = "test", budget: int = 0) -> pd.DataFrame:
-        """One row a (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
+        """One row per (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
         method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
         h) for specialists, h_0 for generic text."""
         if (key := (h_source, split, budget)) not in self._found:
@@ -95,8 +110,8 @@ class View:
         return _one_each(rows[keep], ["label", "specialist", "seed"])
 
     def draws(self) -> pd.DataFrame:
-        """One row a (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many drawn
-        documents of the specialist; test text, budget 0."""
+        """One row per (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many
+        drawn documents of the specialist; test text, budget 0."""
         rows = self.drawn[(self.drawn.split == "test") & (self.drawn.budget_tokens == 0) & self.drawn.label.notna()]
         rows = rows[(rows.h_source == "estimate") & rows.estimator.notna() & (rows.specialist != GENERIC_TEXT)]
         return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
@@ -106,6 +121,11 @@ class View:
         rows = self.cells(h_source, split, budget)
         rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
         return rows.set_index(["specialist", "seed"]).loss
+
+    def mean_loss(self, label: str, h_source: str | None = None, split: str = "test") -> float | None:
+        """The mean of `losses` over specialists and seeds; None (missing) if a (specialist, seed) has no record."""
+        means = self.seed_means(self.losses(label, h_source, split))
+        return None if means is None else mean(means)
 
     def seed_means(self, losses: pd.Series) -> pd.Series | None:
         """Mean over all specialists of the view for each seed; None (missing) if a (specialist, seed) has no record."""
@@ -120,12 +140,12 @@ class View:
 
     def training_tokens(self, label: str) -> int:
         """The training tokens of a label's runs."""
-        return self.records[self.records.label == label].training_tokens.max()
+        return self.methods.training_tokens[label]
 
     def generic_for(self, label: str) -> str | None:
-        """The generic run to compare with: the one with as many training tokens, among several with as many draws a
+        """The generic run to compare with: the one with as many training tokens, among several with as many draws per
         step too; None if there is none, or no single one."""
-        rows = self.records.drop_duplicates("label").set_index("label")
+        rows = self.methods
         generics = rows[(rows.method == "generic") & (rows.training_tokens == rows.training_tokens[label])]
         if len(generics) > 1:
             generics = generics[generics.draws_per_step == rows.draws_per_step[label]]
@@ -154,15 +174,24 @@ def make_views(results: Results) -> list[View]:
     other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
     rows["main"] = (rows.split == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
-    views = []
+    views, corpora = [], results.specialists
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
         scale, model, data, fingerprint = setting
         suffix = f"_{slug(f'{scale}-{model}-{data}-{fingerprint[:8]}')}" if number else ""
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
         splits = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
-        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels))
+        corpus = None if corpora is None else corpora[corpora.data_fingerprint == fingerprint]
+        views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels, corpus))
     return views
+
+
+def outside(specialists: pd.DataFrame | None, fingerprint: str) -> list[str]:
+    """The specialists of a corpus that specialists.csv shows to lie outside it, sorted."""
+    if specialists is None:
+        return []
+    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.split == "estimate")]
+    return sorted(rows.specialist[rows.fraction_beyond_q99 > MOST_BEYOND_Q99])
 
 
 def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:

@@ -123,7 +123,7 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
     for view in views:
         yield from _of_view(view, results)
     if views:
-        yield "table claims", partial(claims_table, views, results.distances, results.specialists)
+        yield "table claims", partial(claims_table, views, results.distances)
         yield "figure sizes", partial(sizes_chart, views)
     elif results.records is not None:
         yield "tables and figures of results (no test record)", list
@@ -145,19 +145,18 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
 
 
 def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], Item | list[Item] | None]]]:
-    specialists = results.specialists
     for measure, (name, _) in MEASURES.items():
-        yield f"table {name}", partial(main_table, view, measure, specialists)
+        yield f"table {name}", partial(main_table, view, measure)
     yield "table difference", partial(difference_table, view)
     yield "table controls", partial(controls_table, view)
     yield "table budgets", partial(budgets_table, view)
     yield "table budgets_difference", partial(budgets_difference_table, view)
-    yield "table documents", partial(documents_table, view, specialists)
+    yield "table documents", partial(documents_table, view)
     yield "table costs", partial(costs_table, view)
     yield "figure alpha", partial(alpha_charts, view, results.alpha)
     yield "figure curves", partial(curves_chart, view, results.curves)
-    yield "figure specialists", partial(specialists_chart, view, specialists)
-    yield "figure gain", partial(gain_chart, view, specialists)
+    yield "figure specialists", partial(specialists_chart, view)
+    yield "figure gain", partial(gain_chart, view)
     yield "figure portfolio", partial(portfolio_chart, view)
     yield "figure budgets", partial(budgets_chart, view)
     yield "figure documents", partial(documents_chart, view)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -94,8 +95,8 @@ def test_specialists_outside_the_corpus_never_decide(tmp_path):
     views = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b", "elsewhere"], "fraction_beyond_q99": [0.01, 0.06, 0.06]})
     corpus = corpus.assign(split="estimate", data_fingerprint=views[0].setting["data_fingerprint"])
-    table = claims_table(views, specialists=corpus)
-    assert "- within the corpus: without b, elsewhere, which lie outside it" in table.markdown()
+    table = claims_table([replace(view, corpus=corpus) for view in views])
+    assert "- Within the corpus means without b, elsewhere, which lie outside it." in table.markdown()
     frame = table.frame.set_index("test")
     row = frame.loc["soup n=4 minus generic"]  # -0.1, -0.11, -0.09 on a; b is flagged
     assert (row.effect, row["seeds low"], row["seeds high"]) == ("-0.1000", "-0.1248", "-0.0752")
@@ -361,7 +362,7 @@ def test_every_claim_of_the_file_is_in_the_table(tmp_path):
     assert not [row["test"] for row in rows if row["verdict"] == "not run"]
     text = table.markdown()
     assert "C10: loss of the soup at h_0 minus" in text
-    assert "soups: 16M training tokens, pi: support 1..4 by h_0, Dirichlet(1), 15% h_0, 8 draws" in text
+    assert "soups compared have 16M training tokens, pi: support 1..4 by h_0, Dirichlet(1), 15% h_0, 8 draws" in text
 
 
 CLAIM = """

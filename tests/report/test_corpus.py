@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from soe_bench.report.tables.corpus import outside, specialists_table
+from soe_bench.report.tables.corpus import specialists_table
+from soe_bench.report.view import outside
 
 
 def split(name: str, beyond_q99: float) -> dict:
@@ -31,7 +32,7 @@ def test_a_specialist_is_outside_if_more_than_5_percent_of_its_estimate_part_lie
     table = specialists_table(pd.DataFrame([split("estimate", beyond_q99), split("test", 0.5 if not flag else 0.0)]))
     [row] = table.frame.to_dict("records")
     assert (row["beyond q99 %"], row["flag"]) == (cell, flag)
-    assert "outside = more than 5 % of its passages lie beyond q99" in table.markdown()
+    assert "outside means that more than 5 % of its passages lie beyond q99" in table.markdown()
 
 
 def test_other_tables_name_what_lies_outside():

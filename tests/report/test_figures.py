@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from made_up_records import FINGERPRINT, run, write_csv, write_records
 
 from soe_bench.report.__main__ import main
 from soe_bench.report.figures.gain import gain_chart
+from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import BARE, LONGEST_NAME, render, shortened, style
+from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, render, shortened, style
 from soe_bench.report.format import in_words
 from soe_bench.report.load import load_results
 from soe_bench.report.view import make_views
@@ -56,7 +58,7 @@ def test_names_are_the_same_in_every_file_and_drawn_as_they_are(tmp_path, capsys
     [view], results = make_views(load_results(folder)), load_results(folder)
     assert view.specialists == sorted(NAMES)
     assert set(results.alpha.specialist) == set(results.specialists.specialist) == {*NAMES, "generic"}
-    chart = specialists_chart(view, results.specialists)
+    chart = specialists_chart(view)
     assert set(chart.frame.specialist) == set(NAMES)
     with style():
         figure = chart.draw()
@@ -107,7 +109,7 @@ def test_the_gain_is_fitted_within_the_corpus_alone(tmp_path):
     results = load_results(folder)
     results.specialists["kl_from_h_0"] = results.specialists.specialist.map(distance)
     results.specialists.loc[results.specialists.specialist == "d", "fraction_beyond_q99"] = 0.5
-    chart = gain_chart(make_views(results)[0], results.specialists)
+    chart = gain_chart(make_views(results)[0])
     assert chart.finding.startswith("The gain grows by 0.500 nats/token") and "3 specialists" in chart.finding
     assert chart.frame.outside.tolist() == [False, False, False, True]
 
@@ -139,6 +141,20 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
         assert set(render(chart)[0]) == {"png", "svg", BARE}
         titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
     assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
+
+
+def test_each_line_of_a_panels_title_is_wrapped_by_itself():
+    frame = pd.DataFrame(points("one", "a", 1.0, pd.Series({"0": 3.0}), label="a"))
+    with style():
+        figure = Lines(looks(frame, {"a": "black"}), "x", {"one": "x" * 40 + "\n64 experts: lower"}).draw(frame)
+        assert figure.axes[0].get_title(loc="left") == "x" * 40 + "\n64 experts: lower"
+
+
+def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
+    rows = [points("p", name, x, pd.Series({"0": 3.0}), label=name) for name, x in (("a", 1), ("b", 1), ("c", None))]
+    found = looks(pd.DataFrame([row for each in rows for row in each]), dict.fromkeys("abc", "black"))
+    assert found["a"].style != found["b"].style and found["a"].marker != found["b"].marker
+    assert (found["c"].marker, found["c"].style) == ("", STYLES[1])
 
 
 def test_no_portfolio_of_one_training_budget(tmp_path):

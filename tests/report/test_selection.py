@@ -82,7 +82,7 @@ def test_the_handful_has_a_colour_for_each(records, tmp_path):
 def test_the_figures_show_the_handful_alone(records, tmp_path):
     view = view_of(tmp_path, records)
     references = {"generic", "generic, 32M tokens"}
-    assert set(specialists_chart(view, None).frame.label) == CHOSEN - references
+    assert set(specialists_chart(view).frame.label) == CHOSEN - references
     assert set(experts_chart([view]).frame.label) >= {"soup n=64", "merge_5 n=16"}
     assert "merge_0 n=16" not in set(experts_chart([view]).frame.label)
     row = dict(n_experts=16, seed=0, tokens=10, train_loss=3.0, validation_loss=3.0)
@@ -107,10 +107,8 @@ def test_of_a_few_fine_tuned_methods_all_are_shown(records, tmp_path):
 def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):
     rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
     view = view_of(tmp_path, rows)
-    assert view.without_generic(view.shown) == ["crisp"] and "crisp" not in set(
-        specialists_chart(view, None).frame.label
-    )
-    assert "no generic run on as many tokens: crisp" in difference_table(view).notes[4]
+    assert view.without_generic(view.shown) == ["crisp"] and "crisp" not in set(specialists_chart(view).frame.label)
+    assert "no generic run on as many training tokens: crisp" in difference_table(view).notes[4]
 
 
 def test_coefficients_are_those_of_the_soup(tmp_path):

@@ -1,6 +1,7 @@
 """Every cell of the tables against values worked out by hand from made-up records."""
 
 import csv
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from made_up_records import record, run, write_records
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
-from soe_bench.report.tables.main import main_table
+from soe_bench.report.tables.main import WITHIN, main_table
 from soe_bench.report.view import make_views
 
 
@@ -52,19 +53,19 @@ def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path
     (view,) = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b"], "fraction_beyond_q99": [0.01, 0.06]})
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
-    table = main_table(view, "loss", corpus)
-    assert table.frame["mean within the corpus"].tolist() == ["3.0000", "2.9000"]  # the means on a
-    assert "- within the corpus: without b, which lie outside it" in table.markdown()
-    nothing = main_table(view, "loss", corpus.assign(fraction_beyond_q99=0.06)).frame["mean within the corpus"]
+    table = main_table(replace(view, corpus=corpus), "loss")
+    assert table.frame[WITHIN].tolist() == ["3.0000", "2.9000"]  # the means on a
+    assert "- Within the corpus means without b, which lie outside it." in table.markdown()
+    nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)), "loss").frame[WITHIN]
     assert nothing.tolist() == ["missing", "missing"]
-    assert "mean within the corpus" not in main_table(view, "loss").frame
+    assert WITHIN not in main_table(view, "loss").frame
 
 
 def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(records, tmp_path):
     rows = records + run("crisp", 0, 0, {"a": 2.0, "b": 2.0}, "none", training_tokens=32_000_000)
     text = (report(tmp_path, rows) / "tables" / "difference.md").read_text()
     assert "| soup n=4 |" in text and "| crisp |" not in text
-    assert "no generic run on as many tokens: crisp" in text
+    assert "no generic run on as many training tokens: crisp" in text
 
 
 def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
@@ -74,7 +75,7 @@ def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
     rows += run("other", 0, 0, {"a": 2.0, "b": 3.0}, "none")
     rows += run("generic", 0, 7, {"a": 9.0, "b": 9.0}, "none")  # a seed that no soup has
     (view,) = make_views(load_results(write_records(tmp_path, rows)))
-    experts, specialists = experts_chart([view]), specialists_chart(view, None)
+    experts, specialists = experts_chart([view]), specialists_chart(view)
     assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
     assert specialists.frame.seeds.unique().tolist() == [1]
     found = specialists.frame.set_index(["label", "specialist"]).difference
@@ -93,7 +94,7 @@ def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
 def test_markdown_marks_the_best_and_names_the_source(records, tmp_path):
     text = (report(tmp_path, records) / "tables" / "main.md").read_text()
     assert "| a | 3.0000 | **2.9000** |" in text and "| generic text | **3.5000** | 3.6000 |" in text
-    assert "3fa94c1b77d2;" in text and "0123456789ab;" in text and "device: cpu" in text and "deviations.csv" in text
+    assert "3fa94c1b77d2;" in text and "0123456789ab;" in text and "device: cpu." in text and "deviations.csv" in text
 
 
 def test_difference_table(records, tmp_path):
@@ -258,7 +259,7 @@ def test_what_is_not_separated_from_the_best_has_a_dagger(close, tmp_path):
     # generic minus near: 0, 0, 0.1 by seed; mixed minus near: 0.05 in each seed, but 0.2 and -0.1 by specialist
     assert rows["mean"] == ["3.6000†", "3.9000", "3.6167†", "**3.5667**", "3.9500"]
     assert rows["generic text"] == ["**3.5000**", "3.5333†", "**3.5000**", "3.6000", "3.5500"]
-    assert "mean: not separated from it, and not marked †: once" in (tmp_path / "tables" / "main.md").read_text()
+    assert "best in `mean`, so they have no dagger: once." in (tmp_path / "tables" / "main.md").read_text()
     assert "†" not in (tmp_path / "tables" / "main.csv").read_text()
     assert markdown_rows(tmp_path, "main_bits_per_byte")["a"][2:4] == ["1.6667†", "1.5667†"]
 
@@ -266,7 +267,7 @@ def test_what_is_not_separated_from_the_best_has_a_dagger(close, tmp_path):
 def test_one_seed_marks_nothing_as_not_separated(close, tmp_path):
     folder = report(tmp_path, [row for row in close if row["seed_data"] == 0])
     assert not any("†" in cell for row in markdown_rows(folder, "main").values() for cell in row)
-    assert "nothing is separated, and nothing marked †" in (folder / "tables" / "main.md").read_text()
+    assert "best in `mean`, so nothing there has a dagger." in (folder / "tables" / "main.md").read_text()
 
 
 def test_many_methods_are_shown_in_parts_below_each_other(tmp_path):

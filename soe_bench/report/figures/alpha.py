@@ -28,9 +28,9 @@ def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
         table = _ordered(_table(runs[runs.run_id == run], run))
         frame = table.rename_axis(columns="expert").stack().rename("alpha").reset_index()
         caption = (
-            f"{view.labels[run]}, seed {seed}: what the router gives at the h of each specialist's estimate split, and "
-            "for generic text at h_0. Rows in the order of a hierarchical clustering, each expert beside those of the "
-            f"specialist that uses it most.\n{view.title}"
+            f"What the router of {view.labels[run]}, seed {seed}, gives at the h of each specialist's estimate split, "
+            "and at h_0 for generic text. Rows are in the order of a hierarchical clustering; experts are grouped by "
+            f"the specialist that weights them most.\n{view.title}"
         )
         charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))
     return charts
@@ -67,10 +67,9 @@ def _draw(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(min(max(3.4 + 0.165 * n_columns, 7.4), 13.5), 2.0 + 0.27 * n_rows))
     axes = figure.subplots()
     signed, top = bool((table < 0).any(axis=None)), float(table.abs().max(axis=None))
-    image = heat_map(axes, table, cmap="PuOr_r" if signed else "Blues", vmin=-top if signed else 0, vmax=top)
+    bar = dict(label="coefficient α", pad=0.015, fraction=0.05, aspect=30)
+    heat_map(axes, table, bar, cmap="PuOr_r" if signed else "Blues", vmin=-top if signed else 0, vmax=top)
     if GENERIC_TEXT in table.index:
         axes.axhline(n_rows - 1.5, color="black", linewidth=0.8)
     axes.set_xlabel("expert")
-    bar = figure.colorbar(image, ax=axes, label="coefficient α", pad=0.015, fraction=0.05, aspect=30)
-    bar.outline.set_visible(False)
     return figure

@@ -16,9 +16,9 @@ LOOKS = {
 PANELS = {"merge_gap": "Merge gap of the midpoint", "barrier": "Barrier on the line between the two"}
 LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond
 CAPTION = (
-    "One mark per pair and seed. Merge gap: loss of the midpoint minus the mean loss of the two models, each on its "
-    "own text. Barrier: highest excess over the straight line between their losses, on both texts. The vertical axis "
-    f"is linear within {LINEAR:g} of 0 and logarithmic beyond."
+    "A mark is a pair of models of one seed. The merge gap is the loss of their midpoint minus the mean loss of the "
+    "two, each on its own text. The barrier is the highest excess of the loss over the straight line between their "
+    f"losses, on both texts. The vertical axis is linear within {LINEAR:g} of 0 and logarithmic beyond."
 )
 
 

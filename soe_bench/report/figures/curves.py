@@ -3,8 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
+from soe_bench.report.figures.pieces import log_axis
 from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import Chart, colours, line_styles, with_seeds
 from soe_bench.report.format import in_words
@@ -23,19 +23,20 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     if curves is None:
         return None
     shown = handful(view, view.shown)
-    runs = view.records.drop_duplicates("run_id").set_index("run_id")
+    runs = view.runs.set_index("run_id")
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
     frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
-    frame = frame.loc[frame.label.isin(shown), ["label", "seed", "tokens", *reversed(PANELS)]]
-    frame = frame.assign(rank=frame.label.map(shown.index)).sort_values(["rank", "seed", "tokens"], ignore_index=True)
-    frame = frame.drop(columns="rank")[frame.tokens > 0]
+    frame = frame[frame.label.isin(shown)]
+    frame = frame.assign(label=pd.Categorical(frame.label, shown))
+    frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
+    frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", *reversed(PANELS)]]
     if frame.empty:
         return None
     caption = (
-        f"Bold: mean over seeds; thin: single seeds; training loss: running mean over {SMOOTHING:.0%} of the run. "
-        "Training losses are not comparable between methods: generic pretraining reads the generic mixture h_0, the "
-        "soup mixtures drawn from pi. Tokens: of all models of a method, those of a warm start included.\n"
-        f"{left_out(view.shown, shown)}{view.title}"
+        "Bold lines are means over seeds, thin lines single seeds. The training loss is a running mean over "
+        f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
+        "corpus, with domain weights h_0, and the soup mixtures that are drawn from pi. The tokens are those of all "
+        f"models of a method, and of the model that it starts from.\n{left_out(view.shown, shown)}{view.title}"
     )
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
@@ -88,9 +89,7 @@ def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
         axes.set_ylim(low - 0.08 * (high - low), high + 0.35 * (high - low))
     axes.grid(axis="y")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_axis(axes.xaxis, "{x:g}")
     if frame.tokens.nunique() > 1:
         axes.set_xlim(left=frame.tokens.min() / 1e6)
     axes.set_xlabel("training tokens (millions, log scale)")

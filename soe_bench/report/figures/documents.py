@@ -5,9 +5,9 @@ import pandas as pd
 from soe_bench.report.figures.pieces import Lines, Look, points
 from soe_bench.report.figures.selection import handful
 from soe_bench.report.figures.style import OTHERS, Chart, markers
-from soe_bench.report.format import in_words
+from soe_bench.report.format import from_to, in_words
 from soe_bench.report.stats import mean
-from soe_bench.report.tables.documents import drawn_documents
+from soe_bench.report.tables.documents import differences, drawn_documents
 from soe_bench.report.view import CENTROIDS, View
 
 LINEAR = 0.01  # nats/token: the scale is linear up to here, so that 1 document does not flatten the rest
@@ -15,30 +15,34 @@ LINEAR = 0.01  # nats/token: the scale is linear up to here, so that 1 document 
 
 def documents_chart(view: View) -> Chart | None:
     """None if no documents were drawn. Of many methods those of the handful."""
-    found, shown = drawn_documents(view), handful(view, view.shown)
+    shown = handful(view, view.shown)
     frame = pd.DataFrame(
         [
             row
-            for point in (found.points if found else [])
-            if point.label in shown
-            for row in points(
-                point.label,
-                point.estimator,
-                point.documents,
-                point.difference.by_seed,
-                specialists=len(point.difference.by_specialist),
-            )
+            for point, _, difference in differences(drawn_documents(view))
+            if point[0] in shown
+            for row in points(*point, difference.by_seed, specialists=len(difference.by_specialist))
         ]
     )
     if frame.empty:
         return None
     caption = (
-        "Test text, no fine-tuning. The loss with h from so many drawn documents minus the loss with h from all of the "
-        "specialist's documents (by nearest centroids): mean over draws and over the n specialists that have so many "
-        f"documents; bars are 95 % t-intervals over seeds. The axis is linear within {LINEAR:g} of 0 and logarithmic "
-        f"beyond.\n{view.title}"
+        "Test text, no fine-tuning. A mark is the loss with h from so many drawn documents minus the loss with h from "
+        "all of the specialist's documents (by nearest centroids), a mean over draws and over the n specialists that "
+        f"have so many documents. A bar is a 95 % t-interval over seeds. The axis is linear within {LINEAR:g} of 0 "
+        f"and logarithmic beyond.\n{view.title}"
     )
-    return Chart("documents" + view.suffix, _finding(frame), caption, frame, lambda: _draw(frame))
+    counts = frame.groupby("x").specialists.agg(["min", "max"])
+    marks = markers(sorted(set(frame.line)))
+    lines = Lines(
+        {line: Look(OTHERS[i % len(OTHERS)], mark) for i, (line, mark) in enumerate(marks.items())},
+        "documents (log scale); n: specialists",
+        names=lambda x: f"{x:g}\nn={from_to(counts.loc[x])}",
+        differences=set(frame.panel),
+        difference_label="loss minus that with all documents\n(nats/token)",
+        linear=LINEAR,
+    )
+    return Chart("documents" + view.suffix, _finding(frame), caption, frame, lambda: lines.draw(frame))
 
 
 def _finding(frame: pd.DataFrame) -> str:
@@ -48,17 +52,3 @@ def _finding(frame: pd.DataFrame) -> str:
     nearest = min(set(rows.x), key=lambda x: (abs(x - 32), x))
     words = in_words(mean(rows[rows.x == nearest].value), "with all of them")
     return f"h from {nearest} document{'s' if nearest > 1 else ''}: the loss is {words} (nats/token)"
-
-
-def _draw(frame: pd.DataFrame) -> object:
-    panels, marks = list(dict.fromkeys(frame.panel)), markers(sorted(set(frame.line)))
-    counts = frame.groupby("x").specialists.agg(["min", "max"])
-    return Lines(
-        {line: Look(OTHERS[i % len(OTHERS)], mark) for i, (line, mark) in enumerate(marks.items())},
-        {panel: panel for panel in panels},
-        dict.fromkeys(panels, "loss minus that with all documents\n(nats/token)"),
-        "documents (log scale); n: specialists",
-        names=lambda x: f"{x:g}\nn={'-'.join(str(n) for n in dict.fromkeys(counts.loc[x]))}",
-        differences=panels,
-        linear=LINEAR,
-    ).draw(frame)

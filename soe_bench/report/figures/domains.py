@@ -12,15 +12,16 @@ from matplotlib.patches import Patch
 from soe_bench.report.figures.pieces import MOST_TICKS, heat_map
 from soe_bench.report.figures.style import FIXED, GREY, OTHERS, Chart, shortened
 from soe_bench.report.format import slug
-from soe_bench.report.tables.corpus import MOST_BEYOND_Q99, nearest_domains
-from soe_bench.report.view import GENERIC_TEXT
+from soe_bench.report.tables.corpus import nearest_domains
+from soe_bench.report.view import GENERIC_TEXT, MOST_BEYOND_Q99
 
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:-1])
 REST = "#bdbdbd"
 CAPTION = (
-    "Fractions of tokens; of a specialist's weights h only those on its nearest domains are shown. A specialist lies "
-    f"outside the corpus where more than the dashed {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99, the "
-    "distance from the nearest centroid that 1 % of the generic passages exceed."
+    "The domain weights h are fractions of tokens. Of a specialist's weights only those on its nearest domains are "
+    "shown. A passage lies beyond q99 if it is farther from the centre of its domain than 99 % of the generic passages "
+    f"are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (dashed line) lies outside the "
+    "corpus."
 )
 
 
@@ -78,7 +79,9 @@ def _finding(domains: pd.DataFrame) -> str:
 
 
 def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
-    k, handles = len(domains), _handles(domains)
+    k, palette = len(domains), _palette(domains)
+    named = [Patch(color=colour, label=shortened(source)) for source, colour in palette.items() if colour != REST]
+    handles = named + [Patch(color=REST, label="other")] * (len(palette) > len(named))
     width = min(max(5.5 + 0.15 * k, 9), 15)
     if places is None:
         figure = Figure(figsize=(width, 4.0))
@@ -91,9 +94,11 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
         top, bottom = grid[:, 0]
         grid[0, 1].set_axis_off()
         grid[0, 1].legend(handles=handles, title="main source", loc="center left", fontsize=8.5, borderaxespad=0)
-        _weights(figure, bottom, places)
+        bar = dict(location="left", label="weight in h", shrink=0.8, aspect=18, pad=0.02)
+        heat_map(bottom, places.drop(columns="outside"), bar, cmap="Blues", vmin=0, vmax=1)
+        bottom.set_title("Specialists: their weights h on the domains")
         _outside(grid[1, 1], places)
-    _sizes(top, domains)
+    _sizes(top, domains, palette)
     bottom.set_xlabel("domain, largest first")
     if k <= MOST_TICKS:
         bottom.set_xticks(range(k), [f"{domain:g}" for domain in domains.domain], fontsize=9 if k <= 32 else 6.5)
@@ -102,34 +107,19 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
 
 def _palette(domains: pd.DataFrame) -> dict[str, str]:
     """Source -> colour, by total size; the rest is grey."""
-    sources = domains.top_sources.map(main_source)
-    totals = {source: math.fsum(group) for source, group in domains.fraction.groupby(sources)}
-    ranked = sorted(totals, key=lambda source: (-totals[source], source))
+    totals = domains.fraction.groupby(domains.top_sources.map(main_source)).agg(math.fsum)
+    ranked = totals.sort_index().sort_values(ascending=False, kind="stable").index
     return {source: SOURCES[i] if i < len(SOURCES) else REST for i, source in enumerate(ranked)}
 
 
-def _handles(domains: pd.DataFrame) -> list[Patch]:
-    palette = _palette(domains)
-    named = [Patch(color=colour, label=shortened(source)) for source, colour in palette.items()][: len(SOURCES)]
-    return named + [Patch(color=REST, label="other")] * (len(palette) > len(SOURCES))
-
-
-def _sizes(axes: Axes, domains: pd.DataFrame) -> None:
-    palette = _palette(domains)
-    colours = [palette[main_source(text)] for text in domains.top_sources]
+def _sizes(axes: Axes, domains: pd.DataFrame, palette: dict[str, str]) -> None:
+    colours = domains.top_sources.map(main_source).map(palette)
     axes.bar(range(len(domains)), 100 * domains.fraction, width=0.85, color=colours)
     axes.set_xlim(-0.6, len(domains) - 0.4)
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel("fraction of the generic\ntext, h_0 (%)")
     axes.set_title("Domains: size and main source")
-
-
-def _weights(figure: Figure, axes: Axes, places: pd.DataFrame) -> None:
-    image = heat_map(axes, places.drop(columns="outside"), cmap="Blues", vmin=0, vmax=1)
-    axes.set_title("Specialists: their weights h on the domains")
-    bar = figure.colorbar(image, ax=axes, location="left", label="weight in h", shrink=0.8, aspect=18, pad=0.02)
-    bar.outline.set_visible(False)
 
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:

@@ -1,12 +1,10 @@
 """Loss against the number of experts, and the paired difference to generic pretraining: one column per scale."""
 
-from itertools import cycle
-
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, Look, points
+from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.selection import handful
-from soe_bench.report.figures.style import MARKERS, STYLES, Chart, colours
+from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -23,19 +21,28 @@ def experts_chart(views: list[View]) -> Chart | None:
     findings = {name: _finding(frame[frame.scale == name]) for name in found}
     missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
     caption = (
-        "Test text, mean over the specialists, no fine-tuning. Above: loss, a dash per seed. Below: loss minus that of "
-        "generic pretraining with the same seed, bars are 95 % t-intervals over seeds; below 0 the method is better."
-        + f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}."
-        * bool(missing)
+        "Test text, no fine-tuning, mean over the specialists. Above is the loss, where a dash is one seed. Below is "
+        "the loss minus that of generic pretraining with the same seed, where a bar is a 95 % t-interval over seeds; "
+        "below 0 the method is better."
+        + (f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." if missing else "")
     )
-    shown = [view for view in views if view.title in found]
-    return Chart("experts", next(iter(findings.values())), caption, frame, lambda: _lines(shown, frame, findings))
+    differences = {panel for panel in frame.panel if panel.endswith(": difference")}
+    titles = {f"{name}: loss": name + f"\n{findings[name]}" * (len(found) > 1) for name in found}
+    lines = Lines(
+        looks(frame, colours(*(view for view in views if view.title in found))),
+        "number of experts (log scale)",
+        titles | dict.fromkeys(differences, ""),
+        "{:g}".format,
+        differences,
+        rows=1 + bool(differences),
+    )
+    return Chart("experts", next(iter(findings.values())), caption, frame, lambda: lines.draw(frame))
 
 
 def _rows(view: View) -> tuple[list[dict], list[str]] | None:
     """The points of a view, on the seeds of the method with experts that has most, and the labels that lack one of
     these; of many methods a handful."""
-    runs = view.records.drop_duplicates("label").set_index("label")
+    runs = view.methods
     methods = {runs.method[label] for label in handful(view, view.shown)}
     labels = [
         label
@@ -71,25 +78,3 @@ def _finding(frame: pd.DataFrame) -> str:
     if len(differences):
         return f"{experts}: {in_words(mean(differences), 'generic pretraining')} (nats/token)"
     return f"{experts}: {mean(rows.value):.2f} nats/token"
-
-
-def _lines(views: list[View], frame: pd.DataFrame, findings: dict[str, str]) -> object:
-    palette = colours(*views)
-    looks, marks, styles = {}, cycle(MARKERS), cycle(STYLES[1:])  # a level is never a full line
-    for line, rows in frame.groupby("line", sort=False):
-        level = rows.x.isna().all()
-        looks[line] = Look(palette[rows.label.iloc[-1]], *(("", next(styles)) if level else (next(marks),)))
-    panels = list(dict.fromkeys(frame.panel))
-    differences = [panel for panel in panels if panel.endswith(": difference")]
-    several = len(views) > 1
-    titles = {f"{view.title}: loss": view.title + f"\n{findings[view.title]}" * several for view in views}
-    return Lines(
-        looks,
-        titles | dict.fromkeys(differences, ""),
-        {panel: "loss minus generic's" if panel in differences else "loss (nats/token)" for panel in panels},
-        "number of experts (log scale)",
-        names="{:g}".format,
-        differences=differences,
-        rows=1 + bool(differences),
-        by_column=True,
-    ).draw(frame)

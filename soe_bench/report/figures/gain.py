@@ -6,52 +6,36 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
-from soe_bench.report.stats import mean, t_interval
-from soe_bench.report.tables.corpus import outside
+from soe_bench.report.stats import t_intervals
+from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
 
 NAMED = 8  # specialists whose names are drawn: those farthest from the median gain
 
 
-def gain_chart(view: View, specialists: pd.DataFrame | None) -> Chart | None:
+def gain_chart(view: View) -> Chart | None:
     """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
-    soups = Soups(view)
-    try:
-        label = soups.label(max(soups.counts, default=None))
-    except NotRun:
+    label = largest_soup(view)
+    difference = view.to_generic(label) if label else None
+    if difference is None or view.corpus is None:
         return None
-    difference, distances = view.to_generic(label), _distances(view, specialists)
-    if difference is None or not distances:
+    own = view.corpus[view.corpus.split == "estimate"].set_index("specialist")
+    frame = t_intervals(-difference.by_cell).rename(columns={"mean": "gain"})
+    frame.insert(0, "kl", own.kl_from_h_0.reindex(frame.index))
+    frame["outside"] = frame.index.isin(view.outside)
+    frame = frame.rename_axis("specialist").dropna(subset="kl").reset_index()
+    if frame.empty:
         return None
-    without = outside(specialists, view.setting["data_fingerprint"])
-    rows = []
-    for name, cells in difference.by_cell.iterrows():
-        if name in distances:
-            interval = t_interval(-cells)
-            ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
-            rows.append((name, distances[name], -mean(cells), *ends, name in without))
-    if not rows:
-        return None
-    frame = pd.DataFrame(rows, columns=["specialist", "kl", "gain", "low", "high", "outside"])
     fitted = frame[~frame.outside]
     line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
     caption = (
-        f"{label}. Gain: loss of generic pretraining minus loss of the soup on the specialist's test text, bars are "
-        "95 % t-intervals over seeds. Distance: KL divergence of h from h_0. The line is fitted by least squares to "
-        "the specialists within the corpus; open marks lie outside it. Named are those with the most unusual gain.\n"
-        f"{view.title}"
+        f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
+        "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
+        "weights of the whole corpus. The line is fitted by least squares to the specialists within the corpus; open "
+        f"marks lie outside it. The specialists with the most unusual gain are named.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
-
-
-def _distances(view: View, specialists: pd.DataFrame | None) -> dict[str, float]:
-    """Specialist -> KL divergence of its h (estimate split) from h_0, in nats."""
-    if specialists is None:
-        return {}
-    own = specialists[specialists.data_fingerprint == view.setting["data_fingerprint"]]
-    return dict(own[own.split == "estimate"].dropna(subset="kl_from_h_0").set_index("specialist").kl_from_h_0)
 
 
 def _finding(fitted: pd.DataFrame, line: object) -> str:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
+from soe_bench.report.figures.pieces import log_axis
 from soe_bench.report.figures.style import Chart, colours, line_styles, shortened
 from soe_bench.report.investment import Investment, Way
 
@@ -30,8 +30,8 @@ def investment_chart(found: Investment, specialists: int) -> Chart:
     )
     finding = _finding(found, specialists)
     caption = (
-        "What N specialists cost: the training that serves all, and N times what is paid for each. A dot on a line, "
-        f"with its N, is where the soup begins to cost less than that way; the grey line marks N = {specialists}."
+        "N specialists cost the training that serves all, and N times what is paid for each. A dot on a line, with its "
+        f"N, is where the soup begins to cost less than that way. The grey line marks N = {specialists}."
         f"\n{found.view.title}"
     )
     return Chart("cost", finding, caption, frame, lambda: _draw(found, numbers, specialists))
@@ -77,9 +77,8 @@ def _draw(found: Investment, numbers: list[int], specialists: int) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel="specialists", ylabel=label)
         low, high = (math.log10(end) for end in axes.get_ylim())
         axes.set_ylim(10.0 ** math.floor(low), 10.0 ** math.ceil(high))  # whole decades, so that each end has a tick
-        for axis, text in ((axes.xaxis, "{x:g}"), (axes.yaxis, ticks)):
-            axis.set_major_formatter(text)
-            axis.set_minor_locator(NullLocator())
+        log_axis(axes.xaxis, "{x:g}", (1,))
+        log_axis(axes.yaxis, ticks, (1,))
         axes.grid(axis="y")
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center")

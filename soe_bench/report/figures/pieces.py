@@ -2,16 +2,16 @@
 
 import textwrap
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullLocator
 
-from soe_bench.report.figures.style import shortened, with_seeds
+from soe_bench.report.figures.style import STYLES, line_styles, markers, shortened, with_seeds
 from soe_bench.report.stats import mean, t_interval
 
 MOST_TICKS = 80
@@ -32,30 +32,29 @@ class Look:
 class Lines:
     """Panels of values against a number, from a frame with the columns panel, line, x, seed, value.
 
-    A mark is a mean over seeds. A line whose x is empty is a level: it goes across. `titles` and `y_labels` go by
-    panel; panels fill the `rows` of the figure row by row, or `by_column`. Those in `differences` have a line at 0 and
-    95 % t-intervals over seeds; the others a dash per seed. `names` are the texts of the ticks; without it x is
-    continuous. The y axis is linear within `linear` of 0 and logarithmic beyond, if that is given.
+    A mark is a mean over seeds. A line whose x is empty is a level: it goes across. `titles` go by panel, whose name
+    stands where it has none. Panels fill the `rows` of the figure, and those in `differences` come last: they have a
+    line at 0, and 95 % t-intervals over seeds; the others a dash per seed. `names` are the texts of the ticks; without
+    it x is continuous. The y axis is linear within `linear` of 0 and logarithmic beyond, if that is given.
     """
 
     looks: Mapping[str, Look]
-    titles: Mapping[str, str]
-    y_labels: Mapping[str, str]
     x_label: str
+    titles: Mapping[str, str] = field(default_factory=dict)
     names: Callable[[float], str] | None = None
-    differences: Collection[str] = ()
+    differences: Collection[str] = ("difference",)
+    difference_label: str = "loss minus generic's (nats/token)"
     rows: int = 1
-    by_column: bool = False
     linear: float | None = None
 
     def draw(self, frame: pd.DataFrame) -> Figure:
         """The figure; only the panels that the frame has."""
-        panels = list(dict.fromkeys(frame.panel))
+        panels = sorted(dict.fromkeys(frame.panel), key=lambda panel: panel in self.differences)
         columns = -(-len(panels) // self.rows)
         figure = Figure(figsize=(3.2 + 4.2 * columns, 1.5 + 3.0 * self.rows + 0.5 * (self.rows == 1)))
         grid = figure.subplots(self.rows, columns, squeeze=False)
         handles = {}
-        for axes, name in zip(grid.flatten("F" if self.by_column else "C"), panels, strict=False):
+        for axes, name in zip(grid.flat, panels, strict=False):
             handles |= self._panel(axes, name, frame[frame.panel == name].dropna(subset="value"))
         figure.legend(list(handles.values()), list(handles), loc="outside right center")
         return figure
@@ -72,14 +71,15 @@ class Lines:
         if name in self.differences:
             axes.axhline(0, color="black", linewidth=1)
         self._axis(axes, sorted(set(frame.x.dropna())))
-        axes.set_ylabel(self.y_labels[name])
-        axes.set_title(textwrap.fill(self.titles[name], TITLE_WIDTH, replace_whitespace=False))
+        axes.set_ylabel(self.difference_label if name in self.differences else "loss (nats/token)")
+        title = self.titles.get(name, name).splitlines()
+        axes.set_title("\n".join(textwrap.fill(line, TITLE_WIDTH) for line in title))
         return handles
 
     def _line(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:
         groups = [(x, values.value.to_numpy()) for x, values in rows.groupby("x")]
         for x, values in groups:
-            if panel in self.differences and (interval := t_interval(values)):
+            if panel in self.differences and (interval := t_interval(values)).n > 1:
                 axes.vlines(x, interval.low, interval.high, color=look.colour, linewidth=1.2, alpha=0.6)
             elif len(values) > 1:
                 axes.plot([x] * len(values), values, "_", color=look.colour, markersize=10)
@@ -96,22 +96,39 @@ class Lines:
             axes.set_yscale("symlog", linthresh=self.linear)
             axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xscale("log")
-        if self.names is None:
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if places[-1] < 100 * places[0] else (1,)))
-            axes.xaxis.set_major_formatter(lambda x, _: f"{x:.0e}".replace("e+", "e"))
-        else:
+        wide = places[-1] >= 100 * places[0]
+        log_axis(axes.xaxis, lambda x, _: f"{x:.0e}".replace("e+", "e"), (1,) if wide else (1, 2, 5))
+        if self.names is not None:
             axes.set_xticks(places, [self.names(x) for x in places])
-        axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(x=0.08, y=0.12)
         axes.grid(axis="y")
         axes.set_xlabel(self.x_label)
 
 
-def heat_map(axes: Axes, table: pd.DataFrame, **options: object) -> AxesImage:
+def log_axis(axis: Axis, form: str | Callable[[float, int], str], subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis at these multiples of the powers of ten, and none between."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(form)
+    axis.set_minor_locator(NullLocator())
+
+
+def looks(frame: pd.DataFrame, palette: Mapping[str, object]) -> dict[str, Look]:
+    """The looks of the lines of a frame of Lines with the column `label`: the colour of its last label, a marker in
+    their order, and another style for each line of one colour. A level has no marker, and is never a full line."""
+    colours = {line: palette[rows.label.iloc[-1]] for line, rows in frame.groupby("line", sort=False)}
+    levels = [line for line in colours if frame.x[frame.line == line].isna().all()]
+    lines = [line for line in colours if line not in levels]
+    styles, marks = line_styles(lines, colours), markers(lines)
+    styles |= {line: STYLES[1 + i % (len(STYLES) - 1)] for i, line in enumerate(levels)}
+    return {line: Look(colour, marks.get(line, ""), styles[line]) for line, colour in colours.items()}
+
+
+def heat_map(axes: Axes, table: pd.DataFrame, bar: dict[str, object], **options: object) -> None:
     """A cell per row and column of the table, with thin white lines between them and the rows' names; at most
-    MOST_TICKS columns have theirs."""
+    MOST_TICKS columns have theirs. `bar` says what the bar of colours is like, `options` what the image is."""
     n_rows, n_columns = table.shape
     image = axes.imshow(table, aspect="auto", interpolation="nearest", **options)
+    axes.figure.colorbar(image, ax=axes, **bar).outline.set_visible(False)
     axes.set_yticks(range(n_rows), map(shortened, table.index))
     if n_columns <= MOST_TICKS:
         axes.set_xticks(range(n_columns), table.columns, fontsize=9 if n_columns <= 32 else 6.5)
@@ -120,7 +137,6 @@ def heat_map(axes: Axes, table: pd.DataFrame, **options: object) -> AxesImage:
     axes.grid(which="minor", color="#eeeeee", linewidth=0.7)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    return image
 
 
 def points(panel: str, line: str, x: float | None, values: pd.Series, **facts: object) -> list[dict]:

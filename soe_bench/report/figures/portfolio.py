@@ -3,12 +3,12 @@ trained for each is paid N times."""
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, Look, points
-from soe_bench.report.figures.style import Chart, colours, line_styles, markers
+from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
 from soe_bench.report.spending import spending
 from soe_bench.report.stats import mean
-from soe_bench.report.tables.budgets import budget_name
+from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.view import VARIANTS, View
 
 SIZES = (1, 4, 16, 64)  # of portfolios
@@ -26,20 +26,22 @@ def portfolio_chart(view: View) -> Chart | None:
     frame = frame.sort_values("panel", key=lambda panels: panels.str[4:].astype(int), kind="stable", ignore_index=True)
     findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
     caption = (
-        "Mean test loss over the specialists against the FLOPs that N of them take together: training, fine-tuning and "
-        "its trials included. One training of the soup or of generic pretraining serves all N; a method that trains a "
-        f"model per specialist pays N times. Marks: runs on more and more training tokens, a dash per seed."
-        f"\n{view.title}"
+        "The vertical axis is the mean test loss over the specialists, the horizontal one the FLOPs that N of them "
+        "take together: training, fine-tuning and its trials. One training of the soup or of generic pretraining "
+        "serves all N; a method that trains a model per specialist pays N times. Along a line the runs have more and "
+        f"more training tokens. A dash is one seed.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
         finding = f"With {FINDING} specialists the soup is {finding}, the best method that takes no more FLOPs"
-    return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: _draw(view, frame, findings))
+    titles = {panel: f"{panel}: {text}" for panel, text in findings.items()}
+    lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
+    return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))
 
 
 def _rows(view: View, label: str) -> list[dict]:
     """The points of one label, without fine-tuning and for each budget of it."""
-    run = view.records[view.records.label == label].iloc[0]
+    run = view.methods.loc[label]
     if run.method not in ("generic", "soup") and pd.isna(run.trained_for):
         return []
     rows, tokens = [], int(run.training_tokens)
@@ -47,8 +49,7 @@ def _rows(view: View, label: str) -> list[dict]:
         costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget))
         if losses is None or not set(losses.index) <= set(costs.index):
             continue
-        line = label.replace(f", {VARIANTS['training_tokens'](tokens)}", "")
-        line += f", fine-tuned on {budget_name(budget)}" if budget else ""
+        line = with_budget(label.replace(f", {VARIANTS['training_tokens'](tokens)}", ""), budget)
         for n in SIZES:
             flops = mean(costs.flops_once[losses.index] + n * costs.flops_each[losses.index])
             rows += points(f"N = {n}", line, flops, losses, label=label, training_tokens=tokens)
@@ -66,17 +67,3 @@ def _finding(frame: pd.DataFrame) -> str:
             best = affordable.loc[affordable.value.idxmin()]
             return in_words(point.value - best.value, best.line)
     return ALONE
-
-
-def _draw(view: View, frame: pd.DataFrame, findings: dict[str, str]) -> object:
-    palette, marks = colours(view), markers(dict.fromkeys(frame.line))
-    by_line = {line: palette[rows.label.iloc[0]] for line, rows in frame.groupby("line", sort=False)}
-    styles = line_styles(by_line, by_line)
-    titles = {panel: f"{panel}: {finding}" for panel, finding in findings.items()}
-    return Lines(
-        {line: Look(colour, marks[line], styles[line]) for line, colour in by_line.items()},
-        titles,
-        dict.fromkeys(titles, "loss (nats/token)"),
-        "FLOPs for N specialists (log scale)",
-        rows=2,
-    ).draw(frame)

@@ -1,9 +1,10 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
+from contextlib import suppress
+
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import family
-from soe_bench.report.stats import mean
-from soe_bench.report.tables import main as tables
+from soe_bench.report.tables import pieces as tables
 from soe_bench.report.view import View
 
 MOST = 12  # methods that one figure can show
@@ -16,17 +17,14 @@ def handful(view: View, labels: list[str]) -> list[str]:
     most runs have, where there are such."""
     if len(labels) <= MOST:
         return labels
-    methods = view.records.drop_duplicates("label").set_index("label").method
+    methods = view.methods.method
     chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
-    usual = view.records.drop_duplicates("run_id").training_tokens.mode()[0]
-    families: dict[str, list[str]] = {}
-    for label in labels:
-        if methods[label] not in ("generic", "soup", "dense_on_pi"):
-            families.setdefault(family(methods[label]), []).append(label)
-    chosen |= {
-        min(members, key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)))
-        for members in families.values()
-    }
+    usual = view.runs.training_tokens.mode()[0]
+    others = sorted(
+        (label for label in labels if methods[label] not in ("generic", "soup", "dense_on_pi")),
+        key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)),
+    )
+    chosen |= set({family(methods[label]): label for label in reversed(others)}.values())  # the first of each family
     return [label for label in labels if label in chosen]
 
 
@@ -35,25 +33,23 @@ def left_out(labels: list[str], shown: list[str]) -> str:
     gone = len(labels) - len(shown)
     if not gone:
         return ""
-    return f"Of a family of methods only the best on validation text at equal tokens: {gone} more are in the tables.\n"
+    return f"Of a family of methods only the best on validation text is shown; {gone} more are in the tables.\n"
 
 
 def not_compared(view: View, shown: list[str]) -> str:
     """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
-    return "".join(f"{note[0].upper()}{note[1:]}.\n" for note in tables.not_compared(view, shown))
+    return "".join(f"{note}\n" for note in tables.not_compared(view, shown))
 
 
 def _soups(view: View) -> set[str]:
     """The soup with each number of experts that the claims compare, and dense_on_pi."""
     soups, labels = Soups(view), set()
     for n in (0, *soups.counts):
-        try:
+        with suppress(NotRun):
             labels.add(soups.label(n))
-        except NotRun:
-            continue
     return labels
 
 
 def _validation(view: View, label: str) -> float:
-    means = view.seed_means(view.losses(label, split="validation"))
-    return float("inf") if means is None else mean(means)
+    loss = view.mean_loss(label, split="validation")
+    return float("inf") if loss is None else loss

@@ -29,11 +29,22 @@ def sizes_chart(views: list[View]) -> Chart | None:
         return None
     frame = frame.sort_values(["panel", "line", "x", "seed"], ascending=[False, True, True, True], ignore_index=True)
     caption = (
-        f"Mean over the specialists' test text, no fine-tuning, with {EXPERTS} experts. Full lines: every size has as "
-        "many training tokens per parameter; dotted: as many training tokens. A dash per seed; bars are 95 % "
-        f"t-intervals over seeds.\n{soups.view.title}"
+        f"Test text, no fine-tuning, mean over the specialists, with {EXPERTS} experts. Along a full line every size "
+        "has as many training tokens per parameter, along a dotted line as many training tokens. A dash is one seed, "
+        f"and a bar a 95 % t-interval over seeds.\n{soups.view.title}"
     )
-    return Chart("sizes", _finding(frame), caption, frame, lambda: _draw(frame))
+    models = frame.drop_duplicates("x").set_index("x").model
+    lines = Lines(
+        {
+            f"{line}, equal {equal}": Look(colour, marker, style)
+            for equal, style in STYLES.items()
+            for line, (colour, marker) in METHODS.items()
+        },
+        "parameters of the base model (log scale)",
+        {"loss": "Loss on the specialists", "difference": "Against generic: below 0 is better"},
+        lambda x: f"{x:,.0f}\n{models[x]}",
+    )
+    return Chart("sizes", _finding(frame), caption, frame, lambda: lines.draw(frame))
 
 
 def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
@@ -61,20 +72,3 @@ def _finding(frame: pd.DataFrame) -> str:
     gains = rows.groupby("model", sort=False).value.agg(mean)
     ends = [f"{in_words(gains[model])} for {model}" for model in (gains.index[0], gains.index[-1])]
     return f"{EXPERTS} experts against generic pretraining: {', '.join(ends)} (nats/token)"
-
-
-def _draw(frame: pd.DataFrame) -> object:
-    looks = {
-        f"{line}, equal {equal}": Look(colour, marker, style)
-        for equal, style in STYLES.items()
-        for line, (colour, marker) in METHODS.items()
-    }
-    models = frame.drop_duplicates("x").set_index("x").model
-    return Lines(
-        looks,
-        {"loss": "Loss on the specialists", "difference": "Against generic: below 0 is better"},
-        {"loss": "loss (nats/token)", "difference": "loss minus generic's (nats/token)"},
-        "parameters of the base model (log scale)",
-        names=lambda x: f"{x:,.0f}\n{models[x]}",
-        differences=("difference",),
-    ).draw(frame)

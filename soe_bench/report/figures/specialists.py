@@ -9,50 +9,32 @@ from matplotlib.figure import Figure
 from soe_bench.report.figures.selection import handful, left_out, not_compared
 from soe_bench.report.figures.style import FIXED, Chart, colours, markers, shortened, with_seeds
 from soe_bench.report.format import in_words
-from soe_bench.report.stats import mean, t_interval
-from soe_bench.report.tables.corpus import outside
+from soe_bench.report.stats import mean, t_intervals
 from soe_bench.report.view import View
 
 
-def specialists_chart(view: View, specialists: pd.DataFrame | None) -> Chart | None:
+def specialists_chart(view: View) -> Chart | None:
     """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup). Of
-    many methods a handful, on the seeds that all of them have. `specialists` says which lie outside the corpus."""
+    many methods a handful, on the seeds that all of them have."""
     shown = handful(view, view.shown)
     differences = {label: difference for label in shown if (difference := view.to_generic(label))}
     seeds = set.intersection(*(set(each.by_seed.index) for each in differences.values())) if differences else ()
     if not seeds:
         return None
-    frame = pd.concat(
-        [_rows(each.by_cell[sorted(seeds)], label) for label, each in differences.items()], ignore_index=True
-    )
-    frame["outside"] = frame.specialist.isin(outside(specialists, view.setting["data_fingerprint"]))
-    last = frame[frame.label == frame.label.iloc[-1]].set_index("specialist").difference
-    order = frame.specialist.map(last).rename("order")  # NaN, so at the end, for a specialist that it lacks
-    frame = frame.iloc[
-        np.lexsort((frame.specialist, order, frame.label.map({n: i for i, n in enumerate(differences)})))
-    ]
-    frame = frame.reset_index(drop=True)
-    bars = "bars are 95 % t-intervals over seeds" if frame.low.notna().any() else "one seed, so no interval"
+    tables = {label: t_intervals(each.by_cell[sorted(seeds)]) for label, each in differences.items()}
+    frame = pd.concat(tables, names=["label", "specialist"]).rename(columns={"mean": "difference"}).reset_index()
+    frame = frame.assign(seeds=len(seeds), outside=frame.specialist.isin(view.outside))
+    last = tables[frame.label.iloc[-1]]["mean"]  # NaN, so at the end, for a specialist that it lacks
+    frame = frame.assign(label=pd.Categorical(frame.label, list(tables)), order=frame.specialist.map(last))
+    frame = frame.sort_values(["label", "order", "specialist"], ignore_index=True).drop(columns="order")
+    frame = frame.astype({"label": object})
+    bars = "a bar is its 95 % t-interval over seeds" if frame.low.notna().any() else "one seed has no interval"
     caption = (
-        "Test text, no fine-tuning, paired by specialist and seed. The ring at 0 is generic pretraining; left of it a "
-        f"method is better; {bars}.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
+        "Test text, no fine-tuning. A mark is a method's loss minus that of generic pretraining, paired by specialist "
+        f"and seed; {bars}. Generic pretraining is the ring at 0, and left of it a method is "
+        f"better.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
     )
     return Chart("specialists" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
-
-
-def _rows(cells: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Of differences (specialists x seeds) the mean and t-interval over seeds (NaN for one seed) of each specialist."""
-    intervals = [t_interval(row) for _, row in cells.iterrows()]
-    return pd.DataFrame(
-        {
-            "label": label,
-            "specialist": cells.index,
-            "difference": [mean(row) for _, row in cells.iterrows()],
-            "low": [interval.low if interval else np.nan for interval in intervals],
-            "high": [interval.high if interval else np.nan for interval in intervals],
-            "seeds": len(cells.columns),
-        }
-    )
 
 
 def _finding(frame: pd.DataFrame) -> str:

@@ -5,8 +5,8 @@ import re
 import pandas as pd
 
 from soe_bench.report.effects import Soups, most_seeds
-from soe_bench.report.figures.pieces import Lines, Look, points
-from soe_bench.report.figures.style import FIXED, MARKERS, STYLES, Chart, soup_colour
+from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.style import FIXED, Chart, soup_colour
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
@@ -37,10 +37,14 @@ def support_chart(view: View) -> Chart | None:
         return None
     gone = f" Not shown, several recipes or no support: {'; '.join(left_out)}." if left_out else ""
     caption = (
-        "In training the domain weights h are drawn with 1 to m domains. No fine-tuning, mean over the specialists; a "
-        f"dash per seed.{gone}\n{view.title}"
+        "In training each h, the domain weights of a batch, has 1 to m domains. The loss is on test text, without "
+        f"fine-tuning; that of the specialists is a mean over them. A dash is one seed.{gone}\n{view.title}"
     )
-    return Chart("support" + view.suffix, _finding(frame), caption, frame, lambda: _draw(frame))
+    palette = {
+        label: soup_colour(n) if n else FIXED["generic"] for label, n in zip(frame.label, frame.n_experts, strict=True)
+    }
+    lines = Lines(looks(frame, palette), "most domains m of h in training (log scale)", TITLES, "{:g}".format)
+    return Chart("support" + view.suffix, _finding(frame), caption, frame, lambda: lines.draw(frame))
 
 
 def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
@@ -74,12 +78,3 @@ def _finding(frame: pd.DataFrame) -> str:
     words = {"specialists": "for the specialists", "generic": "on generic text"}
     found = [f"{words[text]} with at most {best[text][2]:g} domains in h" for text in words if text in best]
     return f"The loss is lowest {' and '.join(found)}"
-
-
-def _draw(frame: pd.DataFrame) -> object:
-    looks = {"generic": Look(FIXED["generic"], "", "--")}
-    for place, (line, rows) in enumerate(frame.dropna(subset="x").groupby("line", sort=False)):
-        colour = soup_colour(rows.n_experts.iloc[0])
-        looks[line] = Look(colour, MARKERS[place % len(MARKERS)], STYLES[place % len(STYLES)])
-    labels = dict.fromkeys(TITLES, "loss (nats/token)")
-    return Lines(looks, TITLES, labels, "most domains m of h in training (log scale)", names="{:g}".format).draw(frame)

@@ -1,6 +1,8 @@
 """The tables of the benchmark, from bench.json: figures beside goals and limits, growth, steps of base models and of
 several processes."""
 
+from itertools import zip_longest
+
 import pandas as pd
 
 from soe_bench.report.format import Table
@@ -27,37 +29,40 @@ def bench_table(bench: dict) -> Table:
     ]
     rates = bench["rates"]
     notes = [
-        "value: median over interleaved rounds, low and high its quartiles (empty: measured once); ratios are taken in "
-        "one run",
-        "limit: the value if our side moved its bytes at the copy bandwidth and did its operations at the "
-        f"matmul rate, here {rates['bandwidth'] / 1e9:.1f} GB/s (read plus written) and {rates['matmul'] / 1e9:.0f} "
-        "GFLOP/s in float32, measured in the last run",
+        "`value` is the median over interleaved rounds, `low` and `high` are its quartiles (empty where it was "
+        "measured once). Both sides of a ratio were measured in one run.",
+        "`limit` is the value that there would be if all bytes moved at the copy bandwidth and all operations ran at "
+        f"the matmul rate: {rates['bandwidth'] / 1e9:.1f} GB/s (read plus written) and {rates['matmul'] / 1e9:.0f} "
+        "GFLOP/s in float32, measured in the last run.",
         *_provenance(bench),
     ]
     return Table("bench", "Time and memory beside their limits", pd.DataFrame(rows), notes)
 
 
 def growth_table(bench: dict) -> Table:
-    """A row a point; the exponents of its axis stand on the axis's last row."""
+    """A row per point; the exponents of its axis stand on the axis's last row."""
     rows = []
-    for i, point in enumerate(bench["growth"]):
-        last = bench["growth"][i + 1 : i + 2] == [] or bench["growth"][i + 1]["axis"] != point["axis"]
+    for point, following in zip_longest(bench["growth"], bench["growth"][1:], fillvalue={}):
+        last = following.get("axis") != point["axis"]
         row = {name: str(point[name]) for name in ("axis", "n", "P", "R", "k")}
         for measure, title in MEASURES.items():
             row[title] = _short(point[measure])
             row[f"exponent of {title.split(' (')[0]}"] = _short(point[f"{measure}_exponent"]) if last else ""
         rows.append(row)
     notes = [
-        "b of a x^b, fitted by least squares on logarithms along the axis, over its rows; the other three stay fixed",
-        "step: median of one training step; soup's part: beyond forward and backward at Theta (combination, dL/dA, "
-        "update of the bank, router); peak memory: above the process after import and data",
+        "The rows of an axis vary that number and keep the other three. n: experts; P: parameters of the base model; "
+        "R: draws of h per step; k: domains. An exponent is b in a x^b, fitted by least squares on logarithms over "
+        "the rows of its axis.",
+        "`step` is the median time of a training step. `soup's part` is its time beyond forward and backward at Theta: "
+        "the combination, dL/dA, the update of the bank, and the router. `peak memory` is above that of the process "
+        "after import and data.",
         *_provenance(bench, "growth"),
     ]
     return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
 
 
 def bases_table(bench: dict) -> Table:
-    """A row a base model and number of experts."""
+    """A row per base model and number of experts."""
     rows = [
         {
             "base": point["base"],
@@ -74,16 +79,17 @@ def bases_table(bench: dict) -> Table:
         for point in bench["bases"]
     ]
     notes = [
-        "step: median of one training step with R = 8 draws; least: its counted FLOPs at the matmul rate in that "
-        "precision, or its parameters and moments at the copy bandwidth, whichever takes longer; fraction: least/step",
-        "peak memory: above the process after import",
+        "`step` is the median time of a training step with 8 draws of h. `least` is the longer of two times: its "
+        "counted FLOPs at the matmul rate in that precision, or its parameters and moments at the copy bandwidth. "
+        "`fraction` is least/step. n: experts; P: parameters of the base model.",
+        "`peak memory` is above that of the process after import.",
         *_provenance(bench, "bases"),
     ]
     return Table("bases", "A training step on two base models, beside its limit", pd.DataFrame(rows), notes)
 
 
 def processes_table(bench: dict) -> Table:
-    """A row a number of experts and of processes."""
+    """A row per number of experts and of processes."""
     alone = {point["n"]: point["step_seconds"] for point in bench["processes"] if point["processes"] == 1}
     rows = [
         {
@@ -98,9 +104,10 @@ def processes_table(bench: dict) -> Table:
         for point in bench["processes"]
     ]
     notes = [
-        "sent: what one process gives in a step with R = 8 draws to the all-to-all (Theta and its gradients, however "
-        "many experts) and to the all-reduce (R n numbers for the router, R^2 and a loss)",
-        "step: median of one training step, each process with one thread of a CPU or one GPU",
+        "The bytes sent are those that one process gives in a training step with R = 8 draws of h: for parameters to "
+        "the all-to-all (Theta and its gradients, however many experts), for sums to the all-reduce (R n numbers for "
+        "the router, R^2 and a loss).",
+        "`step` is the median time of a training step, each process with one thread of a CPU or one GPU.",
         *_provenance(bench, "processes"),
     ]
     return Table("processes", "A training step in several processes", pd.DataFrame(rows), notes)
@@ -108,9 +115,9 @@ def processes_table(bench: dict) -> Table:
 
 def _provenance(bench: dict, measured: str | None = None) -> list[str]:
     """Notes: the commit at which a list was measured, if named; device and versions."""
-    commit = [f"commit {_commit(bench[f'{measured}_state'])}"] if measured else []
+    commit = [f"Commit: {_commit(bench[f'{measured}_state'])}."] if measured else []
     versions = ", ".join(f"{name} {value}" for name, value in bench["versions"].items() if value)
-    return [*commit, f"device: {bench['device']}, {bench['threads']} threads; {versions}"]
+    return [*commit, f"Device: {bench['device']}, {bench['threads']} threads; {versions}."]
 
 
 def _commit(state: dict) -> str:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from soe_bench.report.format import Table, fixed
+from soe_bench.report.format import Table, fixed, from_to
 from soe_bench.report.stats import Difference, mean, paired_difference
-from soe_bench.report.tables.main import INTERVALS, VERDICT, difference_cells, not_compared, provenance
 from soe_bench.report.tables.marks import DAGGER, mark, untested
+from soe_bench.report.tables.pieces import INTERVALS, VERDICT, difference_cells, not_compared, view_table
 from soe_bench.report.view import MISSING, View
 
 
@@ -27,15 +27,15 @@ class Budgets:
     def fixed_set(self) -> str:
         """The specialists, in words."""
         return (
-            "one set of specialists throughout, those with a record at every budget for every method: "
-            f"n = {len(self.specialists)} of {len(self.view.specialists)}: {', '.join(self.specialists)}"
+            "All cells rest on the same specialists, those with a record at every budget for every method: "
+            f"n = {len(self.specialists)} of {len(self.view.specialists)}: {', '.join(self.specialists)}."
         )
 
     @property
-    def sources(self) -> list[str]:
-        """What the fine-tuned records come from."""
+    def records(self) -> pd.DataFrame:
+        """The fine-tuned records."""
         rows = self.view.all
-        return provenance(rows[rows.label.isin(self.losses) & (rows.budget_tokens > 0) & (rows.split == "test")])
+        return rows[rows.label.isin(self.losses) & (rows.budget_tokens > 0) & (rows.split == "test")]
 
     def means(self, label: str, budget: int) -> pd.Series | None:
         """Mean over the set for each seed; None (missing) if a (specialist, seed) has no record."""
@@ -61,13 +61,12 @@ def fine_tuned(view: View) -> Budgets | None:
     names = sorted(set.intersection(*sets)) if sets else []
     if not names:
         return None
-    # The seeds that have every budget, so that a method's row, or line, rests on the same runs throughout.
-    kept = {label: table[_seeds(table).isin(_seeds(complete.get(label, table)))] for label, table in tables.items()}
-    cells = {
-        label: pd.MultiIndex.from_product([names, sorted(set(_seeds(table)))], names=["specialist", "seed"])
-        for label, table in kept.items()
-    }
-    return Budgets(view, budgets, names, {label: table.reindex(cells[label]) for label, table in kept.items()})
+    losses = {}
+    for label, table in tables.items():
+        # The seeds that have every budget, so that a method's row, or line, rests on the same runs throughout.
+        seeds = sorted(set(complete.get(label, table).index.unique("seed")))
+        losses[label] = table.reindex(pd.MultiIndex.from_product([names, seeds], names=["specialist", "seed"]))
+    return Budgets(view, budgets, names, losses)
 
 
 def budgets_table(view: View) -> Table | None:
@@ -75,47 +74,43 @@ def budgets_table(view: View) -> Table | None:
     budgets = fine_tuned(view)
     if budgets is None:
         return None
-    frame = pd.DataFrame([_row(budgets, label) for label in budgets.losses])
-    losses = {budget_name(b): {label: table[b] for label, table in budgets.losses.items()} for b in budgets.budgets}
-    last = budget_name(budgets.budgets[-1])
+    rows = [_row(budgets, label) for label in budgets.losses]
+    frame, names = pd.DataFrame(rows), [budget_name(b) for b in budgets.budgets]
+    by_budget = zip(names, budgets.budgets, strict=True)
+    losses = {name: {label: table[b] for label, table in budgets.losses.items()} for name, b in by_budget}
     notes = [
-        "split test; columns: tokens of the specialist's own text that the model was fine-tuned on; h from the "
-        "estimate "
-        "split; mean over specialists and seeds",
+        "The losses are on test text. The name of a column is the number of tokens of the specialist's own text that "
+        "the model was fine-tuned on. h comes from the estimate split. A cell is a mean over specialists and seeds.",
         budgets.fixed_set,
-        f"seeds: those with every budget; {MISSING}: a specialist of the set has no record",
+        f"`seeds` counts those that have every budget. {MISSING}: one of these specialists has no record.",
         DAGGER,
-        *untested(frame, last, losses[last]),
+        *untested(frame, names[-1], losses[names[-1]]),
     ]
-    title = f"Loss after fine-tuning (nats/token), {view.title}"
-    return Table("budgets" + view.suffix, title, frame, [*notes, *budgets.sources], **mark(frame, losses))
+    title = "Loss after fine-tuning (nats/token)"
+    return view_table(view, "budgets", title, rows, notes, budgets.records, **mark(frame, losses))
 
 
 def budgets_difference_table(view: View) -> Table | None:
     """A row for each budget and method: paired difference to generic fine-tuned on as many tokens."""
     budgets = fine_tuned(view)
-    rows = (
-        []
-        if budgets is None
-        else [
-            {"budget": budget_name(b), "method": label, **difference_cells(difference, len(budgets.specialists))}
-            for b in budgets.budgets
-            for label in budgets.losses
-            if (difference := budgets.to_generic(label, b))
-        ]
-    )
-    if not rows:
+    if budgets is None:
         return None
+    rows = [
+        {"budget": budget_name(b), "method": label, **difference_cells(difference, len(budgets.specialists))}
+        for b in budgets.budgets
+        for label in budgets.losses
+        if (difference := budgets.to_generic(label, b))
+    ]
     notes = [
-        "method minus generic, both fine-tuned on as many tokens of the specialist's own text, paired by specialist "
-        "and seed",
+        "A difference is the method's loss minus that of generic pretraining, both fine-tuned on as many tokens of the "
+        "specialist's own text, paired by specialist and seed.",
         budgets.fixed_set,
         INTERVALS,
         VERDICT,
         *not_compared(view, list(budgets.losses)),
     ]
-    title = f"Difference to generic after fine-tuning (nats/token), {view.title}"
-    return Table("budgets_difference" + view.suffix, title, pd.DataFrame(rows), [*notes, *budgets.sources])
+    title = "Difference to generic after fine-tuning (nats/token)"
+    return view_table(view, "budgets_difference", title, rows, notes, budgets.records)
 
 
 def budget_name(tokens: int) -> str:
@@ -123,21 +118,18 @@ def budget_name(tokens: int) -> str:
     return f"{tokens / 1e6:.3g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k" if tokens >= 1e3 else str(tokens)
 
 
+def with_budget(label: str, budget: int) -> str:
+    """The name of a label that was fine-tuned on so many tokens, or not at all."""
+    return label + (f", fine-tuned on {budget_name(budget)}" if budget else "")
+
+
 def _row(budgets: Budgets, label: str) -> dict[str, str]:
     means = {b: budgets.means(label, b) for b in budgets.budgets}
-    counts = sorted({len(each) for each in means.values() if each is not None}) or [0]
-    return {
-        "method": label,
-        "seeds": "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
-        **{budget_name(b): MISSING if each is None else fixed(mean(each)) for b, each in means.items()},
-    }
-
-
-def _seeds(table: pd.DataFrame) -> pd.Index:
-    return table.index.get_level_values("seed")
+    cells = {budget_name(b): MISSING if each is None else fixed(mean(each)) for b, each in means.items()}
+    return {"method": label, "seeds": from_to(len(each) for each in means.values() if each is not None), **cells}
 
 
 def _with_every_seed(table: pd.DataFrame) -> set[str]:
     """The specialists that have all the seeds of the table."""
-    counts = table.groupby("specialist").size()
-    return set(counts[counts == len(set(_seeds(table)))].index)
+    cells = table.iloc[:, 0].unstack("seed")
+    return set(cells.dropna().index)

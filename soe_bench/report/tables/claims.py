@@ -12,16 +12,15 @@ from yaml import YAMLError
 
 from soe_bench.errors import UserError
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
-from soe_bench.report.format import Table, fixed, in_words
-from soe_bench.report.stats import Difference, Interval, summarize
-from soe_bench.report.tables.corpus import outside
-from soe_bench.report.tables.main import INTERVALS, MOST_EPOCHS, bounds, commits, provenance, within_note
+from soe_bench.report.format import Table, in_words
+from soe_bench.report.stats import Difference, Interval, side, summarize
+from soe_bench.report.tables.main import MOST_EPOCHS
+from soe_bench.report.tables.pieces import INTERVALS, UNITS, commits, effect_cells, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
 from soe_bench.system.files import CONF
 
 CLAIMS = CONF / "claims.yaml"
 VERDICTS = ("contradicted", "not run", "not separated", "replicated")  # a claim has the first that a deciding test has
-UNITS = ("seeds", "specialists")
 SPECIALISTS = ("within", "outside", "all")  # of the corpus
 
 
@@ -63,19 +62,14 @@ class Criterion:
             return counts[:1] or [None]
         return counts[1:] if self.experts == "smaller" else [self.experts]
 
-    def verdict(self, intervals: dict[str, Interval | None]) -> tuple[str, str]:
+    def verdict(self, intervals: dict[str, Interval]) -> tuple[str, str]:
         """A verdict and, where an interval is missing, why: replicated or contradicted only if every interval asked for
         lies wholly on that side of the threshold."""
-        if lacking := [unit for unit in self.intervals if intervals[unit] is None]:
+        if lacking := [unit for unit in self.intervals if intervals[unit].n < 2]:
             return "not separated", f"n = 1 {lacking[0].removesuffix('s')}"
-        ends = [(intervals[unit].low, intervals[unit].high) for unit in self.intervals]
-        below = self.below is not None
-        threshold = self.below if below else self.above
-        if all(high < threshold for _, high in ends):
-            return "replicated" if below else "contradicted", ""
-        if all(low > threshold for low, _ in ends):
-            return "contradicted" if below else "replicated", ""
-        return "not separated", ""
+        wanted, threshold = ("below", self.below) if self.below is not None else ("above", self.above)
+        found = side([intervals[unit] for unit in self.intervals], threshold)
+        return "not separated" if found == "neither" else "replicated" if found == wanted else "contradicted", ""
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
@@ -115,30 +109,27 @@ def _criterion(test: dict, where: str) -> Criterion:
     return criterion
 
 
-def claims_table(
-    views: list[View], distances: pd.DataFrame | None = None, specialists: pd.DataFrame | None = None
-) -> Table:
+def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Table | None:
     """A row for each test of each claim, on the first view (effects across models look at the others, those between
-    models at the distances; `specialists` says which lie outside the corpus); the first row of a claim has its
-    statement and its verdict."""
+    models at the distances); the first row of a claim has its statement and its verdict."""
     view, claims = views[0], load_claims()
-    soups = Soups(view, views, distances, outside=outside(specialists, view.setting["data_fingerprint"]))
+    soups = Soups(view, views, distances)
     rows = [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
-        "effect, its intervals: nats/token where the test names no other unit; rule: what they must be for the claim; "
-        "in words: the effect, where lower means that the first of the two named has the lower loss",
+        "`effect` and its intervals are in nats/token where the test names no other unit. `rule` is what they must be "
+        "for the claim to hold. `in words` is the effect, where lower means that the first of the two named has the "
+        "lower loss.",
         INTERVALS,
-        "verdict: replicated if both intervals lie wholly on the rule's side of the threshold, contradicted if both "
-        "lie wholly on the other, not separated otherwise (one seed has no interval); on the generic text the interval "
-        "over seeds alone",
-        f"a claim's verdict: the first of {', '.join(VERDICTS)} that one of its deciding tests has",
-        f"soups: {soups.family}",
-        *(f"{note}. A test leaves these out, unless its name says otherwise" for note in within_note(soups.outside)),
-        *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}" for claim in claims),
+        "The verdict of a test is replicated if both intervals lie wholly on the rule's side of the threshold, "
+        "contradicted if both lie wholly on the other side, and not separated otherwise. A single seed has no "
+        "interval. On the generic text the interval over seeds alone decides.",
+        f"A claim has the first of these verdicts that one of its deciding tests has: {', '.join(VERDICTS)}.",
+        f"The soups compared have {soups.family}.",
+        *(f"{note} A test leaves these out, unless its name says otherwise." for note in within_note(view.outside)),
+        *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}." for claim in claims),
     ]
-    title = f"The claims and their verdicts (nats/token), {view.title}"
-    frame, notes = pd.DataFrame(rows), [*notes, *provenance(view.records)]
-    return Table("claims" + view.suffix, title, frame, notes, json=_json(rows))
+    title = "The claims and their verdicts (nats/token)"
+    return view_table(view, "claims", title, rows, notes, view.records, json=_json(rows))
 
 
 def _json(rows: list[dict[str, str]]) -> str:
@@ -165,7 +156,7 @@ def _json(rows: list[dict[str, str]]) -> str:
 
 
 def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
-    tests = [test for test in claim.tests if soups.outside or test.specialists == "within"]
+    tests = [test for test in claim.tests if soups.view.outside or test.specialists == "within"]
     rows = [_row(test, n, soups) for test in tests for n in test.choices(soups.counts)]
     verdicts = {row["verdict"] for row in rows if row["decides"]}
     first = {"statement": claim.statement, "claim's verdict": next(each for each in VERDICTS if each in verdicts)}
@@ -179,13 +170,13 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     try:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
         if "specialist" in values.index.names and test.specialists != "all":
-            outside = values.index.get_level_values("specialist").isin(soups.outside)
+            outside = values.index.get_level_values("specialist").isin(soups.view.outside)
             values = values[outside == (test.specialists == "outside")]
         difference = summarize(values)
         if difference is None:
             raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")
     except NotRun as error:
-        blank = {"in words": "", **_cells(None, soups.view)}
+        blank = {"in words": "", **effect_cells("effect", None, "")}
         return {**head, **blank, "verdict": "not run", "note": f"missing: {error}", "commit": ""}
     intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
     verdict, why = test.verdict(intervals)
@@ -194,7 +185,7 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     return {
         **head,
         "in words": _in_words(test, difference),
-        **_cells(difference, soups.view),
+        **effect_cells("effect", difference, _units(difference, soups.view)),
         "verdict": verdict,
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
@@ -214,20 +205,9 @@ def _views(test: Criterion, soups: Soups) -> list[View]:
     return [soups.at(model).view for model in ([one] if one else several)] or [soups.view]
 
 
-def _cells(difference: Difference | None, view: View) -> dict[str, str]:
-    """Effect, both intervals and what they rest on; empty if there is none."""
-    if difference is None:
-        return dict.fromkeys(["effect", *bounds("seeds", None), *bounds("specialists", None), *UNITS], "")
+def _units(difference: Difference, view: View) -> str:
+    """What an effect was measured on."""
     units = difference.by_specialist.index
-    of = f"{len(units)} of {len(view.specialists)}"
     if units.name == "pair":
-        of = f"{len(units)} pairs"
-    elif list(units) == [GENERIC_TEXT]:
-        of = "generic text"
-    return {
-        "effect": fixed(difference.mean),
-        **bounds("seeds", difference.over_seeds),
-        **bounds("specialists", difference.over_specialists),
-        "seeds": str(len(difference.by_seed)),
-        "specialists": of,
-    }
+        return f"{len(units)} pairs"
+    return "generic text" if list(units) == [GENERIC_TEXT] else f"{len(units)} of {len(view.specialists)}"

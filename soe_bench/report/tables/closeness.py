@@ -6,49 +6,35 @@ import pandas as pd
 
 from soe_bench.report.format import Table, fixed
 from soe_bench.report.load import FAMILIES
-from soe_bench.report.stats import mean
+from soe_bench.report.stats import mean, variance
 
 MEASURES = ("distance", "cosine", "cosine_of_updates", "barrier", "merge_gap")
 
 
 def closeness_table(distances: pd.DataFrame) -> Table:
     """Mean and standard deviation of each measure over the pairs of each family and method."""
-    groups = distances.groupby(["family", "method"])
-    keys = sorted(groups.groups, key=lambda key: (FAMILIES.index(key[0]), key[1]))
+    rows = []
+    families = distances.assign(family=pd.Categorical(distances.family, FAMILIES))
+    for (family, method), group in families.groupby(["family", "method"], observed=True):
+        seeds, pairs, known = group.seed.nunique(), len(group), group.merge_gap.count()
+        row = {"family": family, "method": method, "seeds": seeds, "pairs": pairs, "pairs with losses": known}
+        for measure in MEASURES:
+            values, name = group[measure].dropna(), measure.replace("_", " ")
+            row[name] = fixed(mean(values) if len(values) else None)
+            row[f"{name} sd"] = fixed(math.sqrt(variance(values)) if len(values) > 1 else None)
+        rows.append(row)
     notes = [
-        "common_parent: domain experts that branch from one parent; separate: from separate initialisations; aligned: "
-        "the same, permuted to match the first; soup: the soup's own specialists",
-        "distance: L2 norm of the difference of the two parameter vectors over the mean of their norms; cosine: of the "
-        "parameters; cosine of updates: of their differences to the common parent",
-        "barrier (nats/token): highest excess over the straight line between the two models' losses; merge gap "
-        "(nats/token): loss of their midpoint minus the mean loss of the two, each on its own text; both for `pairs "
-        "with losses` alone: every model and its nearest, and some others",
-        "sd: standard deviation over the pairs and seeds; pairs share models: they are not independent",
-        f"runs: {', '.join(sorted(set(distances.run_id)))}",
+        "A family says where two models come from. common_parent: domain experts that start from one parent; separate: "
+        "domain experts from separate initialisations; aligned: the same, permuted to match the first; soup: "
+        "specialists of one soup.",
+        "`distance` is the norm of the difference of the two parameter vectors over the mean of their norms. `cosine` "
+        "is between the parameters, `cosine of updates` between their differences to the common parent.",
+        "`barrier` (nats/token) is the highest excess of the loss over the straight line between the two models' "
+        "losses. `merge gap` (nats/token) is the loss of their midpoint minus the mean loss of the two, each on its "
+        "own text. Both are measured on the `pairs with losses` alone: every model and its nearest, and some others.",
+        "A column `sd` is the standard deviation over pairs and seeds. Pairs share models, so they are not "
+        "independent.",
+        f"Runs: {', '.join(sorted(set(distances.run_id)))}.",
     ]
-    rows = [_row(*key, groups.get_group(key)) for key in keys]
     title = "How close models are, and what merging two of them costs"
-    return Table("closeness", title, pd.DataFrame(rows), notes, turned=True)
-
-
-def _row(family: str, method: str, group: pd.DataFrame) -> dict[str, str]:
-    cells = {
-        "family": family,
-        "method": method,
-        "seeds": str(group.seed.nunique()),
-        "pairs": str(len(group)),
-        "pairs with losses": str(group.merge_gap.count()),
-    }
-    for measure in MEASURES:
-        values, name = group[measure].dropna(), measure.replace("_", " ")
-        cells[name] = fixed(mean(values)) if len(values) else ""
-        cells[f"{name} sd"] = fixed(_deviation(values))
-    return cells
-
-
-def _deviation(values: pd.Series) -> float | None:
-    """Standard deviation; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    centre = mean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+    return Table("closeness", title, pd.DataFrame(rows).astype(str), notes, turned=True)

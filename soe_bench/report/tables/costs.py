@@ -3,15 +3,23 @@
 import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
-from soe_bench.report.format import Table, fixed
+from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
 from soe_bench.report.stats import paired_difference
-from soe_bench.report.tables.budgets import budget_name
-from soe_bench.report.tables.main import provenance
+from soe_bench.report.tables.budgets import with_budget
+from soe_bench.report.tables.pieces import view_table
 from soe_bench.report.view import MISSING, View
 
+SPENT = {  # column -> what of the spending, and how it is written
+    "tokens once": ("tokens_once", "{:.0f}".format),
+    "FLOPs once": ("flops_once", "{:.3g}".format),
+    "tokens each": ("tokens_each", "{:.0f}".format),
+    "FLOPs each": ("flops_each", "{:.3g}".format),
+    "seconds each": ("seconds_each", short),
+}
 
-def costs_table(view: View) -> Table:
+
+def costs_table(view: View) -> Table | None:
     """A row per method, and one for each budget of tokens that it was fine-tuned on."""
     soup = largest_soup(view)
     budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
@@ -22,18 +30,20 @@ def costs_table(view: View) -> Table:
         if not budget or len(view.losses(label, budget=budget))
     ]
     notes = [
-        "mean over seeds, and what is spent on each specialist over the specialists too; memory: the most of any run",
-        "once: the training, parents included, whatever the number of specialists; each: for one specialist more. A "
-        "method that trains a model for each specialist pays nothing once, and its part of the training for each",
-        "fine-tuned: tokens, FLOPs and seconds of the trials of the rate included",
-        f"break-even: smallest number N of specialists from which {soup or 'the largest soup'} costs fewer FLOPs, once "
-        "+ N each on both sides; never: none; up to N: cheaper for the first N only",
-        "loss minus the soup's: that soup's at budget 0, paired by specialist and seed (nats/token); above 0: the "
-        "method is worse",
-        f"{MISSING}: no record on a specialist",
+        "Costs are means over seeds; what is paid for each specialist is a mean over the specialists too. "
+        "`peak memory GB` is the most of any run.",
+        "`once` is paid for the training, that of its parents included, whatever the number of specialists. `each` is "
+        "paid for one specialist more. A method that trains a model per specialist pays nothing once, and for each "
+        "specialist its share of the training.",
+        "Fine-tuning includes the tokens, FLOPs and seconds of the trials of its learning rate.",
+        f"`break-even specialists` is the smallest number of specialists from which {soup or 'the largest soup'} "
+        "costs fewer FLOPs, all that is paid once and for each included. never: there is none; up to N: it costs less "
+        "for the first N only.",
+        "`loss minus the soup's` is paired by specialist and seed (nats/token), with the soup as trained. Above 0 the "
+        "method is worse.",
+        f"{MISSING}: there is no record on a specialist.",
     ]
-    title = f"What a method costs, and the soup's break-even, {view.title}"
-    return Table("costs" + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(view.cells())])
+    return view_table(view, "costs", "What a method costs, and the soup's break-even", rows, notes, view.cells())
 
 
 def largest_soup(view: View) -> str | None:
@@ -48,37 +58,24 @@ def largest_soup(view: View) -> str | None:
 def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str]:
     runs = view.records[view.records.label == label]
     first, spent = runs.iloc[0], mean_spending(view, label, budget)
-    is_soup = label == soup and not budget
-    difference = None
-    if soup and not is_soup:
+    difference, from_n = None, ""
+    if soup and (label, budget) != (soup, 0):
         difference = paired_difference(view.losses(label, budget=budget), view.losses(soup))
+        from_n = _break_even(mean_spending(view, soup), spent)
     return {
-        "method": label + (f", fine-tuned on {budget_name(budget)}" if budget else ""),
+        "method": with_budget(label, budget),
         "stored parameters": str(first.stored_parameters),
         "deployed parameters": str(first.deployed_parameters),
-        **_spent(spent),
+        **{name: MISSING if spent is None else form(spent[unit]) for name, (unit, form) in SPENT.items()},
         "peak memory GB": fixed(runs.peak_memory_bytes.max() / 1e9, 2),
-        "break-even specialists": _break_even(view, soup, spent) if soup and not is_soup else "",
+        "break-even specialists": from_n,
         "loss minus the soup's": fixed(difference.mean) if difference else "",
         "seeds": str(len(difference.by_seed)) if difference else "",
         "specialists": f"{len(difference.by_specialist)} of {len(view.specialists)}" if difference else "",
     }
 
 
-def _spent(spent: pd.Series | None) -> dict[str, str]:
-    if spent is None:
-        return dict.fromkeys(("tokens once", "FLOPs once", "tokens each", "FLOPs each", "seconds each"), MISSING)
-    return {
-        "tokens once": fixed(spent.tokens_once, 0),
-        "FLOPs once": f"{spent.flops_once:.3g}",
-        "tokens each": fixed(spent.tokens_each, 0),
-        "FLOPs each": f"{spent.flops_each:.3g}",
-        "seconds each": f"{float(f'{spent.seconds_each:.3g}'):g}",
-    }
-
-
-def _break_even(view: View, soup: str, spent: pd.Series | None) -> str:
-    own = mean_spending(view, soup)
-    if own is None or spent is None:
+def _break_even(own: pd.Series | None, other: pd.Series | None) -> str:
+    if own is None or other is None:
         return MISSING
-    return break_even(own.flops_once, own.flops_each, spent.flops_once, spent.flops_each)
+    return break_even(own.flops_once, own.flops_each, other.flops_once, other.flops_each)

@@ -3,9 +3,9 @@ less."""
 
 import pandas as pd
 
-from soe_bench.report.format import Table, fixed
+from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.investment import Investment, Way
-from soe_bench.report.tables.main import provenance, within_note
+from soe_bench.report.tables.pieces import provenance, within_note
 from soe_bench.report.view import MISSING
 
 
@@ -15,9 +15,9 @@ def investment_table(
     """A row per way. `gpu_hour` is the price of an hour; `flops_per_second` replaces the measured time in it."""
     rows = [_row(found, way, specialists, gpu_hour, flops_per_second) for way in found.ways]
     title = f"What {specialists} specialists cost, {found.view.title}"
-    notes = [*_assumptions(found, gpu_hour, flops_per_second), *within_note(found.without)]
+    notes = [*_assumptions(found, gpu_hour, flops_per_second), *within_note(found.view.outside)]
     if found.missing:
-        notes.append(f"left out, as these records lack it: {'; '.join(found.missing)}")
+        notes.append(f"Left out, as these records lack it: {'; '.join(found.missing)}.")
     cells = found.view.cells()
     labels = {way.label for way in found.ways}
     return Table("cost", title, pd.DataFrame(rows), [*notes, *provenance(cells[cells.label.isin(labels)])])
@@ -31,17 +31,17 @@ def _row(
         "way": way.name,
         "tokens": f"{way.total('tokens', specialists):.3g}",
         "FLOPs": f"{flops:.3g}",
-        "hours measured": _short(hours),
+        "hours measured": short(hours),
     }
     if flops_per_second:
         hours = flops / flops_per_second / 3600
-        cells["hours at that rate"] = _short(hours)
+        cells["hours at that rate"] = short(hours)
     if gpu_hour:
-        cells["money"] = _short(gpu_hour * hours)
+        cells["money"] = short(gpu_hour * hours)
     difference, loss = found.to_generic(way), found.loss(way)
     better = f"{(difference.by_specialist < 0).sum()} of {len(difference.by_specialist)}" if difference else ""
     cells |= {
-        "loss": MISSING if loss is None else fixed(loss),
+        "loss": fixed(loss, missing=MISSING),
         "minus generic": fixed(difference.mean) if difference else "",
         "better than generic": better,
     }
@@ -71,8 +71,9 @@ def _assumptions(found: Investment, gpu_hour: float | None, flops_per_second: fl
         which = "at that rate" if flops_per_second else "measured"
         notes.append(f"Money is {gpu_hour:g} for each of the hours {which}, in the currency of that price.")
     notes += [
-        f"The loss is on test text (nats/token), a mean over the seeds and the {len(found.within)} specialists within "
-        f"the corpus. {MISSING}: one of them has no record. It is for the specialists of the records, whatever N.",
+        "The loss is on test text (nats/token), a mean over the seeds and the "
+        f"{len(found.view.within)} specialists within the corpus. {MISSING}: one of them has no record. It is for the "
+        "specialists of the records, whatever N.",
         "Minus generic is the difference to generic pretraining without fine-tuning on as many tokens as the soup, "
         "paired by specialist and seed. Below 0 is better. Better than generic counts the specialists that have both.",
         f"Break-even is the smallest number of specialists from which {found.soup.name} costs less. never: there is "
@@ -82,8 +83,3 @@ def _assumptions(found: Investment, gpu_hour: float | None, flops_per_second: fl
     if merged and found.merge_chosen:
         notes.append(f"Merging is {merged[0]}, {found.merge_chosen}.")
     return notes
-
-
-def _short(value: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{float(f'{value:.3g}'):g}" if value < 1e5 else f"{float(f'{value:.3g}'):.0f}"
