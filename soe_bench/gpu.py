@@ -29,12 +29,9 @@ from soe_bench.bench import __main__ as bench_command
 from soe_bench.config import job_configs
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
-from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
 from soe_bench.ops.gradient import backward
 from soe_bench.ops.traced import compiled_backward
-from soe_bench.records import read_lines
-from soe_bench.report.view import outside
 from soe_bench.runs import collect
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
@@ -153,11 +150,7 @@ def trial_loss(one: Run) -> float:
     """Mean validation loss over the specialists within the corpus; infinite if the training diverged."""
     if not one.done:
         return float("inf")
-    corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
-    table = read_summary(corpus.path, "specialists").assign(data_fingerprint=corpus.fingerprint)
-    left_out = {"generic", *outside(table, corpus.fingerprint)}
-    losses = [record["loss"] for record in read_lines(one.records) if record["specialist"] not in left_out]
-    return sum(losses) / len(losses)
+    return float(collect.losses_within(one).mean())
 
 
 def tune(session: Session) -> dict[str, float]:

@@ -13,14 +13,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from soe_bench.errors import UserError
 from soe_bench.system.files import write_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA = 3  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
 LARGEST = 2**63  # of whole numbers
+MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
 REPAIR = "restore the file, or remove the line"
 TRAIN_AGAIN = "delete training.json there, so that the same command trains the run again"
 EVALUATE_AGAIN = "delete the file, so that the same command evaluates the run again"
@@ -180,6 +184,12 @@ KEY = ("run_id", *(each.name for each in fields(Evaluation)))
 def sort_key(record: dict) -> list[tuple]:
     """By the record's key: null first, then numbers by size, text by letter."""
     return [() if record[name] is None else (record[name],) for name in KEY]
+
+
+def outside(specialists: "pd.DataFrame", fingerprint: str) -> list[str]:
+    """The specialists of a corpus that the rows of its specialists.csv show to lie outside it, sorted."""
+    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.split == "estimate")]
+    return sorted(rows.specialist[rows.fraction_beyond_q99 > MOST_BEYOND_Q99])
 
 
 def read_records(folder: Path) -> list[dict]:

@@ -6,6 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from soe_bench.errors import UserError
+from soe_bench.records import outside
 from soe_bench.report.format import slug
 from soe_bench.report.load import Results
 from soe_bench.report.stats import Difference, mean, paired_difference
@@ -13,7 +14,6 @@ from soe_bench.report.stats import Difference, mean, paired_difference
 SETTING = ["scale", "model", "data", "data_fingerprint"]
 GENERIC_TEXT = "generic"  # the specialist that is the generic held-out text
 MISSING = "missing"
-MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
 CENTROIDS = "nearest_centroid"  # the estimator of Algorithm 3
 # What tells two runs of one method apart, where it differs within a view.
 VARIANTS = {
@@ -80,7 +80,7 @@ class View:
     @property
     def outside(self) -> list[str]:
         """The specialists that are flagged as outside the corpus, sorted."""
-        return outside(self.corpus, self.setting["data_fingerprint"])
+        return [] if self.corpus is None else outside(self.corpus, self.setting["data_fingerprint"])
 
     @property
     def within(self) -> list[str]:
@@ -184,14 +184,6 @@ def make_views(results: Results) -> list[View]:
         corpus = None if corpora is None else corpora[corpora.data_fingerprint == fingerprint]
         views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels, corpus))
     return views
-
-
-def outside(specialists: pd.DataFrame | None, fingerprint: str) -> list[str]:
-    """The specialists of a corpus that specialists.csv shows to lie outside it, sorted."""
-    if specialists is None:
-        return []
-    rows = specialists[(specialists.data_fingerprint == fingerprint) & (specialists.split == "estimate")]
-    return sorted(rows.specialist[rows.fraction_beyond_q99 > MOST_BEYOND_Q99])
 
 
 def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:

@@ -12,14 +12,17 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from soe_bench.data.corpus import Corpus
+from soe_bench.data.corpus import folder as corpus_folder
+from soe_bench.data.splits import GENERIC
+from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
-from soe_bench.records import KEY, REPAIR, csv_rows, read_records, write_evaluations, write_records
+from soe_bench.records import KEY, REPAIR, csv_rows, outside, read_records, write_evaluations, write_records
 from soe_bench.runs import folder as run_folder
 from soe_bench.runs.run import Run
 from soe_bench.system.files import write_text
 
 TRAINING = ("commit", "seconds")  # what tells two trainings of one run apart, on other machines, say
-NUMBERS = ("step", "expert", "domain", "training_tokens", "validation_mean")  # columns that rows are sorted by
+NUMBERS = ("step", "expert", "domain", "training_tokens", "validation_within")  # columns that rows are sorted by
 FRACTIONS = ("fraction", "effective_domains", "kl_from_h_0", "fraction_beyond_q95", "fraction_beyond_q99")
 log = logging.getLogger("soe_bench")
 
@@ -114,6 +117,14 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
     return count
 
 
+def losses_within(run: Run) -> pd.Series:
+    """The losses (nats per token) of a finished trial on the specialists that lie within the corpus."""
+    path = corpus_folder(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
+    left_out = outside(read_summary(path, "specialists").assign(data_fingerprint=run.fingerprint), run.fingerprint)
+    records = pd.DataFrame(run_folder.read_records(run.records))
+    return records.loss[~records.specialist.isin([GENERIC, *left_out])]
+
+
 def collect_trials(runs: list[Run], results_dir: Path) -> int:
     """Upserts the row of tuning.csv of each finished trial (a run with evaluate.splits=[validation]): its settings and
     its validation losses. Returns the number of rows written."""
@@ -129,6 +140,7 @@ def collect_trials(runs: list[Run], results_dir: Path) -> int:
                 {field: records[field][0] for field in facts}
                 | {
                     "seed": cfg["seed"],
+                    "validation_within": losses_within(run).mean(),
                     "validation_mean": own.mean(),
                     "validation_median": own.median(),
                     "validation_generic": records.loss[generic].mean(),
@@ -140,7 +152,7 @@ def collect_trials(runs: list[Run], results_dir: Path) -> int:
         )
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
-        _upsert(results_dir / "tuning.csv", rows, "run_id", ["method", "training_tokens", "validation_mean"])
+        _upsert(results_dir / "tuning.csv", rows, "run_id", ["method", "training_tokens", "validation_within"])
     return len(rows)
 
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from soe_bench.records import outside
 from soe_bench.report.tables.corpus import specialists_table
-from soe_bench.report.view import outside
 
 
 def split(name: str, beyond_q99: float) -> dict:

@@ -22,6 +22,7 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_lines, read_records, write_records
 from soe_bench.report.tables.claims import CLAIMS, load_claims
+from soe_bench.runs import collect as collecting
 from soe_bench.runs import evaluation, sweep
 from soe_bench.runs import execute as executing
 from soe_bench.runs.build import build_method
@@ -347,6 +348,7 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
             pytest.fail("opened a test split") if split == "test" else documents(self, name, split)
         ),
     )
+    monkeypatch.setattr(collecting, "outside", lambda table, fingerprint: ["halves"])
     trial = ["evaluate.splits=[validation]", "train.tokens=4096"]
     assert command(*trial, "method=soup,generic", "method.lr=1e-3,2e-3", "-m")[0] == 0
     status, out, _ = command(*trial, "method=generic", "method.lr=2e-3")
@@ -362,6 +364,8 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
         losses = {record["specialist"]: record["loss"] for record in records}
         assert row.validation_generic == pytest.approx(losses.pop("generic"), rel=1e-5)
         assert row.validation_mean == pytest.approx(sum(losses.values()) / len(losses), rel=1e-5)
+        within = [loss for name, loss in losses.items() if name != "halves"]
+        assert row.validation_within == pytest.approx(sum(within) / len(within), rel=1e-5)
 
 
 def test_a_trial_of_a_method_without_a_model_for_generic_text(command, tmp_path):

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.report.figures.pieces import MOST_TICKS, heat_map
 from soe_bench.report.figures.style import FIXED, GREY, OTHERS, Chart, shortened
 from soe_bench.report.format import slug
 from soe_bench.report.tables.corpus import nearest_domains
-from soe_bench.report.view import GENERIC_TEXT, MOST_BEYOND_Q99
+from soe_bench.report.view import GENERIC_TEXT
 
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:-1])
 REST = "#bdbdbd"

@@ -5,8 +5,9 @@ import math
 import pandas as pd
 
 from soe_bench.errors import UserError
+from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.report.format import Table, fixed
-from soe_bench.report.view import MISSING, MOST_BEYOND_Q99
+from soe_bench.report.view import MISSING
 
 SPLITS = ("train", "estimate", "validation", "test")
 
