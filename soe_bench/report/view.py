@@ -127,9 +127,10 @@ class View:
         means = self.seed_means(self.losses(label, h_source, split))
         return None if means is None else mean(means)
 
-    def seed_means(self, losses: pd.Series) -> pd.Series | None:
-        """Mean over all specialists of the view for each seed; None (missing) if a (specialist, seed) has no record."""
-        table = losses.unstack("seed").reindex(self.specialists)
+    def seed_means(self, losses: pd.Series, specialists: list[str] | None = None) -> pd.Series | None:
+        """Mean over the specialists (all, unless some are named) for each seed; None (missing) if a (specialist, seed)
+        has no record."""
+        table = losses.unstack("seed").reindex(specialists or self.specialists)
         return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
     def generic_text_losses(self, label: str) -> pd.Series:

@@ -219,10 +219,10 @@ def test_fields_that_may_be_null(tmp_path):
 
 
 def test_missing_specialists_epochs_and_uncommitted_code_are_said(tmp_path):
-    rows = generic(0) + soup(4, 0, 0.1, max_epochs=4.5, dirty=True)
+    rows = generic(0) + soup(4, 0, 0.1, max_epochs=16.5, dirty=True)
     rows = [row for row in rows if not (row["specialist"] == "b" and row["method"] == "soup")]
     row = claims(tmp_path, rows)["C1"]["soup n=4 minus generic"]
-    assert (row["specialists"], row["note"]) == ("1 of 2", "n = 1 seed; over 4 epochs")
+    assert (row["specialists"], row["note"]) == ("1 of 2", "n = 1 seed; over 16 epochs")
     assert row["commit"] == "0123456789ab, 0123456789ab+dirty"
 
 

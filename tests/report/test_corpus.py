@@ -43,4 +43,3 @@ def test_other_tables_name_what_lies_outside():
         split("estimate", 0.9) | {"specialist": "c", "data_fingerprint": "other"},
     ]
     assert outside(pd.DataFrame(splits), "3fa94c1b77d2") == ["a"]
-    assert outside(None, "3fa94c1b77d2") == []

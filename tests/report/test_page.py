@@ -80,12 +80,12 @@ def test_a_hostile_name_is_text(written, page):
 
 def test_every_word_of_a_section_is_escaped():
     table = Table(HOSTILE, HOSTILE, pd.DataFrame({HOSTILE: [HOSTILE]}), [HOSTILE], bold=frozenset({(0, 0)}))
-    inner = Section(HOSTILE, (HOSTILE,), Picture(HOSTILE.encode(), HOSTILE), table)
+    inner = Section(HOSTILE, (HOSTILE,), HOSTILE, Picture(HOSTILE.encode(), HOSTILE), table)
     text = html(HOSTILE, [Section(HOSTILE, sections=(inner,))])
     page = Page(text)
     assert HOSTILE not in text and not page.wrong
-    words = page.texts("title", "h1", "h2", "h3", "p", "figcaption", "caption", "th", "strong", "a")
-    assert len(words) == 12 and set(words) == {HOSTILE} and page.texts("li")[-1] == HOSTILE
+    words = page.texts("title", "h1", "h2", "h3", "p", "pre", "figcaption", "caption", "th", "strong", "a")
+    assert len(words) == 13 and set(words) == {HOSTILE} and page.texts("li")[-1] == HOSTILE
     assert [own["alt"] for tag, own, _ in page.elements if tag == "img"] == [HOSTILE]
 
 

@@ -157,9 +157,9 @@ def test_only_test_records_without_fine_tuning_and_with_all_documents_count(reco
 
 
 def test_a_domain_seen_too_often_is_flagged(records, tmp_path):
-    rows = [{**row, "max_epochs": 4.01 if row["n_experts"] else 4.0} for row in records]
+    rows = [{**row, "max_epochs": 16.01 if row["n_experts"] else 16.0} for row in records]
     flags = {name: row["flag"] for name, row in table(report(tmp_path, rows), "main").items()}
-    assert flags == {"generic": "", "soup n=4": "over 4 epochs"}
+    assert flags == {"generic": "", "soup n=4": "over 16 epochs"}
 
 
 def test_settings_that_cannot_be_compared_get_their_own_tables(records, tmp_path):

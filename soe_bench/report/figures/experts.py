@@ -21,9 +21,9 @@ def experts_chart(views: list[View]) -> Chart | None:
     findings = {name: _finding(frame[frame.scale == name]) for name in found}
     missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
     caption = (
-        "Test text, no fine-tuning, mean over the specialists. Above is the loss, where a dash is one seed. Below is "
-        "the loss minus that of generic pretraining with the same seed, where a bar is a 95 % t-interval over seeds; "
-        "below 0 the method is better."
+        "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss, where a dash is "
+        "one seed. Below is the loss minus that of generic pretraining with the same seed, where a bar is a 95 % "
+        "t-interval over seeds; below 0 the method is better."
         + (f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." if missing else "")
     )
     differences = {panel for panel in frame.panel if panel.endswith(": difference")}
@@ -49,7 +49,7 @@ def _rows(view: View) -> tuple[list[dict], list[str]] | None:
         for label in view.shown
         if runs.method[label] in methods and (runs.n_experts[label] or runs.method[label] in REFERENCES)
     ]
-    losses = {label: view.seed_means(view.losses(label)) for label in labels}
+    losses = {label: view.seed_means(view.losses(label), view.within) for label in labels}
     with_experts = [set(losses[label].index) for label in labels if runs.n_experts[label] and losses[label] is not None]
     if not with_experts:
         return None
@@ -59,12 +59,13 @@ def _rows(view: View) -> tuple[list[dict], list[str]] | None:
     for label in labels:
         if label in missing:
             continue
-        n, method, difference = int(runs.n_experts[label]), runs.method[label], view.to_generic(label)
+        n, method, generic = int(runs.n_experts[label]), runs.method[label], view.generic_for(label)
         line = label.replace(f"{method} n={n}", method, 1)
         facts = dict(scale=view.title, label=label)
         rows += points(f"{view.title}: loss", line, n or None, losses[label][seeds], **facts)
-        if difference and set(seeds) <= set(difference.by_seed.index):
-            rows += points(f"{view.title}: difference", line, n or None, difference.by_seed[seeds], **facts)
+        if generic in losses and generic not in (label, *missing):
+            difference = (losses[label] - losses[generic])[seeds]
+            rows += points(f"{view.title}: difference", line, n or None, difference, **facts)
     return rows, missing
 
 

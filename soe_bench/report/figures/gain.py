@@ -4,6 +4,8 @@ from statistics import correlation, linear_regression
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
@@ -11,7 +13,7 @@ from soe_bench.report.stats import t_intervals
 from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
 
-NAMED = 8  # specialists whose names are drawn: those farthest from the median gain
+NAMED = 8  # specialists at most whose names are drawn
 
 
 def gain_chart(view: View) -> Chart | None:
@@ -33,7 +35,7 @@ def gain_chart(view: View) -> Chart | None:
         f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
         "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
         "weights of the whole corpus. The line is fitted by least squares to the specialists within the corpus; open "
-        f"marks lie outside it. The specialists with the most unusual gain are named.\n{view.title}"
+        f"marks lie outside it. Some specialists with an unusual gain are named.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
 
@@ -55,10 +57,6 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.vlines(frame.kl, frame.low, frame.high, color=colour, linewidth=1.1, alpha=0.5)
     for out, rows in frame.groupby("outside"):
         axes.plot(rows.kl, rows.gain, "o", markersize=7, markeredgecolor=colour, color="white" if out else colour)
-    farthest = (frame.gain - frame.gain.median()).abs().nlargest(NAMED).index  # all names would hide each other
-    for row in frame.loc[farthest].itertuples():
-        look = dict(textcoords="offset points", fontsize=8, color=GREY, ha="center")
-        axes.annotate(shortened(row.specialist), (row.kl, row.gain), (0, 7), **look)
     if line:
         ends = np.array([frame.kl.min(), frame.kl.max()])
         axes.plot(ends, line.intercept + line.slope * ends, color=colour, linestyle="--", linewidth=1.3)
@@ -67,4 +65,18 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.grid(axis="y")
     axes.set_xlabel("KL divergence of h from h_0 (nats)")
     axes.set_ylabel("gain over generic pretraining (nats/token)")
+    _name_farthest(figure, axes, frame)
     return figure
+
+
+def _name_farthest(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
+    """Names the specialists farthest from the median gain, without those names that would lie on another one."""
+    renderer, taken = FigureCanvasAgg(figure).get_renderer(), []
+    for i in (frame.gain - frame.gain.median()).abs().nlargest(NAMED).index:
+        look = dict(textcoords="offset points", fontsize=8, color=GREY, ha="center")
+        name = axes.annotate(shortened(frame.specialist[i]), (frame.kl[i], frame.gain[i]), (0, 7), **look)
+        box = name.get_window_extent(renderer)
+        if any(box.overlaps(other) for other in taken):
+            name.remove()
+        else:
+            taken.append(box)
