@@ -2,6 +2,7 @@
 A short command line runs end to end."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -225,12 +226,41 @@ def test_sigterm_stops_both_jobs_at_a_checkpoint(arguments, tmp_path):
     assert len(list((tmp_path / "home").glob("runs/*/checkpoint-*.safetensors"))) >= 2
 
 
+FINDINGS = README.split("## Findings")[1].split("\n## ")[0]
+
+
 def test_every_loss_of_the_findings_is_in_a_table():
-    """A loss in the README's table of findings is the rounded number of a committed table."""
+    """A loss in the README's findings is the rounded number of a committed table."""
     tables = ROOT / "results" / "gpu-wheels" / "tables"
     text = "".join((tables / f"{name}.md").read_text(encoding="utf-8") for name in ("main", "controls"))
     printed = {float(number) for number in re.findall(r"\d\.\d{4}", text)}
-    table = README.split("## Findings")[1].split("| model |")[1].split("\n\n")[0]
-    columns = [number for row in table.splitlines()[2:] for number in re.findall(r"[|;] (\d\.\d{3})(?=;| \|)", row)]
-    unknown = [x for x in columns if min(abs(float(x) - number) for number in printed) > 0.00051]
-    assert len(columns) >= 8 and unknown == []
+    losses = re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", FINDINGS)
+    assert len(losses) >= 4 and [x for x in losses if min(abs(float(x) - n) for n in printed) > 0.00051] == []
+
+
+def test_every_finding_is_a_verdict_of_the_committed_claims():
+    """Difference, interval and verdict of each row of the README's table are those of one test in claims.json."""
+    claims = json.loads((ROOT / "results" / "small-wheels" / "tables" / "claims.json").read_text(encoding="utf-8"))
+    known = {
+        (test["id"].split(".")[0], *(round(test[key], 2) for key in ("effect", "low", "high")), test["verdict"])
+        for test in claims
+        if test["low"] is not None
+    }
+    table = FINDINGS.split("| claim |")[1].split("\n\n")[0].splitlines()[2:]
+    found = [tuple(cell.strip() for cell in row.split("|")[1:-1]) for row in table]
+    assert len(found) >= 5
+    for claim, _, difference, interval, verdict in found:
+        if verdict != "not run":
+            effect, low, high = signed(difference)[0], *sorted(signed(interval))
+            assert (claim.split(":")[0].replace("control", "controls"), effect, low, high, verdict) in known
+        else:
+            assert not any(
+                test["id"].startswith(f"{claim.split(':')[0]}.") and test["decides"] and test["low"] for test in claims
+            )
+
+
+def signed(words: str) -> list[float]:
+    """`0.39 lower` -> [-0.39]; `0.05 to 0.30 higher` -> [0.05, 0.3]; `0.1 lower to 0.3 higher` -> [-0.1, 0.3]."""
+    numbers = [(float(number), word) for number, word in re.findall(r"(\d+\.\d+)(?: (lower|higher))?", words)]
+    last = numbers[-1][1]
+    return [-number if (word or last) == "lower" else number for number, word in numbers]
