@@ -36,6 +36,7 @@ from made_up_methods import (
 from soe_bench import check
 from soe_bench.check import RULES, conformance
 from soe_bench.config import CONF, job_configs
+from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.flops import FlopCounter
@@ -66,7 +67,7 @@ def first_broken(compose):
             shared = data.resolve()
             data.unlink()
             shutil.copytree(shared, data)
-        method.home = Path(cfg.home)
+        method.folder = corpora.folder(cfg.data, Path(cfg.home), 0)  # other tests build further corpora there
         return next(((rule, wrong) for rule, wrong in conformance(cfg) if wrong), None)
 
     return call
