@@ -40,7 +40,7 @@ demo: setup ## corpus -> generic and soup -> records -> figures, small, on real 
 check-install: demo ## the demo against its expected values: says pass or fail
 	$(RUN) -m soe_bench.report.install demo
 
-reproduce: setup ## one run of the demo from nothing, against its expected values: says pass or fail, in about 5 minutes
+reproduce: setup ## one run of the demo from nothing, against its expected values: says pass or fail, in about 3 minutes
 	$(RUN) -m soe_bench +sweep=demo references=[] results_dir=reproduced
 	$(RUN) -m soe_bench.report.install reproduced "soup n=16"
 
