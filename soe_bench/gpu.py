@@ -150,7 +150,7 @@ def trial_loss(one: Run) -> float:
     """Mean validation loss over the specialists within the corpus; infinite if the training diverged."""
     if not one.done:
         return float("inf")
-    return float(collect.losses_within(one).mean())
+    return float(collect.trial_row(one)["validation_within"])
 
 
 def tune(session: Session) -> dict[str, float]:

@@ -48,7 +48,7 @@ def demo_losses(folder: Path) -> pd.DataFrame:
 
 def quantities(losses: pd.DataFrame) -> pd.DataFrame:
     """What is compared: seeds x (each method's loss, each other method minus generic, what another's h costs)."""
-    table, shuffled = (losses.pivot(index="seed", columns="method", values=name) for name in list(COLUMNS)[-2:])
+    table, shuffled = (losses.pivot(index="seed", columns="method", values=name) for name in ("loss", "loss_shuffled"))
     others = [table[[]]]  # none without a generic run
     if REFERENCE in table:
         others = [table.drop(columns=REFERENCE).sub(table[REFERENCE], axis=0).add_suffix(f" minus {REFERENCE}")]

@@ -117,39 +117,34 @@ def collect(evaluations: list[Path], corpora: list[Corpus], results_dir: Path) -
     return count
 
 
-def losses_within(run: Run) -> pd.Series:
-    """The losses (nats per token) of a finished trial on the specialists that lie within the corpus."""
-    path = corpus_folder(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
-    left_out = outside(read_summary(path, "specialists").assign(data_fingerprint=run.fingerprint), run.fingerprint)
+def trial_row(run: Run) -> dict[str, Any]:
+    """The row of tuning.csv of a finished trial (a run with evaluate.splits=[validation]): its settings and its mean
+    validation losses in nats per token, of which `validation_within` is over the specialists within the corpus."""
     records = pd.DataFrame(run_folder.read_records(run.records))
-    return records.loss[~records.specialist.isin([GENERIC, *left_out])]
+    cfg: Any = OmegaConf.to_container(run.cfg, resolve=True)
+    path = corpus_folder(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
+    far = outside(read_summary(path, "specialists").assign(data_fingerprint=run.fingerprint), run.fingerprint)
+    generic = records.specialist == GENERIC  # of no row where a method has no model for generic text (CRISP)
+    own = records.loss[~generic]
+    facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
+    return (
+        {field: records[field][0] for field in facts}
+        | {
+            "seed": cfg["seed"],
+            "validation_within": own[~records.specialist.isin(far)].mean(),
+            "validation_mean": own.mean(),
+            "validation_median": own.median(),
+            "validation_generic": records.loss[generic].mean(),
+            "commit": records.commit[0],
+        }
+        | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
+        | {"draws_per_step": cfg["train"]["draws_per_step"], **cfg["train"]["optimizer"]}
+    )
 
 
 def collect_trials(runs: list[Run], results_dir: Path) -> int:
-    """Upserts the row of tuning.csv of each finished trial (a run with evaluate.splits=[validation]): its settings and
-    its validation losses. Returns the number of rows written."""
-    rows = []
-    for run in runs:
-        records = pd.DataFrame(run_folder.read_records(run.records))
-        cfg: Any = OmegaConf.to_container(run.cfg, resolve=True)
-        generic = records.specialist == "generic"  # of no row where a method has no model for generic text (CRISP)
-        own = records.loss[~generic]
-        facts = ("run_id", "method", "n_experts", "training_tokens", "scale", "data")
-        rows.append(
-            pd.json_normalize(
-                {field: records[field][0] for field in facts}
-                | {
-                    "seed": cfg["seed"],
-                    "validation_within": losses_within(run).mean(),
-                    "validation_mean": own.mean(),
-                    "validation_median": own.median(),
-                    "validation_generic": records.loss[generic].mean(),
-                    "commit": records.commit[0],
-                }
-                | {key: value for key, value in cfg["method"].items() if key not in ("_target_", "name", "n_experts")}
-                | {"draws_per_step": cfg["train"]["draws_per_step"], **cfg["train"]["optimizer"]}
-            ).drop(columns="pi._target_", errors="ignore")
-        )
+    """Upserts the row of tuning.csv of each finished trial. Returns the number of rows written."""
+    rows = [pd.json_normalize(trial_row(run)).drop(columns="pi._target_", errors="ignore") for run in runs]
     results_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(results_dir / ".lock"):
         _upsert(results_dir / "tuning.csv", rows, "run_id", ["method", "training_tokens", "validation_within"])
