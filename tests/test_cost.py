@@ -5,22 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from made_up_records import FINGERPRINT, run, write_csv, write_records
+from made_up_records import CRISP, FINGERPRINT, run, write_csv, write_records
 
 from soe_bench import cost
 
 SOUP = dict(flops=50.0, training_tokens=1000, specialist_flops=2.0, specialist_seconds=0.25)
 GENERIC = dict(flops=20.0, training_tokens=1000)
 TUNED = dict(budget_tokens=100_000, specialist_tokens=400, specialist_flops=8.0, specialist_seconds=1500.0)
-CRISP = dict(
-    flops=80.0,
-    training_tokens=4000,
-    seconds=40.0,
-    trained_for=2,
-    specialist_flops=1.0,
-    specialist_tokens=7,
-    specialist_seconds=0.5,
-)
 MERGE = dict(flops=30.0, training_tokens=1000, specialist_flops=4.0, specialist_seconds=10.0)
 
 

@@ -46,9 +46,14 @@ class Results:
     bench: dict | None
 
 
+def folders_with_runs(folder: Path) -> list[Path]:
+    """The folder itself, if it holds results, and those below it, sorted."""
+    return sorted(path.parent for path in folder.rglob("runs.csv"))
+
+
 def results_folders(folder: Path) -> list[Path]:
-    """The folder itself, if it holds results, and those below it. Raises UserError where there are none."""
-    found = sorted(path.parent for path in folder.rglob("runs.csv"))
+    """`folders_with_runs`. Raises UserError where there are none."""
+    found = folders_with_runs(folder)
     if not found:
         raise UserError(f"{folder}: no runs.csv in it or below: run a sweep and collect its records first")
     return found

@@ -20,7 +20,7 @@ from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.figures.style import BARE, Chart, missing_glyphs, render, style
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
-from soe_bench.report.load import Results, load_results
+from soe_bench.report.load import Results, folders_with_runs, load_results
 from soe_bench.report.page import Section, results_sections, write_page
 from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
@@ -165,7 +165,7 @@ def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], I
 
 def _views_below(folder: Path) -> list[View]:
     """The first view of each results folder below a folder of several, for what compares scales."""
-    folders = sorted(path.parent for path in folder.rglob("runs.csv"))
+    folders = folders_with_runs(folder)
     views = [make_views(load_results(each)) for each in folders] if len(folders) > 1 else []
     return [each[0] for each in views if each]
 

@@ -41,6 +41,15 @@ SOURCES = [
     "mimesis",
 ]
 FINGERPRINT = "3fa94c1b77d2aa01bb"
+CRISP = dict(  # what a run per specialist cost, in the tests of the costs
+    flops=80.0,
+    training_tokens=4000,
+    seconds=40.0,
+    trained_for=2,
+    specialist_flops=1.0,
+    specialist_tokens=7,
+    specialist_seconds=0.5,
+)
 
 
 def record(**changes) -> dict:

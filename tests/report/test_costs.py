@@ -5,7 +5,7 @@ import csv
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_records import run, write_records
+from made_up_records import CRISP, run, write_records
 
 from soe_bench.report.load import load_results
 from soe_bench.report.spending import break_even
@@ -22,15 +22,6 @@ SOUP = dict(
     peak_memory_bytes=3 * 10**9,
 )
 GENERIC = dict(flops=20.0, training_tokens=1000, stored_parameters=10, deployed_parameters=10)
-CRISP = dict(
-    flops=80.0,
-    training_tokens=4000,
-    seconds=40.0,
-    trained_for=2,
-    specialist_flops=1.0,
-    specialist_tokens=7,
-    specialist_seconds=0.5,
-)
 
 
 def rows_of(folder, rows: list[dict]) -> dict[str, dict[str, str]]:

@@ -36,7 +36,8 @@ def experts_chart(views: list[View]) -> Chart | None:
         differences,
         rows=1 + bool(differences),
     )
-    return Chart("experts", next(iter(findings.values())), caption, frame, lambda: lines.draw(frame))
+    finding = "; ".join(f"{name.split(',')[0]}, {said}" if len(found) > 1 else said for name, said in findings.items())
+    return Chart("experts", finding, caption, frame, lambda: lines.draw(frame))
 
 
 def _rows(view: View) -> tuple[list[dict], list[str]] | None:
