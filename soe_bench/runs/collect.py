@@ -28,8 +28,8 @@ log = logging.getLogger("soe_bench")
 
 
 def check_results(results_dir: Path, runs: list[Run]) -> None:
-    """Raises UserError if the results folder is malformed or of another schema, or if it would hold two builds of the
-    same corpus with the records of these runs."""
+    """Raises UserError if the results folder is malformed or of another schema, or if with the records of these runs it
+    would hold two builds of the same corpus, or scales that no single command compares."""
     builds: dict[str, str] = {}
     for run in runs:
         if builds.setdefault(run.cfg.data.name, run.fingerprint) != run.fingerprint:
@@ -37,7 +37,14 @@ def check_results(results_dir: Path, runs: list[Run]) -> None:
                 f"these runs are on two builds of the corpus {run.cfg.data.name}, which cannot share {results_dir}: "
                 "launch them one after the other, each with a results_dir of its own"
             )
-    for record in _records(results_dir):
+    records = _records(results_dir)
+    there, new = {record["scale"] for record in records}, {run.cfg.scale_name for run in runs}
+    if not (there <= new or new <= there):  # one of them has the other where a sweep is over scales, as +sweep=sizes is
+        raise UserError(
+            f"{results_dir} holds records of scale={','.join(sorted(there))}, and these runs have "
+            f"scale={','.join(sorted(new))}: choose another results_dir"
+        )
+    for record in records:
         fingerprint = builds.get(record["data"], record["data_fingerprint"])
         if record["data_fingerprint"] != fingerprint:
             raise UserError(

@@ -228,6 +228,17 @@ def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
     assert (tmp_path / "results" / "evaluations.csv").read_text() == before
 
 
+def test_a_results_folder_is_of_one_scale_unless_one_command_compares_several(command, tmp_path):
+    small = ["method=generic", "train.tokens=4096"]
+    assert command(*small)[0] == 0
+    before = (tmp_path / "results" / "evaluations.csv").read_text()
+    status, _, line = command(*small, "scale_name=other")
+    assert status == 2 and "holds records of scale=test" in line and "scale=other" in line and "results_dir" in line
+    assert (tmp_path / "results" / "evaluations.csv").read_text() == before
+    assert command("-m", *small, "scale_name=test,other", "+launcher=single")[0] == 0
+    assert command(*small)[0] == 0  # a part of what is there
+
+
 def test_results_on_other_domains_of_the_same_corpus_are_not_mixed_in(command, tmp_path):
     """As a processor that rounds otherwise would give them: refused before a step is taken, and when nothing is left
     to train."""
