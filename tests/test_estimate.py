@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from arguments import base_arguments
 
+from soe_bench.config import job_configs
 from soe_bench.data.build import open_corpus
 from soe_bench.estimate import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
 from soe_bench.evaluate import document_losses
@@ -52,12 +54,12 @@ def test_draws_differ_and_repeat(corpus):
     assert one == again != other
 
 
-@pytest.fixture
-def trained(compose, corpus):
-    cfg = compose(*SOUP)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shared_home):
+    cfg = job_configs([*base_arguments(tmp_path_factory.mktemp("trained"), shared_home), *SOUP])[0][0]
     run = Run.of(cfg)
     execute(cfg)
-    method = build_method(run, corpus)
+    method = build_method(run, open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans))
     load_parameters(method, run.folder)
     return cfg, run, method
 

@@ -66,6 +66,7 @@ def assert_same(one, other):
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_run_killed_20_times_ends_in_the_same_bits(tmp_path):
     """In building the corpus, training, writing checkpoints, and evaluating and writing records."""
     homes = tmp_path / "whole", tmp_path / "killed"
@@ -218,6 +219,7 @@ def unlimited(function):
     return called
 
 
+@pytest.mark.slow
 def test_two_launches_at_the_same_time_train_every_run_once(arguments, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     sweep = [

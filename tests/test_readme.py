@@ -40,16 +40,16 @@ def overrides(command: str) -> list[str]:
 
 @cache
 def settings() -> list[OmegaConf]:
-    """The configuration of every method: between them they have every setting."""
-    return [job_configs([f"method={file.stem}"])[0][0] for file in sorted((CONF / "method").glob("*.yaml"))]
+    """The configurations of every method and of other sources of text: between them they have every setting."""
+    groups = [f"method={file.stem}" for file in sorted((CONF / "method").glob("*.yaml"))]
+    return [job_configs([group])[0][0] for group in [*groups, "data=local", "data=pile"]]
 
 
 def exists(setting: str) -> bool:
     """Whether a setting such as train.tokens, hydra.mode or data.source.folder is in some configuration."""
-    known = [*settings(), *(job_configs([f"data={name}"])[0][0] for name in ("local", "pile"))]
     missing = object()
     return setting == "hydra.mode" or any(
-        OmegaConf.select(cfg, setting, default=missing) is not missing for cfg in known
+        OmegaConf.select(cfg, setting, default=missing) is not missing for cfg in settings()
     )
 
 
@@ -81,6 +81,7 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
         return
     assert all("=" in argument for argument in arguments)
     own = [f"home={tmp_path}", f"results_dir={tmp_path / 'results'}"]
+    own += ["seed=0"] if command.endswith("+sweep=baselines") else []  # the longest, in a third of the time
     assert sweep.Plan.of(*job_configs([*overrides(command), *own])).runs
 
 
@@ -200,6 +201,7 @@ def test_an_unknown_key_is_one_line(arguments):
     ]
 
 
+@pytest.mark.slow
 def test_sigterm_stops_both_jobs_at_a_checkpoint(arguments, tmp_path):
     command = [
         sys.executable,

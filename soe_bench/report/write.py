@@ -42,7 +42,7 @@ def write(results: Results, say: Callable[[str], None] = print) -> list[Section]
     """Write tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html, and return its sections; say one line for
     all that have no data, one for each figure that fails, and one for all characters that no font has."""
     tables, charts, empty, problems = collect(results)
-    for path, text in _texts(results.folder, tables, charts).items():
+    for path, text in texts(results.folder, tables, charts).items():
         write_bytes(path, text.encode())
     drawn, warnings = [], []
     with style():
@@ -80,7 +80,7 @@ def check(results: Results) -> list[str]:
     """One line for each table or figure CSV that differs, each file that is not there, each that nothing writes, and
     each figure that fails."""
     tables, charts, _, failures = collect(results)
-    expected = _texts(results.folder, tables, charts)
+    expected = texts(results.folder, tables, charts)
     images = {results.folder / "figures" / f"{chart.name}.{kind}" for chart in charts for kind in IMAGES}
     lines = failures + [
         f"differs: {path}" for path, text in expected.items() if path.is_file() and path.read_bytes() != text.encode()
@@ -170,7 +170,7 @@ def _views_below(folder: Path) -> list[View]:
     return [each[0] for each in views if each]
 
 
-def _texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:
+def texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:
     texts = {folder / "tables" / f"{table.name}.csv": table.csv() for table in tables}
     texts |= {folder / "tables" / f"{table.name}.md": table.markdown() for table in tables}
     texts |= {folder / "tables" / f"{table.name}.json": table.json for table in tables if table.json}

@@ -67,6 +67,7 @@ def test_a_saved_embedder_is_whole_and_gives_the_same(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "b (1)" / fitted.saved).is_file()
 
 
+@pytest.mark.slow
 @needs_weights
 def test_a_corpus_with_it(tmp_path: Path) -> None:
     data = OmegaConf.load(CONF / "data" / "synthetic.yaml")

@@ -4,10 +4,11 @@ import csv
 
 from made_up_records import run, write_records
 
-from soe_bench.report.__main__ import main
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.claims import claims_table
 from soe_bench.report.view import make_views
+from soe_bench.report.write import collect, texts
+from soe_bench.system.files import write_text
 
 SPREAD = (0.1, 0.11, 0.09)  # by seed; a t-interval over such values has half width 4.302653 * 0.01 / sqrt(3) = 0.02484
 
@@ -40,7 +41,10 @@ def table(folder, name: str, key: str = "method") -> dict[str, dict[str, str]]:
 
 
 def report(folder, rows: list[dict]):
-    assert main([str(write_records(folder, rows))]) == 0
+    """The tables and the figures' CSV files of these records. To draw takes much longer, and is tested elsewhere."""
+    tables, charts, _, _ = collect(load_results(write_records(folder, rows)))
+    for path, text in texts(folder, tables, charts).items():
+        write_text(path, text)
     return folder
 
 

@@ -118,6 +118,7 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_lines(realistic,
     assert tree(other) == tree(realistic)
 
 
+@pytest.mark.slow
 def test_the_report_imports_no_torch_no_hydra_and_no_wandb(said):
     assert said[1].splitlines() == [
         "skipped, no data for it yet: table bench, table growth, table bases, table processes",

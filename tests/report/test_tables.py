@@ -8,6 +8,7 @@ import pytest
 from made_up_claims import markdown_rows, report, table
 from made_up_records import record, run, write_records
 
+from soe_bench.report.__main__ import main
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
@@ -204,7 +205,7 @@ def test_figures_of_all_methods_leave_other_laws_to_the_figure_support(records, 
 
 
 def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
-    report(tmp_path, [row for row in records if row["method"] == "generic"])
+    assert main([str(write_records(tmp_path, [row for row in records if row["method"] == "generic"]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
     start, names = line.split(": ")
     assert start == "skipped, no data for it yet" and last == f"{tmp_path}: wrote 4 tables and 0 figures"
@@ -225,7 +226,7 @@ def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
 
 
 def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
-    report(tmp_path, [record(split="validation")])
+    assert main([str(write_records(tmp_path, [record(split="validation")]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
     assert line.startswith(
         "skipped, no data for it yet: tables and figures of results (no test record), figure experts"

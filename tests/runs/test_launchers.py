@@ -64,7 +64,6 @@ def test_every_launcher_is_planned(launcher, arguments, caplog):
     assert ("on other machines" in caplog.text) == plan.launcher.elsewhere == (launcher == "slurm")
 
 
-@pytest.mark.slow
 def test_a_job_that_needs_more_memory_than_it_asks_for_is_refused(compose):
     run = Run.of(compose("method.n_experts=512", "method.parent=null"))
     check_memory([run] * 1000, 1000, Launcher(1000, elsewhere=True, gigabytes=1))
@@ -77,6 +76,7 @@ def test_a_launcher_that_is_not_installed_is_named(arguments):
         job_configs([*arguments, "hydra/launcher=carrier_pigeon"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [needs("slurm_local"), needs("ray")])  # joblib's is in test_readme.py
 def test_two_jobs_on_each_launcher(launcher, arguments, tmp_path):
     two = ["-m", f"launcher={launcher}", "method=generic", "seed=0,1", "train.tokens=4096"]
