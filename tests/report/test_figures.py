@@ -9,6 +9,7 @@ import pytest
 from made_up_records import FINGERPRINT, run, write_csv, write_records
 
 from soe_bench.report.__main__ import main
+from soe_bench.report.figures.experts import _short
 from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.portfolio import portfolio_chart
@@ -159,3 +160,10 @@ def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
 
 def test_no_portfolio_of_one_training_budget(tmp_path):
     assert portfolio_chart(make_views(load_results(corpus(tmp_path, ["a"])))[0]) is None
+
+
+def test_the_title_of_several_settings_names_what_tells_them_apart():
+    k2, k4, large = "small, d32, data k2 1a", "small, d32, data k4 2b", "large, d128, data k4 2b"
+    assert list(_short([k2, k4]).values()) == ["data k2 1a", "data k4 2b"]
+    assert list(_short([k4, large]).values()) == ["small", "large"]
+    assert list(_short([k2]).values()) == [""]

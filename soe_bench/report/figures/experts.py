@@ -1,5 +1,7 @@
 """Loss against the number of experts, and the paired difference to generic pretraining: one column per scale."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from soe_bench.report.figures.pieces import Lines, looks, points
@@ -36,8 +38,21 @@ def experts_chart(views: list[View]) -> Chart | None:
         differences,
         rows=1 + bool(differences),
     )
-    finding = "; ".join(f"{name.split(',')[0]}, {said}" if len(found) > 1 else said for name, said in findings.items())
+    finding = "; ".join(
+        f"{short}, {findings[name]}" if short else findings[name] for name, short in _short(found).items()
+    )
     return Chart("experts", finding, caption, frame, lambda: lines.draw(frame))
+
+
+def _short(names: Iterable[str]) -> dict[str, str]:
+    """For each of several titles of views the first of its parts (scale, model, data) that no other has."""
+    parts = {name: name.split(", ") for name in names}
+    if len(parts) == 1:
+        return dict.fromkeys(parts, "")
+    return {
+        name: next((part for part in own if sum(part in other for other in parts.values()) == 1), name)
+        for name, own in parts.items()
+    }
 
 
 def _rows(view: View) -> tuple[list[dict], list[str]] | None:
