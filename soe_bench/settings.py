@@ -428,6 +428,7 @@ class Local(Own):
     text_field: Text
     characters_per_file: Count
     characters_per_source: Count
+    characters: Count
     minimum_characters: whole(0)
     generic_fraction: Fraction
     strict: Annotated[bool, must_be("true or false")]

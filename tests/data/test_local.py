@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -369,6 +370,14 @@ def test_a_source_is_capped(tmp_path: Path) -> None:
     documents, source = read(folder, characters_per_source=250)
     assert [d.source for d in documents].count("a") == 2 and len(documents) == 3
     assert source.notes["file beyond data.source.characters_per_source, not read"] == 6
+
+
+def test_all_sources_together_are_capped_and_a_small_one_is_read_whole(tmp_path: Path) -> None:
+    """900 characters for three sources: b has 100 of its share of 300, so 400 are left for a and for c."""
+    files = {f"{source}/{i}.txt": source * 100 for source in "ac" for i in range(9)} | {"b/0.txt": "b" * 100}
+    documents, source = read(write(tmp_path, files), characters=900)
+    assert Counter(d.source for d in documents) == {"a": 4, "b": 1, "c": 4}
+    assert source.notes == {"file beyond data.source.characters, not read": 10}
 
 
 def test_a_document_of_one_token_is_left_out(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
 SPECIALISTS = "specialists"
+PLAIN = (".txt", ".md", ".jsonl")
+UNPACKED = 8  # text is seldom packed to less than an eighth of its size
 OWN = "."  # the source of the text files that lie directly in the folder
 
 
 class Local:
     """`folder`: text files, which are not copied. `text_field`: the field of .jsonl and column of .parquet that holds
-    the text. At most `characters_per_file` and `characters_per_source` characters are read; documents below
-    `minimum_characters` are left out. `strict`: refuse what would be skipped or guessed. `generic_fraction`: the part
+    the text. At most `characters_per_file`, `characters_per_source` and in all `characters` characters are read, so
+    that a folder of any size fits into memory; documents below `minimum_characters` are left out. `strict`: refuse what would be skipped or guessed. `generic_fraction`: the part
     of each specialist's text that goes to the generic text."""
 
     def __init__(
@@ -33,12 +35,13 @@ class Local:
         text_field: str = "text",
         characters_per_file: int = 5_000_000,
         characters_per_source: int = 50_000_000,
+        characters: int = 200_000_000,
         minimum_characters: int = 80,
         generic_fraction: float = 0.0,
         strict: bool = False,
     ) -> None:
         self.folder, self.text_field, self.strict = folder and Path(folder).expanduser(), text_field, strict
-        self.per_file, self.per_source = characters_per_file, characters_per_source
+        self.per_file, self.per_source, self.characters = characters_per_file, characters_per_source, characters
         self.minimum, self.generic_fraction = minimum_characters, generic_fraction
         self.notes: dict[str, int] = {}
 
@@ -89,12 +92,15 @@ class Local:
         alphabet. What was skipped, cut or guessed is counted, logged, and kept in `notes`. Raises UserError if a file
         changed meanwhile, because the fingerprint would not tell what was read.
         """
-        before, notes, left, seen = self.identity(), Notes(self.strict), defaultdict(lambda: self.per_source), 0
+        before, notes, seen = self.identity(), Notes(self.strict), 0
         files = self.files(notes)
+        shares = self._shares(files)
+        left = dict(shares)
         for name in sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
             source = _source(name)
             if left[source] <= 0:
-                notes.add("file beyond data.source.characters_per_source, not read", name, refuse=False)
+                limit = "characters_per_source" if self.per_source <= shares[source] else "characters"
+                notes.add(f"file beyond data.source.{limit}, not read", name, refuse=False)
                 continue
             for path, text in texts(files[name], name, self.text_field, min(self.per_file, left[source]), notes):
                 left[source] -= len(text)
@@ -112,6 +118,18 @@ class Local:
             )
         if self.identity() != before:
             raise UserError(f"files in {self.folder} changed while they were read: run again when they are complete")
+
+    def _shares(self, files: dict[str, Path]) -> dict[str, int]:
+        """source -> the most characters that are read of it. What a small source leaves of its share of `characters`
+        goes to the larger ones."""
+        sizes: Counter[str] = Counter()
+        for name, file in files.items():
+            sizes[_source(name)] += file.stat().st_size * (1 if name.lower().endswith(PLAIN) else UNPACKED)
+        shares, left = {}, self.characters
+        for number, (source, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):
+            shares[source] = min(self.per_source, left // (len(sizes) - number))
+            left -= min(size, shares[source])
+        return shares
 
     def _folder(self) -> Path:
         if not self.folder:
