@@ -106,7 +106,7 @@ def test_what_is_set_stays_and_the_rest_is_chosen(tmp_path, capsys):
         ({"specialists/none/a.pdf": "%PDF"}, ["more"], "specialists/none has no text that can be read"),
         ({}, ["more", "data=wheels"], "a pilot is made from a folder of yours"),
         ({}, ["more", "seed=0,1"], "a pilot trains one soup and one generic model"),
-        ({}, ["more", "method.n_experts=8"], "with that setting train the soup alone"),
+        ({}, ["more", "method.n_experts=8"], "that setting train the soup alone"),
         ({}, ["more", "method=soup"], "a pilot trains one soup and one generic model"),
         ({}, ["more", "data.kk=3"], "there is no setting data.kk"),
     ],

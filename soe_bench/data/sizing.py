@@ -56,8 +56,8 @@ def sized(arguments: list[str]) -> list[str]:
         raise UserError("a pilot is made from a folder of yours: give data=local data.source.folder=FOLDER")
     if own := [argument for argument in arguments if argument.startswith("method.")]:
         raise UserError(
-            f"a pilot trains a soup and a generic model as conf/method has them, so it does not take {own[0]}: with that "
-            f"setting train the soup alone, by `python -m soe_bench data=local data.source.folder=FOLDER {own[0]}`"
+            f"a pilot trains a soup and a generic model as conf/method has them, so it does not take {own[0]}: with "
+            f"that setting train the soup alone, by `python -m soe_bench data=local data.source.folder=FOLDER {own[0]}`"
         )
     cfgs = job_configs(arguments)[0]
     if [cfg.method.name for cfg in cfgs] != ["soup", "generic"]:

@@ -26,8 +26,9 @@ OWN = "."  # the source of the text files that lie directly in the folder
 class Local:
     """`folder`: text files, which are not copied. `text_field`: the field of .jsonl and column of .parquet that holds
     the text. At most `characters_per_file`, `characters_per_source` and in all `characters` characters are read, so
-    that a folder of any size fits into memory; documents below `minimum_characters` are left out. `strict`: refuse what would be skipped or guessed. `generic_fraction`: the part
-    of each specialist's text that goes to the generic text."""
+    that a folder of any size fits into memory. Documents below `minimum_characters` are left out. `strict`: refuse
+    what would be skipped or guessed. `generic_fraction`: the part of each specialist's text that goes to the generic
+    text."""
 
     def __init__(
         self,
