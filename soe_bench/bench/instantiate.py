@@ -77,6 +77,7 @@ class PeakAnonymous:
     def __exit__(self, *_: object) -> None:
         self.stop.set()
         self.thread.join()
+        self.bytes = max(self.bytes, self.now() - self.before)  # what the block holds at its end, however short it was
 
     def _sample(self) -> None:
         while not self.stop.wait(SAMPLED_EVERY):

@@ -40,8 +40,9 @@ def points(settings: Settings, source: str, path: Path) -> list[dict]:
         peak_bytes = None
         if linux:
             with PeakAnonymous() as peak:
-                make(alpha)
+                made = make(alpha)
             peak_bytes = peak.before + peak.bytes - start
+            del made
         times = interleaved({"make": partial(make, alpha), "read": experts.sum}, settings, ROUNDS)
         seconds = {name: float(np.median(each)) for name, each in times.items()}
         row = {"source": source, "count": count, "n": n, "P": size, "seconds": seconds["make"]}

@@ -28,9 +28,10 @@ def point(settings: Settings, model: str) -> list[dict]:
     steps = {name: Steps(settings.compose(*given, f"train.precision={name}")) for name in PRECISIONS}
     times = interleaved(steps, settings, ROUNDS)
     count, rows = 20 if settings.quick else 300, []
+    with tempfile.TemporaryDirectory() as home:
+        tokens = f"train.tokens={count * 16 * 64}"
+        loss = {name: validation_loss(settings, home, *given, tokens, f"train.precision={name}") for name in PRECISIONS}
     for name in PRECISIONS:
-        with tempfile.TemporaryDirectory() as home:
-            loss = validation_loss(settings, home, *given, f"train.precision={name}", f"train.tokens={count * 16 * 64}")
         rows.append(
             {
                 "base": model,
@@ -39,7 +40,7 @@ def point(settings: Settings, model: str) -> list[dict]:
                 "step_seconds": float(np.median(times[name])),
                 "least_seconds": least_seconds(settings, steps[name].cfg),
                 "steps": count,
-                "loss": loss,
+                "loss": loss[name],
             }
         )
     return rows
