@@ -20,35 +20,32 @@ def has_bfloat16(device: str) -> bool:
     return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def point(settings: Settings, model: str) -> list[dict]:
-    """The rows of one base model, one for each precision: `base`, `precision`, `P`; `step_seconds`, taken in turns, of
-    a soup with 16 experts; `least_seconds`, at the machine's rates in that precision; `loss` (nats per token of
-    validation text) after `steps` steps at scale=test."""
-    given = (f"model={model}", "method.n_experts=16")
+def step_times(settings: Settings, given: tuple[str, ...]) -> dict[str, dict]:
+    """By precision: `P`; `step_seconds`, taken in turns; `least_seconds`, at the machine's rates in that precision."""
     steps = {name: Steps(settings.compose(*given, f"train.precision={name}")) for name in PRECISIONS}
     times = interleaved(steps, settings, ROUNDS)
-    count, rows = 20 if settings.quick else 300, []
-    with tempfile.TemporaryDirectory() as home:
-        tokens = f"train.tokens={count * 16 * 64}"
-        loss = {name: validation_loss(settings, home, *given, tokens, f"train.precision={name}") for name in PRECISIONS}
-    for name in PRECISIONS:
-        rows.append(
-            {
-                "base": model,
-                "precision": name,
-                "P": steps[name].method.flat.size,
-                "step_seconds": float(np.median(times[name])),
-                "least_seconds": least_seconds(settings, steps[name].cfg),
-                "steps": count,
-                "loss": loss[name],
-            }
-        )
-    return rows
+    return {
+        name: {
+            "P": each.method.flat.size,
+            "step_seconds": float(np.median(times[name])),
+            "least_seconds": least_seconds(settings, each.cfg),
+        }
+        for name, each in steps.items()
+    }
 
 
 def precision(settings: Settings) -> list[dict]:
-    """The rows of every base model; none on a processor without bfloat16."""
+    """One row per base model and precision: `base`, `precision`, what `step_times` says of a soup with 16 experts, and
+    its `loss` (nats per token of validation text) after `steps` steps at scale=test. None on a processor without
+    bfloat16."""
     if not has_bfloat16(settings.device):
         return []
-    models = ("d32",) if settings.quick else MODELS
-    return [row for model in models for row in in_fresh_process(point, settings, model)]
+    models, count, rows = (("d32",), 5, []) if settings.quick else (MODELS, 300, [])
+    with tempfile.TemporaryDirectory() as home:
+        for model in models:
+            given = (f"model={model}", "method.n_experts=16")
+            for name, times in in_fresh_process(step_times, settings, given).items():
+                more = (f"train.precision={name}", f"train.tokens={count * 16 * 64}")  # scale=test: 16 times 64 a step
+                loss = validation_loss(settings, home, *given, *more)
+                rows.append({"base": model, "precision": name} | times | {"steps": count, "loss": loss})
+    return rows
