@@ -24,23 +24,23 @@ def end_to_end(settings: Settings) -> list[dict]:
     """One row per command and part of it: `command`, `stage`, `seconds`. Those of `of all jobs: ...` are added up over
     jobs that may run side by side, and lie within `jobs`.
 
-    The demo is run twice. The first time it has a tenth of its tokens and begins without a corpus; if its text cannot
-    be downloaded, the second uses the corpora of the usual home."""
-    sizes = ("train.tokens=20_480", "train.tokens=40_960") if settings.quick else ("train.tokens=400_000",)
+    The demo is run twice. The first time it is one run on a tenth of the tokens, and begins without a corpus; if its
+    text cannot be downloaded, the second uses the corpora of the usual home."""
     demo = ["soe_bench", "+sweep=demo", f"device={settings.device}"]
     demo += ["scale=test", "references=[]", "evaluate.controls=[]", "wandb.mode=disabled"] if settings.quick else []
+    short = ["train.tokens=20_480"] if settings.quick else ["references=[]", "train.tokens=400_000"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place, rows = folder / "home", []
         try:
-            rows += parts("demo with a tenth of its tokens, from nothing", [*demo, sizes[0]], folder, place)
+            rows += parts("demo of one short run, from nothing", [*demo, *short], folder, place)
         except UserError as error:
             log.warning("  %s; going on with the corpora of %s", error, home())
             place = folder / "linked"
             place.mkdir()
             for each in ("data", "wheels"):
                 (place / each).symlink_to(home() / each)
-        rows += parts("demo, from a built corpus", [*demo, *sizes[1:]], folder, place)
+        rows += parts("demo, from a built corpus", demo, folder, place)
         soup = max((place / "runs").glob("soup-*"), key=lambda run: run.stat().st_mtime)
         write_documents(folder / "documents")
         specialize = ["soe_bench.specialize", f"soup={soup}", f"documents={folder / 'documents'}"]

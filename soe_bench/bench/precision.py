@@ -40,7 +40,7 @@ def precision(settings: Settings) -> list[dict]:
     bfloat16."""
     if not has_bfloat16(settings.device):
         return []
-    models, count, rows = (("d32",), 5, []) if settings.quick else (MODELS, 300, [])
+    models, count, rows = (("d32",), 5, []) if settings.quick else (MODELS, 200, [])
     with tempfile.TemporaryDirectory() as home:
         for model in models:
             given = (f"model={model}", "method.n_experts=16")
