@@ -97,8 +97,9 @@ LISTS = {
             "largest that fits into memory with all experts. An exponent is b in a x^b, fitted by least squares on "
             f"logarithms over the rows of its part. Up to {LINEAR} counts as linear.",
             "`draws of h`, `batch` and `router`: for 512 draws of one sequence. `clusters`: k-means of 8192 passages, "
-            "with no cluster dissolved for its size. `h of documents`: from 64 passages. `step`: a training step with 8 draws of one sequence; its memory is "
-            "above that of the process before the soup was built, that of the others above what there was before.",
+            "with none dissolved for its size. `h of documents`: from 64 passages. `step`: a training step with 8 "
+            "draws of one sequence; its memory is above that of the process before the soup was built, that of the "
+            "others above what there was before.",
         ],
     ),
     "arrangements": List(
