@@ -72,9 +72,7 @@ def finish(plan: Plan, laps: Laps) -> bool:
         if cfg is not None:
             mirror_figures(cfg, folder)
     laps.end("tables and figures")
-    print(f"time: {laps}")
-    if spent := plan.spent():
-        print(f"of the jobs, added up: {spent}")
+    laps.say(plan.spent())
     if plan.runs[0].cfg.sweep_name == "pilot" and plan.done:
         pilot.finish(plan.runs)
     return plan.done

@@ -89,14 +89,19 @@ def run(values: dict[str, Any]) -> bool:
     from soe_bench.export import write_model, written
     from soe_bench.specialists import card
     from soe_bench.specialists.specialist import Soup, options_of, specialists
+    from soe_bench.system.laps import Laps
     from soe_bench.system.machine import prepare_process
 
+    laps = Laps()
     prepare_process(None)
     many, passed, out = values.get("many", False), True, values["out"]
+    laps.end("start")
     soup = Soup.load(values["soup"])
+    laps.end("soup")
     given = values["documents"] if many else {"": values["documents"]}
     with written(out, values.get("overwrite", False)) as temporary:
         for made in specialists(soup, given, options_of(values)):
+            laps.end("documents, h, model and gate")
             folder = temporary / made.name
             folder.mkdir(exist_ok=True)
             write_model(
@@ -107,7 +112,9 @@ def run(values: dict[str, Any]) -> bool:
             print(
                 "\n\n".join([*title, *(f"left out: {note}" for note in made.documents.notes), *card.words(made)]), "\n"
             )
+            laps.end("writing")
     print(f"wrote {out}")
+    laps.say()
     return passed
 
 

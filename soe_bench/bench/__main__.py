@@ -20,14 +20,26 @@ from pathlib import Path
 
 import torch
 
+from soe_bench.bench.arrangements import arrangements
 from soe_bench.bench.bases import bases
+from soe_bench.bench.end_to_end import end_to_end
 from soe_bench.bench.growth import growth
 from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models, mergekit_speedup
+from soe_bench.bench.many import many
 from soe_bench.bench.measure import Figure, Settings, known_device, rates
 from soe_bench.bench.memory import loss_memory_ratio, plain_memory_ratio
 from soe_bench.bench.moments import moments_loss_change
+from soe_bench.bench.precision import precision
 from soe_bench.bench.processes import processes
-from soe_bench.bench.steps import compiled_speedup, data_share, plain_speedup, soup_step_ratio, trainer_speedup
+from soe_bench.bench.shape import sampling_share, shape
+from soe_bench.bench.steps import (
+    checkpoint_share,
+    compiled_speedup,
+    data_share,
+    plain_speedup,
+    soup_step_ratio,
+    trainer_speedup,
+)
 from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character, write_text
 from soe_bench.system.machine import device_name, git_state
@@ -37,11 +49,14 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "soup_step_ratio_n64": partial(soup_step_ratio, n=64, goal=1.5),
     "plain_speedup_n64": plain_speedup,
     "plain_memory_ratio_n64": plain_memory_ratio,
-    "trainer_speedup": trainer_speedup,
+    "trainer_speedup": partial(trainer_speedup, compiled=False),
+    "trainer_speedup_compiled": partial(trainer_speedup, compiled=True),
     "compiled_speedup": compiled_speedup,
     "data_share": data_share,
-    "instantiate_bandwidth_share": partial(bandwidth_share, draws=1),
-    "instantiate_bandwidth_share_r8": partial(bandwidth_share, draws=8),
+    "sampling_share_k4096": sampling_share,
+    "checkpoint_share": checkpoint_share,
+    "instantiate_bandwidth_share": partial(bandwidth_share, draws=1, goal=0.8),
+    "instantiate_bandwidth_share_r8": partial(bandwidth_share, draws=8, goal=0.5),
     "instantiate_disk_models": instantiate_disk_models,
     "mergekit_speedup": mergekit_speedup,
     "loss_memory_ratio": loss_memory_ratio,
@@ -49,8 +64,13 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
 }
 LISTS: dict[str, Callable[[Settings], list[dict]]] = {  # each gives the rows of a table
     "growth": growth,
+    "shape": shape,
     "bases": bases,
+    "precision": precision,
     "processes": processes,
+    "arrangements": arrangements,
+    "many": many,
+    "end_to_end": end_to_end,
 }
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
 log = logging.getLogger("soe_bench")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rates
 from soe_bench.bench.memory import resident
@@ -13,7 +14,7 @@ from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
 from soe_bench.system.machine import peak_memory, prepare_process
 
-EXPERTS = (0, 16, 64)
+EXPERTS, ROUNDS = (0, 16, 64), 9
 LARGE = ("model=d768", "data.vocab_size=32000", "train.seq_len=1024", "train.precision=bfloat16")
 BASES = {  # by kind of device; R = 8 draws of 4 sequences
     "cpu": {"0.28M": (), "1.1M": ("model=d128",)},
@@ -33,9 +34,7 @@ BASES = {  # by kind of device; R = 8 draws of 4 sequences
 def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, float | None]:
     """One row: n, P, tokens and precision of a step, its median seconds and peak bytes, and the least seconds.
 
-    The least seconds are those of all counted FLOPs at the machine's matmul rate in that precision, or of moving all
-    parameters and moments at its copy bandwidth, whichever takes longer. Seconds and bytes are None if the device has
-    too little memory."""
+    Seconds and bytes are None if the device has too little memory."""
     cfg = settings.compose(f"method.n_experts={n}" if n else "method=dense_on_pi", *overrides)
     prepare_process(cfg.threads)
     before = resident(settings.device)
@@ -49,13 +48,19 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
         "peak_bytes": None,
     }
     try:
-        row["step_seconds"] = float(np.median(interleaved({"step": Steps(cfg)}, settings)["step"]))
+        row["step_seconds"] = float(np.median(interleaved({"step": Steps(cfg)}, settings, ROUNDS)["step"]))
         row["peak_bytes"] = peak_memory(settings.device) - before
     except torch.OutOfMemoryError:
         pass
-    machine = rates(settings, cfg.train.precision)  # after the steps: it takes memory of its own
+    return row | {"least_seconds": least_seconds(settings, cfg)}  # after the steps: it takes memory of its own
+
+
+def least_seconds(settings: Settings, cfg: DictConfig) -> float:
+    """Of a step: all counted FLOPs at the machine's matmul rate in its precision, or moving all parameters and moments
+    at the copy bandwidth, whichever takes longer."""
+    cost = build_method(Run.of(cfg), None, device="meta").cost()
     moved = WORDS_PER_STEP * 4 * cost["stored_parameters"]
-    return row | {"least_seconds": machine.seconds(moved, cost["flops_per_step"])}
+    return rates(settings, cfg.train.precision).seconds(moved, cost["flops_per_step"])
 
 
 def bases(settings: Settings) -> list[dict]:

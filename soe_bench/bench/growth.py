@@ -11,18 +11,19 @@ from soe_bench.bench.steps import RATE, Steps
 from soe_bench.ops.gradient import gradient
 from soe_bench.system.machine import peak_memory, prepare_process
 
-AXES = {  # what varies, and the settings that vary it; the others stay at n = 16, R = 8, k = 64, P = 0.28M
-    "n": {n: f"method.n_experts={n}" for n in (1, 4, 16, 64, 256)},
+AXES = {  # what varies, and the settings that vary it; the others stay at n = 16, R = 8, k = 64, P = 0.28M: no setting
+    "n": {4: "method.n_experts=4", 16: "", 64: "method.n_experts=64", 256: "method.n_experts=256"},
     "P": {name: f"model={name}" for name in ("d32", "d64", "d128")},
-    "R": {draws: f"train.draws_per_step={draws}" for draws in (1, 2, 4, 8, 16, 32)},
-    "k": {k: f"data.k={k}" for k in (16, 64, 256, 1024, 4096)},
+    "R": {2: "train.draws_per_step=2", 8: "", 32: "train.draws_per_step=32"},
+    "k": {64: "", 512: "data.k=512", 4096: "data.k=4096"},
 }
+ROUNDS = 9
 MEASURES = ("step_seconds", "soup_seconds", "peak_bytes")
 
 
 def point(settings: Settings, override: str) -> dict[str, float]:
     """One row: n, P, R, k, the median seconds of a step and of its part beyond forward and backward, the peak bytes."""
-    cfg: DictConfig = settings.compose("method.n_experts=16", override)
+    cfg: DictConfig = settings.compose("method.n_experts=16", *filter(None, [override]))
     prepare_process(cfg.threads)
     before = resident(settings.device)
     steps = Steps(cfg)
@@ -35,7 +36,7 @@ def point(settings: Settings, override: str) -> dict[str, float]:
     def passes() -> None:
         gradient(method.context.base, method.flat, theta, tokens, "float32", run=method.context.backward)
 
-    times = interleaved({"step": update, "passes": passes}, settings)
+    times = interleaved({"step": update, "passes": passes}, settings, ROUNDS)
     return {
         "n": method.n_experts,
         "P": method.flat.size,
@@ -48,17 +49,23 @@ def point(settings: Settings, override: str) -> dict[str, float]:
 
 
 def growth(settings: Settings) -> list[dict]:
-    """One row per point: `axis`, what `point` gives, and the exponents fitted along its axis (`<measure>_exponent`)."""
-    rows = []
-    for axis, overrides in AXES.items():
-        chosen = list(overrides.values())[:2] if settings.quick else overrides.values()
-        points = [{"axis": axis} | in_fresh_process(point, settings, override) for override in chosen]
-        for measure in MEASURES:
-            exponent = fitted_exponent([p[axis] for p in points], [p[measure] for p in points])
-            for p in points:
-                p[f"{measure}_exponent"] = exponent
-        rows += points
-    return rows
+    """One row per point: `axis`, what `point` gives, and the exponents fitted along its axis (`<measure>_exponent`).
+    The point that all axes share is measured once."""
+    chosen = {axis: list(given.values())[: 2 if settings.quick else None] for axis, given in AXES.items()}
+    different = dict.fromkeys(override for given in chosen.values() for override in given)
+    found = {override: in_fresh_process(point, settings, override) for override in different}
+    return [
+        {"axis": axis} | row
+        for axis, given in chosen.items()
+        for row in with_exponents([found[override] for override in given], axis, MEASURES)
+    ]
+
+
+def with_exponents(points: list[dict], axis: str, measures: tuple[str, ...]) -> list[dict]:
+    """The points, each with the exponents of the measures along the axis."""
+    x = [p[axis] for p in points]
+    exponents = {f"{name}_exponent": fitted_exponent(x, [p[name] for p in points]) for name in measures}
+    return [p | exponents for p in points]
 
 
 def fitted_exponent(x: list[float], y: list[float]) -> float | None:

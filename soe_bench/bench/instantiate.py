@@ -29,6 +29,7 @@ ON_DISK = (
     "model.base.intermediate_size=880",
     "method.n_experts=16",
 )
+MERGE_SHARE = 0.6
 SAMPLED_EVERY = 0.001  # seconds, of the memory during a call
 
 
@@ -41,8 +42,9 @@ def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExpert
     return method
 
 
-def bandwidth_share(settings: Settings, draws: int) -> Figure:
-    """Bytes that making `draws` specialists at once must read and write, per second, as a share of copy bandwidth."""
+def bandwidth_share(settings: Settings, draws: int, goal: float) -> Figure:
+    """Bytes that making `draws` specialists at once must read and write, per second, as a share of copy bandwidth. The
+    goal is at most the limit: with several draws the operations may take longer than the copy."""
     method = made_up_soup(settings, ("method.n_experts=4",) if settings.quick else LARGE)
     alpha = torch.rand(draws, method.n_experts, device=settings.device)
     times = interleaved({"instantiate": lambda: method.instantiate(alpha)}, settings)["instantiate"]
@@ -56,18 +58,18 @@ def bandwidth_share(settings: Settings, draws: int) -> Figure:
         "of copy bandwidth",
         **quartiles(moved / times / bandwidth),
         limit=moved / least / bandwidth,
-        goal=0.8,
+        goal=min(goal, moved / least / bandwidth),
         bound="least",
         parts={"seconds": float(np.median(times)), "bytes": moved},
     )
 
 
 class PeakAnonymous:
-    """Context in which a thread samples this process's anonymous memory (not backed by a file). `bytes` is the highest
-    value, above that at the start."""
+    """Context in which a thread samples this process's anonymous memory (not backed by a file). `before`: bytes at the
+    start; `bytes`: the highest value above these."""
 
     def __enter__(self) -> PeakAnonymous:
-        self.bytes, self.stop, self.before = 0, threading.Event(), self._now()
+        self.bytes, self.stop, self.before = 0, threading.Event(), self.now()
         self.thread = threading.Thread(target=self._sample)
         self.thread.start()
         return self
@@ -75,13 +77,15 @@ class PeakAnonymous:
     def __exit__(self, *_: object) -> None:
         self.stop.set()
         self.thread.join()
+        self.bytes = max(self.bytes, self.now() - self.before)  # what the block holds at its end, however short it was
 
     def _sample(self) -> None:
         while not self.stop.wait(SAMPLED_EVERY):
-            self.bytes = max(self.bytes, self._now() - self.before)
+            self.bytes = max(self.bytes, self.now() - self.before)
 
     @staticmethod
-    def _now() -> int:
+    def now() -> int:
+        """Bytes of this process's anonymous memory."""
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
@@ -186,18 +190,21 @@ def _check_equal(folder: Path) -> None:
 
 
 def mergekit_speedup(settings: Settings) -> Figure:
-    """Time of mergekit's linear merge (through its API) over that of ours, on the same n models, without imports."""
-    name, unit, goal = "mergekit_speedup", "mergekit / ours", {"goal": 20.0, "bound": "least"}
+    """Time of mergekit's linear merge (through its API) over that of ours, on the same n models, without imports. Goal:
+    MERGE_SHARE of the limit."""
+    name, unit = "mergekit_speedup", "mergekit / ours"
     if not find_spec("mergekit"):
-        return Figure(name, unit, None, **goal, note="mergekit is not installed: run make bench")
+        return Figure(name, unit, None, bound="least", note="mergekit is not installed: run make bench")
     start = time.perf_counter()
     parts = in_fresh_process(race, settings)
     parts["whole_race_seconds"] = time.perf_counter() - start
+    limit = parts["mergekit_seconds"] / rates(settings).seconds(parts["bytes"])
     return Figure(
         name,
         unit,
         parts["mergekit_seconds"] / parts["ours_seconds"],
-        **goal,
+        limit=limit,
+        goal=MERGE_SHARE * limit,
+        bound="least",
         parts=parts,
-        limit=parts["mergekit_seconds"] / rates(settings).seconds(parts["bytes"]),
     )

@@ -16,6 +16,9 @@ from soe_bench.config import job_configs
 from soe_bench.errors import UserError
 from soe_bench.system.machine import Rates, interleaved_seconds, machine_rates
 
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["soe_bench.bench.steps"])  # it imports nearly all: once, for all processes
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -65,9 +68,12 @@ class Settings:
         return job_configs([*base, *overrides])[0][0]
 
 
-def interleaved(calls: dict[str, Callable[[], object]], settings: Settings) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round, as the machine's clock gives them."""
-    return interleaved_seconds(calls, settings.device, settings.rounds)
+def interleaved(
+    calls: dict[str, Callable[[], object]], settings: Settings, rounds: int | None = None
+) -> dict[str, np.ndarray]:
+    """Seconds of each call in each round, as the machine's clock gives them. `rounds`: fewer than those of a figure,
+    for points whose trend matters."""
+    return interleaved_seconds(calls, settings.device, min(settings.rounds, rounds or settings.rounds))
 
 
 def quartiles(values: np.ndarray) -> dict[str, float]:
@@ -83,7 +89,7 @@ def rates(settings: Settings, precision: str = "float32") -> Rates:
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """function(*arguments) in a process of its own, which has imported torch and this package and nothing else."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=FORKSERVER) as pool:
         return pool.submit(function, *arguments).result()
 
 

@@ -21,16 +21,8 @@ def moments_loss_change(settings: Settings) -> Figure:
         losses = np.array(
             [
                 [
-                    _validation_loss(
-                        "scale=test",
-                        "method.parent=null",
-                        f"train.tokens={tokens}",
-                        f"seed={seed}",
-                        f"train.moments={moments}",
-                        f"home={home}",
-                        "wandb.mode=disabled",
-                        "evaluate.splits=[validation]",
-                        f"device={settings.device}",
+                    validation_loss(
+                        settings, home, f"train.tokens={tokens}", f"seed={seed}", f"train.moments={moments}"
                     )
                     for moments in ("null", "bfloat16")
                 ]
@@ -51,8 +43,11 @@ def moments_loss_change(settings: Settings) -> Figure:
     )
 
 
-def _validation_loss(*overrides: str) -> float:
-    run = Run.of(job_configs(list(overrides))[0][0])
+def validation_loss(settings: Settings, home: str, *overrides: str) -> float:
+    """Trains a soup of 16 experts at scale=test, with the settings given, in the folder `home`: its loss on validation
+    text, mean over the specialists."""
+    given = ["scale=test", "method.parent=null", "wandb.mode=disabled", "evaluate.splits=[validation]"]
+    run = Run.of(job_configs([*given, f"device={settings.device}", f"home={home}", *overrides])[0][0])
     execute(run.cfg)
     return float(
         np.mean(

@@ -16,7 +16,7 @@ from soe_bench.bench.steps import Steps
 from soe_bench.system import distributed
 from soe_bench.system.files import write_text
 
-EXPERTS, PROCESSES = (16, 64, 256), (1, 2, 4)
+EXPERTS, PROCESSES, ROUNDS = (16, 256), (1, 2), 9
 
 
 def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) -> None:
@@ -28,7 +28,7 @@ def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) ->
     distributed.sent.clear()
     steps()
     sent: Counter[str] = distributed.sent.copy()
-    times = interleaved({"step": steps}, settings)["step"]
+    times = interleaved({"step": steps}, settings, ROUNDS)["step"]
     if rank == 0:
         row = {
             "n": n,
@@ -48,10 +48,10 @@ def processes(settings: Settings) -> list[dict]:
     `parameters_sent` and `sums_sent`: bytes that one process gives to the all-to-all and the all-reduce of a step."""
     most = torch.cuda.device_count() if settings.device.startswith("cuda") else max(PROCESSES)
     rows = []
-    for n in EXPERTS[:2] if settings.quick else EXPERTS:
-        for count in PROCESSES[:2] if settings.quick else PROCESSES:
+    for n in EXPERTS:
+        for count in PROCESSES:
             if count <= most:
                 with tempfile.TemporaryDirectory() as folder:
-                    mp.spawn(work, (count, settings, n, Path(folder)), count)
+                    mp.start_processes(work, (count, settings, n, Path(folder)), count, start_method="forkserver")
                     rows.append(json.loads((Path(folder) / "row.json").read_text(encoding="utf-8")))
     return rows

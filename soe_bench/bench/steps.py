@@ -6,14 +6,15 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from soe_bench import checkpoint
 from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates
 from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.method import Method
@@ -27,8 +28,7 @@ from soe_bench.system.machine import prepare_process, seconds, synchronize
 from soe_bench.train import send
 
 RATE = 1e-3
-TRAINER_STEPS = 12  # of one call of train(), the first WARM_UP left out
-WARM_UP = 2
+WARM_UP = 3  # steps of the Trainer that are left out
 
 
 class Steps:
@@ -135,26 +135,43 @@ def data_share(settings: Settings) -> Figure:
     )
 
 
-def trainer_speedup(settings: Settings) -> Figure:
-    """Time of a step of transformers' Trainer over that of our dense step: the same Llama, batch size, AdamW and
-    clipping on both sides."""
-    name, unit, goal = "trainer_speedup", "Trainer step / dense step", {"goal": 1.2, "bound": "least"}
+def checkpoint_share(settings: Settings) -> Figure:
+    """Time to write a checkpoint of a soup with 16 experts over that of the steps from one checkpoint to the next."""
+    steps = Steps(settings.compose("method.n_experts=16"))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def write() -> None:
+            checkpoint.save_step(Path(folder), next(steps.count), steps.method.tensors(), {})
+
+        times = interleaved({"write": write, "step": steps}, settings, 5)
+    return Figure(
+        "checkpoint_share",
+        "of the training",
+        **quartiles(times["write"] / (steps.cfg.train.checkpoint_every * times["step"])),
+        parts={f"{name}_seconds": float(np.median(each)) for name, each in times.items()},
+    )
+
+
+def trainer_speedup(settings: Settings, compiled: bool) -> Figure:
+    """Time of a step of transformers' Trainer over that of our dense step, taken in turns: the same Llama, batch size,
+    AdamW and clipping on both sides. `compiled`: with torch_compile on theirs and train.compile on ours."""
+    name, unit = "trainer_speedup" + "_compiled" * compiled, "Trainer step / dense step"
     if not (find_spec("transformers") and find_spec("accelerate")):
-        return Figure(name, unit, None, **goal, note="transformers or accelerate is not installed: run make bench")
+        note = "transformers or accelerate is not installed: run make bench"
+        return Figure(name, unit, None, goal=1.2, bound="least", note=note)
     steps = Steps(settings.compose("method=generic"))
-    ours, theirs = [], []
-    train = _trainer(steps.cfg)
-    for _ in range(2 if settings.quick else 6):
-        theirs.append(np.median(train()[WARM_UP:]))
-        ours.append(np.median([seconds(steps, settings.device) for _ in range(TRAINER_STEPS)][WARM_UP:]))
+    if compiled:
+        steps.method.context = replace(steps.method.context, backward=compiled_backward())
+    theirs, ours = np.array(_turns(steps, settings.rounds, compiled)).T
     t, base = steps.cfg.train, steps.method.context.base
     least = rates(settings).seconds(0, 3 * t.batch_size * forward_flops(base, t.seq_len))
     return Figure(
         name,
         unit,
-        **quartiles(np.array(theirs) / np.array(ours)),
-        **goal,
+        **quartiles(theirs / ours),
         limit=float(np.median(theirs)) / least,
+        goal=1.2,
+        bound="least",
         parts={
             "trainer_seconds": float(np.median(theirs)),
             "dense_seconds": float(np.median(ours)),
@@ -163,11 +180,12 @@ def trainer_speedup(settings: Settings) -> Figure:
     )
 
 
-def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
-    """A call that trains for TRAINER_STEPS steps with transformers' Trainer and returns the seconds of each step but
-    the first, from the end of one step to the end of the next."""
+def _turns(steps: Steps, rounds: int, compiled: bool) -> list[tuple[float, float]]:
+    """Seconds of a step of transformers' Trainer, from the end of one to the end of the next, and of our step, which is
+    made in between and is no part of them; one pair a round, those of WARM_UP left out."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
+    cfg = steps.cfg
     base, t, o = cfg.model.base, cfg.train, cfg.train.optimizer
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -183,34 +201,35 @@ def _trainer(cfg: DictConfig) -> Callable[[], list[float]]:
             attn_implementation="sdpa",
         )
     )
-    tokens = torch.randint(base.vocab_size, (t.batch_size * TRAINER_STEPS, t.seq_len))
-    ends: list[float] = []
+    tokens = torch.randint(base.vocab_size, (t.batch_size * (WARM_UP + rounds), t.seq_len))
+    pairs: list[tuple[float, float]] = []
 
-    class Clock(TrainerCallback):
+    class Turns(TrainerCallback):
+        start = 0.0
+
         def on_step_end(self, *_: object, **__: object) -> None:
             synchronize(cfg.device)
-            ends.append(time.perf_counter())
+            theirs = time.perf_counter() - self.start
+            pairs.append((theirs, seconds(steps, cfg.device)))
+            self.start = time.perf_counter()
 
-    def train() -> list[float]:
-        ends.clear()
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(
-                folder,
-                per_device_train_batch_size=t.batch_size,
-                max_steps=TRAINER_STEPS,
-                learning_rate=RATE,
-                adam_beta1=o.beta1,
-                adam_beta2=o.beta2,
-                weight_decay=o.weight_decay,
-                max_grad_norm=o.max_grad_norm,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                use_cpu=cfg.device == "cpu",
-            )
-            data = [{"input_ids": row, "labels": row} for row in tokens]
-            Trainer(model, arguments, train_dataset=data, callbacks=[Clock()]).train()
-        return list(np.diff(ends))
-
-    return train
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            per_device_train_batch_size=t.batch_size,
+            max_steps=WARM_UP + rounds,
+            learning_rate=RATE,
+            adam_beta1=o.beta1,
+            adam_beta2=o.beta2,
+            weight_decay=o.weight_decay,
+            max_grad_norm=o.max_grad_norm,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=cfg.device == "cpu",
+            torch_compile=compiled,
+        )
+        data = [{"input_ids": row, "labels": row} for row in tokens]
+        Trainer(model, arguments, train_dataset=data, callbacks=[Turns()]).train()
+    return pairs[WARM_UP:]

@@ -160,8 +160,8 @@ class Plan:
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
 
-    def spent(self) -> str:
-        """Where the time of the jobs that were not done before went, in words; empty without such a job."""
+    def spent(self) -> dict[str, float]:
+        """Where the time of the jobs that were not done before went, in seconds; empty without such a job."""
         new = [run for run in [*self.parents, *self.runs] if run.name not in self.before and run.trained]
         parts: Counter[str] = Counter()
         for run in new:
@@ -169,7 +169,7 @@ class Plan:
             parts["training"] += read_training(run.folder)["seconds"] - before
             for record in read_lines(run.records) if run in self.runs and run.done else ():
                 parts[f"evaluation at h {record['h_source']}"] += record["specialist_seconds"] + record["loss_seconds"]
-        return ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
+        return dict(parts)
 
     @property
     def done(self) -> bool:

@@ -1,8 +1,16 @@
 """Where the time of a command goes."""
 
+import json
+import os
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import psutil
+
+from soe_bench.system.files import write_text
+
+FILE = "SOE_BENCH_TIMES"  # environment variable: a file that a command also writes its times to, as JSON
 
 
 class Laps:
@@ -18,5 +26,14 @@ class Laps:
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self.last
         self.last = now
 
-    def __str__(self) -> str:
-        return ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
+    def say(self, jobs: Mapping[str, float] | None = None) -> None:
+        """Prints the parts, and those of all `jobs` added up, in seconds. Writes both to the file that FILE names."""
+        print(f"time: {_words(self.seconds)}")
+        if jobs:
+            print(f"of the jobs, added up: {_words(jobs)}")
+        if path := os.environ.get(FILE):
+            write_text(Path(path), json.dumps({"command": self.seconds, "jobs": jobs or {}}))
+
+
+def _words(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items())

@@ -91,7 +91,7 @@ def test_a_soup_on_disk_is_combined_without_its_bank_in_memory(tmp_path):
 def test_peers_that_are_not_installed_are_missing_not_guessed(monkeypatch):
     for module in (steps, instantiate):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
-    for figure in (steps.trainer_speedup(QUICK), instantiate.mergekit_speedup(QUICK)):
+    for figure in (steps.trainer_speedup(QUICK, compiled=True), instantiate.mergekit_speedup(QUICK)):
         assert figure.value is None and figure.met is None and "is not installed" in figure.note
 
 
@@ -172,7 +172,7 @@ def test_what_processes_send(tmp_path):
     """The whole of Theta and of the gradients once, divided among them, and sums that alone grow with n."""
     assert bench.main(["processes", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
     written = read_bench(tmp_path / "bench.json")
-    assert [(p["n"], p["processes"]) for p in written["processes"]] == [(16, 1), (16, 2), (64, 1), (64, 2)]
+    assert [(p["n"], p["processes"]) for p in written["processes"]] == [(16, 1), (16, 2), (256, 1), (256, 2)]
     for p in written["processes"]:
         alone = p["processes"] == 1
         assert p["parameters_sent"] == (0 if alone else 4 * 2 * 8 * p["P"] / 2) and p["step_seconds"] > 0

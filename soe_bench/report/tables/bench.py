@@ -15,11 +15,11 @@ def bench_table(bench: dict) -> Table:
     rows = [
         {
             "figure": figure["name"],
-            "value": _short(figure["value"]) or "missing",
-            "low": _short(figure["low"]),
-            "high": _short(figure["high"]),
+            "value": three_digits(figure["value"]) or "missing",
+            "low": three_digits(figure["low"]),
+            "high": three_digits(figure["high"]),
             "unit": figure["unit"],
-            "limit": _short(figure["limit"]),
+            "limit": three_digits(figure["limit"]),
             "goal": "" if figure["goal"] is None else f"at {figure['bound']} {figure['goal']:g}",
             "met": {True: "yes", False: "no", None: ""}[figure["met"]],
             "note": figure["note"],
@@ -34,7 +34,7 @@ def bench_table(bench: dict) -> Table:
         "`limit` is the value that there would be if all bytes moved at the copy bandwidth and all operations ran at "
         f"the matmul rate: {rates['bandwidth'] / 1e9:.1f} GB/s (read plus written) and {rates['matmul'] / 1e9:.0f} "
         "GFLOP/s in float32, measured in the last run.",
-        *_provenance(bench),
+        *provenance(bench),
     ]
     return Table("bench", "Time and memory beside their limits", pd.DataFrame(rows), notes)
 
@@ -46,8 +46,8 @@ def growth_table(bench: dict) -> Table:
         last = following.get("axis") != point["axis"]
         row = {name: str(point[name]) for name in ("axis", "n", "P", "R", "k")}
         for measure, title in MEASURES.items():
-            row[title] = _short(point[measure])
-            row[f"exponent of {title.split(' (')[0]}"] = _short(point[f"{measure}_exponent"]) if last else ""
+            row[title] = three_digits(point[measure])
+            row[f"exponent of {title.split(' (')[0]}"] = three_digits(point[f"{measure}_exponent"]) if last else ""
         rows.append(row)
     notes = [
         "The rows of an axis vary that number and keep the other three. n: experts; P: parameters of the base model; "
@@ -56,7 +56,7 @@ def growth_table(bench: dict) -> Table:
         "`step` is the median time of a training step. `soup's part` is its time beyond forward and backward at Theta: "
         "the combination, dL/dA, the update of the bank, and the router. `peak memory` is above that of the process "
         "after import and data.",
-        *_provenance(bench, "growth"),
+        *provenance(bench, "growth"),
     ]
     return Table("growth", "Time and memory of a step against n, P, R and k", pd.DataFrame(rows), notes)
 
@@ -70,11 +70,11 @@ def bases_table(bench: dict) -> Table:
             "P": str(point["P"]),
             "tokens": str(point["tokens"]),
             "precision": point["precision"],
-            "step (s)": _short(point["step_seconds"]) or "out of memory",
-            "least (s)": _short(point["least_seconds"]),
-            "fraction": _short(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
-            "tokens per second": _short(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
-            "peak memory (bytes)": _short(point["peak_bytes"]),
+            "step (s)": three_digits(point["step_seconds"]) or "out of memory",
+            "least (s)": three_digits(point["least_seconds"]),
+            "fraction": three_digits(point["step_seconds"] and point["least_seconds"] / point["step_seconds"]),
+            "tokens per second": three_digits(point["step_seconds"] and point["tokens"] / point["step_seconds"]),
+            "peak memory (bytes)": three_digits(point["peak_bytes"]),
         }
         for point in bench["bases"]
     ]
@@ -83,7 +83,7 @@ def bases_table(bench: dict) -> Table:
         "counted FLOPs at the matmul rate in that precision, or its parameters and moments at the copy bandwidth. "
         "`fraction` is least/step. n: experts; P: parameters of the base model.",
         "`peak memory` is above that of the process after import.",
-        *_provenance(bench, "bases"),
+        *provenance(bench, "bases"),
     ]
     return Table("bases", "A training step on two base models, beside its limit", pd.DataFrame(rows), notes)
 
@@ -96,10 +96,10 @@ def processes_table(bench: dict) -> Table:
             "n": str(point["n"]),
             "processes": str(point["processes"]),
             "sent for parameters (bytes)": str(point["parameters_sent"]),
-            "of 2 R P words": _short(point["parameters_sent"] / (2 * 4 * point["R"] * point["P"])),
+            "of 2 R P words": three_digits(point["parameters_sent"] / (2 * 4 * point["R"] * point["P"])),
             "sent for sums (bytes)": str(point["sums_sent"]),
-            "step (s)": _short(point["step_seconds"]),
-            "against one process": _short(alone[point["n"]] / point["step_seconds"]),
+            "step (s)": three_digits(point["step_seconds"]),
+            "against one process": three_digits(alone[point["n"]] / point["step_seconds"]),
         }
         for point in bench["processes"]
     ]
@@ -108,12 +108,12 @@ def processes_table(bench: dict) -> Table:
         "the all-to-all (Theta and its gradients, however many experts), for sums to the all-reduce (R n numbers for "
         "the router, R^2 and a loss).",
         "`step` is the median time of a training step, each process with one thread of a CPU or one GPU.",
-        *_provenance(bench, "processes"),
+        *provenance(bench, "processes"),
     ]
     return Table("processes", "A training step in several processes", pd.DataFrame(rows), notes)
 
 
-def _provenance(bench: dict, measured: str | None = None) -> list[str]:
+def provenance(bench: dict, measured: str | None = None) -> list[str]:
     """Notes: the commit at which a list was measured, if named; device and versions."""
     commit = [f"Commit: {_commit(bench[f'{measured}_state'])}."] if measured else []
     versions = ", ".join(f"{name} {value}" for name, value in bench["versions"].items() if value)
@@ -124,6 +124,6 @@ def _commit(state: dict) -> str:
     return (state["commit"] or "unknown")[:12] + ("+dirty" if state["dirty"] else "")
 
 
-def _short(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """Three significant digits; empty for None."""
     return "" if value is None else f"{value:.3g}"

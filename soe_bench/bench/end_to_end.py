@@ -1,0 +1,72 @@
+"""Where the time of whole commands goes, as the commands themselves say it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from soe_bench.bench.measure import Settings
+from soe_bench.errors import UserError
+from soe_bench.system.files import home
+from soe_bench.system.laps import FILE
+
+log = logging.getLogger("soe_bench")
+DOCUMENTS, CHARACTERS = 100, 2000  # of the texts that a specialist is made for
+REFUSED = 3  # exit status of soe_bench.specialize: it wrote a generic model, which takes the same time
+
+
+def end_to_end(settings: Settings) -> list[dict]:
+    """One row per command and part of it: `command`, `stage`, `seconds`. Those of `of all jobs: ...` are added up over
+    jobs that may run side by side, and lie within `jobs`.
+
+    The demo is run twice. The first time it is one run on a tenth of the tokens, and begins without a corpus; if its
+    text cannot be downloaded, the second uses the corpora of the usual home."""
+    demo = ["soe_bench", "+sweep=demo", f"device={settings.device}"]
+    demo += ["scale=test", "references=[]", "evaluate.controls=[]", "wandb.mode=disabled"] if settings.quick else []
+    short = ["train.tokens=20_480"] if settings.quick else ["references=[]", "train.tokens=400_000"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        place, rows = folder / "home", []
+        try:
+            rows += parts("demo of one short run, from nothing", [*demo, *short], folder, place)
+        except UserError as error:
+            log.warning("  %s; going on with the corpora of %s", error, home())
+            place = folder / "linked"
+            place.mkdir()
+            for each in ("data", "wheels"):
+                (place / each).symlink_to(home() / each)
+        rows += parts("demo, from a built corpus", demo, folder, place)
+        soup = max((place / "runs").glob("soup-*"), key=lambda run: run.stat().st_mtime)
+        write_documents(folder / "documents")
+        specialize = ["soe_bench.specialize", f"soup={soup}", f"documents={folder / 'documents'}"]
+        rows += parts(f"specialize on {DOCUMENTS} documents", [*specialize, f"out={folder / 'out'}"], folder, place)
+    return rows
+
+
+def parts(words: str, command: list[str], folder: Path, place: Path) -> list[dict]:
+    """Runs `python -m` with the command in a folder, with a home, and returns a row for each part of its time. Raises
+    UserError, with the command's last line, if it fails."""
+    times = folder / "times.json"
+    environment = os.environ | {FILE: str(times), "SOE_BENCH_HOME": str(place)}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    if done.returncode not in (0, REFUSED):
+        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise UserError(f"python -m {command[0]} failed with exit status {done.returncode}: {last}")
+    said = json.loads(times.read_bytes())
+    stages = said["command"] | {f"of all jobs: {part}": seconds for part, seconds in said["jobs"].items()}
+    return [{"command": words, "stage": stage, "seconds": seconds} for stage, seconds in stages.items()]
+
+
+def write_documents(folder: Path) -> None:
+    """Writes DOCUMENTS short texts: the beginnings of modules of Python's own library."""
+    folder.mkdir()
+    for path in sorted(Path(os.__file__).parent.glob("*.py"))[:DOCUMENTS]:
+        text = path.read_text(encoding="utf-8")[:CHARACTERS]
+        (folder / f"{path.stem}.txt").write_text(text, encoding="utf-8")

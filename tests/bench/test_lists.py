@@ -1,0 +1,194 @@
+"""The benchmark's lists of points and the figures beside them: against hand values, at toy size, and as tables. Nothing
+here asserts a time."""
+
+import json
+import subprocess
+from contextlib import nullcontext
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from soe_bench.bench import arrangements, end_to_end, instantiate, many, precision, shape, steps
+from soe_bench.bench.measure import Settings
+from soe_bench.errors import UserError
+from soe_bench.report.tables.bench_lists import LISTS, list_table
+from soe_bench.system.laps import FILE
+from soe_bench.system.machine import Rates
+
+QUICK = Settings("cpu", quick=True)
+PROVENANCE = {"device": "d", "threads": 1, "versions": {}}
+
+
+def table(name, rows):
+    return list_table(name, {name: rows, f"{name}_state": {"commit": None, "dirty": None}} | PROVENANCE).frame
+
+
+def test_the_goal_of_several_draws_is_no_higher_than_the_machine_allows(monkeypatch):
+    """8 specialists of 4 experts: 13 P words of 4 bytes moved, 64 P operations."""
+    for matmul, limit, goal in ((1e9, 52 / 64, 0.5), (5e8, 26 / 64, 26 / 64), (1e10, 1, 0.5)):
+        monkeypatch.setattr(instantiate, "rates", lambda _, matmul=matmul: Rates(1e9, matmul))
+        figure = instantiate.bandwidth_share(QUICK, draws=8, goal=0.5)
+        assert figure.limit == pytest.approx(limit) and figure.goal == pytest.approx(goal)
+
+
+def test_the_goal_beside_mergekit_is_a_share_of_the_limit(monkeypatch):
+    parts = {"mergekit_seconds": 6.0, "ours_seconds": 0.5, "bytes": 4e8}
+    monkeypatch.setattr(instantiate, "find_spec", lambda _: True)
+    monkeypatch.setattr(instantiate, "in_fresh_process", lambda *_: dict(parts))
+    monkeypatch.setattr(instantiate, "rates", lambda _: Rates(1e9, 1e9))
+    figure = instantiate.mergekit_speedup(QUICK)
+    assert (figure.value, figure.limit, figure.met) == (12, 15, True) and figure.goal == pytest.approx(9)
+
+
+def test_shares_of_a_step_by_hand(monkeypatch):
+    times = {"data": [1.0, 2.0], "write": [30.0, 60.0], "step": [50.0, 100.0]}
+    monkeypatch.setattr(shape, "interleaved", lambda *_: {name: np.array(each) for name, each in times.items()})
+    monkeypatch.setattr(steps, "interleaved", shape.interleaved)
+    assert (figure := shape.sampling_share(QUICK)).value == pytest.approx(0.02) and figure.met
+    every = QUICK.compose().train.checkpoint_every
+    assert steps.checkpoint_share(QUICK).value == pytest.approx(0.6 / every)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_trainer_and_ours_take_turns(compiled):
+    figure = steps.trainer_speedup(QUICK, compiled)
+    assert figure.low <= figure.value <= figure.high and figure.limit > figure.value and figure.goal == 1.2
+    assert figure.name == ("trainer_speedup_compiled" if compiled else "trainer_speedup")
+
+
+def test_many_specialists_beside_their_limit(tmp_path, monkeypatch):
+    instantiate.write_soup(QUICK, ("method.n_experts=4",), tmp_path / "soup")
+    monkeypatch.setattr(many, "rates", lambda _: Rates(bandwidth=1e9, matmul=1e9))
+    rows = [row for source in ("memory", "disk") for row in many.points(QUICK, source, tmp_path / "soup")]
+    assert [(row["source"], row["count"]) for row in rows] == [("memory", 1), ("memory", 8), ("disk", 1), ("disk", 8)]
+    size = rows[0]["P"]
+    assert [row["least_seconds"] * 1e9 / size for row in rows] == pytest.approx([24, 64] * 2)  # bytes, then operations
+    assert all(row["seconds"] > 0 and row["reading_seconds"] > 0 for row in rows)
+    row = rows[1] | {"seconds": 0.5, "reading_seconds": 0.25, "least_seconds": 0.1, "peak_bytes": 16 * 4 * size}
+    frame = table("many", [row, row | {"peak_bytes": None}])
+    assert frame.iloc[0][["against one reading", "fraction", "of the specialists"]].tolist() == ["2", "0.2", "2"]
+    assert frame["of the specialists"][1] == ""
+
+
+def test_precisions_differ_in_what_they_compute(monkeypatch):
+    monkeypatch.setattr(precision, "has_bfloat16", lambda _: True)  # emulated elsewhere
+    float32, bfloat16 = precision.precision(QUICK)
+    assert (float32["precision"], bfloat16["precision"]) == precision.PRECISIONS
+    assert float32["loss"] != bfloat16["loss"] and float32["loss"] == pytest.approx(bfloat16["loss"], abs=0.1)
+    assert float32["step_seconds"] > 0 and float32["least_seconds"] > 0 and float32["steps"] == 5
+    assert table("precision", [float32])["loss after them"][0] == f"{float32['loss']:.3f}"
+
+
+def test_a_processor_without_bfloat16_has_no_precisions(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert precision.precision(QUICK) == [] and precision.has_bfloat16("cuda")
+
+
+def test_every_part_of_the_pipeline_is_measured():
+    rows = shape.point(QUICK, "d32", 8, 2, shape.STAGES["k"])
+    assert tuple(row["stage"] for row in rows) == shape.STAGES["k"]
+    assert all(row["seconds"] > 0 and (row["k"], row["n"]) == (8, 2) for row in rows) and rows[-1]["peak_bytes"] > 0
+
+
+def test_the_exponents_of_each_part_are_along_its_axis(monkeypatch):
+    """Of made-up times: in k quadratic for clusters and linear for the rest, in n constant."""
+
+    def point(_, settings, model, k, n, stages):
+        seconds = {stage: float(k**2 if stage == "clusters" else k) for stage in stages}
+        return [
+            {"stage": stage, "k": k, "n": n, "P": 5, "seconds": value, "peak_bytes": 0}
+            for stage, value in seconds.items()
+        ]
+
+    monkeypatch.setattr(shape, "in_fresh_process", point)
+    rows = shape.shape(QUICK)
+    found = {(row["axis"], row["stage"]): row["seconds_exponent"] for row in rows}
+    assert found == {
+        **{("k", stage): pytest.approx(2 if stage == "clusters" else 1) for stage in shape.STAGES["k"]},
+        **{("n", stage): pytest.approx(0, abs=1e-9) for stage in shape.STAGES["n"]},
+    }
+    frame = table("shape", rows)
+    assert dict(zip(frame["part"], frame["at most linear"], strict=True))["clusters"] == "no"
+    assert set(frame["at most linear"][frame["part"] != "clusters"]) == {"yes"}
+
+
+def test_the_largest_base_that_fits(monkeypatch):
+    sizes = {"d256": 80, "d128": 60, "d64": 10, "d32": 1}
+    monkeypatch.setattr(shape, "state_bytes", lambda run: sizes[run.cfg.model.name])
+    for free, expected in ((100, "d128"), (0, "d32")):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: type("Memory", (), {"available": free}))
+        assert shape.largest(QUICK) == expected
+
+
+def test_tokens_per_second_are_those_of_all_jobs(monkeypatch):
+    """A round of one step of 1024 tokens takes every arrangement 2 seconds."""
+    monkeypatch.setattr(arrangements, "worker", lambda *_: nullcontext())
+    monkeypatch.setattr(arrangements, "together", lambda *_: 2.0)
+    rows = arrangements.arrangements(QUICK)
+    assert [row["tokens_per_second"] for row in rows] == [1024, 512, 512]
+    assert list(table("arrangements", rows)["tokens per second"]) == ["1.02e+03", "512", "512"]
+
+
+@pytest.mark.slow
+def test_arrangements_run():
+    rows = arrangements.arrangements(QUICK)
+    assert [row["arrangement"] for row in rows] == list(arrangements.ARRANGEMENTS)
+    assert all(row["tokens_per_second"] > 0 for row in rows)
+
+
+def test_the_parts_of_a_command_are_those_that_it_says(tmp_path, monkeypatch):
+    def run(command, env, **_):
+        with open(env[FILE], "w", encoding="utf-8") as file:
+            json.dump({"command": {"start": 2.0, "jobs": 3.0}, "jobs": {"training": 5.0}}, file)
+        return subprocess.CompletedProcess(command, status, "", "reading\nerror: no network\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    status = 3
+    rows = end_to_end.parts("demo", ["soe_bench"], tmp_path, tmp_path)
+    assert [(row["stage"], row["seconds"]) for row in rows] == [
+        ("start", 2),
+        ("jobs", 3),
+        ("of all jobs: training", 5),
+    ]
+    assert list(table("end_to_end", rows)["time (s)"]) == ["2", "3", "5"]
+    status = 1
+    with pytest.raises(UserError, match="exit status 1: error: no network"):
+        end_to_end.parts("demo", ["soe_bench"], tmp_path, tmp_path)
+
+
+@pytest.mark.slow
+def test_whole_commands_say_where_their_time_went():
+    rows = end_to_end.end_to_end(QUICK)
+    commands = dict.fromkeys(row["command"] for row in rows)
+    nothing, built, specialize = ([row["stage"] for row in rows if row["command"] == each] for each in commands)
+    own = ["start", "plan", "corpus", "jobs", "records", "tables and figures"]
+    assert nothing[:6] == built[:6] == own and "of all jobs: training" in built
+    assert "of all jobs: evaluation at h estimate" in built
+    assert specialize == ["start", "soup", "documents, h, model and gate", "writing"]
+    assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_the_command_without_network_goes_on_with_the_usual_corpora(tmp_path, monkeypatch):
+    places = []
+
+    def parts(words, command, folder, place):
+        places.append(place)
+        if len(places) == 1:
+            raise UserError("no network")
+        (place / "runs" / "soup-n16").mkdir(parents=True, exist_ok=True)
+        assert (place / "data").resolve() == tmp_path / "data"
+        return [{"command": words}]
+
+    monkeypatch.setattr(end_to_end, "parts", parts)
+    monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
+    assert len(end_to_end.end_to_end(QUICK)) == 2 and places[1] == places[2] != places[0]
+
+
+def test_every_list_has_a_table_or_one_of_its_own():
+    from soe_bench.bench import __main__ as bench
+
+    assert set(LISTS) == set(bench.LISTS) - {"growth", "bases", "processes"}
