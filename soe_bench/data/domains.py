@@ -38,12 +38,17 @@ def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int
     """
     with threadpool_limits(1):  # with several threads the order of summation would change from run to run
         fitted = KMeans(k, n_init=2, max_iter=100, random_state=seed).fit(vectors.astype(float), sample_weight=tokens)
-    centroids = fitted.cluster_centers_
-    while True:
-        sizes = np.bincount(nearest(vectors, centroids)[0], weights=tokens, minlength=len(centroids))
-        if len(centroids) == 1 or sizes.min() >= minimum_tokens:
+    centroids, kept = fitted.cluster_centers_, np.arange(k)
+    own = nearest(vectors, centroids)[0]
+    while len(kept) > 1:
+        sizes = np.bincount(own, weights=tokens, minlength=k)[kept]
+        if sizes.min() >= minimum_tokens:
             break
-        centroids = np.delete(centroids, sizes.argmin(), axis=0)
+        smallest = kept[sizes.argmin()]
+        kept = kept[kept != smallest]
+        if (lost := own == smallest).any():  # the others stay where they are, as no centroid moves
+            own[lost] = kept[nearest(vectors[lost], centroids[kept])[0]]
+    centroids = centroids[kept]
     if len(centroids) < k:
         log.info(
             "%d of %d clusters were below %d tokens and were merged: k = %d",

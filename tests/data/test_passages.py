@@ -177,6 +177,20 @@ def test_small_clusters_are_dissolved() -> None:
     assert distances == pytest.approx(np.linalg.norm(vectors - centroids[assigned], axis=1), abs=1e-3)
 
 
+@pytest.mark.parametrize("minimum", [400, 10**9])
+def test_clusters_are_dissolved_one_after_the_other_from_the_smallest(minimum: int) -> None:
+    """Beside the plain way, which assigns every passage again each time."""
+    rng = np.random.default_rng(1)
+    vectors, tokens = rng.normal(size=(300, 4)), rng.integers(10, 90, 300)
+    plain = domains.cluster(vectors, tokens, 40, 0, seed=0)
+    sizes = np.bincount(domains.nearest(vectors, plain)[0], weights=tokens, minlength=40)
+    while len(plain) > 1 and sizes.min() < minimum:
+        plain = np.delete(plain, sizes.argmin(), axis=0)
+        sizes = np.bincount(domains.nearest(vectors, plain)[0], weights=tokens, minlength=len(plain))
+    found = domains.cluster(vectors, tokens, 40, minimum, seed=0)
+    assert np.array_equal(found, plain) and len(found) == (1 if minimum == 10**9 else len(plain)) < 40
+
+
 def test_a_reloaded_embedder_gives_identical_embeddings(tmp_path: Path) -> None:
     texts = [" ".join("abcdefghijklmnop"[(i * j) % 16] * 3 for j in range(1, 9)) + " 日本語の文" for i in range(50)]
     embedder = TfIdf.fit(texts, 8, 500, 1.0, seed=0)
