@@ -24,6 +24,7 @@ def test_a_specialist_that_is_surely_better_ships():
     row = found.row("specialist")
     assert row.difference.mean == pytest.approx(-0.5) and row.difference.low < -0.5 < row.difference.high < 0
     assert row.loss == pytest.approx(4.5) and row.bits_per_byte == pytest.approx(4.5 / math.log(2) / 4)
+    assert "On 10 held-out texts the loss" in found.words and (found.units, found.tokens) == (10, 1000)
     assert "0.500 nats per token lower than that of the generic run" in found.words
 
 
@@ -38,7 +39,14 @@ def test_a_specialist_that_is_worse_does_not_ship():
 
 
 def test_equal_losses_ship():
-    assert verdict(np.zeros(10)).ship
+    """With an interval of no width at 0, which is on neither side of it."""
+    assert verdict(np.zeros(10)).ship and not verdict(np.zeros(10)).sure
+
+
+def test_a_generic_model_whose_loss_is_no_number_is_not_the_reference():
+    nats = {"specialist": 4.9 * TOKENS, "soup at h_0": math.nan * TOKENS, "generic run": 5.0 * TOKENS}
+    found = judge("specialist", ["soup at h_0", "generic run"], nats, TOKENS, 4000, 2048)
+    assert found.reference == "generic run" and found.ship
 
 
 def test_the_better_generic_model_is_the_reference():
@@ -47,6 +55,7 @@ def test_the_better_generic_model_is_the_reference():
     found = judge("specialist", ["soup at h_0", "generic run"], nats, tokens, 4000, 2048)
     assert found.reference == "soup at h_0" and not found.ship
     assert found.rows[-1].name == "uniform guessing" and found.rows[-1].loss == pytest.approx(math.log(2048))
+    assert found.rows[-1].difference.mean == pytest.approx(math.log(2048) - 4.8)
 
 
 def test_a_loss_that_is_no_number_does_not_ship():
