@@ -39,7 +39,8 @@ class Row:
 @dataclass(frozen=True)
 class Verdict:
     """`ship`: whether the specialist is not worse than the better generic model, `reference`. `sure`: whether the
-    interval of the difference leaves out 0. `units` held-out documents or passages with `tokens` tokens."""
+    interval of the difference leaves out 0. `units` held-out documents, or the passages of `documents` too few ones,
+    with `tokens` tokens."""
 
     rows: list[Row]
     specialist: str
@@ -47,6 +48,7 @@ class Verdict:
     ship: bool
     sure: bool
     units: int
+    documents: int
     tokens: int
 
     def row(self, name: str) -> Row:
@@ -59,12 +61,18 @@ class Verdict:
         found = self.row(self.specialist).difference
         if found is None or not math.isfinite(found.mean):
             return f"The loss of the {self.specialist} is not a number."
+        few = f"passages of {self.documents} document{'s' * (self.documents > 1)}"
+        texts = "held-out documents" if self.units == self.documents else f"held-out {few}"
         sentence = (
-            f"On {self.units} held-out texts the loss of the {self.specialist} is {abs(found.mean):.3f} nats per token "
+            f"On {self.units} {texts} the loss of the {self.specialist} is {abs(found.mean):.3f} nats per token "
             f"{'higher' if found.mean > 0 else 'lower'} than that of the {self.reference} (95 % interval of the "
             f"difference: {found.low:+.3f} to {found.high:+.3f})."
         )
-        return sentence if self.sure else f"{sentence} The interval covers 0: more text may turn the verdict."
+        if not self.sure:
+            sentence += " The interval covers 0: more text may turn the verdict."
+        if self.units != self.documents:
+            sentence += " It is for passages of these documents: other documents may differ by more."
+        return sentence
 
 
 def judge(
@@ -74,9 +82,11 @@ def judge(
     tokens: np.ndarray,
     size: int,
     vocabulary: int,
+    documents: int,
 ) -> Verdict:
     """The verdict from each model's summed loss on each of D held-out texts, nats[name] (D,), their predicted tokens
-    (D,) and their bytes in all, `size`. The specialist is compared with the better of the models `generic`. Uniform
+    (D,) and their bytes in all, `size`. The texts are of so many `documents`: D, or fewer that were cut into passages.
+    The specialist is compared with the better of the models `generic`. Uniform
     guessing over the vocabulary is the last row. D is at least LEAST.
 
     Losses are those of all tokens together. The interval of a difference is Student's over the texts, of the ratio of
@@ -94,7 +104,7 @@ def judge(
     own = next(row for row in rows if row.name == specialist).difference
     ship = own is not None and own.mean <= 0
     sure = own is not None and (own.high < 0 or own.low > 0)
-    return Verdict(rows, specialist, reference, ship, sure, len(tokens), int(total))
+    return Verdict(rows, specialist, reference, ship, sure, len(tokens), documents, int(total))
 
 
 def difference(nats: np.ndarray, tokens: np.ndarray) -> Difference:

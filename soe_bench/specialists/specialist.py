@@ -197,8 +197,9 @@ def _verified(
         }
         tokens = losses[AT_H_0][1]
         nats = {name: nats for name, (nats, _) in losses.items()}
+        vocabulary, documents = soup.cfg.model.base.vocab_size, parts["gate"].path.nunique()
         made.verdict = verdict = gate.judge(
-            made.kind, list(references), nats, tokens, int(sizes.sum()), soup.cfg.model.base.vocab_size
+            made.kind, list(references), nats, tokens, int(sizes.sum()), vocabulary, documents
         )
         if not verdict.ship and options.gate == "strict":
             made.refused, made.kind, made.model = True, verdict.reference, references[verdict.reference]
