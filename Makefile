@@ -41,7 +41,8 @@ check-install: demo ## the demo against its expected values: says pass or fail
 	$(RUN) -m soe_bench.report.install demo
 
 reproduce: setup ## one run of the demo from nothing, against its expected values: says pass or fail, in about 3 minutes
-	$(RUN) -m soe_bench +sweep=demo references=[] results_dir=reproduced
+	rm -rf reproduced
+	$(RUN) -m soe_bench +sweep=demo references=[] results_dir=reproduced home=reproduced/home
 	$(RUN) -m soe_bench.report.install reproduced "soup n=16"
 
 test: setup ## lint, types and tests

@@ -118,17 +118,20 @@ def no_option(group: str, name: str) -> str:
 
 
 def no_setting(key: str, plain: list[str]) -> str:
-    """Says that there is no such setting and which is nearest, of those that the groups in `plain` have."""
+    """Says that there is no such setting, and what its group has, or which setting is nearest, of those that the groups
+    in `plain` have."""
     groups = [argument for argument in plain if (CONF / argument.partition("=")[0]).is_dir()]
     try:
         known = _keys(OmegaConf.to_container(compose("config", groups)))
     except (HydraException, OmegaConfBaseException):
         known = []
-    near = settings.nearest(key, known)[:1]
+    group, _, last = key.rpartition(".")
+    own = settings.nearest(last, [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group])
+    near = f"did you mean {settings.nearest(key, known)[0]}? " if known else ""
     several = " (if one method of several has it, run that one alone: method=NAME)" * key.startswith("method.")
     return (
         f"there is no setting {key}: "
-        + (f"did you mean {near[0]}? " if near else "")
+        + (f"{group} has {', '.join(own)}; " if group and own else near)
         + f"python -m soe_bench --cfg job lists what there is{several}"
     )
 

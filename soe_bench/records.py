@@ -83,7 +83,7 @@ class RunRecord:
     precision: str = _field("number format that it was computed in")
     device: str = _field("what it was computed on")
     max_epochs: float = _field(
-        "most passes over any one domain during training; rows above 4 are flagged in the tables", "passes"
+        "most passes over any one domain during training; rows above 16 are flagged in the tables", "passes"
     )
     commit: str | None = _field("the code's commit at the time of the training")
     dirty: bool | None = _field("whether there were uncommitted changes")

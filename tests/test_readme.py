@@ -195,10 +195,9 @@ def test_an_unknown_key_is_one_line(arguments):
     command = [sys.executable, "-m", "soe_bench", *arguments, "train.stepz=3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "error: there is no setting train.stepz: did you mean train.tokens? "
-        "python -m soe_bench --cfg job lists what there is"
-    ]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: there is no setting train.stepz: train has ") and "tokens" in line
+    assert line.endswith("; python -m soe_bench --cfg job lists what there is")
 
 
 @pytest.mark.slow
