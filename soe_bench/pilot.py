@@ -57,6 +57,7 @@ def finish(runs: list[Run]) -> None:
     content = {
         "soup": soup_run.name,
         "generic": generic_run.name,
+        "generic_fraction": soup_run.cfg.data.source.generic_fraction,
         "parameters": soup.training["deployed_parameters"],
         "domains": _domains(soup, place),
         "specialists": shown,

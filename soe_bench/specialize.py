@@ -108,10 +108,9 @@ def run(values: dict[str, Any]) -> bool:
                 folder, made.model, soup.files / "tokenizer.json", values.get("dtype", "float32"), card.card(made)
             )
             passed &= not made.refused
-            title = [f"# {card.plain(made.name)}"] if many else []
-            print(
-                "\n\n".join([*title, *(f"left out: {note}" for note in made.documents.notes), *card.words(made)]), "\n"
-            )
+            title = [f"# {made.name}"] if many else []
+            notes = [f"left out: {note}" for note in made.documents.notes]
+            print("\n\n".join([*title, *notes, *card.words(made, escape=str)]), "\n")
             laps.end("writing")
     print(f"wrote {out}")
     laps.say()

@@ -176,6 +176,7 @@ def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
     page = pilot.page
     for heading in ("Result", "Specialist 料理", "Specialist &lt;b&gt;法律 &amp; co", "Map of the domains", "Cost"):
         assert f">{heading}</h2>" in page
+    assert "The corpus holds 40% of the documents of each specialist" in page
     assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
     assert page.count('<th scope="row"') > 10 and page.count('<th scope="col"') > 10
     for each in pilot.data["specialists"]:

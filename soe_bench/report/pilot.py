@@ -46,7 +46,9 @@ def _sections(pilot: dict[str, Any]) -> list[Section]:
 def _overview(pilot: dict[str, Any]) -> Section:
     text = (
         f"Two models of {pilot['parameters']:,} parameters were trained on as many tokens of the folder: a soup, and "
-        "one model of the whole corpus (generic pretraining). The soup then gives each specialist a model of its own. "
+        "one model of the whole corpus (generic pretraining). The corpus holds "
+        f"{pilot['generic_fraction']:.0%} of the documents of each specialist, so that its kind of text has a domain. "
+        "The soup then gives each specialist a model of its own. "
         "The gate compares it with the better of two generic models on documents that no training, no estimate and no "
         "choice used: the generic run, and the soup at h_0, the domain weights of the whole corpus. Where the "
         "specialist is worse, the generic model is written in its place.",

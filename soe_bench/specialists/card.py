@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,15 +31,23 @@ text that the model was trained on, and of the documents if it was fine-tuned on
 """
 
 
-def words(made: Specialist) -> list[str]:
-    """Paragraphs and lists in Markdown: what was read, the domains, how sure h is, and the comparison."""
+def plain(text: str) -> str:
+    """Text from outside, such as a folder's name, which must not act as Markdown or HTML. Bytes that are not UTF-8
+    become escapes."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~$" else " " if c in "\r\n" else c for c in text)
+
+
+def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
+    """Paragraphs and lists in Markdown: what was read, the domains, how sure h is, and the comparison. Text from
+    outside goes through `escape`."""
     text, found, soup = made.documents, made.estimate, made.soup
     total = f"{text.count:,} documents, {int(text.passages.tokens.sum()):,} tokens in {len(text.passages):,} passages"
     low, high = soup.effective_domains
     place = "within" if low <= found.effective <= high else "outside"
     lines = [f"Read {total}; h is estimated from {found.passages:,} of the passages."]
     lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
-    lines += ["\n".join(_nearest(made))]
+    lines += ["\n".join(_nearest(made, escape))]
     lines += [
         f"h spreads over {found.effective:.1f} domains (exp of its entropy), {place} the {low:.1f} to {high:.1f} that "
         "95 % of the training draws had.",
@@ -52,13 +60,13 @@ def words(made: Specialist) -> list[str]:
     return lines
 
 
-def _nearest(made: Specialist) -> list[str]:
+def _nearest(made: Specialist, escape: Callable[[str], str]) -> list[str]:
     h, (low, high) = made.estimate.h, made.estimate.interval
     rows = made.soup.domains.set_index("domain")
     chosen = [int(i) for i in np.argsort(-h, kind="stable")[:NEAREST] if h[i] > 0]
     return [
-        f"- {h[i]:.2f} ({low[i]:.2f} to {high[i]:.2f}) domain {i}: {plain(rows.top_terms[i])} "
-        f"(from {plain(rows.top_sources[i])})"
+        f"- {h[i]:.2f} ({low[i]:.2f} to {high[i]:.2f}) domain {i}: {escape(rows.top_terms[i])} "
+        f"(from {escape(rows.top_sources[i])})"
         for i in chosen
     ]
 
@@ -88,13 +96,6 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
         for row in (rows[0], rule, *rows[1:])
     )
     return "\n".join(lines)
-
-
-def plain(text: str) -> str:
-    """Text from outside, such as a folder's name, which must not act as Markdown or HTML. Bytes that are not UTF-8
-    become escapes."""
-    text = text.encode(errors="backslashreplace").decode()
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~$" else " " if c in "\r\n" else c for c in text)
 
 
 def card(made: Specialist) -> str:
