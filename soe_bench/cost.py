@@ -65,7 +65,7 @@ def run(
 
     found = investment(results)
     table = investment_table(found, specialists, gpu_hour, flops_per_second)
-    print(f"records: {found.folder}, of all in {results} those that have most of these ways", end="\n\n")
+    print(f"from the records in {found.folder}, the folder with most of the ways below", end="\n\n")
     print(table.markdown())
     if out:
         chart = investment_chart(found, specialists)
