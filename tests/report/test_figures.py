@@ -144,11 +144,41 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
     assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
 
 
-def test_each_line_of_a_panels_title_is_wrapped_by_itself():
-    frame = pd.DataFrame(points("one", "a", 1.0, pd.Series({"0": 3.0}), label="a"))
+def drawn(panels: dict[str, dict[str, int]], places: tuple[int, ...] = (4, 8)):
+    """A figure of differences in panels, each of which has these lines with so many seeds; a level too."""
+    rows = []
+    for panel, lines in panels.items():
+        for line, n in {"level": 2, **lines}.items():
+            for x in places if line != "level" else (None,):
+                rows += points(panel, line, x, pd.Series({str(seed): 3.0 + seed for seed in range(n)}), label=line)
+    frame = pd.DataFrame(rows)
+    palette = dict.fromkeys(frame.label, "black")
     with style():
-        figure = Lines(looks(frame, {"a": "black"}), "x", {"one": "x" * 40 + "\n64 experts: lower"}).draw(frame)
-        assert figure.axes[0].get_title(loc="left") == "x" * 40 + "\n64 experts: lower"
+        return Lines(looks(frame, palette), "x", names="{:g}".format, differences=set(panels)).draw(frame)
+
+
+def marks(axes) -> list[list[float]]:
+    """Where the marks of each line stand."""
+    return [list(line.get_xdata()) for line in axes.lines if line.get_marker() not in ("None", "", "_")]
+
+
+def test_the_marks_of_one_line_stand_on_their_ticks():
+    [axes] = drawn({"difference": {"a": 2}}).axes
+    assert marks(axes) == [[4, 8]] and list(axes.get_xticks()) == [4, 8]
+
+
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_the_marks_of_several_lines_stand_side_by_side_around_their_tick(n):
+    [axes] = drawn({"difference": {f"line {i}": 2 for i in range(n)}}).axes
+    first = [own[0] for own in marks(axes)]
+    assert first == sorted(set(first)) and len(first) == n
+    assert first[0] * first[-1] == pytest.approx(4 * 4)  # on a log axis the tick is half-way
+    assert first[-1] / first[0] < 2**0.31  # and the next tick is a factor 2 away
+
+
+def test_a_line_has_one_entry_in_the_legend_of_several_panels():
+    [legend] = drawn({"one": {"a": 1}, "two": {"a": 3}}).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["level (2 seeds)", "a (1-3 seeds)"]
 
 
 def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
