@@ -101,18 +101,53 @@ def test_a_difference_in_words():
     assert in_words(-0.342, "generic") == "0.34 lower than generic" and in_words(0, "generic") == "the same as generic"
 
 
-def test_the_gain_is_fitted_within_the_corpus_alone(tmp_path):
-    folder = corpus(tmp_path, list("abcd"), k=4)
-    distance = {"a": 0.2, "b": 0.6, "c": 0.9, "d": 1.3}
-    own = {name: 3.0 - 0.5 * distance[name] for name in "abc"} | {"d": 9.0}
-    rows = [row for seed in range(2) for row in run("generic", 0, seed, dict.fromkeys("abcd", 3.0), "none")]
+def gains(folder, gain: dict[str, float], outside: str = ""):
+    """The chart of specialists with these gains, each nat of distance apart in their order; those in `outside` lie
+    outside the corpus."""
+    rows = [row for seed in range(2) for row in run("generic", 0, seed, dict.fromkeys(gain, 3.0), "none")]
+    own = {name: 3.0 - value for name, value in gain.items()}
+    corpus(folder, list(gain), k=4)
     write_records(folder, rows + [row for seed in range(2) for row in run("soup", 4, seed, own, "estimate")])
     results = load_results(folder)
-    results.specialists["kl_from_h_0"] = results.specialists.specialist.map(distance)
-    results.specialists.loc[results.specialists.specialist == "d", "fraction_beyond_q99"] = 0.5
-    chart = gain_chart(make_views(results)[0])
-    assert chart.finding.startswith("The gain grows by 0.500 nats/token") and "3 specialists" in chart.finding
-    assert chart.frame.outside.tolist() == [False, False, False, True]
+    names = results.specialists.specialist
+    results.specialists["kl_from_h_0"] = names.map({name: 1.0 + i for i, name in enumerate(gain)})
+    results.specialists.loc[names.isin(list(outside)), "fraction_beyond_q99"] = 0.5
+    return gain_chart(make_views(results)[0])
+
+
+def test_the_gain_has_the_rank_correlation_within_the_corpus(tmp_path):
+    """Ranks 1 2 3 4 5 6 against 2 1 3 4 5 6: 1 - 6 * (1 + 1) / (6 * 35) = 0.94. Pearson's of these would be 0.72."""
+    chart = gains(tmp_path, dict(a=0.2, b=0.1, c=0.3, d=0.4, e=0.5, f=4.0, g=-9.0), outside="g")
+    assert chart.finding.endswith("rank correlation 0.94 over 6 specialists within the corpus")
+    assert chart.frame.outside.tolist() == [False] * 6 + [True]
+
+
+def test_of_few_specialists_the_gain_claims_no_direction(tmp_path):
+    chart = gains(tmp_path, dict(a=0.1, b=0.2, c=0.3, d=0.4, e=0.5))
+    assert chart.finding.endswith("5 specialists within the corpus, too few for a rank correlation")
+
+
+def test_a_specialist_outside_the_corpus_does_not_set_the_axes_of_the_gain(tmp_path):
+    chart = gains(tmp_path, dict(a=0.2, b=0.1, c=0.3, d=0.4, e=-9.0), outside="e")
+    with style():
+        [axes] = chart.draw().axes
+    assert axes.get_ylim() == pytest.approx((-0.06, 0.46)) and axes.get_xlim() == pytest.approx((0.58, 4.42))
+    places = {(x, y) for line in axes.lines if line.get_marker() == "o" for x, y in line.get_xydata()}
+    assert (axes.get_xlim()[1], axes.get_ylim()[0]) in places  # e stands in the corner
+
+
+def test_no_name_of_the_gain_lies_on_a_mark_or_on_another_name(tmp_path):
+    near = {f"specialist_{i}": 0.5 + 0.01 * (i % 3) for i in range(14)}
+    chart = gains(tmp_path, near | {"far": 2.0, "low": -1.0})
+    with style():
+        figure = chart.draw()
+        figure.draw_without_rendering()
+    [axes] = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    places = axes.transData.transform(chart.frame[["kl", "gain"]])
+    assert {"far", "low"} <= {text.get_text() for text in axes.texts}
+    assert not any(box.contains(*place) for box in boxes for place in places)
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
 def portfolio(folder):
