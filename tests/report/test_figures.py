@@ -9,8 +9,12 @@ import pytest
 from made_up_records import FINGERPRINT, run, write_csv, write_records
 
 from soe_bench.report.__main__ import main
+from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.domains import REST, SOURCES, domains_charts
 from soe_bench.report.figures.experts import _short
 from soe_bench.report.figures.gain import gain_chart
+from soe_bench.report.figures.map import map_chart
 from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
@@ -99,6 +103,49 @@ def test_figures_do_not_depend_on_the_backend_that_is_set(tmp_path):
 def test_a_difference_in_words():
     assert [in_words(x) for x in (-0.342, 0.0123, 0.0001)] == ["0.34 lower", "0.012 higher", "the same"]
     assert in_words(-0.342, "generic") == "0.34 lower than generic" and in_words(0, "generic") == "the same as generic"
+
+
+def test_the_ring_of_generic_pretraining_is_in_the_legend(tmp_path):
+    with style():
+        [legend] = specialists_chart(make_views(load_results(corpus(tmp_path, ["a", "b"])))[0]).draw().legends
+    assert [text.get_text() for text in legend.get_texts()] == ["generic", "soup n=2 (2 seeds)"]
+
+
+def test_the_title_of_the_domains_counts_specialists():
+    assert len(set(SOURCES)) == len(SOURCES) and not {REST, "#999999"} & set(SOURCES)
+    first = dict(data="wheels", data_fingerprint=FINGERPRINT)
+    domains = pd.DataFrame([first | dict(domain=i, fraction=0.5, top_sources=f"s{i} 71%") for i in range(2)])
+    facts = {"a": ("0:0.60; 1:0.40", 0.01), "b": ("0:0.50; 1:0.50", 0.06), "c": ("1:0.90", 0.05)}
+    rows = [
+        first | dict(specialist=name, split="estimate", nearest_domains=nearest, fraction_beyond_q99=far)
+        for name, (nearest, far) in facts.items()
+    ]
+    [chart] = domains_charts(domains, pd.DataFrame(rows))
+    assert chart.finding.startswith("2 of 3 specialists have more than half of the weight on a single domain; 1 of 3")
+
+
+def test_the_curves_say_whose_mean_they_are(tmp_path):
+    results = load_results(corpus(tmp_path, ["a", "b"]))
+    chart = curves_chart(make_views(results)[0], results.curves)
+    assert chart.finding.endswith("(validation text, mean over all specialists)") and "outside" not in chart.caption
+    results.specialists.loc[results.specialists.specialist == "b", "fraction_beyond_q99"] = 0.5
+    chart = curves_chart(make_views(results)[0], results.curves)
+    assert "mean over all specialists, those outside the corpus too (b)" in chart.caption
+
+
+@pytest.mark.parametrize(("k", "words"), [(2, "Only 1 of 2 experts are ever the strongest"), (1, "1 of 1 experts")])
+def test_the_title_of_alpha_counts_the_experts_that_are_ever_the_strongest(tmp_path, k, words):
+    results = load_results(corpus(tmp_path, ["a"], k))
+    [chart] = alpha_charts(make_views(results)[0], results.alpha)
+    assert chart.finding.startswith(words)
+
+
+def test_a_specialist_does_not_hide_its_domain_on_the_map():
+    domain = dict(domain=0, x=0.0, y=0.0, fraction=1.0, sources="s 71%")
+    with style():
+        [axes] = map_chart([domain], [dict(name="a", x=0.0, y=0.0, h=[1.0])]).draw().axes
+    [mark] = [line for line in axes.lines if line.get_label() == "a"]
+    assert mark.get_markerfacecolor() == "none" and mark.get_markeredgecolor() == "black"
 
 
 def gains(folder, gain: dict[str, float], outside: str = ""):
