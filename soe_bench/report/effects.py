@@ -64,7 +64,7 @@ class Soups:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""
         most = most_seeds(self.runs[self.runs.n_experts == n])
         if not most:
-            raise NotRun("no record of " + ("a soup" if n is None else f"a soup with n = {n}"))
+            raise NotRun(f"no record of {'a soup' if n is None else f'a soup with n = {n}' if n else 'dense_on_pi'}")
         if len(most) > 1:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]

@@ -1,5 +1,6 @@
 """report.html: claims, figures, tables and deviations as one self-contained file, made from a list of sections."""
 
+import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from soe_bench.report.figures.style import Chart
 from soe_bench.report.format import Table, is_number
@@ -72,7 +74,13 @@ def html(title: str, sections: Iterable[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     return environment.get_template("page.html").render(title=title, sections=list(sections), grid=grid)
+
+
+def _code(text: str) -> Markup:
+    """Escaped, with what stands between two backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def results_sections(tables: Sequence[Table], figures: Sequence[tuple[Chart, bytes]]) -> list[Section]:
@@ -90,10 +98,17 @@ def results_sections(tables: Sequence[Table], figures: Sequence[tuple[Chart, byt
 
 
 def sections_of_several(folder: Path, sections: dict[Path, list[Section]]) -> list[Section]:
-    """A section for each results folder below `folder`, and last what lies in `folder` itself."""
-    ordered = sorted(sections, key=lambda each: each == folder)
+    """A section for each results folder below `folder`, the one with most verdicts first, and last what lies in
+    `folder` itself."""
+    ordered = sorted(sections, key=lambda each: (each == folder, -_verdicts(sections[each])))
     names = {each: each.relative_to(folder).as_posix() if each != folder else folder.resolve().name for each in ordered}
     return [Section(names[each], sections=tuple(sections[each])) for each in ordered]
+
+
+def _verdicts(sections: list[Section]) -> int:
+    """How many claims have a verdict in the sections of a results folder."""
+    tables = [section.table for section in sections if section.title == "Claims" and section.table]
+    return sum(int((table.frame.verdict != "not run").sum()) for table in tables)
 
 
 def _claims(table: Table) -> Section:
@@ -107,8 +122,8 @@ def _claims(table: Table) -> Section:
     ]
     count = sorted(Counter(claim["verdict"] for claim in claims).items())
     text = (
-        f"Verdicts: {', '.join(f'{n} {verdict}' for verdict, n in count)}. A test has the verdict of its claim where "
-        "nothing else is said.",
+        f"Verdicts: {', '.join(f'{n} {verdict}' for verdict, n in count)}. A test without a verdict shares that "
+        "of its claim.",
         "Lower means that the first of the two named has the lower loss (nats/token where the test names no other "
         "unit). The table claims below has the intervals, the rules and the tests that decide nothing.",
     )

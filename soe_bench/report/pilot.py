@@ -23,7 +23,7 @@ def write_pilot(folder: Path) -> Path:
     path = folder / DATA
     try:
         pilot = json.loads(path.read_bytes())
-        page = html(f"Pilot: {folder.resolve().name}", _sections(pilot))
+        page = html("Pilot", _sections(pilot))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{path} is damaged, or another version wrote it ({error!r})"
         raise UserError(f"{what}: run the pilot's command again") from error

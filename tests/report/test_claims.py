@@ -401,6 +401,8 @@ def test_a_claim_without_its_rule_is_named(tmp_path):
 def test_no_soup_is_said(tmp_path):
     soups = Soups(make_views(load_results(write_records(tmp_path, generic(0))))[0])
     assert (soups.counts, soups.family) == ([], "none")
+    with pytest.raises(NotRun, match="^no record of dense_on_pi$"):
+        soups.label(0)
     with pytest.raises(NotRun, match="no record of a soup with n = 4"):
         soups.label(4)
 

@@ -9,8 +9,12 @@ import pytest
 from made_up_records import FINGERPRINT, run, write_csv, write_records
 
 from soe_bench.report.__main__ import main
+from soe_bench.report.figures.alpha import alpha_charts
+from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.domains import REST, SOURCES, domains_charts
 from soe_bench.report.figures.experts import _short
 from soe_bench.report.figures.gain import gain_chart
+from soe_bench.report.figures.map import map_chart
 from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
@@ -101,18 +105,96 @@ def test_a_difference_in_words():
     assert in_words(-0.342, "generic") == "0.34 lower than generic" and in_words(0, "generic") == "the same as generic"
 
 
-def test_the_gain_is_fitted_within_the_corpus_alone(tmp_path):
-    folder = corpus(tmp_path, list("abcd"), k=4)
-    distance = {"a": 0.2, "b": 0.6, "c": 0.9, "d": 1.3}
-    own = {name: 3.0 - 0.5 * distance[name] for name in "abc"} | {"d": 9.0}
-    rows = [row for seed in range(2) for row in run("generic", 0, seed, dict.fromkeys("abcd", 3.0), "none")]
+def test_the_ring_of_generic_pretraining_is_in_the_legend(tmp_path):
+    with style():
+        [legend] = specialists_chart(make_views(load_results(corpus(tmp_path, ["a", "b"])))[0]).draw().legends
+    assert [text.get_text() for text in legend.get_texts()] == ["generic", "soup n=2 (2 seeds)"]
+
+
+def test_the_title_of_the_domains_counts_specialists():
+    assert len(set(SOURCES)) == len(SOURCES) and not {REST, "#999999"} & set(SOURCES)
+    first = dict(data="wheels", data_fingerprint=FINGERPRINT)
+    domains = pd.DataFrame([first | dict(domain=i, fraction=0.5, top_sources=f"s{i} 71%") for i in range(2)])
+    facts = {"a": ("0:0.60; 1:0.40", 0.01), "b": ("0:0.50; 1:0.50", 0.06), "c": ("1:0.90", 0.05)}
+    rows = [
+        first | dict(specialist=name, split="estimate", nearest_domains=nearest, fraction_beyond_q99=far)
+        for name, (nearest, far) in facts.items()
+    ]
+    [chart] = domains_charts(domains, pd.DataFrame(rows))
+    assert chart.finding.startswith("2 of 3 specialists have more than half of the weight on a single domain; 1 of 3")
+
+
+def test_the_curves_say_whose_mean_they_are(tmp_path):
+    results = load_results(corpus(tmp_path, ["a", "b"]))
+    chart = curves_chart(make_views(results)[0], results.curves)
+    assert chart.finding.endswith("(validation text, mean over all specialists)") and "outside" not in chart.caption
+    results.specialists.loc[results.specialists.specialist == "b", "fraction_beyond_q99"] = 0.5
+    chart = curves_chart(make_views(results)[0], results.curves)
+    assert "mean over all specialists, those outside the corpus too (b)" in chart.caption
+
+
+@pytest.mark.parametrize(("k", "words"), [(2, "Only 1 of 2 experts are ever the strongest"), (1, "1 of 1 experts")])
+def test_the_title_of_alpha_counts_the_experts_that_are_ever_the_strongest(tmp_path, k, words):
+    results = load_results(corpus(tmp_path, ["a"], k))
+    [chart] = alpha_charts(make_views(results)[0], results.alpha)
+    assert chart.finding.startswith(words)
+
+
+def test_a_specialist_does_not_hide_its_domain_on_the_map():
+    domain = dict(domain=0, x=0.0, y=0.0, fraction=1.0, sources="s 71%")
+    with style():
+        [axes] = map_chart([domain], [dict(name="a", x=0.0, y=0.0, h=[1.0])]).draw().axes
+    [mark] = [line for line in axes.lines if line.get_label() == "a"]
+    assert mark.get_markerfacecolor() == "none" and mark.get_markeredgecolor() == "black"
+
+
+def gains(folder, gain: dict[str, float], outside: str = ""):
+    """The chart of specialists with these gains, each nat of distance apart in their order; those in `outside` lie
+    outside the corpus."""
+    rows = [row for seed in range(2) for row in run("generic", 0, seed, dict.fromkeys(gain, 3.0), "none")]
+    own = {name: 3.0 - value for name, value in gain.items()}
+    corpus(folder, list(gain), k=4)
     write_records(folder, rows + [row for seed in range(2) for row in run("soup", 4, seed, own, "estimate")])
     results = load_results(folder)
-    results.specialists["kl_from_h_0"] = results.specialists.specialist.map(distance)
-    results.specialists.loc[results.specialists.specialist == "d", "fraction_beyond_q99"] = 0.5
-    chart = gain_chart(make_views(results)[0])
-    assert chart.finding.startswith("The gain grows by 0.500 nats/token") and "3 specialists" in chart.finding
-    assert chart.frame.outside.tolist() == [False, False, False, True]
+    names = results.specialists.specialist
+    results.specialists["kl_from_h_0"] = names.map({name: 1.0 + i for i, name in enumerate(gain)})
+    results.specialists.loc[names.isin(list(outside)), "fraction_beyond_q99"] = 0.5
+    return gain_chart(make_views(results)[0])
+
+
+def test_the_gain_has_the_rank_correlation_within_the_corpus(tmp_path):
+    """Ranks 1 2 3 4 5 6 against 2 1 3 4 5 6: 1 - 6 * (1 + 1) / (6 * 35) = 0.94. Pearson's of these would be 0.72."""
+    chart = gains(tmp_path, dict(a=0.2, b=0.1, c=0.3, d=0.4, e=0.5, f=4.0, g=-9.0), outside="g")
+    assert chart.finding.endswith("rank correlation 0.94 over 6 specialists within the corpus")
+    assert chart.frame.outside.tolist() == [False] * 6 + [True]
+
+
+def test_of_few_specialists_the_gain_claims_no_direction(tmp_path):
+    chart = gains(tmp_path, dict(a=0.1, b=0.2, c=0.3, d=0.4, e=0.5))
+    assert chart.finding.endswith("5 specialists within the corpus, too few for a rank correlation")
+
+
+def test_a_specialist_outside_the_corpus_does_not_set_the_axes_of_the_gain(tmp_path):
+    chart = gains(tmp_path, dict(a=0.2, b=0.1, c=0.3, d=0.4, e=-9.0), outside="e")
+    with style():
+        [axes] = chart.draw().axes
+    assert axes.get_ylim() == pytest.approx((-0.06, 0.46)) and axes.get_xlim() == pytest.approx((0.58, 4.42))
+    places = {(x, y) for line in axes.lines if line.get_marker() == "o" for x, y in line.get_xydata()}
+    assert (axes.get_xlim()[1], axes.get_ylim()[0]) in places  # e stands in the corner
+
+
+def test_no_name_of_the_gain_lies_on_a_mark_or_on_another_name(tmp_path):
+    near = {f"specialist_{i}": 0.5 + 0.01 * (i % 3) for i in range(14)}
+    chart = gains(tmp_path, near | {"far": 2.0, "low": -1.0})
+    with style():
+        figure = chart.draw()
+        figure.draw_without_rendering()
+    [axes] = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    places = axes.transData.transform(chart.frame[["kl", "gain"]])
+    assert {"far", "low"} <= {text.get_text() for text in axes.texts}
+    assert not any(box.contains(*place) for box in boxes for place in places)
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
 def portfolio(folder):
@@ -144,11 +226,41 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
     assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
 
 
-def test_each_line_of_a_panels_title_is_wrapped_by_itself():
-    frame = pd.DataFrame(points("one", "a", 1.0, pd.Series({"0": 3.0}), label="a"))
+def drawn(panels: dict[str, dict[str, int]], places: tuple[int, ...] = (4, 8)):
+    """A figure of differences in panels, each of which has these lines with so many seeds; a level too."""
+    rows = []
+    for panel, lines in panels.items():
+        for line, n in {"level": 2, **lines}.items():
+            for x in places if line != "level" else (None,):
+                rows += points(panel, line, x, pd.Series({str(seed): 3.0 + seed for seed in range(n)}), label=line)
+    frame = pd.DataFrame(rows)
+    palette = dict.fromkeys(frame.label, "black")
     with style():
-        figure = Lines(looks(frame, {"a": "black"}), "x", {"one": "x" * 40 + "\n64 experts: lower"}).draw(frame)
-        assert figure.axes[0].get_title(loc="left") == "x" * 40 + "\n64 experts: lower"
+        return Lines(looks(frame, palette), "x", names="{:g}".format, differences=set(panels)).draw(frame)
+
+
+def marks(axes) -> list[list[float]]:
+    """Where the marks of each line stand."""
+    return [list(line.get_xdata()) for line in axes.lines if line.get_marker() not in ("None", "", "_")]
+
+
+def test_the_marks_of_one_line_stand_on_their_ticks():
+    [axes] = drawn({"difference": {"a": 2}}).axes
+    assert marks(axes) == [[4, 8]] and list(axes.get_xticks()) == [4, 8]
+
+
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_the_marks_of_several_lines_stand_side_by_side_around_their_tick(n):
+    [axes] = drawn({"difference": {f"line {i}": 2 for i in range(n)}}).axes
+    first = [own[0] for own in marks(axes)]
+    assert first == sorted(set(first)) and len(first) == n
+    assert first[0] * first[-1] == pytest.approx(4 * 4)  # on a log axis the tick is half-way
+    assert first[-1] / first[0] < 2**0.31  # and the next tick is a factor 2 away
+
+
+def test_a_line_has_one_entry_in_the_legend_of_several_panels():
+    [legend] = drawn({"one": {"a": 1}, "two": {"a": 3}}).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["level (2 seeds)", "a (1-3 seeds)"]
 
 
 def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():

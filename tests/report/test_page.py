@@ -156,6 +156,22 @@ def test_a_folder_of_several_has_a_section_for_each_and_one_without_records_says
     assert page_of(tmp_path / "cpu").texts("h2") == ["Claims", "Figures", "Tables"]
 
 
+def test_the_folder_with_most_verdicts_comes_first(tmp_path):
+    rows = [row for seed in range(2) for row in generic(seed) + soup(4, seed, 0.1)]
+    write_records(tmp_path / "a", [row for row in rows if row["method"] == "generic"])  # each of its claims is not run
+    write_records(tmp_path / "b", rows)
+    assert main([str(tmp_path)]) == 0
+    assert page_of(tmp_path).texts("h2") == ["b", "a", tmp_path.name]
+
+
+def test_what_stands_between_backticks_is_code_and_still_escaped():
+    table = Table("t", "t", pd.DataFrame({"a": ["1"]}), ["`mean` and `<b>`, one ` alone"])
+    text = html("x", [Section("s", ("The file `runs.csv`.",), table=table)])
+    page = Page(text)
+    assert page.texts("code") == ["runs.csv", "mean", "<b>"] and "<b>" not in text and not page.wrong
+    assert page.texts("li")[-1] == "mean and <b>, one ` alone"
+
+
 def test_a_folder_with_validation_records_alone_says_so(tmp_path):
     write_records(tmp_path, [{**row, "split": "validation"} for row in generic(0)])
     assert main([str(tmp_path)]) == 0

@@ -59,7 +59,8 @@ def _finding(table: pd.DataFrame) -> str:
     """How many experts are the strongest one of a text."""
     n, texts = table.shape[1], len(table)
     used = len(set(table.abs().to_numpy().argmax(axis=1)))
-    return f"{used} of {n} experts have the largest coefficient for one of the {texts} texts"
+    only = "Only " if used < n else ""
+    return f"{only}{used} of {n} experts are ever the strongest for one of the {texts} texts"
 
 
 def _draw(table: pd.DataFrame) -> Figure:

@@ -13,7 +13,7 @@ from soe_bench.report.view import View
 
 SMOOTHING = 0.05  # of the logged points: the window of the running mean of the training loss
 PANELS = {
-    "validation_loss": "Validation text, mean over specialists",
+    "validation_loss": "Validation text, mean over all specialists",
     "train_loss": "Training text: a different mixture for each method",
 }
 
@@ -33,7 +33,8 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     if frame.empty:
         return None
     caption = (
-        "Bold lines are means over seeds, thin lines single seeds. The training loss is a running mean over "
+        "Bold lines are means over seeds, thin lines single seeds. The validation loss is a mean over all specialists"
+        f"{_outside(view)}. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
         "corpus, with domain weights h_0, and the soup mixtures that are drawn from pi. The tokens are those of all "
         f"models of a method, and of the model that it starts from.\n{left_out(view.shown, shown)}{view.title}"
@@ -48,7 +49,16 @@ def _finding(frame: pd.DataFrame) -> str:
     label = frame.label.iloc[-1]
     if "generic" not in ends or label == "generic" or label not in ends:
         return "The loss in training"
-    return f"At the end of training {label} is {in_words(ends[label] - ends['generic'], 'generic')} (validation text)"
+    return (
+        f"At the end of training {label} is {in_words(ends[label] - ends['generic'], 'generic')} (validation text, "
+        "mean over all specialists)"
+    )
+
+
+def _outside(view: View) -> str:
+    """What the caption adds where the mean has specialists that those of other figures have not: a curve has no loss
+    of a single specialist."""
+    return f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
 
 
 def _draw(view: View, frame: pd.DataFrame) -> Figure:

@@ -16,8 +16,9 @@ from soe_bench.report.format import slug
 from soe_bench.report.tables.corpus import nearest_domains
 from soe_bench.report.view import GENERIC_TEXT
 
-SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:-1])
 REST = "#bdbdbd"
+# Without the grey, which would look like the rest, and without the second pink.
+SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:7], OTHERS[8])
 CAPTION = (
     "The domain weights h are fractions of tokens. Of a specialist's weights only those on its nearest domains are "
     "shown. A passage lies beyond q99 if it is farther from the centre of its domain than 99 % of the generic passages "
@@ -38,7 +39,9 @@ def domains_charts(domains: pd.DataFrame | None, specialists: pd.DataFrame | Non
         name = "domains" + (f"_{slug(f'{data}-{fingerprint[:8]}')}" if number else "")
         caption = f"{CAPTION}\ndata {data} {fingerprint[:12]}"
         frame = _frame(rows, places)
-        charts.append(Chart(name, _finding(rows), caption, frame, lambda rows=rows, places=places: _draw(rows, places)))
+        charts.append(
+            Chart(name, _finding(rows, places), caption, frame, lambda rows=rows, places=places: _draw(rows, places))
+        )
     return charts
 
 
@@ -72,7 +75,17 @@ def _frame(domains: pd.DataFrame, places: pd.DataFrame | None) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(facts), weights], axis=1)
 
 
-def _finding(domains: pd.DataFrame) -> str:
+def _finding(domains: pd.DataFrame, places: pd.DataFrame | None) -> str:
+    """How far the specialists lie in single domains, and in the corpus; without specialists the sizes of domains."""
+    if places is not None:
+        n = len(places)
+        one = (places.drop(columns="outside") > 0.5).any(axis=1).sum()
+        far = (places.outside > MOST_BEYOND_Q99).sum()
+        verbs = ("has", "lies") if n == 1 else ("have", "lie")
+        return (
+            f"{one} of {n} specialist{'s' * (n > 1)} {verbs[0]} more than half of the weight on a single domain; "
+            f"{far} of {n} {verbs[1]} outside the corpus"
+        )
     half = int((domains.fraction.cumsum() < 0.5 * domains.fraction.sum()).sum()) + 1
     largest = f"the largest holds {100 * domains.fraction.iloc[0]:.0f} %"
     verb = "hold" if half > 1 else "holds"
@@ -95,7 +108,7 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
         top, bottom = grid[:, 0]
         grid[0, 1].set_axis_off()
         grid[0, 1].legend(handles=handles, title="main source", loc="center left", fontsize=8.5, borderaxespad=0)
-        bar = dict(location="left", label="weight in h", shrink=0.8, aspect=18, pad=0.02)
+        bar = dict(location="right", label="weight in h", shrink=0.8, aspect=18, pad=0.01)
         heat_map(bottom, places.drop(columns="outside"), bar, cmap="Blues", vmin=0, vmax=1)
         bottom.set_title("Specialists: their weights h on the domains")
         _outside(grid[1, 1], places)

@@ -25,11 +25,12 @@ def experts_chart(views: list[View]) -> Chart | None:
     caption = (
         "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss, where a dash is "
         "one seed. Below is the loss minus that of generic pretraining with the same seed, where a bar is a 95 % "
-        "t-interval over seeds; below 0 the method is better."
+        "t-interval over seeds; below 0 the method is better. A method without experts is a line across, in a band "
+        "from its lowest seed to its highest."
         + (f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." if missing else "")
     )
     differences = {panel for panel in frame.panel if panel.endswith(": difference")}
-    titles = {f"{name}: loss": name + f"\n{findings[name]}" * (len(found) > 1) for name in found}
+    titles = {f"{name}: loss": name for name in found}
     lines = Lines(
         looks(frame, colours(*(view for view in views if view.title in found))),
         "number of experts (log scale)",

@@ -1,12 +1,14 @@
 """Where the method helps: the soup's gain on each specialist against how far its domain weights h are from h_0."""
 
-from statistics import correlation, linear_regression
+from statistics import linear_regression
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from scipy.stats import spearmanr
 
 from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
 from soe_bench.report.stats import t_intervals
@@ -14,6 +16,13 @@ from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
 
 NAMED = 8  # specialists at most whose names are drawn
+FEWEST = 6  # specialists for a rank correlation
+BESIDE = {
+    (0, 8): ("center", "bottom"),
+    (0, -8): ("center", "top"),
+    (8, 0): ("left", "center"),
+    (-8, 0): ("right", "center"),
+}
 
 
 def gain_chart(view: View) -> Chart | None:
@@ -34,49 +43,70 @@ def gain_chart(view: View) -> Chart | None:
     caption = (
         f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
         "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
-        "weights of the whole corpus. The line is fitted by least squares to the specialists within the corpus; open "
-        f"marks lie outside it. Some specialists with an unusual gain are named.\n{view.title}"
+        "weights of the whole corpus. The rank correlation (Spearman's) and the line, fitted by least squares, are of "
+        "the specialists within the corpus. Open marks lie outside the corpus and do not set the axes: an interval may "
+        "be cut at the edge, and a mark on the edge lies beyond it. Named are the specialists with the largest gain "
+        f"and those farthest from the line, where there is room.\n{view.title}"
     )
-    return Chart("gain" + view.suffix, _finding(fitted, line), caption, frame, lambda: _draw(view, label, frame, line))
+    return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
 
 
-def _finding(fitted: pd.DataFrame, line: object) -> str:
-    if line is None or fitted.gain.nunique() == 1:
-        return "Gain over generic pretraining against the distance of h from h_0"
-    r, word = correlation(fitted.kl, fitted.gain), "grows" if line.slope > 0 else "falls"
-    return (
-        f"The gain {word} by {abs(line.slope):.3f} nats/token with each nat of distance between h and h_0 "
-        f"({len(fitted)} specialists, correlation {r:.2f})"
-    )
+def _finding(fitted: pd.DataFrame) -> str:
+    what, n = "Gain over generic pretraining against the distance of h from h_0", len(fitted)
+    if n < FEWEST:
+        return f"{what}: {n} specialist{'s' * (n != 1)} within the corpus, too few for a rank correlation"
+    if min(fitted.kl.nunique(), fitted.gain.nunique()) == 1:
+        return what
+    r = spearmanr(fitted.kl, fitted.gain).statistic
+    return f"{what}: rank correlation {r:.2f} over {n} specialists within the corpus"
 
 
 def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     figure = Figure(figsize=(8.4, 5.2))
     axes = figure.subplots()
     colour = soup_colour(view.records[view.records.label == label].n_experts.iloc[0])
+    setting = frame if frame.outside.all() else frame[~frame.outside]
+    x_limits = _around(setting.kl, 0.14)
+    y_limits = _around(pd.concat([setting.gain, setting.low, setting.high, pd.Series([0.0])]), 0.15)
+    axes.set(xlim=x_limits, ylim=y_limits)
     axes.vlines(frame.kl, frame.low, frame.high, color=colour, linewidth=1.1, alpha=0.5)
-    for out, rows in frame.groupby("outside"):
-        axes.plot(rows.kl, rows.gain, "o", markersize=7, markeredgecolor=colour, color="white" if out else colour)
+    places = pd.DataFrame({"x": frame.kl.clip(*x_limits), "y": frame.gain.clip(*y_limits)})
+    for out, rows in places.groupby(frame.outside):
+        face = "white" if out else colour
+        axes.plot(rows.x, rows.y, "o", markersize=7, markeredgecolor=colour, color=face, clip_on=False, zorder=3)
     if line:
-        ends = np.array([frame.kl.min(), frame.kl.max()])
+        ends = np.array([setting.kl.min(), setting.kl.max()])
         axes.plot(ends, line.intercept + line.slope * ends, color=colour, linestyle="--", linewidth=1.3)
     axes.axhline(0, color="black", linewidth=1)
-    axes.margins(x=0.14, y=0.1)
     axes.grid(axis="y")
     axes.set_xlabel("KL divergence of h from h_0 (nats)")
     axes.set_ylabel("gain over generic pretraining (nats/token)")
-    _name_farthest(figure, axes, frame)
+    farthest = (frame.gain - (line.intercept + line.slope * frame.kl if line else frame.gain.median())).abs()
+    chosen = dict.fromkeys([frame.gain.idxmax(), *farthest.nlargest(NAMED - 1).index])
+    _name(figure, axes, places, {i: shortened(frame.specialist[i]) for i in chosen})
     return figure
 
 
-def _name_farthest(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
-    """Names the specialists farthest from the median gain, without those names that would lie on another one."""
-    renderer, taken = FigureCanvasAgg(figure).get_renderer(), []
-    for i in (frame.gain - frame.gain.median()).abs().nlargest(NAMED).index:
-        look = dict(textcoords="offset points", fontsize=8, color=GREY, ha="center")
-        name = axes.annotate(shortened(frame.specialist[i]), (frame.kl[i], frame.gain[i]), (0, 7), **look)
-        box = name.get_window_extent(renderer)
-        if any(box.overlaps(other) for other in taken):
+def _around(values: pd.Series, margin: float) -> tuple[float, float]:
+    """The limits of an axis around values, with a margin on both sides as a fraction of their span."""
+    low, high = values.min(), values.max()
+    space = margin * (high - low) or 0.5
+    return low - space, high + space
+
+
+def _name(figure: Figure, axes: Axes, places: pd.DataFrame, names: dict[int, str]) -> None:
+    """Writes each name beside its mark where no mark and no other name lies, and leaves out one that has no room."""
+    figure.suptitle("\n ", fontsize=12)  # as high as what render() puts in their place, which moves the marks
+    figure.supxlabel("\n" * 5, fontsize=8)
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in axes.transData.transform(places)]
+    for i, text in names.items():
+        for offset, (ha, va) in BESIDE.items():
+            look = dict(textcoords="offset points", fontsize=8, color=GREY, ha=ha, va=va)
+            name = axes.annotate(text, tuple(places.loc[i]), offset, **look)
+            box = name.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
             name.remove()
-        else:
-            taken.append(box)

@@ -11,8 +11,8 @@ from soe_bench.report.figures.style import GREY, MARKERS, Chart, shortened
 
 CAPTION = (
     "A circle is a domain, coloured by the source of most of its text; its area is its share of the text. Neighbours "
-    "hold similar text, as far as two dimensions can show it. A specialist stands at the mean of the domains, weighted "
-    "by its h, and lines lead to the domains with at least 5 % of it."
+    "hold similar text, as far as two dimensions can show it. An open mark is a specialist, at the mean of the "
+    "domains, weighted by its h, and lines lead to the domains with at least 5 % of it."
 )
 LINE = 0.05  # the least weight in h that has a line
 WIDTH = 5.0  # inches: a phone shows it without scrolling
@@ -47,13 +47,15 @@ def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> F
             each["x"],
             each["y"],
             marker=MARKERS[number % len(MARKERS)],
-            color="black",
-            markeredgecolor="white",
-            markersize=10,
+            markeredgecolor="black",
+            markerfacecolor="none",  # so that the domain below it is seen
+            markeredgewidth=1.6,
+            markersize=15,
             linestyle="",
             label=shortened(each["name"]),
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )
-        text = axes.annotate(shortened(each["name"]), (each["x"], each["y"]), (7, 5), textcoords="offset points")
+        text = axes.annotate(shortened(each["name"]), (each["x"], each["y"]), (9, 7), textcoords="offset points")
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     for source in ranked[: len(SOURCES)]:
         axes.scatter([], [], s=60, color=colours[source], label=f"source {shortened(source)}")
@@ -64,5 +66,5 @@ def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> F
     axes.margins(0.1)
     for side in axes.spines.values():
         side.set(visible=True, color=GREY)
-    figure.legend(loc="outside lower left", fontsize=9)
+    figure.legend(loc="outside lower left", fontsize=9, markerscale=0.7)
     return figure

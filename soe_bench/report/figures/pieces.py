@@ -17,6 +17,7 @@ from soe_bench.report.stats import mean, t_interval
 MOST_TICKS = 80
 TITLE_WIDTH = 44  # characters of a panel's title
 ASIDE = 1.06  # how far the intervals of two lines stand from each other
+WIDEST = 0.3  # of the distance of two ticks: how far those of all lines may stand apart
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,30 @@ class Lines:
         columns = -(-len(panels) // self.rows)
         figure = Figure(figsize=(3.2 + 4.2 * columns, 1.5 + 3.0 * self.rows + 0.5 * (self.rows == 1)))
         grid = figure.subplots(self.rows, columns, squeeze=False)
+        frame = frame.dropna(subset="value")
         handles = {}
         for axes, name in zip(grid.flat, panels, strict=False):
-            handles |= self._panel(axes, name, frame[frame.panel == name].dropna(subset="value"))
-        figure.legend(list(handles.values()), list(handles), loc="outside right center")
+            handles |= self._panel(axes, name, frame[frame.panel == name])
+        seeds = frame.groupby(["line", "panel", "x"], dropna=False).size()
+        names = [with_seeds(line, seeds[line]) for line in handles]
+        figure.legend(list(handles.values()), names, loc="outside right center")
         return figure
 
     def _panel(self, axes: Axes, name: str, frame: pd.DataFrame) -> dict:
-        """Draws one, and gives its legend entries."""
-        lines = {line: rows for line, rows in frame.groupby("line", sort=False)}
+        """Draws one, and gives what each line of it looks like in the legend."""
+        lines = list(dict.fromkeys(frame.line[frame.x.notna()]))
+        aside = dict(zip(lines, _aside(len(lines), sorted(set(frame.x.dropna()))), strict=True))
         handles = {}
-        for place, (line, rows) in enumerate(lines.items()):
-            if name in self.differences:
-                rows = rows.assign(x=rows.x * ASIDE ** (place - (len(lines) - 1) / 2))
-            draw = self._level if rows.x.isna().all() else self._line
-            handles[with_seeds(line, rows.groupby("x", dropna=False).size())] = draw(axes, rows, self.looks[line], name)
+        for line, rows in frame.groupby("line", sort=False):
+            if name in self.differences and line in aside:
+                rows = rows.assign(x=rows.x * aside[line])
+            draw = self._line if line in aside else self._level
+            handles[line] = draw(axes, rows, self.looks[line], name)
         if name in self.differences:
             axes.axhline(0, color="black", linewidth=1)
         self._axis(axes, sorted(set(frame.x.dropna())))
         axes.set_ylabel(self.difference_label if name in self.differences else "loss (nats/token)")
-        title = self.titles.get(name, name).splitlines()
-        axes.set_title("\n".join(textwrap.fill(line, TITLE_WIDTH) for line in title))
+        axes.set_title(textwrap.fill(self.titles.get(name, name), TITLE_WIDTH))
         return handles
 
     def _line(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:
@@ -103,6 +107,13 @@ class Lines:
         axes.margins(x=0.08, y=0.12)
         axes.grid(axis="y")
         axes.set_xlabel(self.x_label)
+
+
+def _aside(n_lines: int, places: list[float]) -> list[float]:
+    """What the x of each line is multiplied by, so that the marks at a tick stand side by side around it."""
+    nearest = min((high / low for low, high in zip(places, places[1:], strict=False)), default=np.inf)
+    step = min(ASIDE, nearest ** (WIDEST / max(n_lines - 1, 1)))
+    return [step ** (place - (n_lines - 1) / 2) for place in range(n_lines)]
 
 
 def log_axis(axis: Axis, form: str | Callable[[float, int], str], subs: tuple[int, ...] = (1, 2, 5)) -> None:
