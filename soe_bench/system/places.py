@@ -10,6 +10,7 @@ from soe_bench.system.files import home
 
 EXPORTED = "soup.json"  # the file that makes a folder an exported soup
 WEIGHTS = "model.safetensors"
+MOST = 5  # runs that a message names
 
 
 def find_run(place: str | Path) -> Path:
@@ -19,7 +20,12 @@ def find_run(place: str | Path) -> Path:
     if not folder.is_dir() and len(folder.parts) == 1:
         folder = home() / "runs" / folder
     if not folder.is_dir():
-        raise UserError(f"there is no run {str(place)!r}: give the folder of a run, or a name under {home() / 'runs'}")
+        trained = sorted((home() / "runs").glob(f"*/{WEIGHTS}"), key=lambda file: file.stat().st_mtime, reverse=True)
+        there = ", ".join(file.parent.name for file in trained[:MOST]) or "none"
+        raise UserError(
+            f"there is no run {str(place)!r}: give the folder of a run, or a name under {home() / 'runs'} (the newest "
+            f"there: {there})"
+        )
     if not any((folder / name).is_file() for name in ("training.json", "config.json", "status", WEIGHTS)):
         raise UserError(f"{folder} is no run: it has neither config.json nor {WEIGHTS}")
     if not all((folder / name).is_file() for name in ("training.json", "config.json", WEIGHTS)):

@@ -275,6 +275,15 @@ def test_bad_arguments_are_one_line(command, changed, message):
     assert message in errors
 
 
+def test_a_wrong_name_is_answered_with_those_that_there_are(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path / "mine"))
+    assert command(soup="soop")[2].endswith("(the newest there: none)\n")
+    for name in ("soup-one", "unfinished"):
+        (tmp_path / "mine" / "runs" / name).mkdir(parents=True)
+    (tmp_path / "mine" / "runs" / "soup-one" / "model.safetensors").touch()
+    assert command(soup="soop")[2].endswith("(the newest there: soup-one)\n")
+
+
 def test_a_run_of_another_method_or_corpus_is_refused(command, soup_runs, soup, tmp_path):
     status, _, errors = command(soup=soup_runs["generic"])
     assert status == 2 and "is a run of method=generic: give a run of method=soup" in errors
