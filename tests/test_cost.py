@@ -68,7 +68,7 @@ def test_every_way_by_hand(folder, tmp_path, capsys):
     }
     assert found == expected
     said = capsys.readouterr().out
-    assert f"records: {folder / 'all'}" in said and "left out" not in said
+    assert f"from the records in {folder / 'all'}, " in said and "left out" not in said
     assert "the best on validation text of 2 merges" in said and "without far" in said
     assert (out / "cost.md").read_text(encoding="utf-8") in said
     assert (out / "cost.png").read_bytes().startswith(b"\x89PNG")

@@ -54,6 +54,8 @@ def test_shares_of_a_step_by_hand(monkeypatch):
 @pytest.mark.peer
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_trainer_and_ours_take_turns(compiled):
+    pytest.importorskip("accelerate", reason="make test-peer installs it")
+    pytest.importorskip("transformers", reason="make test-peer installs it")
     figure = steps.trainer_speedup(QUICK, compiled)
     assert figure.low <= figure.value <= figure.high and figure.limit > figure.value and figure.goal == 1.2
     assert figure.name == ("trainer_speedup_compiled" if compiled else "trainer_speedup")
