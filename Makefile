@@ -42,7 +42,7 @@ check-install: demo ## the demo against its expected values: says pass or fail
 
 reproduce: setup ## one run of the demo from nothing, against its expected values: says pass or fail, in about 3 minutes
 	rm -rf reproduced
-	$(RUN) -m soe_bench +sweep=demo references=[] results_dir=reproduced home=reproduced/home
+	$(RUN) -m soe_bench +sweep=demo method=soup results_dir=reproduced home=reproduced/home
 	$(RUN) -m soe_bench.report.install reproduced "soup n=16"
 
 test: setup ## lint, types and tests

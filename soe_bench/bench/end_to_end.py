@@ -27,8 +27,8 @@ def end_to_end(settings: Settings) -> list[dict]:
     The demo is run twice. The first time it is one run on a tenth of the tokens, and begins without a corpus; if its
     text cannot be downloaded, the second uses the corpora of the usual home."""
     demo = ["soe_bench", "+sweep=demo", f"device={settings.device}"]
-    demo += ["scale=test", "references=[]", "evaluate.controls=[]", "wandb.mode=disabled"] if settings.quick else []
-    short = ["train.tokens=20_480"] if settings.quick else ["references=[]", "train.tokens=400_000"]
+    demo += ["scale=test", "method=soup", "evaluate.controls=[]", "wandb.mode=disabled"] if settings.quick else []
+    short = ["train.tokens=20_480"] if settings.quick else ["method=soup", "train.tokens=400_000"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place, rows = folder / "home", []
