@@ -197,6 +197,7 @@ def test_the_fingerprint_knows_content_and_no_paths(monkeypatch: pytest.MonkeyPa
     ("name", "known"),
     [
         ("wheels", "c0256b457a75715deade7e044a825988fcd025f4ee605146fd2cc086aa5dcd8e"),
+        ("prose", "f90df256fa8dc9404cd08f168c98caaf27f37894e403dcd64e9124b09d1b0289"),
         ("wheels_demo", "957d08a3baa3ce622e337ec7ac4169d00fec75a21fc43f0c80dfe1fa2a396997"),
         ("synthetic", "d21ef02c1afcb140d865aa33f7d75f35ac9469a36c143511f0e06cdc576140da"),
     ],

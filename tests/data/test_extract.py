@@ -80,6 +80,33 @@ def test_code_leaves_out_bundles_minified_and_generated_files_and_licences() -> 
     assert dict(extract.code(archive(files))) == {"p/a.py": ["import os"], "p/b.py": ["# A comment", "x = 1"]}
 
 
+def test_prose_reads_long_strings_in_order_and_no_code() -> None:
+    long, longer = ("word " * 29 + "end", "Some " + "text " * 28 + "here")
+    module = f'''"""{long}"""
+import re
+
+X = 1  # {longer}
+SHORT = "{"word " * 29}"
+
+
+class A:
+    def f(self):
+        r"""
+        {longer}
+
+            \\d indented
+        """
+        return "{long}" + f"{{X}} {longer}"
+
+
+DOCUMENTATION = """{long} too"""
+'''
+    files = {"p/a.py": module, "p/broken.py": f"print '{long}'", "p/b.txt": long, "p-1.dist-info/c.py": module}
+    assert list(extract.prose(archive(files))) == [
+        ("p/a.py", [long, f"{longer}\n\n    \\d indented", longer, f"{long} too"])
+    ]
+
+
 def test_tunes_and_pronunciations() -> None:
     tunes = dict(extract.tunes(archive({"t/two.abc": "X:1\nK:D\nABc|\nX:2\nK:G\nd|\n", "t/one.krn": "**kern\n4c\n"})))
     assert tunes == {

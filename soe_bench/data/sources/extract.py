@@ -1,11 +1,14 @@
 """Text from a zip archive: one function per kind of text yields (path, pieces) in path order. Nothing is executed."""
 
+import ast
 import fnmatch
 import gzip
 import html
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator
+from inspect import cleandoc
 from pathlib import PurePosixPath
 from zipfile import ZipFile
 
@@ -152,6 +155,28 @@ def without_licence(text: str) -> str:
     return "\n".join(lines[end:]) if LICENCE.search("\n".join(lines[:end])) else text
 
 
+def prose(archive: ZipFile, least_words: int = 30) -> Units:
+    """The long strings of Python modules, which are docstrings and other documentation: one document per module."""
+    for name in sorted(archive.namelist()):
+        if name.endswith(".py") and not any(fnmatch.fnmatch(name, pattern) for pattern in NOT_CODE):
+            found = distinct(text for text in long_strings(archive.read(name), least_words))
+            if found:
+                yield name, found
+
+
+def long_strings(module: bytes, least_words: int) -> Iterator[str]:
+    """The string constants of a module that have so many words, in order; none if it is not Python of today."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of escapes that a later Python refuses
+            tree = ast.parse(module)
+    except (SyntaxError, ValueError):
+        return
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    for node in sorted(constants, key=lambda node: (node.lineno, node.col_offset)):
+        if len(node.value.split()) >= least_words:
+            yield cleandoc(node.value)
+
+
 def tunes(archive: ZipFile) -> Units:
     """Humdrum kern files and the tunes of ABC files (which open with `X:`), as lines."""
     for name in sorted(archive.namelist()):
@@ -185,6 +210,7 @@ EXTRACTORS: dict[str, Callable[[ZipFile], Units]] = {
     "interface": interface,
     "gettext": gettext,
     "code": code,
+    "prose": prose,
     "tunes": tunes,
     "pronunciations": pronunciations,
     "locale": locale,
