@@ -242,6 +242,11 @@ HEAVY = ("torch", "pandas", "sklearn", "datasets", "matplotlib", "wandb", "trans
         ("import soe_bench", 0),
         ("import sys; sys.argv = ['x', 'data.k=0']; from soe_bench.__main__ import main; code = main()", 2),
         ("import sys; sys.argv = ['x', 'method=nosuch']; from soe_bench.__main__ import main; code = main()", 2),
+        (
+            "import sys; sys.argv = ['x', '+sweep=pilot', 'data=local', 'data.source.folder=nosuch']; "
+            "from soe_bench.__main__ import main; code = main()",
+            2,
+        ),
         ("import sys; sys.argv = ['x', '--cfg', 'job']; from soe_bench.__main__ import main; code = main()", 0),
         ("from soe_bench.plan import main; code = main(['scale=nosuch'])", 2),
         ("from soe_bench.report.__main__ import main; code = main(['/nonexistent'])", 2),

@@ -12,6 +12,7 @@ from soe_bench.data.embed import Embedder
 from soe_bench.data.words import count
 
 log = logging.getLogger("soe_bench")
+BLOCK = 2**23  # distances that are held at once: 64 MB
 
 
 def squared_distances(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -24,9 +25,13 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.
     """Index of and Euclidean distance to the nearest centroid, (N,) int64 and (N,) float32, for vectors (N, d) and
     centroids (k, d).
     """
-    squared = squared_distances(vectors, centroids)
-    domains = squared.argmin(1)
-    return domains, np.sqrt(np.maximum(squared[np.arange(len(vectors)), domains], 0)).astype(np.float32)
+    domains, squares = np.empty(len(vectors), np.int64), np.empty(len(vectors))
+    rows = max(BLOCK // len(centroids), 1)
+    for start in range(0, len(vectors), rows):
+        block = slice(start, start + rows)
+        squared = squared_distances(vectors[block], centroids)
+        domains[block], squares[block] = squared.argmin(1), squared.min(1)
+    return domains, np.sqrt(np.maximum(squares, 0)).astype(np.float32)
 
 
 def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int, seed: int) -> np.ndarray:

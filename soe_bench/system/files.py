@@ -94,6 +94,16 @@ def user_path(text: str | None) -> Path | None:
         ) from error
 
 
+def text_folder(text: str | None) -> Path:
+    """The folder of the user's own text (data.source.folder). Raises UserError if none is given or it is not there."""
+    folder = user_path(text)
+    if folder is None:
+        raise UserError("data=local needs a folder: add data.source.folder=FOLDER")
+    if not folder.is_dir():
+        raise UserError(f"data.source.folder: there is no folder {folder}: correct the path")
+    return folder
+
+
 def home() -> Path:
     """The folder of corpora and runs unless a setting names another: SOE_BENCH_HOME, else ~/.cache/soe_bench."""
     return user_path(os.environ.get("SOE_BENCH_HOME")) or user_path("~/.cache/soe_bench") or Path()

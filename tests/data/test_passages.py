@@ -177,6 +177,17 @@ def test_small_clusters_are_dissolved() -> None:
     assert distances == pytest.approx(np.linalg.norm(vectors - centroids[assigned], axis=1), abs=1e-3)
 
 
+@pytest.mark.parametrize("block", [1, 12, 35])
+def test_the_nearest_centroids_do_not_depend_on_how_many_are_looked_at_at_once(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    vectors, centroids = rng.normal(size=(20, 3)), rng.normal(size=(7, 3))
+    whole = domains.nearest(vectors, centroids)
+    monkeypatch.setattr(domains, "BLOCK", block)
+    for one, other in zip(whole, domains.nearest(vectors, centroids), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert domains.nearest(vectors[:0], centroids)[0].shape == (0,)
+
+
 @pytest.mark.parametrize("minimum", [400, 10**9])
 def test_clusters_are_dissolved_one_after_the_other_from_the_smallest(minimum: int) -> None:
     """Beside the plain way, which assigns every passage again each time."""

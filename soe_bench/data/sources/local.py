@@ -15,6 +15,7 @@ from soe_bench.data.sources.document import Document
 from soe_bench.data.sources.textfiles import KINDS, ROWS, Notes, kind, sha256, texts
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
+from soe_bench.system.files import text_folder
 
 log = logging.getLogger("soe_bench")
 SPECIALISTS = "specialists"
@@ -41,7 +42,7 @@ class Local:
         generic_fraction: float = 0.0,
         strict: bool = False,
     ) -> None:
-        self.folder, self.text_field, self.strict = folder and Path(folder).expanduser(), text_field, strict
+        self.folder, self.text_field, self.strict = folder, text_field, strict
         self.per_file, self.per_source, self.characters = characters_per_file, characters_per_source, characters
         self.minimum, self.generic_fraction = minimum_characters, generic_fraction
         self.notes: dict[str, int] = {}
@@ -65,7 +66,7 @@ class Local:
         the name of the generic text."""
         notes = Notes(strict=False)
         sources = {_source(name) for name in self.files(notes)}
-        folder = self._folder() / SPECIALISTS
+        folder = text_folder(self.folder) / SPECIALISTS
         found = _entries(folder, notes) if folder.is_dir() else []
         names = [_readable(entry.name) for entry in found if entry.name[0] != "." and os.path.isdir(entry)]
         for name in names:
@@ -132,17 +133,10 @@ class Local:
             left -= min(size, shares[source])
         return shares
 
-    def _folder(self) -> Path:
-        if not self.folder:
-            raise UserError("data=local needs a folder: add data.source.folder=FOLDER")
-        if not os.path.isdir(self.folder):
-            raise UserError(f"data.source.folder: there is no folder {self.folder}: correct the path")
-        return self.folder
-
     def files(self, notes: Notes) -> dict[str, Path]:
         """Relative path (with / and readable, see `_readable`) -> file, sorted. Links are followed. Everything that is
         left out is counted in `notes`. Raises UserError if no file of text is left."""
-        root, files = self._folder(), {}
+        root, files = text_folder(self.folder), {}
         pending = [(root, "", frozenset({_place(os.stat(root))}))]
         while pending:
             folder, prefix, around = pending.pop()
