@@ -22,7 +22,7 @@ from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, folders_with_runs, load_results
 from soe_bench.report.page import Section, results_sections, write_page
-from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
+from soe_bench.report.tables.bench import bench_table
 from soe_bench.report.tables.bench_lists import LISTS, list_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.tables.claims import claims_table
@@ -136,9 +136,6 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
         ("closeness", closeness_table, results.distances, results.distances),
         ("deviations", deviations_table, results.deviations, results.deviations),
         ("bench", bench_table, bench.get("figures"), bench),
-        ("growth", growth_table, bench.get("growth"), bench),
-        ("bases", bases_table, bench.get("bases"), bench),
-        ("processes", processes_table, bench.get("processes"), bench),
         *((name, partial(list_table, name), bench.get(name), bench) for name in LISTS),
     ):
         yield f"table {name}", partial(make, source) if rows is not None and len(rows) else list

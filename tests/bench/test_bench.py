@@ -15,7 +15,8 @@ from soe_bench.bench.growth import fitted_exponent
 from soe_bench.bench.measure import Figure, Settings
 from soe_bench.errors import UserError
 from soe_bench.report.load import read_bench
-from soe_bench.report.tables.bench import bases_table, bench_table, growth_table, processes_table
+from soe_bench.report.tables.bench import bench_table
+from soe_bench.report.tables.bench_lists import list_table
 from soe_bench.soup import combine, combine_file
 from soe_bench.system.machine import Rates
 
@@ -146,15 +147,6 @@ def held(size: int) -> int:
     return peak_memory("cpu") - before
 
 
-def test_the_table_of_growth_has_the_exponents_once_an_axis():
-    point = {"axis": "n", "n": 1, "P": 5, "R": 8, "k": 4, "step_seconds": 0.5, "soup_seconds": 0.25, "peak_bytes": 1e6}
-    exponents = {f"{name}_exponent": 1.25 for name in ("step_seconds", "soup_seconds", "peak_bytes")}
-    rows = [point | exponents, point | exponents | {"n": 2}, point | exponents | {"axis": "R"}]
-    state = {"commit": None, "dirty": None}
-    frame = growth_table({"growth": rows, "growth_state": state, "device": "d", "threads": 1, "versions": {}}).frame
-    assert list(frame["exponent of step"]) == ["", "1.25", "1.25"] and list(frame["step (s)"]) == ["0.5"] * 3
-
-
 def test_steps_of_base_models_beside_their_limit(tmp_path):
     """On two tiny sizes; a size that is out of memory is a row that says so."""
     assert bench.main(["bases", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
@@ -163,7 +155,7 @@ def test_steps_of_base_models_beside_their_limit(tmp_path):
     for p in written["bases"]:
         assert p["step_seconds"] > 0 and p["least_seconds"] > 0 and p["peak_bytes"] > 0
     written["bases"][1] |= {"step_seconds": None, "peak_bytes": None}
-    frame = bases_table(written).frame
+    frame = list_table("bases", written).frame
     assert frame["step (s)"][1] == "out of memory" and frame["fraction"][1] == "" and float(frame["fraction"][0]) > 0
 
 
@@ -177,7 +169,7 @@ def test_what_processes_send(tmp_path):
         alone = p["processes"] == 1
         assert p["parameters_sent"] == (0 if alone else 4 * 2 * 8 * p["P"] / 2) and p["step_seconds"] > 0
         assert p["sums_sent"] == (0 if alone else 4 * (8 * p["n"] + 64 + 1))
-    frame = processes_table(written).frame
+    frame = list_table("processes", written).frame
     assert list(frame["of 2 R P words"]) == ["0", "0.5"] * 2 and frame["against one process"][0] == "1"
 
 

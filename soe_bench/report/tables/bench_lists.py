@@ -9,24 +9,93 @@ from soe_bench.report.format import Table
 from soe_bench.report.tables.bench import provenance, three_digits
 
 LINEAR = 1.1  # an exponent up to this, as measured, is no faster than linear
+Column = str | Callable[[dict, list[dict]], float | str | None]
 
 
 @dataclass(frozen=True)
 class List:
-    """How a list becomes a table: its title, what each column is (a field of a point, or a function of it), and what to
-    say of them."""
+    """How a list becomes a table: its title, what each column is (a field of a point, or a function of it and of all
+    points), and what to say of them."""
 
     title: str
-    columns: dict[str, str | Callable[[dict], float | str | None]]
+    columns: dict[str, Column]
     notes: Sequence[str]
 
 
-def _linear(point: dict) -> str:
+def _linear(point: dict, _: list[dict]) -> str:
     found = [point[f"{name}_exponent"] for name in ("seconds", "peak_bytes")]
     return "yes" if all(exponent is None or exponent <= LINEAR for exponent in found) else "no"
 
 
+def _against_one_process(point: dict, points: list[dict]) -> float:
+    (alone,) = (each for each in points if each["n"] == point["n"] and each["processes"] == 1)
+    return alone["step_seconds"] / point["step_seconds"]
+
+
 LISTS = {
+    "growth": List(
+        "Time and memory of a step against n, P, R and k",
+        {
+            "axis": "axis",
+            "n": "n",
+            "P": "P",
+            "R": "R",
+            "k": "k",
+            "step (s)": "step_seconds",
+            "exponent of step": "step_seconds_exponent",
+            "soup's part (s)": "soup_seconds",
+            "exponent of soup's part": "soup_seconds_exponent",
+            "peak memory (bytes)": "peak_bytes",
+            "exponent of peak memory": "peak_bytes_exponent",
+        },
+        [
+            "The rows of an axis vary that number and keep the other three. n: experts; P: parameters of the base "
+            "model; R: draws of h per step; k: domains. An exponent is b in a x^b, fitted by least squares on "
+            "logarithms over the rows of its axis.",
+            "`step` is the median time of a training step. `soup's part` is its time beyond forward and backward at "
+            "Theta: the combination, dL/dA, the update of the bank, and the router. `peak memory` is above that of "
+            "the process after import and data.",
+        ],
+    ),
+    "bases": List(
+        "A training step on two base models, beside its limit",
+        {
+            "base": "base",
+            "n": "n",
+            "P": "P",
+            "tokens": "tokens",
+            "precision": "precision",
+            "step (s)": lambda p, _: p["step_seconds"] or "out of memory",
+            "least (s)": "least_seconds",
+            "fraction": lambda p, _: p["step_seconds"] and p["least_seconds"] / p["step_seconds"],
+            "tokens per second": lambda p, _: p["step_seconds"] and p["tokens"] / p["step_seconds"],
+            "peak memory (bytes)": "peak_bytes",
+        },
+        [
+            "`step` is the median time of a training step with 8 draws of h. `least` is the longer of two times: its "
+            "counted FLOPs at the matmul rate in that precision, or its parameters and moments at the copy bandwidth. "
+            "`fraction` is least/step. n: experts; P: parameters of the base model.",
+            "`peak memory` is above that of the process after import.",
+        ],
+    ),
+    "processes": List(
+        "A training step in several processes",
+        {
+            "n": "n",
+            "processes": "processes",
+            "sent for parameters (bytes)": "parameters_sent",
+            "of 2 R P words": lambda p, _: p["parameters_sent"] / (2 * 4 * p["R"] * p["P"]),
+            "sent for sums (bytes)": "sums_sent",
+            "step (s)": "step_seconds",
+            "against one process": _against_one_process,
+        },
+        [
+            "The bytes sent are those that one process gives in a training step with R = 8 draws of h: for parameters "
+            "to the all-to-all (Theta and its gradients, however many experts), for sums to the all-reduce (R n "
+            "numbers for the router, R^2 and a loss).",
+            "`step` is the median time of a training step, each process with one thread of a CPU or one GPU.",
+        ],
+    ),
     "end_to_end": List(
         "Where the time of whole commands goes",
         {"command": "command", "part": "stage", "time (s)": "seconds"},
@@ -46,11 +115,11 @@ LISTS = {
             "P": "P",
             "time (s)": "seconds",
             "reading the bank (s)": "reading_seconds",
-            "against one reading": lambda p: p["seconds"] / p["reading_seconds"],
+            "against one reading": lambda p, _: p["seconds"] / p["reading_seconds"],
             "least (s)": "least_seconds",
-            "fraction": lambda p: p["least_seconds"] / p["seconds"],
+            "fraction": lambda p, _: p["least_seconds"] / p["seconds"],
             "peak memory (bytes)": "peak_bytes",
-            "of the specialists": lambda p: p["peak_bytes"] and p["peak_bytes"] / (4 * p["count"] * p["P"]),
+            "of the specialists": lambda p, _: p["peak_bytes"] and p["peak_bytes"] / (4 * p["count"] * p["P"]),
         },
         [
             "`least` is the longer of two times: moving the bank and the specialists at the copy bandwidth, or the "
@@ -67,9 +136,9 @@ LISTS = {
             "P": "P",
             "step (s)": "step_seconds",
             "least (s)": "least_seconds",
-            "fraction": lambda p: p["least_seconds"] / p["step_seconds"],
+            "fraction": lambda p, _: p["least_seconds"] / p["step_seconds"],
             "steps": "steps",
-            "loss after them": lambda p: f"{p['loss']:.3f}",
+            "loss after them": lambda p, _: f"{p['loss']:.3f}",
         },
         [
             "A soup with 16 experts. `step` is the median time of a training step, both precisions in turns. `least` "
@@ -115,11 +184,11 @@ LISTS = {
 
 def list_table(name: str, bench: dict) -> Table:
     """A row per point of the list `name`."""
-    found = LISTS[name]
-    rows = [{title: _cell(each, point) for title, each in found.columns.items()} for point in bench[name]]
+    found, points = LISTS[name], bench[name]
+    rows = [{title: _cell(each, point, points) for title, each in found.columns.items()} for point in points]
     return Table(name, found.title, pd.DataFrame(rows), [*found.notes, *provenance(bench, name)])
 
 
-def _cell(column: str | Callable[[dict], float | str | None], point: dict) -> str:
-    value = point[column] if isinstance(column, str) else column(point)
+def _cell(column: Column, point: dict, points: list[dict]) -> str:
+    value = point[column] if isinstance(column, str) else column(point, points)
     return three_digits(value) if isinstance(value, float) or value is None else str(value)
