@@ -100,8 +100,7 @@ def run(values: dict[str, Any]) -> bool:
     laps.end("soup")
     given = values["documents"] if many else {"": values["documents"]}
     with written(out, values.get("overwrite", False)) as temporary:
-        for made in specialists(soup, given, options_of(values)):
-            laps.end("documents, h, model and gate")
+        for made in specialists(soup, given, options_of(values), laps):
             folder = temporary / made.name
             folder.mkdir(exist_ok=True)
             write_model(

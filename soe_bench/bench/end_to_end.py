@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 from soe_bench.bench.measure import Settings
@@ -16,7 +17,8 @@ from soe_bench.system.files import home
 from soe_bench.system.laps import FILE
 
 log = logging.getLogger("soe_bench")
-DOCUMENTS, CHARACTERS = 100, 2000  # of the texts that a specialist is made for
+CHARACTERS = 2000  # of each text that a specialist is made for
+SPECIALISTS = {1: 100, 10: 10, 100: 10}  # how many specialists are made at once, and the documents of each
 REFUSED = 3  # exit status of soe_bench.specialize: it wrote a generic model, which takes the same time
 
 
@@ -42,9 +44,12 @@ def end_to_end(settings: Settings) -> list[dict]:
                 (place / each).symlink_to(home() / each)
         rows += parts("demo, from a built corpus", demo, folder, place)
         soup = max((place / "runs").glob("soup-*"), key=lambda run: run.stat().st_mtime)
-        write_documents(folder / "documents")
-        specialize = ["soe_bench.specialize", f"soup={soup}", f"documents={folder / 'documents'}"]
-        rows += parts(f"specialize on {DOCUMENTS} documents", [*specialize, f"out={folder / 'out'}"], folder, place)
+        for count, documents in list(SPECIALISTS.items())[: 2 if settings.quick else None]:
+            given, out = folder / f"documents-{count}", folder / f"out-{count}"
+            write_documents(given, count, documents)
+            command = ["soe_bench.specialize", f"soup={soup}", f"documents={given}", f"out={out}", "many=true"]
+            what = f"{count} specialist{'s' * (count > 1)} from {documents} documents each"
+            rows += parts(what, command, folder, place)
     return rows
 
 
@@ -64,9 +69,16 @@ def parts(words: str, command: list[str], folder: Path, place: Path) -> list[dic
     return [{"command": words, "stage": stage, "seconds": seconds} for stage, seconds in stages.items()]
 
 
-def write_documents(folder: Path) -> None:
-    """Writes DOCUMENTS short texts: the beginnings of modules of Python's own library."""
-    folder.mkdir()
-    for path in sorted(Path(os.__file__).parent.glob("*.py"))[:DOCUMENTS]:
-        text = path.read_text(encoding="utf-8")[:CHARACTERS]
-        (folder / f"{path.stem}.txt").write_text(text, encoding="utf-8")
+def write_documents(folder: Path, specialists: int, documents: int) -> None:
+    """Writes a folder of so many short texts for each specialist: pieces of the modules of Python's own library."""
+    pieces = (
+        text[start : start + CHARACTERS]
+        for path in sorted(Path(os.__file__).parent.glob("*.py"))
+        for text in [path.read_text(encoding="utf-8")]
+        for start in range(0, len(text) - CHARACTERS, CHARACTERS)
+    )
+    for specialist in range(specialists):
+        own = folder / str(specialist)
+        own.mkdir(parents=True)
+        for number, piece in enumerate(islice(pieces, documents)):
+            (own / f"{number}.txt").write_text(piece, encoding="utf-8")

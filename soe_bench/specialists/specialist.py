@@ -22,6 +22,7 @@ from soe_bench.specialists import documents, gate
 from soe_bench.specialists.documents import Documents
 from soe_bench.specialists.gate import Verdict
 from soe_bench.specialists.trained import TrainedSoup
+from soe_bench.system.laps import Laps
 
 log = logging.getLogger("soe_bench")
 ESTIMATE_DOCUMENTS = 256  # of which at most 8 passages each are embedded
@@ -101,26 +102,36 @@ class Soup(TrainedSoup):
         return {each.name: each for each in specialists(self, documents, Options(**options))}
 
 
-def specialists(soup: TrainedSoup, given: Mapping[str, Any], options: Options) -> Iterator[Specialist]:
-    """A specialist for each named list of documents (texts, or paths, or `Documents` that are read already).
+def specialists(
+    soup: TrainedSoup, given: Mapping[str, Any], options: Options, laps: Laps | None = None
+) -> Iterator[Specialist]:
+    """A specialist for each named list of documents (texts, or paths, or `Documents` that are read already). The parts
+    of the work are ended in `laps`.
 
     One reading of the bank serves as many as fit into memory. Raises UserError before anything is computed if some
     documents hold too little text.
     """
+    laps = laps or Laps()
     generic = soup.generic(options.generic) if options.gate != "off" else None
     read = {
         name: each if isinstance(each, Documents) else _named(name, documents.read, each, soup)
         for name, each in given.items()
     }
     parts = {name: _named(name, _parts, each, options) for name, each in read.items()}
+    laps.end("reading documents")
     estimates = {name: estimate(soup, rows["estimate"]) for name, rows in parts.items()}
     alpha = soup.coefficients(np.stack([each.h for each in estimates.values()]))
+    laps.end("domain weights")
     names, size = list(read), max(1, AT_ONCE // soup.method.flat.size)
     for start in range(0, len(names), size):
         group = slice(start, start + size)
-        for name, row, theta in zip(names[group], alpha[group], soup.parameters(alpha[group]), strict=True):
+        thetas = soup.parameters(alpha[group])
+        laps.end("combining experts")
+        for name, row, theta in zip(names[group], alpha[group], thetas, strict=True):
             made = Specialist(name, soup, read[name], estimates[name], soup.model(theta), SPECIALIST, row)
-            yield _verified(made, parts[name], options, generic)
+            _verify(made, parts[name], options, generic)
+            laps.end("gate")
+            yield made
 
 
 def _named(name: str, call: Any, *arguments: Any) -> Any:
@@ -177,10 +188,9 @@ def estimate(soup: TrainedSoup, rows: pd.DataFrame) -> Estimate:
     )
 
 
-def _verified(
-    made: Specialist, parts: dict[str, pd.DataFrame], options: Options, generic: nn.Module | None
-) -> Specialist:
-    """The specialist tuned and fine-tuned as asked, compared with the generic models, and replaced as the gate says."""
+def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, generic: nn.Module | None) -> None:
+    """Tunes and fine-tunes the specialist as asked, compares it with the generic models, and replaces it as the gate
+    says."""
     soup, text = made.soup, made.documents
     compared = {SPECIALIST: made.model}
     if options.choices:
@@ -208,7 +218,6 @@ def _verified(
     made.warnings = _warnings(made, options)
     for warning in made.warnings:
         log.warning("%s%s", f"{made.name}: " if made.name else "", warning)
-    return made
 
 
 def _tune(made: Specialist, rows: pd.DataFrame, validation: Sequence[np.ndarray]) -> dict[str, nn.Module]:
