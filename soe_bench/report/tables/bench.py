@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from soe_bench.report.format import Table
+from soe_bench.report.format import Table, short
 
 
 def bench_table(bench: dict) -> Table:
@@ -47,4 +47,4 @@ def _commit(state: dict) -> str:
 
 def three_digits(value: float | None) -> str:
     """Three significant digits; empty for None."""
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None else short(value)
