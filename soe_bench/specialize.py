@@ -18,7 +18,7 @@ overwrite=true  Replaces an earlier export at out.
 
 The folder is for transformers: AutoModelForCausalLM.from_pretrained("my-specialist"). Its README.md is a model card.
 
-python -m soe_bench.specialize soup=soup-n16-demo-s0-056a0a62 documents=contracts out=contracts-model tune=true
+python -m soe_bench.specialize soup=soup-n16-demo-s0-181edc07 documents=contracts out=contracts-model tune=true
 python -m soe_bench.specialize soup=my-soup documents="my texts (1)" documents=more.jsonl.gz out=both gate=warn
 python -m soe_bench.specialize soup=my-soup documents=customers out=models many=true dtype=bfloat16
 
