@@ -52,7 +52,7 @@ test: setup ## lint, types and tests
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup ## the tests that take longer: every method, kills, whole runs
-	$(RUN) -m pytest -n 2 -m slow
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 $(VENV)/peer/ready: $(VENV)/ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/peer $(PEER) $(LM_EVAL)
