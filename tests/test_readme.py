@@ -243,25 +243,37 @@ def test_every_loss_of_the_findings_is_in_a_table():
     assert len(losses) >= 2 and [x for x in losses if min(abs(float(x) - n) for n in printed) > 0.00051] == []
 
 
+def committed_claims(folder: str) -> list[dict]:
+    """The tests of a results folder's claims that have a value."""
+    text = (ROOT / "results" / folder / "tables" / "claims.json").read_text(encoding="utf-8")
+    return [test for test in json.loads(text) if test["low"] is not None]
+
+
 def test_every_finding_is_a_verdict_of_the_committed_claims():
-    """Difference, interval and verdict of each row of the README's table are those of one test in claims.json."""
-    claims = json.loads((ROOT / "results" / "small-wheels" / "tables" / "claims.json").read_text(encoding="utf-8"))
-    known = [
-        (test["id"].split(".")[0], test["verdict"], [test[key] for key in ("effect", "low", "high")])
-        for test in claims
-        if test["low"] is not None
-    ]
+    """Difference, interval and verdict of each row of the README's table are those of one test in claims.json; the last
+    column has difference and verdict of the same test on the second corpus."""
+    first, second = (
+        {test["id"]: test for test in committed_claims(folder)} for folder in ("small-wheels", "small-prose")
+    )
     table = FINDINGS.split("| claim |")[1].split("\n\n")[0].splitlines()[2:]
     found = [tuple(cell.strip() for cell in row.split("|")[1:-1]) for row in table]
-    assert len(found) >= 5
-    for claim, _, difference, interval, verdict in found:
-        if verdict != "not run":
-            numbers = pytest.approx([signed(difference)[0], *sorted(signed(interval))], abs=0.0051)  # two decimals
-            assert (claim.split(":")[0].replace("control", "controls"), verdict, numbers) in known
+    assert len(found) >= 5 and any(row[-1] != "not run" for row in found)
+    for claim, _, difference, interval, verdict, elsewhere in found:
+        numbers = pytest.approx([signed(difference)[0], *sorted(signed(interval))], abs=0.0051)  # two decimals
+        same = [
+            name
+            for name, test in first.items()
+            if name.split(".")[0] == claim.split(":")[0].replace("control", "controls")
+            and test["verdict"] == verdict
+            and [test[key] for key in ("effect", "low", "high")] == numbers
+        ]
+        assert len(same) == 1, claim
+        if elsewhere != "not run":
+            other = second[same[0]]
+            assert elsewhere.endswith(f", {other['verdict']}")
+            assert signed(elsewhere) == pytest.approx([other["effect"]], abs=0.0051)
         else:
-            assert not any(
-                test["id"].startswith(f"{claim.split(':')[0]}.") and test["decides"] and test["low"] for test in claims
-            )
+            assert same[0] not in second
 
 
 def signed(words: str) -> list[float]:

@@ -276,6 +276,8 @@ def test_no_portfolio_of_one_training_budget(tmp_path):
 
 def test_the_title_of_several_settings_names_what_tells_them_apart():
     k2, k4, large = "small, d32, data k2 1a", "small, d32, data k4 2b", "large, d128, data k4 2b"
-    assert list(_short([k2, k4]).values()) == ["data k2 1a", "data k4 2b"]
+    assert list(_short([k2, k4]).values()) == ["k2", "k4"]
     assert list(_short([k4, large]).values()) == ["small", "large"]
     assert list(_short([k2]).values()) == [""]
+    assert list(_short([k2, k4, "gpu, d32, data k2 3c"]).values()) == ["small on k2", "k4", "gpu"]
+    assert list(_short([k2, "small, d32, data k2 3c"]).values()) == [k2, "small, d32, data k2 3c"]

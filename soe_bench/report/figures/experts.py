@@ -1,5 +1,6 @@
 """Loss against the number of experts, and the paired difference to generic pretraining: one column per scale."""
 
+import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -20,7 +21,7 @@ def experts_chart(views: list[View]) -> Chart | None:
     if not found:
         return None
     frame = pd.DataFrame([row for rows, _ in found.values() for row in rows])
-    findings = {name: _finding(frame[frame.scale == name]) for name in found}
+    findings = {short: _finding(frame[frame.scale == name]) for name, short in _short(found).items()}
     missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
     caption = (
         "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss, where a dash is "
@@ -39,20 +40,20 @@ def experts_chart(views: list[View]) -> Chart | None:
         differences,
         rows=1 + bool(differences),
     )
-    finding = "; ".join(
-        f"{short}, {findings[name]}" if short else findings[name] for name, short in _short(found).items()
-    )
-    return Chart("experts", finding, caption, frame, lambda: lines.draw(frame))
+    finding = "; ".join(f"{short}, {each}" if short else each for short, each in findings.items())
+    return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: lines.draw(frame))
 
 
 def _short(names: Iterable[str]) -> dict[str, str]:
-    """For each of several titles of views the first of its parts (scale, model, data) that no other has."""
-    parts = {name: name.split(", ") for name in names}
+    """For each of several titles of views the first that no other has of its scale, its model, the name of its data,
+    and scale and data together."""
+    parts = {name: re.sub(r"data (.*) \w+$", r"\1", name).split(", ") for name in names}
     if len(parts) == 1:
         return dict.fromkeys(parts, "")
+    said = {name: [*own, f"{own[0]} on {own[-1]}"] for name, own in parts.items()}
     return {
-        name: next((part for part in own if sum(part in other for other in parts.values()) == 1), name)
-        for name, own in parts.items()
+        name: next((words for words in own if sum(words in other for other in said.values()) == 1), name)
+        for name, own in said.items()
     }
 
 
@@ -94,5 +95,5 @@ def _finding(frame: pd.DataFrame) -> str:
     differences = rows[rows.panel.str.endswith(": difference")].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
     if len(differences):
-        return f"{experts}: {in_words(mean(differences), 'generic pretraining')} (nats/token)"
-    return f"{experts}: {mean(rows.value):.2f} nats/token"
+        return f"{experts}: {in_words(mean(differences), 'generic pretraining')}"
+    return f"{experts}: {mean(rows.value):.2f}"
