@@ -20,14 +20,13 @@ def portfolio_chart(view: View) -> Chart | None:
     """Of generic pretraining (fine-tuned too), the soups, and the methods that train a model per specialist; None
     unless one of them was trained on different numbers of tokens. `x` is the FLOPs of training and delivery."""
     frame = pd.DataFrame([row for label in view.shown for row in _rows(view, label)])
-    frame = frame[frame.groupby("line").training_tokens.transform("nunique") > 1] if len(frame) else frame
-    if frame.empty:
+    if frame.empty or frame.groupby("line").training_tokens.nunique().max() < 2:
         return None
     frame = frame.sort_values("panel", key=lambda panels: panels.str[4:].astype(int), kind="stable", ignore_index=True)
     findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
     caption = (
-        "The vertical axis is the mean test loss over the specialists, the horizontal one the FLOPs that N of them "
-        "take together: training, fine-tuning and its trials. One training of the soup or of generic pretraining "
+        "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
+        "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic pretraining "
         "serves all N; a method that trains a model per specialist pays N times. Along a line the runs have more and "
         f"more training tokens. A dash is one seed.\n{view.title}"
     )
@@ -46,7 +45,7 @@ def _rows(view: View, label: str) -> list[dict]:
         return []
     rows, tokens = [], int(run.training_tokens)
     for budget in sorted(set(view.all[view.all.label == label].budget_tokens) if run.method == "generic" else {0}):
-        costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget))
+        costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget), view.within)
         if losses is None or not set(losses.index) <= set(costs.index):
             continue
         line = with_budget(label.replace(f", {VARIANTS['training_tokens'](tokens)}", ""), budget)

@@ -30,7 +30,7 @@ CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
 BARE = "bare"  # an SVG without title and caption, for a page that has them as text
 LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
+MARKERS = ("o", "s", "D", "^", "v", "<", ">", "p", "h", "*", "P", "X")
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
 FALLBACK_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "IPAexGothic", "WenQuanYi Zen Hei"),  # Linux
