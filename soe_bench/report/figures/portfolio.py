@@ -26,9 +26,9 @@ def portfolio_chart(view: View) -> Chart | None:
     findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
     caption = (
         "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
-        "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic pretraining "
-        "serves all N; a method that trains a model per specialist pays N times. Along a line the runs have more and "
-        f"more training tokens. A dash is one seed.\n{view.title}"
+        "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic "
+        "pretraining serves all N; a method that trains a model per specialist pays N times. Along a line the runs "
+        f"have more and more training tokens. A dash is one seed.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
