@@ -37,15 +37,14 @@ def main() -> int:
         if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
             job()
             return 0
+        if "+sweep=pilot" in arguments:
+            from soe_bench.data.sizing import sized
+
+            sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
         for cfg in cfgs:
             if cfg.data.source._target_ == "soe_bench.data.sources.local.Local":
                 text_folder(cfg.data.source.folder)
-        if "+sweep=pilot" in arguments:
-            from soe_bench.data.sizing import sized
-
-            sys.argv[1:] = sized(arguments)  # Hydra's workers read them too
-            cfgs, launcher = job_configs(sys.argv[1:])
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one says it
             print(f"error: {error}", file=sys.stderr)

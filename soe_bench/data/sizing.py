@@ -9,10 +9,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from soe_bench.config import job_configs, make
-from soe_bench.data.build import read, specialist_rules
-from soe_bench.data.splits import generic_training
 from soe_bench.errors import UserError
-from soe_bench.system.files import CONF
+from soe_bench.system.files import CONF, text_folder
 
 PILOT = "+sweep=pilot"
 BYTES_PER_TOKEN = 2.5  # of the corpora here, whose tokenizers have 2048 tokens; UTF-8 text
@@ -63,6 +61,11 @@ def sized(arguments: list[str]) -> list[str]:
     if [cfg.method.name for cfg in cfgs] != ["soup", "generic"]:
         raise UserError("a pilot trains one soup and one generic model: give one value of each setting, and no method")
     data = cfgs[0].data
+    text_folder(data.source.folder)
+    # Here and not above: what is refused needs no pandas and no torch.
+    from soe_bench.data.build import read, specialist_rules
+    from soe_bench.data.splits import generic_training
+
     source = make(data.source)
     given = {argument.partition("=")[0] for argument in arguments}
     rules = specialist_rules(source, data)
