@@ -147,6 +147,16 @@ def held(size: int) -> int:
     return peak_memory("cpu") - before
 
 
+def test_the_table_of_growth_has_the_exponents_of_each_axis():
+    point = {"axis": "n", "n": 1, "P": 5, "R": 8, "k": 4, "step_seconds": 0.5, "soup_seconds": 0.25, "peak_bytes": 1e6}
+    exponents = {f"{name}_exponent": 1.25 for name in ("step_seconds", "soup_seconds", "peak_bytes")}
+    rows = [point | exponents, point | exponents | {"n": 2}, point | exponents | {"axis": "R"}]
+    state = {"commit": None, "dirty": None}
+    bench = {"growth": rows, "growth_state": state, "device": "d", "threads": 1, "versions": {}}
+    frame = list_table("growth", bench).frame
+    assert list(frame["exponent of step"]) == ["1.25"] * 3 and list(frame["step (s)"]) == ["0.5"] * 3
+
+
 def test_steps_of_base_models_beside_their_limit(tmp_path):
     """On two tiny sizes; a size that is out of memory is a row that says so."""
     assert bench.main(["bases", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
