@@ -112,7 +112,8 @@ def test_each_broken_method_is_caught_by_its_rule(first_broken, method, rule, sa
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_command_line_passes_a_sound_method(method, capsys):
+def test_the_command_line_passes_a_sound_method(method, capsys, monkeypatch):
+    monkeypatch.setattr("baselines.merge_gradient.STEPS", 5)  # no rule depends on their number
     assert check.main([f"method={method}"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         *(f"pass  {name}" for name in ALL),

@@ -1,17 +1,31 @@
 """Estimates of h by hand, and what tuning by gradient must do."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from arguments import base_arguments
+from tiny_soup import VOCAB, soup
 
 from soe_bench.config import job_configs
 from soe_bench.data.build import open_corpus
-from soe_bench.estimate import PRIOR_TOKENS, domain_weights, estimate, tuned_coefficients, tuned_weights
-from soe_bench.evaluate import document_losses
+from soe_bench.estimate import (
+    PRIOR_TOKENS,
+    TUNING_WINDOWS,
+    _batches,
+    domain_weights,
+    estimate,
+    own_weights,
+    tuned_at_once,
+    tuned_coefficients,
+    tuned_weights,
+)
+from soe_bench.evaluate import IGNORED, document_losses, windows
 from soe_bench.method import with_parameters
+from soe_bench.ops.gradient import SMALL, TOKENS_AT_ONCE
 from soe_bench.records import read_lines
 from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters
@@ -47,6 +61,77 @@ def test_the_soft_estimate_is_the_gaussian_posterior_of_each_passage(corpus):
     expected = (rows.tokens.to_numpy()[:, None] * shares).sum(0) / rows.tokens.sum()
     soft = estimate(corpus, "halves", "soft", 2, 0)
     assert soft == pytest.approx(expected, abs=1e-4) and soft.sum() == pytest.approx(1)
+
+
+def test_each_source_of_domain_weights(monkeypatch):
+    own = dict(zip("abc", np.eye(4), strict=False))
+    corpus = SimpleNamespace(k=4, h_0=np.array([0.4, 0.3, 0.2, 0.1]), specialists=["a", "b", "c"])
+    monkeypatch.setattr("soe_bench.estimate.estimate", lambda corpus, specialist: own[specialist])
+    expected = {"estimate": "abc", "shuffled": "bca"}
+    for source, names in expected.items():
+        assert [domain_weights(corpus, name, source).tolist() for name in "abc"] == [
+            own[name].tolist() for name in names
+        ]
+        assert domain_weights(corpus, "generic", source) is corpus.h_0
+    for name in ("a", "generic"):
+        assert domain_weights(corpus, name, "h_0") is corpus.h_0
+        assert domain_weights(corpus, name, "uniform").tolist() == [0.25] * 4
+        assert domain_weights(corpus, name, "zero") is None and domain_weights(corpus, name, "none") is None
+    assert own_weights(corpus, "b").tolist() == [0, 1, 0, 0] and own_weights(corpus, "generic") is corpus.h_0
+
+
+TEXT = [
+    [np.arange(n) * 7 % VOCAB for n in lengths] for lengths in ([25, 40], [9, 60, 31])
+]  # two specialists' documents
+
+
+def test_batches_are_one_random_order_of_all_windows_after_another():
+    inputs, targets = _batches(TEXT[0], 9, 5)
+    assert inputs.shape == targets.shape == (5, TUNING_WINDOWS, 9)
+    known = [tuple(row) for row in windows(TEXT[0], 9)[0]]
+    drawn = [tuple(row) for row in inputs.reshape(20, 9)]
+    assert len(known) == 8 and sorted(drawn[:8]) == sorted(drawn[8:16]) == sorted(known) != drawn[:8] != drawn[8:16]
+    whole = targets != IGNORED
+    assert (targets[whole] == (inputs[whole] + 7) % VOCAB).all() and whole.any((1, 2)).all()
+    assert all(np.array_equal(*pair) for pair in zip((inputs, targets), _batches(TEXT[0], 9, 5), strict=True))
+
+
+def plainly_tuned(method, start, theta, rate, steps):
+    """One row after the other, by torch's Adam on the module itself."""
+    rows = []
+    for own, documents in zip(start, TEXT, strict=True):
+        own = own.detach().clone().requires_grad_()
+        adam = torch.optim.Adam([own], lr=rate)
+        for inputs, targets in zip(*map(torch.from_numpy, _batches(documents, 9, steps)), strict=True):
+            adam.zero_grad()
+            parameters = method.flat.unflatten(theta(own[None])[0])
+            logits = torch.func.functional_call(method.context.base, parameters, (inputs,))
+            F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED).backward()
+            adam.step()
+        rows.append(own.detach())
+    return torch.stack(rows)
+
+
+def test_tuning_equals_a_plain_loop():
+    """In float64, of h and of the coefficients, for two specialists side by side with texts of different lengths."""
+    method = soup(3)
+    h_0, h = method.context.h_0, np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0.2, 0, 0.8]])
+    start = torch.from_numpy(0.9 * h + 0.1 * h_0).log()
+    plain = plainly_tuned(method, start, lambda scores: method.parameters_at(scores.softmax(1)), 0.1, 6)
+    assert tuned_weights(method, h, TEXT, 6) == pytest.approx(plain.softmax(1).numpy(), abs=1e-10)
+    plain = plainly_tuned(method, method.coefficients(h), method.instantiate, 0.02, 6)
+    torch.testing.assert_close(tuned_coefficients(method, h, TEXT, 6), plain, rtol=0, atol=1e-10)
+
+
+def test_many_specialists_are_tuned_at_once_unless_the_model_is_large(monkeypatch):
+    method, size = soup(3), soup(3).flat.size
+    monkeypatch.setitem(TOKENS_AT_ONCE, "cpu", 9 * TUNING_WINDOWS * 5)
+    for small, expected in ((size + 1, 5), (size, 1)):
+        monkeypatch.setitem(SMALL, "cpu", small)
+        assert tuned_at_once(method) == expected
+    monkeypatch.setitem(SMALL, "cpu", size + 1)
+    monkeypatch.setitem(TOKENS_AT_ONCE, "cpu", 1)
+    assert tuned_at_once(method) == 1
 
 
 def test_draws_differ_and_repeat(corpus):

@@ -143,6 +143,7 @@ def test_every_link_inside_a_page_has_its_heading(page):
         assert anchor in [heading.replace(" ", "-") for heading in headings]
 
 
+@pytest.mark.slow
 def test_the_method_as_printed_keeps_the_contract(tmp_path):
     """The reader's two files, written beside the package as the README says, pass the check that it names."""
     section = README.split("## Your own method")[1].split("\n## ")[0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from tiny_soup import DRAWS, META, OPTIMIZER, RATE, ROUTER, VOCAB, K, batches, soup, tiny_context
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
@@ -26,7 +27,7 @@ from soe_bench.ops.flat import BLOCK, Flat
 from soe_bench.ops.gradient import backward, gradient
 from soe_bench.ops.loss import cross_entropy
 from soe_bench.ops.traced import compiled_backward, recorded_backward
-from soe_bench.soup import SoupOfExperts, combine
+from soe_bench.soup import Router, SoupOfExperts, combine, combine_file
 
 READS = {"item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"}  # what makes the program wait
 
@@ -43,6 +44,80 @@ def test_combine_in_blocks_is_the_product(n, size):
     shared, experts, alpha = (torch.randn(*shape, dtype=torch.float64) for shape in ((1, size), (n, 2 * size), (1, n)))
     experts = experts[:, :size]  # rows that are not contiguous
     torch.testing.assert_close(combine(shared, experts, alpha), shared + alpha @ experts)
+
+
+def test_a_trained_soups_file_is_combined_as_its_bank(tmp_path):
+    method, alpha = soup(4), torch.tensor([[0.5, 2.0, -1.0, 0.0]], dtype=torch.float64)
+    save_file({name: x for name, x in method.tensors().items() if name.endswith("value")}, tmp_path / "model")
+    assert torch.equal(combine_file(tmp_path / "model", alpha), method.instantiate(alpha))
+
+
+def test_the_routers_hand_values():
+    """Hidden units relu(0.5 + 1 + 0.5) = 2 and relu(-0.5 + 0.25) = 0; scores 2 + 0 and 4 - 1."""
+    router = Router(2, 2, 2, "linear", 1.0)
+    values = {"inner_weight": [[1, 2], [-1, 0]], "inner_bias": [0.5, 0.25]}
+    values |= {"outer_weight": [[1, 10], [2, 0]], "outer_bias": [0, -1]}
+    router.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+    h = torch.tensor([[0.5, 0.5]])
+    assert router(h).tolist() == [[2, 3]]
+    router.activation = "softmax"
+    assert router(h)[0].tolist() == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e)])
+
+
+def test_the_routers_start():
+    router = Router(40, 50, 400, "softmax", 3.0)
+    assert router.inner_weight.shape == (400, 40) and router.outer_weight.shape == (50, 400)
+    assert router.inner_weight.std().item() == pytest.approx(3, rel=0.03)
+    assert router.outer_weight.std().item() == pytest.approx(400**-0.5, rel=0.03)
+    assert not router.inner_bias.any() and not router.outer_bias.any()
+
+
+def test_the_start_depends_on_the_seed_alone():
+    """Not on the global generator, which is left as it was; S is the base model's initialisation."""
+    context = tiny_context()
+    one, again, other = (SoupOfExperts("soup", RATE, 40, 0.3, 0.02, ROUTER, META) for _ in range(3))
+    state = torch.random.get_rng_state()
+    one.build(context)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(99)
+    again.build(context)
+    other.build(replace(context, seed=2))
+    for bank in ("experts", "omega"):
+        values = [getattr(method, bank).value for method in (one, again, other)]
+        assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
+    assert torch.equal(one.shared.value[0], one.flat.flatten(context.base))
+    assert one.experts.value.std().item() == pytest.approx(0.02, rel=0.03)
+    assert not torch.equal(one.experts.value[0], one.experts.value[1])
+    assert not soup(4, expert_init=0.0).experts.value.any()
+
+
+def test_a_warm_start_copies_the_parents_model():
+    parent = {"models.value": torch.arange(soup(0).flat.size, dtype=torch.float64)[None]}
+    method = SoupOfExperts("soup", RATE, 2, 0.3, 0.0, ROUTER, META)
+    method.build(replace(tiny_context(), parent=parent, moments=torch.bfloat16))
+    assert torch.equal(method.shared.value, parent["models.value"])
+    method.shared.value.zero_()
+    assert parent["models.value"].any()
+    for bank in (method.shared, method.experts, method.omega):
+        assert bank.exp_avg.dtype == bank.exp_avg_sq.dtype == torch.bfloat16 and bank.value.dtype == torch.float64
+
+
+def test_tensors_and_cost_by_hand():
+    """Per step and draw, beside the passes of the base model: products of P by n for Theta, for dL/dA and for dL/dE, by
+    R for the norm, and the sum dL/dS. In memory: S and E with two moments each, the base model, and G, in 8 bytes."""
+    n, method = 4, soup(4)
+    size, omega = method.flat.size, method.omega.value.numel()
+    rows = {"shared": (1, size), "experts": (n, size), "router": (1, omega)}
+    kinds = ("value", "exp_avg", "exp_avg_sq")
+    shapes = {f"{bank}.{kind}": shape for bank, shape in rows.items() for kind in kinds}
+    assert {name: tuple(x.shape) for name, x in method.tensors().items()} == shapes
+    assert omega == 6 * K + 6 + n * 6 + n
+    assert method.cost() == {
+        "flops_per_step": method.dense_flops() + 2 * DRAWS * size * (3 * n + DRAWS + 1),
+        "stored_parameters": size * (1 + n) + omega,
+        "deployed_parameters": size,
+        "state_bytes": 8 * size * (3 * (1 + n) + 1 + DRAWS),
+    }
 
 
 def test_one_hot_coefficients_give_shared_plus_that_expert():

@@ -89,7 +89,9 @@ def reference(tmp_path_factory, shared_home):
     return final(cfg)
 
 
-@pytest.mark.parametrize("step", [5, 11, 25])
+@pytest.mark.parametrize(
+    "step", [pytest.param(5, marks=pytest.mark.slow), 11, pytest.param(25, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_resumes_bit_for_bit(compose, monkeypatch, reference, step):
     """Killed before the first checkpoint, right after one, and at the last step."""
     cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")

@@ -126,14 +126,13 @@ class Plan:
             method = build_method(run, None, device="meta")
             steps = 0 if run.trained else total_steps(run.cfg, method)
             what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
-            kind = f"{run.cfg.method}{run.cfg.model}{run.cfg.train}"
             if not self.launcher.elsewhere:
-                if kind not in costs:
-                    costs[kind] = speeds(run)
-                what += "" if run.trained else f" of {costs[kind][0]:.2f} s"
-                training += steps * costs[kind][0]
+                if run.recipe not in costs:
+                    costs[run.recipe] = speeds(run)
+                what += "" if run.trained else f" of {costs[run.recipe][0]:.2f} s"
+                training += steps * costs[run.recipe][0]
                 if run in self.runs:
-                    evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[kind][1]
+                    evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[run.recipe][1]
             log.info("  %-40s %s", run.name, what)
         if self.launcher.elsewhere:
             log.info("the time is not estimated, because the jobs run on other machines")

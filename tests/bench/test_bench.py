@@ -157,6 +157,7 @@ def test_the_table_of_growth_has_the_exponents_of_each_axis():
     assert list(frame["exponent of step"]) == ["1.25"] * 3 and list(frame["step (s)"]) == ["0.5"] * 3
 
 
+@pytest.mark.slow
 def test_steps_of_base_models_beside_their_limit(tmp_path):
     """On two tiny sizes; a size that is out of memory is a row that says so."""
     assert bench.main(["bases", "--quick", "--out", str(tmp_path / "bench.json")]) == 0

@@ -75,6 +75,7 @@ def test_many_specialists_beside_their_limit(tmp_path, monkeypatch):
     assert frame["of the specialists"][1] == ""
 
 
+@pytest.mark.slow
 def test_precisions_differ_in_what_they_compute(monkeypatch):
     monkeypatch.setattr(precision, "has_bfloat16", lambda _: True)  # emulated elsewhere
     float32, bfloat16 = precision.precision(QUICK)

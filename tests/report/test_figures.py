@@ -80,7 +80,13 @@ def test_a_long_name_keeps_both_ends_on_one_line():
 
 @pytest.mark.parametrize(
     ("names", "k", "method", "seeds"),
-    [([], 2, "soup", 2), (["a"], 2, "soup", 2), (["a", "b"], 1, "soup", 1), ([], 1, "soup", 1), (["a"], 2, "mine", 1)],
+    [
+        ([], 1, "soup", 1),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [([], 2, "soup", 2), (["a"], 2, "soup", 2), (["a", "b"], 1, "soup", 1), (["a"], 2, "mine", 1)]
+        ),
+    ],
 )
 def test_a_small_corpus_has_a_report(tmp_path, capsys, names, k, method, seeds):
     folder = corpus(tmp_path, names, k, method, seeds)

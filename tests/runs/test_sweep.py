@@ -56,7 +56,13 @@ def command(arguments, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in ("baselines", "merging") else [])
+        for path in sorted((CONF / "sweep").glob("*.yaml"))
+    ],
+)
 def test_every_sweep_expands_to_distinct_runs(path, arguments, tmp_path):
     own = [
         *(a for a in arguments if not a.startswith("scale=")),
