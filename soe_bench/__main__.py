@@ -1,6 +1,6 @@
-"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the jobs, runs them, and prints a table of their outcome.
+"""python -m soe_bench [+sweep=NAME] [key=value ...]: plans the runs, makes them, and prints a table of the outcome.
 
-torchrun --nproc-per-node=W -m soe_bench ... does the same with W processes, which share one job after the other.
+torchrun --nproc-per-node=W -m soe_bench ... does the same with W processes, which share one run after the other.
 
 Bad settings are answered here, before `soe_bench.command` is imported, because torch takes seconds to import.
 """
@@ -13,9 +13,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from soe_bench.config import CONF, job_configs, quoted
+from soe_bench.config import CONF, check_text, job_configs, quoted
 from soe_bench.errors import UserError
-from soe_bench.system.files import show_every_character, text_folder
+from soe_bench.system.files import show_every_character
 
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
@@ -43,8 +43,7 @@ def main() -> int:
             sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
         for cfg in cfgs:
-            if cfg.data.source._target_ == "soe_bench.data.sources.local.Local":
-                text_folder(cfg.data.source.folder)
+            check_text(cfg)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one says it
             print(f"error: {error}", file=sys.stderr)

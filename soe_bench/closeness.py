@@ -1,4 +1,4 @@
-"""python -m soe_bench.closeness [--pairs N] method=NAME [key=value ...]: how close the models of trained runs are (C3).
+"""python -m soe_bench.closeness [--pairs N] method=NAME [key=value ...]: how close trained models are (claim C3).
 
 The models are the domain experts of a run (from a common parent, from separate initialisations, or these as
 merge_aligned permutes them) or the specialists of a soup. Measures the distance and cosines of each pair of parameter
@@ -186,9 +186,16 @@ def measure(run: Run, count: int) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m soe_bench.closeness", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m soe_bench.closeness",
+        usage="%(prog)s [-h] [--pairs N] method=NAME [key=value ...]",
+        description=__doc__,
+    )
     parser.add_argument(
-        "--pairs", type=int, default=PAIRS, help="pairs of each run with losses on their line (%(default)s)"
+        "--pairs",
+        type=int,
+        default=PAIRS,
+        help="most pairs per run that have the losses on the line between them (%(default)s)",
     )
     options, rest = parser.parse_known_args(arguments)
     show_every_character()

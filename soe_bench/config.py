@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from soe_bench import settings
 from soe_bench.errors import UserError
-from soe_bench.system.files import CONF, user_path
+from soe_bench.system.files import CONF, text_folder, user_path
 
 PACKAGES = ("soe_bench", "baselines")  # whose classes a `_target_` may name
 
@@ -155,6 +155,12 @@ def quoted(argument: str) -> str:
         value = str(user_path(value))
     escaped = re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + run[2].replace("'", "\\'"), value)
     return f"{key}='{escaped}'"
+
+
+def check_text(cfg: DictConfig) -> None:
+    """Raises UserError if the corpus is a folder of the user's own text that is not there."""
+    if cfg.data.source._target_ == "soe_bench.data.sources.local.Local":
+        text_folder(cfg.data.source.folder)
 
 
 def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:

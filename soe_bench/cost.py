@@ -3,8 +3,8 @@
 What N specialists cost by the soup, by generic pretraining and fine-tuning, by CRISP and by merging: tokens, FLOPs,
 hours as measured, money where a price is given, and how good the models are. From records alone; nothing is trained.
 `gpu_hour` is the price of an hour, of those measured or, with `flops_per_second`, of the FLOPs at that rate. `results`
-is a results folder or a folder of them (default: results). `out` gets cost.md, cost.csv, cost.png, and in
-cost_by_number.csv the numbers of the figure.
+is a results folder or a folder of them (default: results, in a checkout). `out` gets cost.md, cost.csv, cost.png, and
+in cost_by_number.csv the numbers of the figure.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Folders that leave the house: a model that transformers loads, and a soup that specialize needs no corpus for.
+"""Exports a trained model for transformers, or a soup that works without its corpus.
 
 python -m soe_bench.export RUN out=FOLDER                   the soup of a run
 python -m soe_bench.export RUN out=FOLDER specialist=NAME   one model: that of a run for a specialist of its corpus
 
-The second form is for every method whose specialists are one model. RUN is the folder of a trained run, or its name.
+The second form is for every method whose specialists are one model of Llama's form, which those of ensemble and
+dense_conditioned are not. RUN is the folder of a trained run, or its name.
 NAME may be `generic`, for the model of generic text. dtype=bfloat16 halves the size of a model; a soup is written as it
 is. FOLDER must not exist; overwrite=true replaces an earlier export.
 
@@ -156,23 +157,25 @@ def write_json(path: Path, content: dict) -> None:
 
 def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     """The model of a trained run for a specialist of its corpus, its tokenizer, and its model card. Raises UserError
-    for an unknown specialist, or if the run's text or configuration is no longer what it was."""
+    for an unknown specialist, or if the run's configuration is no longer what it was."""
     from omegaconf import OmegaConf
 
     from soe_bench.data import corpus as corpora
     from soe_bench.data.splits import GENERIC
     from soe_bench.estimate import own_weights
+    from soe_bench.method import ExpertMethod
     from soe_bench.runs.build import build_method, load_parameters
     from soe_bench.runs.run import Run
     from soe_bench.specialists import card
+    from soe_bench.specialists.specialist import NO_GATE
     from soe_bench.specialists.trained import corpus_folder
 
     cfg, training = (json.loads((folder / f"{each}.json").read_bytes()) for each in ("config", "training"))
     cfg["home"] = str(folder.resolve().parents[1])
     corpus = corpora.load(corpus_folder(folder, training))
-    run = Run.of(OmegaConf.create(cfg))
+    run = Run.of(OmegaConf.create(cfg), training["data_fingerprint"])
     if run.hash != training["config_hash"]:
-        raise UserError(f"{folder} was trained on text or with code that has changed since: train it again")
+        raise UserError(f"{folder} was trained with other settings than its config.json has: train it again")
     if name not in (known := [*corpus.specialists, GENERIC]):
         raise UserError(f"the corpus has no specialist {name!r}: choose one of {', '.join(known)}")
     method = build_method(run, corpus, device="cpu")
@@ -191,8 +194,10 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
         f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
         f"context: {cfg['train']['seq_len']} tokens",
     ] + ([f"h: {card.numbers(h)}"] if method.takes_h else [])
-    said = f"The model of method `{method.label}` for the specialist {card.plain(name)} of the corpus."
-    return model, corpus.path / "tokenizer.json", card.page(card.plain(name), [said], facts, cfg["train"]["seq_len"])
+    if isinstance(method, ExpertMethod):
+        facts.append(f"alpha: {card.numbers(method.coefficients(h[None])[0].tolist())}")
+    said = [f"The model of method `{method.label}` for the specialist {card.plain(name)} of the corpus.", NO_GATE]
+    return model, corpus.path / "tokenizer.json", card.page(card.plain(name), said, facts, cfg["train"]["seq_len"])
 
 
 def main(given: list[str]) -> int:

@@ -115,8 +115,8 @@ def _described(made: Specialist, soup: TrainedSoup, place: np.ndarray) -> dict[s
     for row in verdict.rows:
         found = row.difference
         rows.append(
-            {"model": row.name, "loss": round(row.loss, 4)}
-            | {"minus": None if found is None else [round(x, 4) for x in (found.mean, found.low, found.high)]}
+            {"model": row.name, "loss": row.loss}
+            | {"minus": None if found is None else [found.mean, found.low, found.high]}
         )
     x, y = h @ place
     return {

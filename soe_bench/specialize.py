@@ -6,7 +6,8 @@ soup=        The run of method=soup, as its folder or its name, or a folder that
 documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more.
 out=         The folder to write. It must not exist.
 generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.
-gate=        Half of the documents is kept aside, and the specialist is compared with the generic models on it.
+gate=        Half of the documents is kept aside (a quarter with tune or finetune). On these the specialist is compared
+             with the run of method=generic and with the soup at h_0, the domain weights of its whole corpus.
              strict (default): where it is worse, the better generic model is written instead, and the exit status is 3.
              warn: the specialist is written in any case, with a warning. off: nothing is kept aside or compared.
 tune=true    Also tries coefficients tuned by gradient, and takes them if they are better on text kept aside for that.

@@ -34,8 +34,8 @@ from made_up_methods import (
 )
 
 from soe_bench import check
-from soe_bench.check import RULES, conformance
 from soe_bench.config import CONF, job_configs
+from soe_bench.conformance import RULES, conformance
 from soe_bench.data import corpus as corpora
 from soe_bench.data.build import open_corpus
 from soe_bench.errors import UserError

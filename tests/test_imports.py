@@ -19,6 +19,7 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("baselines",),
     ("finetune", "train"),
     ("runs",),
+    ("conformance",),
     ("report",),
     ("bench",),
     ("specialists",),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, needs_browser, seen
 from made_up_folders import COOKING, HOSTILE, LAW, write_folder
 
 from soe_bench import __main__ as cli
@@ -174,14 +176,24 @@ def test_the_last_line_makes_a_further_specialist(pilot, tmp_path):
 
 def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
     page = pilot.page
-    for heading in ("Result", "Specialist 料理", "Specialist &lt;b&gt;法律 &amp; co", "Map of the domains", "Cost"):
+    for heading in ("Result", "Specialist 料理", "Specialist &lt;b&gt;法律 &amp; co", "Cost"):
         assert f">{heading}</h2>" in page
+    assert re.search(
+        r">Map of the domains: [^<]+ has \d+% of its h in domain \d, 料理 has \d+% of its h in domain \d", page
+    )
     assert "The corpus holds 40% of the documents of each specialist" in page
     assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
     assert page.count('<th scope="row"') > 10 and page.count('<th scope="col"') > 10
     for each in pilot.data["specialists"]:
         assert each["verdict"] in page and each["sample"].strip()
     assert not [name for name in ("http://", "https://", "url(", "@import") if name in page]
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_a_browser_shows_the_page_without_scrolling_sideways(pilot, width, tmp_path):
+    found = seen(pilot.results / PAGE, width, tmp_path)
+    assert (found["over"], found["bare"], found["broken"]) == (0, 0, 0) and found["tables"] > 5
 
 
 def test_the_report_draws_the_page_again_from_small_files(pilot, capsys):

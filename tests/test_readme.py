@@ -184,14 +184,17 @@ def test_two_jobs_side_by_side_through_the_real_command_line(arguments, tmp_path
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("  done\n") == 4 and "5 jobs: 0 done before, 5 to run, 2 at once" in done.stderr
+    assert (
+        done.stdout.count("  done\n") == 4
+        and "5 runs, with those that they start from: 0 done before, 5 to run, 2 at once" in done.stderr
+    )
     results = tmp_path / "results"
     assert (results / "figures" / "experts.png").stat().st_size > 10_000
     assert (results / "tables" / "main.md").read_text().count("soup n=4")
     mirrored = list((tmp_path / "home").rglob("*.wandb"))
     assert len(mirrored) == 6  # four runs, the parent of one, one for the figures
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0 and "4 jobs: 4 done before, 0 to run" in again.stderr
+    assert again.returncode == 0 and "4 runs, with those that they start from: 4 done before, 0 to run" in again.stderr
 
 
 def test_an_unknown_key_is_one_line(arguments):
@@ -265,7 +268,7 @@ def test_every_finding_is_a_verdict_of_the_committed_claims():
         same = [
             name
             for name, test in first.items()
-            if name.split(".")[0] == claim.split(":")[0].replace("control", "controls")
+            if name.split(".")[0] == re.split("[:,]", claim)[0].replace("control", "controls")
             and test["verdict"] == verdict
             and [test[key] for key in ("effect", "low", "high")] == numbers
         ]

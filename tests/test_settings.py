@@ -249,6 +249,9 @@ HEAVY = ("torch", "pandas", "sklearn", "datasets", "matplotlib", "wandb", "trans
         ),
         ("import sys; sys.argv = ['x', '--cfg', 'job']; from soe_bench.__main__ import main; code = main()", 0),
         ("from soe_bench.plan import main; code = main(['scale=nosuch'])", 2),
+        ("from soe_bench.check import main; code = main(['method=nosuch'])", 2),
+        ("from soe_bench.data.__main__ import main; code = main(['audit', 'nosuch'])", 2),
+        ("from soe_bench.data.__main__ import main; code = main(['audit', 'data=local', 'data.source.folder=no'])", 2),
         ("from soe_bench.report.__main__ import main; code = main(['/nonexistent'])", 2),
     ],
 )

@@ -1,7 +1,7 @@
-"""python -m soe_bench.bench [NAME ...]: measures all figures, or those named, and updates them in results/bench.json.
+"""python -m soe_bench.bench [NAME ...]: measures all quantities, or those named, and updates results/bench.json.
 
-Each figure is measured by itself and written at once, so the command can be split by names and stopped at any time. The
-two sides of a ratio are measured in one run, in turns. `make plots` makes the tables.
+Each quantity is measured by itself and written at once, so the command can be split by names and stopped at any time.
+The two sides of a ratio are measured in one run, in turns. `make plots` makes the tables.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         names = options.names or [*FIGURES, *LISTS]
         if unknown := [name for name in names if name not in (*FIGURES, *LISTS)]:
-            raise UserError(f"there is no figure {unknown[0]!r}: choose from {', '.join([*FIGURES, *LISTS])}")
+            raise UserError(f"there is no quantity {unknown[0]!r}: choose from {', '.join([*FIGURES, *LISTS])}")
         settings = Settings(known_device(options.device), options.quick)
         bench = opened(options.out, settings)
         for number, name in enumerate(names, start=1):

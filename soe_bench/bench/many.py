@@ -16,7 +16,7 @@ from soe_bench.bench.memory import LARGE
 from soe_bench.soup import combine, combine_file
 from soe_bench.system.machine import prepare_process
 
-COUNTS = (1, 8, 64, 512)
+COUNTS = (1, 8, 64, 100, 512)
 ROUNDS = 7
 
 

@@ -6,45 +6,53 @@ CORPUS is a folder, or a name such as wheels. Settings, as `python -m soe_bench`
 if it is not there. With +sweep=pilot it is the corpus of that pilot, which then need not build it again.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from soe_bench.config import job_configs, quoted
-from soe_bench.data import audit, stability
-from soe_bench.data.build import open_corpus
-from soe_bench.data.corpus import Corpus, load
+from soe_bench.config import check_text, job_configs, quoted
 from soe_bench.data.sizing import PILOT, sized
 from soe_bench.errors import UserError
 from soe_bench.system.files import home, show_every_character
 
+if TYPE_CHECKING:  # it imports much, and a wrong name is answered before that
+    from soe_bench.data.corpus import Corpus
 
-def find(name: str) -> Corpus:
-    """The corpus in the folder `name`, or else the last one built under that name in <home>/data.
+
+def find(name: str) -> Path:
+    """The folder `name` of a corpus, or else of the last one built under that name in <home>/data.
 
     Raises UserError if there is none.
     """
     if Path(name, "done").is_file():
-        return load(Path(name))
+        return Path(name)
     built = sorted((home() / "data").glob("*/done"), key=lambda file: file.stat().st_mtime)
     named = [file.parent for file in built if file.parent.name.rpartition("-")[0] == name or file.parent.name == name]
     if not named:
         there = ", ".join(sorted({file.parent.name for file in built})) or "none"
         raise UserError(f"there is no corpus {name!r}: give the folder of one, or a name under {home()}/data ({there})")
-    return load(named[-1])
+    return named[-1]
 
 
 def configured(settings: list[str]) -> Corpus:
     """The corpus of these settings, built if it is not there. Raises UserError for bad settings or text."""
     settings = [quoted(setting) for setting in settings]
-    cfg = job_configs(sized(settings) if PILOT in settings else settings)[0][0]
+    (cfg, *_), _ = job_configs(sized(settings) if PILOT in settings else settings)
+    check_text(cfg)
+    from soe_bench.data.build import open_corpus
+
     return open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The parsed command line; exits with status 2 if it is wrong."""
-    parser = argparse.ArgumentParser("python -m soe_bench.data")
+    parser = argparse.ArgumentParser(
+        "python -m soe_bench.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("audit", help="sizes, duplicates, domains, specialists; status 1 if text leaks")
     command.add_argument("corpora", metavar="CORPUS", nargs="+", help="a folder, a name such as wheels, or settings")
@@ -61,9 +69,13 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = parse(arguments)
     try:
-        if given.command == "audit" and all("=" in name for name in given.corpora):
-            return 0 if audit.audit(configured(given.corpora)) else 1
-        corpora = [find(name) for name in given.corpora]
+        named = given.command == "stability" or any("=" not in name for name in given.corpora)
+        corpora: list[Corpus] = [] if named else [configured(given.corpora)]
+        folders = [find(name) for name in given.corpora] if named else []
+        from soe_bench.data import audit, stability
+        from soe_bench.data.corpus import load
+
+        corpora += map(load, folders)
         if given.command == "stability":
             for corpus in corpora:
                 print(corpus.path.name)

@@ -182,7 +182,9 @@ def specialist_rules(source: Source, data: DictConfig) -> dict[str, dict]:
     given = OmegaConf.to_container(data.specialists, resolve=True) if data.specialists else {}
     for name in given:
         if not isinstance(name, str) or name == GENERIC:
-            raise UserError(f"data.specialists: {name!r} cannot name a specialist: choose a text, but not {GENERIC!r}")
+            raise UserError(
+                f"data.specialists: {name!r} cannot name a specialist: choose a string, but not {GENERIC!r}"
+            )
     return {name: named.get(name, {}) | given.get(name, {}) for name in dict.fromkeys([*named, *given])}
 
 

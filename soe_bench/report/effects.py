@@ -180,7 +180,10 @@ def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
     label = soups.label(experts)
     labels = [label, soups.generic(label)]
     soup, generic = (pd.DataFrame({b: soups.view.losses(each, budget=b) for b in BUDGETS}) for each in labels)
-    return (soup - generic).dropna()[budget], labels
+    both = (soup - generic).dropna()
+    if both.empty:
+        raise NotRun(f"no specialist and seed has all of {', '.join(f'{b:,}' for b in BUDGETS)} tokens of fine-tuning")
+    return both[budget], labels
 
 
 def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Effect:

@@ -50,8 +50,8 @@ class View:
 
     @property
     def title(self) -> str:
-        """One line: scale, model, data."""
-        return "{scale}, {model}, data {data} {data_fingerprint:.12}".format(**self.setting)
+        """One line: scale, model, corpus."""
+        return "scale {scale}, model {model}, corpus {data} {data_fingerprint:.12}".format(**self.setting)
 
     @property
     def order(self) -> list[str]:

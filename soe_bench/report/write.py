@@ -17,7 +17,7 @@ from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import BARE, Chart, missing_glyphs, render, style
+from soe_bench.report.figures.style import BARE, Chart, no_font, render, style
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, folders_with_runs, load_results
@@ -57,10 +57,7 @@ def write(results: Results, say: Callable[[str], None] = print) -> list[Section]
             warnings += said
             for kind, image in images.items():
                 write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
-    if glyphs := missing_glyphs(warnings):
-        problems.append(
-            f"warning: no font here has {glyphs}: boxes stand for them in the figures (Noto Sans CJK helps)"
-        )
+    problems += no_font(warnings)
     if empty:
         say(f"skipped, no data for it yet: {', '.join(empty)}")
     for line in problems:

@@ -73,8 +73,8 @@ def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
     )
     if need > free:
         raise UserError(
-            f"{len(needs)} jobs at once need {need:.1f} GB, but {free:.1f} GB are free: "
-            "lower method.n_experts, take a smaller model, or run fewer jobs at once (launcher=single)"
+            f"{len(needs)} runs at once need {need:.1f} GB, but {free:.1f} GB are free: "
+            "lower method.n_experts, take a smaller model, or start fewer runs at once (launcher=single)"
             if not launcher.elsewhere
             else f"a job needs {need:.1f} GB and asks for {free:.1f}: raise hydra.launcher.mem_gb"
         )

@@ -39,15 +39,16 @@ class Run:
     parent: Run | None
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> Run:
-        """The run of a configuration that keeps the rules of settings.py. Raises UserError for a method that refuses
-        its settings or its parent."""
-        data = fingerprint(cfg.data, cfg.seeds.kmeans)
+    def of(cls, cfg: DictConfig, data: str | None = None) -> Run:
+        """The run of a configuration that keeps the rules of settings.py. `data`: the corpus's fingerprint, if it is
+        known, so that the text need not be there. Raises UserError for a method that refuses its settings or its
+        parent."""
+        data = data or fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: identity(OmegaConf.to_container(cfg[group], resolve=True)) for group in IDENTITY}
         groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
         groups["data"] = data
         start = parent_of(cfg)
-        parent = None if start is None else cls.of(start)
+        parent = None if start is None else cls.of(start, data)
         if parent is not None:
             groups["parent"] = parent.hash
         digest = _digest(groups)

@@ -64,7 +64,7 @@ def run_all(cfgs: list[DictConfig]) -> None:
             if isinstance(error, OSError):
                 log.warning("%s", reason(error))
                 continue
-            log.exception("this job failed; the others go on")
+            log.exception("this run failed; the others go on")
 
 
 @dataclass
@@ -116,7 +116,13 @@ class Plan:
         jobs = [*self.parents, *self.runs]
         waiting = [run for run in jobs if run.name not in self.before]
         parallel = 1 if distributed.size() > 1 else max(1, min(self.parallel, len(waiting)))
-        log.info("%d jobs: %d done before, %d to run, %d at once", len(jobs), len(self.before), len(waiting), parallel)
+        log.info(
+            "%d runs, with those that they start from: %d done before, %d to run, %d at once",
+            len(jobs),
+            len(self.before),
+            len(waiting),
+            parallel,
+        )
         if not waiting:
             return False
         distributed.on_first(check_memory, waiting, parallel, self.launcher)
@@ -135,7 +141,7 @@ class Plan:
                     evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[run.recipe][1]
             log.info("  %-40s %s", run.name, what)
         if self.launcher.elsewhere:
-            log.info("the time is not estimated, because the jobs run on other machines")
+            log.info("the time is not estimated, because the runs are on other machines")
         else:
             data = {run.fingerprint: run.cfg for run in waiting}.values()
             log.info(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from soe_bench.specialists.specialist import Specialist
+from soe_bench.specialists.specialist import AT_H_0, Specialist
 from soe_bench.system.machine import git_state
 
 NEAREST = 5  # domains that are named
@@ -20,8 +20,8 @@ tokenizer = AutoTokenizer.from_pretrained("this folder")
 model = AutoModelForCausalLM.from_pretrained("this folder")
 ```
 
-Every text begins with the end-of-text token, which the tokenizer puts there. {length} tokens of context were trained:
-the model knows no longer ones. lm-eval-harness puts the token there itself in tasks of perplexity: add
+Every text begins with the end-of-text token, which the tokenizer puts there. It was trained on {length} tokens of
+context: give it no more. lm-eval-harness puts the token there itself in tasks of perplexity: add
 `add_bos_token=False` to its `model_args` for these.
 
 ## Licence
@@ -45,7 +45,7 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     total = f"{text.count:,} documents, {int(text.passages.tokens.sum()):,} tokens in {len(text.passages):,} passages"
     low, high = soup.effective_domains
     place = "within" if low <= found.effective <= high else "outside"
-    lines = [f"Read {total}; h is estimated from {found.passages:,} of the passages."]
+    lines = [f"Read {total}; h, the weights of its domains, is estimated from {found.passages:,} passages."]
     lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
     lines += ["\n".join(_nearest(made, escape))]
     lines += [
@@ -53,9 +53,15 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
         "95 % of the training draws had.",
         f"Documents drawn again move {found.moved:.0%} of h to other domains on average.",
         f"{found.far:.0%} of the passages are farther from their domain than 99 % of the corpus's passages.",
+        f"{made.dense:.0%} of them take more tokens per byte than 99 % of the corpus's passages.",
         *made.said,
     ]
     if made.verdict is not None:
+        needs = made.verdict.row(AT_H_0).bits_per_byte
+        lines += [
+            f"The soup at h_0, the weights of its whole corpus, needs {needs:.2f} bits per byte for the held-out "
+            f"text, and at most {soup.bits_per_byte:.2f} for 99 % of its corpus's held-out passages."
+        ]
         lines += [table(made), made.verdict.words]
     return lines
 
@@ -102,7 +108,8 @@ def card(made: Specialist) -> str:
     """The README.md of a specialist's folder."""
     soup, training, commit = made.soup, made.soup.training, git_state()["commit"]
     what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
-    facts = [
+    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.origin else []
+    facts += [
         f"soup: run {soup.name}, trained on {training['training_tokens']:,} tokens at commit {training['commit']}",
         f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
         f"made by soe_bench at commit {commit}",

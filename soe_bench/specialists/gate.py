@@ -27,8 +27,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """A model's loss on the held-out text in nats per token, its bits a byte, and its difference to the better generic
-    model (None for that model itself)."""
+    """A model's loss on the held-out text in nats per token, its bits per byte, and its difference to the better
+    generic model (None for that model itself)."""
 
     name: str
     loss: float

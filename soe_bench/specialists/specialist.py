@@ -32,6 +32,7 @@ BEYOND = 0.05  # fraction of passages past the corpus's 99 % quantile above whic
 SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
 AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
 GATES = ("strict", "warn", "off")
+NO_GATE = "No gate: nothing shows that this specialist is better than a generic model."
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Estimate:
 @dataclass
 class Specialist:
     """A model for some documents. `kind` says which of the compared models it is. `alpha` (n,): its coefficients; None
-    for a generic run. `verdict`: None without a gate. `refused`: the strict gate replaced it by a generic model."""
+    for a generic run, whose name is then `origin`. `verdict`: None without a gate. `refused`: the strict gate replaced
+    it by a generic model."""
 
     name: str
     soup: TrainedSoup
@@ -81,9 +83,16 @@ class Specialist:
     alpha: Tensor | None
     verdict: Verdict | None = None
     refused: bool = False
+    origin: str = ""
     outside: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+
+    @property
+    def dense(self) -> float:
+        """The fraction of the passages that take more tokens per byte than 99 % of the corpus's own."""
+        own = self.documents.passages
+        return float((own.tokens / own.bytes > self.soup.facts["tokens_per_byte"]).mean())
 
 
 class Soup(TrainedSoup):
@@ -151,11 +160,14 @@ def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
     wanted = {"estimate": 1} | ({"gate": gate.LEAST} if options.gate != "off" else {})
     wanted |= {"validation": 1} if options.choices else {}
     if any(units.get(name, 0) < least for name, least in wanted.items()):
+        aim = "to tune on" if options.choices else "for a gate"
         message = (
-            f"too little text for a gate ({text.count} documents, {len(text.passages)} passages, "
+            f"too little text {aim} ({text.count} documents, {len(text.passages)} passages, "
             f"{text.passages.tokens.sum()} tokens): give at least {FEWEST[options.choices]}"
         )
-        if options.gate == "strict" or options.choices:
+        if options.choices:
+            raise UserError(f"{message}, or leave out tune and finetune")
+        if options.gate == "strict":
             raise UserError(f"{message}, or go on without a comparison: gate=off")
         log.warning("%s", message)
         return {"estimate": pd.concat(parts.values()).sort_index()}
@@ -214,6 +226,7 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
         if not verdict.ship and options.gate == "strict":
             made.refused, made.kind, made.model = True, verdict.reference, references[verdict.reference]
             made.alpha = soup.coefficients(soup.h_0[None])[0] if made.kind == AT_H_0 else None
+            made.origin = soup.generic_name(options.generic) if made.kind == GENERIC_RUN else ""
     made.outside = _outside(made)
     made.warnings = _warnings(made, options)
     for warning in made.warnings:
@@ -258,22 +271,21 @@ def _loss(model: nn.Module, texts: Sequence[np.ndarray], length: int) -> float:
 
 def _outside(made: Specialist) -> list[str]:
     """Each sign that the text is unlike the corpus, as a sentence."""
-    soup, own, found = made.soup, made.documents.passages, []
+    soup, found = made.soup, []
     if made.estimate.far > BEYOND:
         found.append(
             f"{made.estimate.far:.0%} of its passages are farther from their domain than 99 % of the corpus's passages."
         )
-    dense = float((own.tokens / own.bytes > soup.facts["tokens_per_byte"]).mean())
-    if dense > BEYOND:
+    if made.dense > BEYOND:
         found.append(
-            f"{dense:.0%} of its passages take more tokens a byte than 99 % of the corpus's passages: the tokenizer "
-            "did not learn such text."
+            f"{made.dense:.0%} of its passages take more tokens per byte than 99 % of the corpus's passages: the "
+            "tokenizer did not learn such text."
         )
     if made.verdict is not None:
         bits = made.verdict.row(AT_H_0).bits_per_byte
         if not bits <= soup.bits_per_byte:
             found.append(
-                f"The soup at h_0 needs {bits:.2f} bits a byte for it, and at most {soup.bits_per_byte:.2f} for 99 % "
+                f"The soup at h_0 needs {bits:.2f} bits per byte for it, and at most {soup.bits_per_byte:.2f} for 99 % "
                 "of the corpus's held-out passages."
             )
     return found
@@ -292,11 +304,9 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
         )
     verdict = made.verdict
     if verdict is None:
-        return [*found, "No gate: nothing shows that this specialist is better than a generic model."]
+        return [*found, NO_GATE]
     if made.refused:
-        found.append(
-            f"The specialist is not better than the {made.kind} on held-out text, which is written in its place."
-        )
+        found.append(f"On held-out text the specialist is not better than the {made.kind}, which is written instead.")
     elif not verdict.ship:
         found.append(
             f"On held-out text the specialist is worse than the {verdict.reference}. It is written nevertheless, as "

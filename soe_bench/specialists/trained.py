@@ -35,12 +35,12 @@ from soe_bench.ops.adamw import Optimizer
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
 
-FORMAT = 1  # of an exported soup
+FORMAT = 2  # of an exported soup
 GENERIC_WEIGHTS = "generic.safetensors"  # in an exported soup: the generic run of the same budget
 TEST_LINES = "test_lines.npy"
 LINE = 40  # characters of a line that tells one text from another
 DRAWS = 4096  # of pi, to say what it covered
-SAMPLE = 64  # held-out generic passages whose bits a byte are measured
+SAMPLE = 64  # held-out generic passages whose bits per byte are measured
 TABLE = "domains.csv"
 CONFIG = ("method", "model", "train", "seeds")  # groups of the configuration that an exported soup keeps
 
@@ -96,6 +96,7 @@ class TrainedSoup:
             "tokens_per_byte": float(_tokens_per_byte(corpus)),
         }
         beside = generic_beside(folder, training, cfg)
+        facts["generic"] = beside and beside.name
         return cls(facts, corpus.path, folder / WEIGHTS, beside and beside / WEIGHTS, corpus)
 
     @classmethod
@@ -196,6 +197,10 @@ class TrainedSoup:
             path = folder / WEIGHTS
         return None if path is None else self.model(_mapped(path)["models.value"][0])
 
+    def generic_name(self, place: str | Path | None = None) -> str:
+        """The name of the run that `generic` gives the model of."""
+        return self.facts["generic"] if place is None else find_run(place).name
+
     @cached_property
     def effective_domains(self) -> list[float]:
         """Between which effective numbers of domains 95 % of the draws of pi lie."""
@@ -207,7 +212,7 @@ class TrainedSoup:
 
     @cached_property
     def bits_per_byte(self) -> float:
-        """The 99 % quantile of the bits a byte of held-out generic passages, by the soup at h_0."""
+        """The 99 % quantile of the bits per byte of held-out generic passages, by the soup at h_0."""
         if self.corpus is None:
             return self.facts["bits_per_byte"]
         rows = self.corpus.rows(GENERIC, "validation")

@@ -30,7 +30,7 @@ class Laps:
         """Prints the parts, and those of all `jobs` added up, in seconds. Writes both to the file that FILE names."""
         print(f"time: {_words(self.seconds)}")
         if jobs:
-            print(f"of the jobs, added up: {_words(jobs)}")
+            print(f"of all runs, added up: {_words(jobs)}")
         if path := os.environ.get(FILE):
             write_text(Path(path), json.dumps({"command": self.seconds, "jobs": jobs or {}}))
 

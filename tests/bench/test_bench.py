@@ -195,7 +195,10 @@ def test_a_step_out_of_memory_is_told(monkeypatch, rates):
 
 def test_bad_input_is_one_line(tmp_path, capsys):
     path = tmp_path / "bench.json"
-    for arguments, words in ((["speed"], "there is no figure 'speed'"), (["--device", "nowhere"], "--device nowhere")):
+    for arguments, words in (
+        (["speed"], "there is no quantity 'speed'"),
+        (["--device", "nowhere"], "--device nowhere"),
+    ):
         assert bench.main([*arguments, "--quick", "--out", str(path)]) == 2
         assert words in capsys.readouterr().err.strip().splitlines()[-1]
     path.write_text("{")

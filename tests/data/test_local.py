@@ -397,7 +397,7 @@ def test_a_document_of_one_token_is_left_out(tmp_path: Path) -> None:
         ({"specialists/empty/note.pdf": "x"}, {}, "^specialists/empty has no text that can be read: add .txt"),
         ({"specialists/generic/a.txt": prose(1)}, {}, "^the folder specialists/generic needs another name"),
         ({}, {"specialists": {"generic": {"source": "news", "match": ["*"]}}}, "'generic' cannot name a specialist"),
-        ({}, {"specialists": {7: {"source": "news", "match": ["*"]}}}, "7 cannot name a specialist: choose a text"),
+        ({}, {"specialists": {7: {"source": "news", "match": ["*"]}}}, "7 cannot name a specialist: choose a string"),
         ({"specialists/one/a.txt": prose(1)}, {}, "one has no text for the split test: give it more documents"),
         ({"specialists/tiny/a.txt": "a"}, {}, "the specialist tiny has no usable document"),
         (

@@ -9,6 +9,7 @@ import pytest
 from made_up_records import FINGERPRINT, run, write_csv, write_records
 
 from soe_bench.report.__main__ import main
+from soe_bench.report.figures import style as style_module
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.domains import REST, SOURCES, domains_charts
@@ -71,6 +72,15 @@ def test_names_are_the_same_in_every_file_and_drawn_as_they_are(tmp_path, capsys
         assert {"NA", "null", "007", "1e5", "cost$_5^$", "$a$ and $b_{", "日本語"} <= set(texts)
         assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
     assert max(map(len, texts)) <= LONGEST_NAME
+
+
+def test_fonts_that_matplotlibs_list_is_too_old_for_are_found(monkeypatch):
+    manager = style_module.font_manager.fontManager
+    serif = next(font.fname for font in manager.ttflist if font.name == "DejaVu Serif")
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if font.name == "DejaVu Sans"])
+    monkeypatch.setattr(style_module.font_manager, "findSystemFonts", lambda: [serif, __file__])  # one is no font
+    monkeypatch.setattr(style_module, "FALLBACK_FONTS", ("Nothing", "DejaVu Serif"))
+    assert style_module.fallback_fonts.__wrapped__() == ["DejaVu Serif"]
 
 
 def test_a_long_name_keeps_both_ends_on_one_line():
@@ -281,9 +291,16 @@ def test_no_portfolio_of_one_training_budget(tmp_path):
 
 
 def test_the_title_of_several_settings_names_what_tells_them_apart():
-    k2, k4, large = "small, d32, data k2 1a", "small, d32, data k4 2b", "large, d128, data k4 2b"
+    k2, k4, large = (
+        "scale small, model d32, corpus k2 1a",
+        "scale small, model d32, corpus k4 2b",
+        "scale large, model d128, corpus k4 2b",
+    )
     assert list(_short([k2, k4]).values()) == ["k2", "k4"]
     assert list(_short([k4, large]).values()) == ["small", "large"]
     assert list(_short([k2]).values()) == [""]
-    assert list(_short([k2, k4, "gpu, d32, data k2 3c"]).values()) == ["small on k2", "k4", "gpu"]
-    assert list(_short([k2, "small, d32, data k2 3c"]).values()) == [k2, "small, d32, data k2 3c"]
+    assert list(_short([k2, k4, "scale gpu, model d32, corpus k2 3c"]).values()) == ["small on k2", "k4", "gpu"]
+    assert list(_short([k2, "scale small, model d32, corpus k2 3c"]).values()) == [
+        k2,
+        "scale small, model d32, corpus k2 3c",
+    ]

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from browser import DESKTOP, PHONE, needs_browser, seen
 from made_up_claims import generic, soup
 from made_up_records import write_csv, write_records
 
@@ -76,6 +77,13 @@ def test_a_hostile_name_is_text(written, page):
     assert [text for text in page.texts("script") if "alert" in text] == [] and len(page.texts("script")) == 1
     assert HOSTILE in page.texts("th", "td")
     assert HOSTILE not in (written / PAGE).read_text(encoding="utf-8")
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_a_browser_shows_it_without_scrolling_sideways(written, page, width, tmp_path):
+    found = seen(written / PAGE, width, tmp_path)
+    assert found == {"over": 0, "tables": len(page.texts("table")), "bare": 0, "sorted": "ascending", "broken": 0}
 
 
 def test_every_word_of_a_section_is_escaped():

@@ -60,7 +60,7 @@ def test_every_launcher_is_planned(launcher, arguments, caplog):
     plan = sweep.Plan.of(*job_configs([*arguments, *three]))
     expected = {"single": 1, "cores": min(CORES, 3), "ray": min(CORES, 3)}.get(launcher, 3)
     assert plan.parallel == expected and plan.prepare(Laps())
-    assert f"3 jobs: 0 done before, 3 to run, {expected} at once" in caplog.text
+    assert f"3 runs, with those that they start from: 0 done before, 3 to run, {expected} at once" in caplog.text
     assert ("on other machines" in caplog.text) == plan.launcher.elsewhere == (launcher == "slurm")
 
 
@@ -84,5 +84,8 @@ def test_two_jobs_on_each_launcher(launcher, arguments, tmp_path):
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("  done\n") == 2 and "2 jobs: 0 done before, 2 to run, 2 at once" in done.stderr
+    assert (
+        done.stdout.count("  done\n") == 2
+        and "2 runs, with those that they start from: 0 done before, 2 to run, 2 at once" in done.stderr
+    )
     assert len({record["run_id"] for record in read_records(tmp_path / "results")}) == 2

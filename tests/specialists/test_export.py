@@ -95,19 +95,37 @@ def test_the_model_of_a_run_for_a_specialist_of_its_corpus(soup_runs, soup, tmp_
     h = soup.corpus.h_0 if name == "generic" else soup.corpus.histogram(name)
     own = soup.generic() if method == "generic" else soup.model(soup.parameters(soup.coefficients(h[None]))[0])
     assert all(torch.allclose(found[key], value, atol=1e-6) for key, value in own.state_dict().items())
-    assert sha256(out / "config.json") and "library_name: transformers" in (out / "README.md").read_text()
+    said = (out / "README.md").read_text()
+    assert sha256(out / "config.json") and "library_name: transformers" in said and "No gate: nothing shows" in said
+    assert ("- alpha: " in said) == (method == "soup") and soup.training["commit"] in said
+
+
+def test_the_text_of_the_corpus_need_not_be_there(soup_runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("soe_bench.runs.run.fingerprint", lambda *_: pytest.fail("the text was read"))
+    assert export.main([str(soup_runs["soup"]), "specialist=first", f"out={tmp_path / 'model'}"]) == 0
+
+
+def test_a_soup_of_another_vocabulary_than_its_tokenizers_is_refused(exported, tmp_path):
+    other = shutil.copytree(exported, tmp_path / "soup")
+    facts = json.loads((other / "soup.json").read_text())
+    facts["config"]["model"]["base"]["vocab_size"] = 100
+    (other / "soup.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="tokens, but the soup predicts 100: use the tokenizer that the soup was"):
+        Soup.load(other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["low_rank_soup", "merge_ties", "crisp", "domain_experts", "hypernetwork", "ensemble"]
+    "method",
+    ["low_rank_soup", "merge_ties", "crisp", "domain_experts", "hypernetwork", "ensemble", "dense_conditioned"],
 )
 def test_the_models_of_other_methods(tmp_path, shared_home, method, capsys):
     transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
     run = train(tmp_path, shared_home, f"method={method}", *SHORT)
     status = export.main([str(run), "specialist=halves", f"out={tmp_path / 'model'}"])
-    if method == "ensemble":
-        assert status == 2 and "is not one model" in capsys.readouterr().err
+    refusals = {"ensemble": "is not one model", "dense_conditioned": "which transformers cannot load"}
+    if method in refusals:
+        assert status == 2 and refusals[method] in capsys.readouterr().err
         return
     assert status == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")

@@ -120,14 +120,23 @@ def test_what_is_said(command, soup, tmp_path):
     said = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     for text in (printed, said):
         assert "Read 12 documents" in text and "Nearest domains" in text and "h spreads over" in text
+        assert "of them take more tokens per byte than" in text and "bits per byte for the held-out text" in text
         assert "| soup at h_0 " in text and "| generic run " in text and "| uniform guessing " in text
-    for fact in (soup.name, soup.training["data_fingerprint"], "alpha: ", "h: ", "Licence", "64 tokens"):
+    for fact in (
+        soup.name,
+        soup.training["commit"],
+        soup.training["data_fingerprint"],
+        "alpha: ",
+        "h: ",
+        "Licence",
+        "64 tokens",
+    ):
         assert fact in said
 
 
 @pytest.mark.parametrize("gate, ships", [("strict", False), ("warn", True)])
 def test_a_worse_specialist_is_replaced_by_the_strict_gate_alone(
-    command, soup, texts, tmp_path, monkeypatch, gate, ships
+    command, soup, soup_runs, texts, tmp_path, monkeypatch, gate, ships
 ):
     def worse(name, generic, nats, *rest):
         return judge(name, generic, nats | {name: nats[name] + 100}, *rest)
@@ -140,7 +149,10 @@ def test_a_worse_specialist_is_replaced_by_the_strict_gate_alone(
     reference = {"soup at h_0": soup.at_h_0, "generic run": soup.generic()}[own.verdict.reference]
     expected = own.model if ships else reference
     assert all(torch.equal(found[name], value) for name, value in expected.state_dict().items())
-    assert ("nevertheless" if ships else "written in its place") in (tmp_path / "out" / "README.md").read_text()
+    said = (tmp_path / "out" / "README.md").read_text()
+    assert ("nevertheless" if ships else "which is written instead") in said
+    of_run = not ships and own.verdict.reference == "generic run"
+    assert (f"- generic run: {soup_runs['generic'].name}" in said) == of_run
 
 
 def test_too_little_text_for_a_gate(command, texts, tmp_path):
@@ -240,7 +252,7 @@ def test_text_outside_the_corpus_is_warned_of(soup, texts):
     inside = soup.specialize({"": texts}, gate="off")[""]
     outside = soup.specialize({"": mixed}, gate="off")[""]
     assert not inside.outside
-    assert any("tokens a byte" in sign for sign in outside.outside) and "outside the corpus" in outside.warnings[0]
+    assert any("tokens per byte" in sign for sign in outside.outside) and "outside the corpus" in outside.warnings[0]
 
 
 def test_text_that_the_generic_model_finds_hard_is_warned_of(soup, texts):
@@ -250,7 +262,7 @@ def test_text_that_the_generic_model_finds_hard_is_warned_of(soup, texts):
     known = [" ".join(rng.choice(words, 400)) for _ in range(12)]
     made = soup.specialize({"": known}, gate="warn")[""]
     assert made.verdict.row("soup at h_0").bits_per_byte > soup.bits_per_byte
-    assert any("bits a byte" in sign for sign in made.outside)
+    assert any("bits per byte" in sign for sign in made.outside)
 
 
 @pytest.mark.parametrize(

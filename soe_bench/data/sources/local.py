@@ -71,9 +71,7 @@ class Local:
         names = [_readable(entry.name) for entry in found if entry.name[0] != "." and os.path.isdir(entry)]
         for name in names:
             if name == GENERIC:
-                raise UserError(
-                    f"the folder {SPECIALISTS}/{name} needs another name: {name} is the text of no specialist"
-                )
+                raise UserError(f"the folder {SPECIALISTS}/{name} needs another name: {name} is a reserved name")
             if f"{SPECIALISTS}/{name}" not in sources:
                 raise UserError(f"{SPECIALISTS}/{name} has no text that can be read: add {KINDS}, or remove the folder")
         return {

@@ -60,7 +60,7 @@ def _finding(table: pd.DataFrame) -> str:
     n, texts = table.shape[1], len(table)
     used = len(set(table.abs().to_numpy().argmax(axis=1)))
     only = "Only " if used < n else ""
-    return f"{only}{used} of {n} experts are ever the strongest for one of the {texts} texts"
+    return f"{only}{used} of {n} experts are ever the strongest for any of the {texts} kinds of text"
 
 
 def _draw(table: pd.DataFrame) -> Figure:

@@ -36,7 +36,7 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
         "Bold lines are means over seeds, thin lines single seeds. The validation loss is a mean over all specialists"
         f"{_outside(view)}. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
-        "corpus, with domain weights h_0, and the soup mixtures that are drawn from pi. The tokens are those of all "
+        "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
         f"models of a method, and of the model that it starts from.\n{left_out(view.shown, shown)}{view.title}"
     )
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))

@@ -50,5 +50,5 @@ def _finding(frame: pd.DataFrame) -> str:
     rows = frame[frame.panel == frame.panel.iloc[-1]]
     rows = rows[rows.line == (CENTROIDS if CENTROIDS in set(rows.line) else rows.line.iloc[0])]
     nearest = min(set(rows.x), key=lambda x: (abs(x - 32), x))
-    words = in_words(mean(rows[rows.x == nearest].value), "with all of them")
+    words = in_words(mean(rows[rows.x == nearest].value), "with all documents")
     return f"h from {nearest} document{'s' if nearest > 1 else ''}: the loss is {words} (nats/token)"

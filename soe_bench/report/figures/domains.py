@@ -37,7 +37,7 @@ def domains_charts(domains: pd.DataFrame | None, specialists: pd.DataFrame | Non
         own = None if specialists is None else specialists[specialists.data_fingerprint == fingerprint]
         places = None if own is None else _places(own, rows)
         name = "domains" + (f"_{slug(f'{data}-{fingerprint[:8]}')}" if number else "")
-        caption = f"{CAPTION}\ndata {data} {fingerprint[:12]}"
+        caption = f"{CAPTION}\ncorpus {data} {fingerprint[:12]}"
         frame = _frame(rows, places)
         charts.append(
             Chart(name, _finding(rows, places), caption, frame, lambda rows=rows, places=places: _draw(rows, places))

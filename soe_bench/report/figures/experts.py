@@ -45,9 +45,9 @@ def experts_chart(views: list[View]) -> Chart | None:
 
 
 def _short(names: Iterable[str]) -> dict[str, str]:
-    """For each of several titles of views the first that no other has of its scale, its model, the name of its data,
-    and scale and data together."""
-    parts = {name: re.sub(r"data (.*) \w+$", r"\1", name).split(", ") for name in names}
+    """For each of several titles of views the first that no other has of its scale, its model, the name of its corpus,
+    and scale and corpus together."""
+    parts = {name: re.fullmatch(r"scale (.*), model (.*), corpus (.*) \w+", name).groups() for name in names}
     if len(parts) == 1:
         return dict.fromkeys(parts, "")
     said = {name: [*own, f"{own[0]} on {own[-1]}"] for name, own in parts.items()}

@@ -15,6 +15,7 @@ CAPTION = (
     "domains, weighted by its h, and lines lead to the domains with at least 5 % of it."
 )
 LINE = 0.05  # the least weight in h that has a line
+FEW = 3  # specialists that the title has room for
 WIDTH = 5.0  # inches: a phone shows it without scrolling
 
 
@@ -22,7 +23,18 @@ def map_chart(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) 
     """From domains (domain, x, y, fraction, sources) and specialists (name, x, y, h), as pilot.json has them."""
     named = [{"name": f"domain {each['domain']}", "x": each["x"], "y": each["y"]} for each in domains]
     frame = pd.DataFrame(named + [{key: each[key] for key in ("name", "x", "y")} for each in specialists])
-    return Chart("map", "Map of the domains", CAPTION, frame, lambda: _draw(domains, specialists))
+    return Chart("map", _finding(domains, specialists), CAPTION, frame, lambda: _draw(domains, specialists))
+
+
+def _finding(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> str:
+    """Where each of few specialists lies, or how many of many lie in one domain for the most part."""
+    if not specialists:
+        return f"The {len(domains)} domains of the folder"
+    if len(specialists) > FEW:
+        most = sum(max(each["h"]) > 0.5 for each in specialists)
+        return f"{most} of {len(specialists)} specialists have more than half of their h in one domain"
+    places = [(shortened(each["name"]), max(each["h"]), each["h"].index(max(each["h"]))) for each in specialists]
+    return "Map of the domains: " + ", ".join(f"{name} has {h:.0%} of its h in domain {i}" for name, h, i in places)
 
 
 def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Figure:

@@ -7,9 +7,10 @@ import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 
 import matplotlib
 import pandas as pd
@@ -79,12 +80,31 @@ class Chart:
 @contextmanager
 def style() -> Iterator[None]:
     """matplotlib's own defaults plus RC and the fonts of this machine: a user's matplotlibrc changes nothing."""
-    here = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in here)]
+    fonts = ["DejaVu Sans", *fallback_fonts()]
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC | {"font.family": fonts})
         yield
+
+
+@cache
+def fallback_fonts() -> list[str]:
+    """Those of FALLBACK_FONTS that are here. If none is, fonts that matplotlib's own list is too old for are added."""
+    manager = font_manager.fontManager
+    if not {font.name for font in manager.ttflist} & set(FALLBACK_FONTS):
+        for path in {*font_manager.findSystemFonts()} - {font.fname for font in manager.ttflist}:
+            with suppress(Exception):  # a font file may be damaged
+                manager.addfont(path)
+    here = {font.name for font in manager.ttflist}
+    return [name for name in FALLBACK_FONTS if name in here]
+
+
+def no_font(messages: Iterable[str]) -> list[str]:
+    """A warning of the characters that, as matplotlib says, no font has; or nothing."""
+    codes = {int(found[1]) for message in messages if (found := re.match(r"Glyph (\d+) ", message))}
+    glyphs = "".join(map(chr, sorted(codes)))
+    warning = f"warning: no font here has {glyphs}: boxes stand for them in the figures (Noto Sans CJK helps)"
+    return [warning] if glyphs else []
 
 
 def shortened(name: str) -> str:
@@ -159,12 +179,6 @@ def _saved(figure: Figure, kind: str, **metadata: None) -> bytes:
     with io.BytesIO() as buffer:
         figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
         return buffer.getvalue()
-
-
-def missing_glyphs(messages: Iterable[str]) -> str:
-    """The characters that matplotlib's warnings say no font has, each once."""
-    codes = {int(found[1]) for message in messages if (found := re.match(r"Glyph (\d+) ", message))}
-    return "".join(map(chr, sorted(codes)))
 
 
 def _wrapped(text: str, figure: Figure, kind: str) -> str:

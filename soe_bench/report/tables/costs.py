@@ -37,8 +37,8 @@ def costs_table(view: View) -> Table | None:
         "specialist its share of the training.",
         "Fine-tuning includes the tokens, FLOPs and seconds of the trials of its learning rate.",
         f"`break-even specialists` is the smallest number of specialists from which {soup or 'the largest soup'} "
-        "costs fewer FLOPs, all that is paid once and for each included. never: there is none; up to N: it costs less "
-        "for the first N only.",
+        "costs fewer FLOPs than the row's method, training included. never: there is none; up to N: it costs less for "
+        "the first N only.",
         "`loss minus the soup's` is paired by specialist and seed (nats/token), with the soup as trained. Above 0 the "
         "method is worse.",
         f"{MISSING}: there is no record on a specialist.",

@@ -76,8 +76,8 @@ def _assumptions(found: Investment, gpu_hour: float | None, flops_per_second: fl
         "specialists of the records, whatever N.",
         "Minus generic is the difference to generic pretraining without fine-tuning on as many tokens as the soup, "
         "paired by specialist and seed. Below 0 is better. Better than generic counts the specialists that have both.",
-        f"Break-even is the smallest number of specialists from which {found.soup.name} costs less. never: there is "
-        "none; up to N: it costs less for the first N only.",
+        f"Break-even is the smallest number of specialists from which {found.soup.name} costs less than the "
+        "row's method. never: there is none; up to N: it costs less for the first N only.",
     ]
     merged = [way.name for way in found.ways if way.label.startswith("merge_")]
     if merged and found.merge_chosen:
