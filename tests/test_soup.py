@@ -120,6 +120,16 @@ def test_tensors_and_cost_by_hand():
     }
 
 
+def test_the_memory_of_one_of_two_processes(monkeypatch):
+    """Beside its columns of the banks and of G: the whole Theta of its own draws, which becomes their gradient."""
+    method = soup(4)
+    size, held = method.flat.size, method.shared.bytes + method.experts.bytes
+    monkeypatch.setattr(method.flat, "width", size // 3)
+    monkeypatch.setattr("soe_bench.soup.distributed.size", lambda: 2)
+    own = size * DRAWS // 2
+    assert method.cost()["state_bytes"] == held + 8 * (size + DRAWS * (size // 3) + own)
+
+
 def test_one_hot_coefficients_give_shared_plus_that_expert():
     method = soup(4)
     theta = method.instantiate(torch.eye(4, dtype=torch.float64))
