@@ -60,8 +60,8 @@ def run(
     from soe_bench.report.figures.investment import investment_chart  # what is refused needs no pandas
     from soe_bench.report.figures.style import render, style
     from soe_bench.report.format import to_csv
-    from soe_bench.report.investment import investment
     from soe_bench.report.tables.investment import investment_table
+    from soe_bench.report.ways import investment
 
     found = investment(results)
     table = investment_table(found, specialists, gpu_hour, flops_per_second)

@@ -8,8 +8,8 @@ from filelock import FileLock
 
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.budgets import budgets_chart
-from soe_bench.report.figures.closeness import closeness_chart
 from soe_bench.report.figures.curves import curves_chart
+from soe_bench.report.figures.distances import closeness_chart
 from soe_bench.report.figures.documents import documents_chart
 from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
@@ -26,9 +26,9 @@ from soe_bench.report.tables.bench import bench_table
 from soe_bench.report.tables.bench_lists import LISTS, list_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
 from soe_bench.report.tables.claims import claims_table
-from soe_bench.report.tables.closeness import closeness_table
 from soe_bench.report.tables.corpus import deviations_table, domains_table, specialists_table
 from soe_bench.report.tables.costs import costs_table
+from soe_bench.report.tables.distances import closeness_table
 from soe_bench.report.tables.documents import documents_table
 from soe_bench.report.tables.main import MEASURES, controls_table, difference_table, main_table
 from soe_bench.report.view import View, make_views

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from soe_bench.specialists import gate
-from soe_bench.specialists.documents import Documents
+from soe_bench.specialists.new_documents import Documents
 from soe_bench.specialists.trained import TrainedSoup
 
 PARTS = {"estimate": "estimate", "validation": "validation", "test": "gate"}

@@ -18,9 +18,9 @@ from soe_bench.errors import UserError
 from soe_bench.estimate import tuned_coefficients
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
-from soe_bench.specialists import documents, gate
-from soe_bench.specialists.documents import Documents
+from soe_bench.specialists import gate, new_documents
 from soe_bench.specialists.gate import Verdict
+from soe_bench.specialists.new_documents import Documents
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.laps import Laps
 
@@ -123,7 +123,7 @@ def specialists(
     laps = laps or Laps()
     generic = soup.generic(options.generic) if options.gate != "off" else None
     read = {
-        name: each if isinstance(each, Documents) else _named(name, documents.read, each, soup)
+        name: each if isinstance(each, Documents) else _named(name, new_documents.read, each, soup)
         for name, each in given.items()
     }
     parts = {name: _named(name, _parts, each, options) for name, each in read.items()}
@@ -297,7 +297,7 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
         if made.outside
         else []
     )
-    if made.documents.seen > documents.SEEN:
+    if made.documents.seen > new_documents.SEEN:
         found.append(
             f"{made.documents.seen:.0%} of the text's long lines are in the test text of the soup's own corpus: losses "
             "on it say nothing about new text of your own."

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from soe_bench.report.figures.pieces import log_axis
 from soe_bench.report.figures.style import Chart, colours, line_styles, shortened
-from soe_bench.report.investment import Investment, Way
+from soe_bench.report.ways import Investment, Way
 
 PANELS = {"flops": ("FLOPs", 1, "{x:.0e}"), "seconds": ("hours, as measured", 3600, "{x:g}")}
 DIGITS = (1, 2, 5)

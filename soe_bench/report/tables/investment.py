@@ -4,9 +4,9 @@ less."""
 import pandas as pd
 
 from soe_bench.report.format import Table, fixed, short
-from soe_bench.report.investment import Investment, Way
 from soe_bench.report.tables.pieces import provenance, within_note
 from soe_bench.report.view import MISSING
+from soe_bench.report.ways import Investment, Way
 
 
 def investment_table(

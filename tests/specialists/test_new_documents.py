@@ -5,7 +5,7 @@ import pytest
 from made_up_soups import write_documents
 
 from soe_bench.errors import UserError
-from soe_bench.specialists import documents
+from soe_bench.specialists import new_documents
 from soe_bench.specialists.specialist import Soup
 
 
@@ -22,16 +22,16 @@ def test_texts_and_paths_are_read_alike(soup, tmp_path):
     texts = [words(i) for i in range(3)]
     for i, text in enumerate(texts):
         (tmp_path / f"{i}.txt").write_text(text)
-    read = [documents.read(given, soup).passages.text for given in (texts, tmp_path, str(tmp_path))]
+    read = [new_documents.read(given, soup).passages.text for given in (texts, tmp_path, str(tmp_path))]
     assert all(sorted(each) == sorted(texts) for each in read)
-    both = documents.read([tmp_path / "0.txt", texts[1]], soup)
+    both = new_documents.read([tmp_path / "0.txt", texts[1]], soup)
     assert sorted(both.passages.text) == sorted(texts[:2])
 
 
 @pytest.mark.parametrize("choices, count", [(False, 12), (True, 12), (False, 1), (True, 1)])
 def test_no_text_is_in_two_parts(soup, choices, count):
     text = "\n".join(words(i, 100) for i in range(16 // count + 8))
-    read = documents.read([f"{text}\n{words(100 + i)}" if count == 1 else words(i) for i in range(count)], soup)
+    read = new_documents.read([f"{text}\n{words(100 + i)}" if count == 1 else words(i) for i in range(count)], soup)
     parts = read.parts(choices)
     assert set(parts) == {"estimate", "gate"} | ({"validation"} if choices else set())
     rows = [set(rows.index) for rows in parts.values()]
@@ -47,7 +47,7 @@ def test_tokens_are_joined_as_in_the_corpus(soup):
     corpus = soup.corpus
     rows = corpus.rows("first", "train")
     rows = rows[rows.path == rows.path.iloc[0]]
-    read = documents.read(["\n".join(corpus.texts(rows))], soup)
+    read = new_documents.read(["\n".join(corpus.texts(rows))], soup)
     assert np.array_equal(read.joined(read.passages), np.concatenate(corpus.tokens(rows)))
     first_and_third = read.joined(read.passages.iloc[[0, 2]])
     assert (first_and_third == 0).sum() == 2  # end of text also stands where a passage is missing
@@ -62,7 +62,7 @@ def test_what_is_left_out_is_counted(soup, tmp_path):
         "picture.png": b"\x89PNG",
     }.items():
         (tmp_path / name).write_bytes(content)
-    read = documents.read(tmp_path, soup)
+    read = new_documents.read(tmp_path, soup)
     assert list(read.passages.text) == [words(0)]
     said = "\n".join(read.notes)
     assert "1 x document below 80 characters, left out; the first: short.md" in said
@@ -70,34 +70,34 @@ def test_what_is_left_out_is_counted(soup, tmp_path):
 
 
 def test_more_text_than_is_read_is_sampled_and_said(soup, tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "CHARACTERS", 3 * len(words(10)))
+    monkeypatch.setattr(new_documents, "CHARACTERS", 3 * len(words(10)))
     for i in range(10, 30):
         (tmp_path / f"{i}.txt").write_text(words(i))
-    read = documents.read(tmp_path, soup)
+    read = new_documents.read(tmp_path, soup)
     assert read.count == 3
     assert any(note.startswith("17 x file beyond") for note in read.notes)
-    monkeypatch.setattr(documents, "PER_FILE", 1000)
+    monkeypatch.setattr(new_documents, "PER_FILE", 1000)
     (tmp_path / "long").mkdir()
     (tmp_path / "long" / "1.txt").write_text("\n".join(words(i) for i in range(10)))
-    long = documents.read(tmp_path / "long", soup)
+    long = new_documents.read(tmp_path / "long", soup)
     assert 900 < long.passages.text.str.len().sum() <= 1000 and "file longer than" in long.notes[0]
     assert {path for path in read.passages.path} != {"10.txt", "11.txt", "12.txt"}  # not the first by name
 
 
 def test_held_out_text_is_bounded_and_prefers_many_documents(soup, monkeypatch):
     texts = ["\n".join(words(10 * i + j, 60) for j in range(10)) for i in range(20)]
-    read = documents.read(texts, soup)
-    monkeypatch.setattr(documents, "HELD_OUT_TOKENS", read.passages.tokens.sum() // 8)
+    read = new_documents.read(texts, soup)
+    monkeypatch.setattr(new_documents, "HELD_OUT_TOKENS", read.passages.tokens.sum() // 8)
     found, sizes = read.held_out(read.passages.assign(unit=read.passages.path))
-    assert sum(map(len, found)) <= documents.HELD_OUT_TOKENS
+    assert sum(map(len, found)) <= new_documents.HELD_OUT_TOKENS
     assert len(found) >= 18 and (sizes > 0).all()
 
 
 def test_the_soups_own_test_text_is_recognised(soup, tmp_path):
     tested = write_documents(tmp_path / "tested", soup.corpus, "first", 4, "test")
     trained = write_documents(tmp_path / "trained", soup.corpus, "first", 4, "train")
-    assert documents.read(tested, soup).seen == 1
-    assert documents.read(trained, soup).seen == 0
+    assert new_documents.read(tested, soup).seen == 1
+    assert new_documents.read(trained, soup).seen == 0
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_documents_without_text_are_refused(soup, tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        documents.read(tmp_path, soup)
+        new_documents.read(tmp_path, soup)

@@ -8,10 +8,10 @@ from made_up_records import write_csv, write_records
 
 from soe_bench.errors import UserError
 from soe_bench.report.effects import NotRun, Soups, barrier, merge_gap, merge_gap_aligned
-from soe_bench.report.figures.closeness import closeness_chart
+from soe_bench.report.figures.distances import closeness_chart
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.claims import claims_table
-from soe_bench.report.tables.closeness import closeness_table
+from soe_bench.report.tables.distances import closeness_table
 from soe_bench.report.view import make_views
 
 PAIRS = {("x", "y"): 0.1, ("x", "z"): 0.3, ("y", "z"): 0.2}
