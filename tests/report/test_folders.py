@@ -28,7 +28,7 @@ def test_every_folder_below_is_written_and_checked(tmp_path, capsys):
     capsys.readouterr()
     assert sorted(path.name for path in (folder / "tables").iterdir()) == ["deviations.csv", "deviations.md"]
     panels = (folder / "figures" / "experts.csv").read_text()  # one figure beside those of the folders: every scale
-    assert "small, d64" in panels and "gpu, d64" in panels
+    assert "scale small, model d64" in panels and "scale gpu, model d64" in panels
     text = (folder / "cpu" / "tables" / "difference.csv").read_text()
     assert "soup n=4,-0.2000" in text  # 0.1 on a, 0.3 on b
     text = (folder / "gpu" / "wheels" / "tables" / "difference.csv").read_text()
