@@ -69,13 +69,15 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = parse(arguments)
     try:
-        named = given.command == "stability" or any("=" not in name for name in given.corpora)
-        corpora: list[Corpus] = [] if named else [configured(given.corpora)]
-        folders = [find(name) for name in given.corpora] if named else []
-        from soe_bench.data import audit, stability
-        from soe_bench.data.corpus import load
+        if given.command == "audit" and all("=" in name for name in given.corpora):
+            corpora = [configured(given.corpora)]
+        else:
+            folders = [find(name) for name in given.corpora]
+            from soe_bench.data.corpus import load
 
-        corpora += map(load, folders)
+            corpora = [load(folder) for folder in folders]
+        from soe_bench.data import audit, stability
+
         if given.command == "stability":
             for corpus in corpora:
                 print(corpus.path.name)
