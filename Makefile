@@ -4,6 +4,9 @@ VENV ?= .venv
 RESULTS ?= results
 EXTRAS ?= dev
 RUN = $(VENV)/bin/python
+# The report needs no torch: where `make setup` has not run, it has an environment of its own, with what it imports.
+REPORT = $(if $(wildcard $(VENV)/ready),$(VENV),$(VENV)/plots)
+REPORT_IMPORTS = filelock jinja2 matplotlib numpy omegaconf pandas scipy
 
 # mergekit and what it imports beyond constraints.txt. Its pins clash with ours, hence its own folder and --no-deps.
 PEER = mergekit==0.1.4 immutables==0.21 accelerate==1.15.0 peft==0.21.2 pydantic==2.10.6 pydantic_core==2.27.2
@@ -74,8 +77,13 @@ bench: $(VENV)/peer/ready ## time and memory beside their limits, into results/b
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	PYTHONPATH=$(VENV)/peer $(RUN) -m soe_bench.bench
 
-plots: setup ## every table and figure from the committed results alone
-	$(RUN) -m soe_bench.report $(RESULTS)
+$(VENV)/plots/ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)/plots
+	$(VENV)/plots/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(REPORT_IMPORTS)
+	touch $@
 
-check-plots: setup ## fails if the committed tables are not what make plots writes
-	$(RUN) -m soe_bench.report --check $(RESULTS)
+plots: $(REPORT)/ready ## every table and figure from the committed results alone; needs no torch
+	$(REPORT)/bin/python -m soe_bench.report $(RESULTS)
+
+check-plots: $(REPORT)/ready ## fails if the committed tables are not what make plots writes
+	$(REPORT)/bin/python -m soe_bench.report --check $(RESULTS)

@@ -1,1 +1,1 @@
-"""Baselines: one file a method, each under the contract of soe_bench/method.py."""
+"""Baselines: one file per method, each under the contract of soe_bench/method.py."""

@@ -13,12 +13,14 @@ from soe_bench.mixture import MetaDistribution
 class DenseOnPi(Dense):
     """The soup (arXiv 2502.01804) without experts: S alone, trained on mix(h) for h drawn from `pi`."""
 
+    pi: MetaDistribution
+
     def __init__(self, name: str, lr: float, pi: MetaDistribution, parent: Mapping | None = None) -> None:
         super().__init__(name, lr, parent)
-        self.meta, self.pi = pi, str(pi)
+        self.pi = pi
 
     def mixtures(self, context: MethodContext) -> np.ndarray:
         return context.h_0[None]
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
+        return self.pi.sample(rng, self.context.draws_per_step, self.context.h_0)

@@ -9,7 +9,6 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from soe_bench.errors import UserError
 from soe_bench.method import Dense, MethodContext
 
 
@@ -20,7 +19,7 @@ def domain_groups(centroids: np.ndarray, h_0: np.ndarray, groups: int) -> np.nda
 
 
 def group_mixtures(context: MethodContext, groups: int) -> np.ndarray:
-    """(m, k) domain weights, a row a group: h_0 restricted to the group's domains."""
+    """(m, k) domain weights, a row per group: h_0 restricted to the group's domains."""
     labels = domain_groups(context.centroids, context.h_0, groups)
     rows = np.where(labels == np.arange(labels.max() + 1)[:, None], context.h_0, 0)
     return rows / rows.sum(1, keepdims=True)
@@ -41,10 +40,6 @@ class DomainExperts(Dense):
         self, name: str, lr: float, groups: int, generic_fraction: float = 0.0, parent: Mapping | None = None
     ) -> None:
         super().__init__(name, lr, parent)
-        if groups < 1:
-            raise UserError(f"method.groups is {groups}: it must be at least 1")
-        if not 0 <= generic_fraction < 1:
-            raise UserError(f"method.generic_fraction is {generic_fraction}: it must be in [0, 1)")
         self.groups, self.generic_fraction = groups, generic_fraction
 
     def mixtures(self, context: MethodContext) -> np.ndarray:

@@ -33,7 +33,7 @@ class MixtureOfOutputs(nn.Module):
 
 
 class Ensemble(PostHoc):
-    """c-BTM's ensemble (Gururangan et al., https://arxiv.org/abs/2303.14177) with one weight an expert for the whole
+    """c-BTM's ensemble (Gururangan et al., https://arxiv.org/abs/2303.14177) with one weight per expert for the whole
     specialist, in place of one for each context. Every expert with a weight runs: it is not one model of P parameters.
     """
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from soe_bench.errors import UserError
 from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import MetaDistribution
 from soe_bench.ops.adamw import Gradient, ParameterBank
@@ -26,12 +25,13 @@ class Generated(Method):
     """
 
     takes_h = True
+    pi: MetaDistribution
 
     def __init__(
         self, name: str, lr: float, network_lr_ratio: float, pi: MetaDistribution, parent: Mapping | None = None
     ) -> None:
         super().__init__(name, lr, parent)
-        self.network_lr_ratio, self.meta, self.pi = network_lr_ratio, pi, str(pi)
+        self.network_lr_ratio, self.pi = network_lr_ratio, pi
 
     @abstractmethod
     def network(self, context: MethodContext) -> nn.Module:
@@ -66,7 +66,7 @@ class Generated(Method):
         return self.shared.value + self.delta(h)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
+        return self.pi.sample(rng, self.context.draws_per_step, self.context.h_0)
 
     def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
         omega = self.omega.value.detach().requires_grad_()
@@ -96,8 +96,6 @@ class LowRank(nn.Module):
 
     def __init__(self, flat: Flat, rank: int) -> None:
         super().__init__()
-        if rank < 1:
-            raise UserError(f"method.rank is {rank}: it must be at least 1")
         self.shapes, self.rank = list(flat.shapes.values()), rank
         self.sizes = [(rank * shape[0], rank * shape[1]) for shape in self.shapes if len(shape) == 2]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -33,8 +32,6 @@ class PostHoc(Method):
     usual_experts = "domain_experts"  # the label names the experts if they are others
 
     def __init__(self, name: str, parent: Mapping | None, weights: str = "h") -> None:
-        if weights not in ("h", "uniform"):
-            raise UserError(f"method.weights is {weights!r}: it must be 'h' or 'uniform'")
         super().__init__(name if weights == "h" else f"{name}_uniform", 0.0, parent)
         self.takes_h = weights == "h"
         if not parent:
@@ -139,13 +136,10 @@ class TaskVectorMerge(Merge):
     default_scale = 1.0
 
     def __init__(self, name: str, parent: Mapping | None, weights: str = "h", scale: float | str = "default") -> None:
-        number = isinstance(scale, int | float) and math.isfinite(scale)
-        if not number and scale not in ("default", "tuned"):
-            raise UserError(f"method.scale is {scale!r}: it must be a number, 'default' or 'tuned'")
         super().__init__(name, parent, weights)
         self.tuned = scale == "tuned"
         self.label += "_tuned" if self.tuned else ""
-        self.scale = scale if number else self.default_scale
+        self.scale = self.default_scale if isinstance(scale, str) else scale
 
     def build(self, context: MethodContext) -> None:
         super().build(context)
@@ -190,10 +184,3 @@ def disjoint_merge(task_vectors: Tensor, weights: Tensor, normalize: bool = True
     agreeing = (weighted.sign() == majority).to(weighted)
     total = weights @ agreeing if normalize else weights.new_ones(())
     return (weighted * agreeing).sum(0) / torch.where(total == 0, 1, total)
-
-
-def check_density(density: float) -> float:
-    """Raises UserError unless it is in (0, 1]."""
-    if not 0 < density <= 1:
-        raise UserError(f"method.density is {density}: it must be in (0, 1]")
-    return density

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from baselines.merge_base import TaskVectorMerge, check_density, disjoint_merge
+from baselines.merge_base import TaskVectorMerge, disjoint_merge
 
 
 class MergeDareTies(TaskVectorMerge):
@@ -31,7 +31,7 @@ class MergeDareTies(TaskVectorMerge):
         normalize: bool = True,
     ) -> None:
         super().__init__(name if normalize else f"{name}_sum", parent, weights, scale)
-        self.density = check_density(density)
+        self.density = density
         self.normalize = normalize
 
     def sparsified(self, task_vectors: Tensor) -> Tensor:

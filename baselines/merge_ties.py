@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from baselines.merge_base import TaskVectorMerge, check_density, disjoint_merge, trim
-from soe_bench.errors import UserError
+from baselines.merge_base import TaskVectorMerge, disjoint_merge, trim
 
 
 class MergeTies(TaskVectorMerge):
@@ -27,10 +26,8 @@ class MergeTies(TaskVectorMerge):
         density: float = 0.2,
         trim: str = "model",
     ) -> None:
-        if trim not in ("model", "tensor"):
-            raise UserError(f"method.trim is {trim!r}: it must be 'model' or 'tensor'")
         super().__init__(name if trim == "model" else f"{name}_by_tensor", parent, weights, scale)
-        self.density = check_density(density)
+        self.density = density
         self.by_tensor = trim == "tensor"
 
     def sparsified(self, task_vectors: Tensor) -> Tensor:

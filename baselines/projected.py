@@ -55,8 +55,6 @@ class Projected(Generated):
 
     def __init__(self, embedding: int, as_experts: int, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        if embedding < 1:
-            raise UserError(f"method.embedding is {embedding}: it must be at least 1")
         self.embedding, self.as_experts = embedding, as_experts
 
     def network(self, context: MethodContext) -> nn.Module:

@@ -8,6 +8,7 @@ Bad settings are answered here, before `soe_bench.command` is imported, because 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import hydra
@@ -35,6 +36,7 @@ def main() -> int:
     try:
         sys.argv[1:] = arguments = [quoted(argument) for argument in sys.argv[1:]]
         if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
             job()
             return 0
         if "+sweep=pilot" in arguments:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from baselines.domain_experts import DomainExperts, SeparateExperts, group_mixtures
 from baselines.merge_aligned import MergeAligned
-from soe_bench.config import job_configs, quoted
+from soe_bench.config import job_configs, make, quoted
 from soe_bench.data.build import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC, spread
@@ -57,9 +57,17 @@ class Models:
     places: np.ndarray
 
 
+def check_kind(method: Method) -> None:
+    """Raises UserError for a method of one model."""
+    if not (isinstance(method, (DomainExperts, MergeAligned)) or method.n_experts):
+        raise UserError(
+            f"{method.label} is one model: give domain_experts, separate_experts, merge_aligned or a soup with experts"
+        )
+
+
 def models_of(method: Method, corpus: Corpus) -> Models:
-    """The models of a trained method. Raises UserError unless it has domain experts, aligns separate ones, or is a soup
-    with experts.
+    """The models of a trained method that `check_kind` accepts. Raises UserError if it aligns experts that have a
+    common parent.
 
     The own text of a domain expert is the generic validation text of its domains, which may be empty. The own text of a
     soup's specialist is its validation split; the origin of a soup's specialists is the shared parameters.
@@ -68,17 +76,15 @@ def models_of(method: Method, corpus: Corpus) -> Models:
         separate = isinstance(method, SeparateExperts)
         family, origin = ("separate", None) if separate else ("common_parent", method.common[0])
         return _experts(family, method.models.value, origin, method.own, corpus)
-    if isinstance(method, MergeAligned) and isinstance(method.experts, SeparateExperts):
+    if isinstance(method, MergeAligned):
+        if not isinstance(method.experts, SeparateExperts):
+            raise UserError(f"{method.label} aligns experts of a common parent: method.parent.method=separate_experts")
         return _experts("aligned", method.models, None, group_mixtures(method.context, method.count), corpus)
-    if method.n_experts:
-        h = np.stack([own_weights(corpus, name) for name in corpus.specialists])
-        texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
-        with torch.no_grad():
-            theta = method.instantiate(method.coefficients(h))
-        return Models("soup", corpus.specialists, theta, method.parameters_at(None)[0], texts, h @ corpus.centroids)
-    raise UserError(
-        f"{method.label} is one model: give domain_experts, separate_experts, merge_aligned or a soup with experts"
-    )
+    h = np.stack([own_weights(corpus, name) for name in corpus.specialists])
+    texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]
+    with torch.no_grad():
+        theta = method.instantiate(method.coefficients(h))
+    return Models("soup", corpus.specialists, theta, method.parameters_at(None)[0], texts, h @ corpus.centroids)
 
 
 def _experts(family: str, theta: Tensor, origin: Tensor | None, mixtures: np.ndarray, corpus: Corpus) -> Models:
@@ -204,6 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
         for run in runs:
             check_results(Path(run.cfg.results_dir), [run])
+            check_kind(make(run.cfg.method))
             if not run.trained:
                 raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
         tables = [measure(run, options.pairs) for run in runs]

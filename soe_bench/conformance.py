@@ -89,7 +89,7 @@ class Trial:
     def specialists(self, method: Method) -> dict[str, nn.Module]:
         """The models that an evaluation on validation text asks for. A method may need gradients to make them."""
         make = evaluation.Maker(self.cfg, method, self.corpus)
-        return {cell.specialist: make.specialist(cell)[0] for cell in evaluation.cells(self.cfg, method, self.corpus)}
+        return {each.specialist: make.specialist(each)[0] for each in evaluation.planned(self.cfg, method, self.corpus)}
 
     @torch.no_grad()
     def logits(self, models: dict[str, nn.Module]) -> Tensor:

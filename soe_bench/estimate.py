@@ -100,7 +100,8 @@ def tuned_weights(
     method: Method, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]], steps: int = TUNED_H.steps
 ) -> np.ndarray:
     """(R, k) weights, each a softmax of k free numbers, tuned by gradient on the text of its `documents[r]` (token
-    ids). They start near h (R, k). Up to `tuned_at_once` rows share each reading of the experts."""
+    ids). They start near h (R, k). Up to `tuned_at_once` rows are tuned together, so that the experts are read once
+    for all."""
     start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
     scores = torch.stack([method.weights_tensor(row) for row in start]).log().requires_grad_()
     minimise(scores, lambda tokens: method.logits(scores.softmax(1), tokens), method, documents, steps, TUNED_H.rate)

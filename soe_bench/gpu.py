@@ -40,12 +40,7 @@ from soe_bench.system.files import show_every_character
 from soe_bench.system.machine import prepare_process
 from soe_bench.train import send
 
-SOUP = ("pi.max_support=2", "pi.generic_fraction=0.25", "method.parent.fraction=0.05")
-METHODS: dict[str, tuple[str, ...]] = {
-    "generic": (),
-    "soup": ("method.n_experts=64", *SOUP),
-    "dense_on_pi": SOUP,
-}
+METHODS: dict[str, tuple[str, ...]] = {"generic": (), "soup": ("method.n_experts=64",), "dense_on_pi": ()}
 RATES = (1.5e-3, 3e-3, 6e-3)  # learning rates tried for each method
 TRIAL = 1 / 8  # fraction of the training tokens that a tuning trial has
 SEEDS = (0, 1, 2)

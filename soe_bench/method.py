@@ -62,7 +62,7 @@ class Method(ABC):
     n_experts = 0
     takes_h = False  # whether the specialist depends on h
     controls: tuple[str, ...] = ("uniform", "shuffled", "h_0", "tuned")  # other h it is evaluated at, if it takes h
-    pi = "h_0"  # the law of its training weights, in words
+    pi: object = "h_0"  # the distribution of its training weights; its str is in the records
     deployable = True  # whether a specialist is one ordinary model of about P parameters
     per_specialist = False  # whether it trains a model for each specialist, and none for generic text
     one_model = False  # whether its run is one dense model, saved as `models.value` (1, P): others can start from it
@@ -203,7 +203,7 @@ class Dense(Method):
 
     @abstractmethod
     def mixtures(self, context: MethodContext) -> np.ndarray:
-        """(m, k) domain weights, one row a model."""
+        """(m, k) domain weights, one row per model."""
 
     def start(self, context: MethodContext) -> Tensor:
         """(m, P) or (1, P) parameters at the start: the parent's, or else the base initialisation."""

@@ -28,20 +28,12 @@ class MetaDistribution:
 
     A fraction `generic_fraction` of the draws is h_0. Each other draw has between 1 and max_support domains, all these
     numbers equally likely. The domains are drawn without replacement, in proportion to h_0 or all alike (`domains`:
-    `h_0` or `uniform`), and their weights are Dirichlet(concentration). Raises UserError for settings out of range."""
+    `h_0` or `uniform`), and their weights are Dirichlet(concentration)."""
 
     max_support: int
     domains: str
     concentration: float
     generic_fraction: float
-
-    def __post_init__(self) -> None:
-        if self.domains not in ("uniform", "h_0"):
-            raise UserError(f"meta-distribution: domains is {self.domains!r}; it must be 'uniform' or 'h_0'")
-        if self.max_support < 1 or self.concentration <= 0 or not 0 <= self.generic_fraction <= 1:
-            raise UserError(
-                "meta-distribution: max_support must be >= 1, concentration > 0, generic_fraction in [0, 1]"
-            )
 
     def __str__(self) -> str:
         return (

@@ -79,7 +79,7 @@ Fraction = number("a number from 0 to 1", ge=0, le=1)
 Part = number("a number above 0, at most 1", gt=0, le=1)
 Positive = number("a finite number above 0", gt=0)
 NotNegative = number("a finite number from 0", ge=0)
-Momentum = number("a number from 0, below 1", ge=0, lt=1)
+BelowOne = number("a number from 0, below 1", ge=0, lt=1)
 Text = Annotated[str, Field(min_length=1), must_be("text that is not empty")]
 Name = Annotated[
     str,
@@ -127,8 +127,8 @@ class Seeds(Group):
 
 
 class OptimizerSettings(Group):
-    beta1: Momentum
-    beta2: Momentum
+    beta1: BelowOne
+    beta2: BelowOne
     eps: Positive
     weight_decay: NotNegative
     warmup_ratio: Fraction
@@ -340,7 +340,7 @@ class Groups(OwnMethod):
 
 
 class DomainExperts(Groups):
-    generic_fraction: Fraction = 0.0
+    generic_fraction: BelowOne = 0.0
 
 
 class SeparateExperts(Groups):

@@ -18,15 +18,12 @@ Under torchrun each of W processes has P / W columns of S and E and computes R /
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod, MethodContext
 from soe_bench.mixture import MetaDistribution
 from soe_bench.ops.adamw import Gradient, ParameterBank
@@ -44,8 +41,6 @@ class Router(nn.Module):
 
     def __init__(self, k: int, n: int, hidden: int, activation: str, init_std: float) -> None:
         super().__init__()
-        if activation not in ("softmax", "linear"):
-            raise UserError(f"method.router.activation is {activation!r}: it must be 'softmax' or 'linear'")
         self.activation = activation
         self.inner_weight = nn.Parameter(init_std * torch.randn(hidden, k))
         self.inner_bias = nn.Parameter(torch.zeros(hidden))
@@ -63,13 +58,6 @@ def combine(shared: Tensor, experts: Tensor, alpha: Tensor) -> Tensor:
     return add_product(shared, alpha, experts)
 
 
-def combine_file(path: Path, alpha: Tensor) -> Tensor:
-    """Theta (R, P) of a trained soup's model.safetensors at alpha (R, n), without its bank in memory: the file is
-    mapped, and the combination reads it page by page."""
-    with safe_open(path, framework="pt") as file:
-        return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
-
-
 class SoupOfExperts(ExpertMethod):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804.
 
@@ -78,6 +66,7 @@ class SoupOfExperts(ExpertMethod):
     """
 
     parallel = True
+    pi: MetaDistribution
 
     def __init__(
         self,
@@ -93,7 +82,7 @@ class SoupOfExperts(ExpertMethod):
         super().__init__(name, lr, parent)
         self.n_experts = n_experts
         self.expert_lr_ratio, self.expert_init = expert_lr_ratio, expert_init
-        self.router_config, self.meta, self.pi = router, pi, str(pi)
+        self.router_config, self.pi = router, pi
 
     def build(self, context: MethodContext) -> None:
         self.context = context
@@ -111,7 +100,7 @@ class SoupOfExperts(ExpertMethod):
         self.omega = ParameterBank(self.router_flat.flatten(self.router)[None], self.router_flat, context.moments)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        return self.meta.sample(rng, self.context.draws_per_step, self.context.h_0)
+        return self.pi.sample(rng, self.context.draws_per_step, self.context.h_0)
 
     def coefficients(self, weights: np.ndarray | Tensor, omega: Tensor | None = None) -> Tensor:
         omega = self.omega.value if omega is None else omega

@@ -195,12 +195,8 @@ def tokens_per_step(cfg: DictConfig) -> int:
 
 def total_steps(cfg: DictConfig, method: Method) -> int:
     """Number of steps in the token budget, without those of the method's parent. If the models of the method do not
-    share the budget, it is counted for each model. Raises UserError unless the batch divides into the draws."""
+    share the budget, it is counted for each model."""
     t = cfg.train
-    if t.batch_size % t.draws_per_step:
-        raise UserError(
-            f"train.batch_size ({t.batch_size}) must be a multiple of train.draws_per_step ({t.draws_per_step})"
-        )
     share = method.parent["fraction"] if method.parent else 0
     before = 0
     if share:  # the parent takes one step at least, and both together take as many steps as one run

@@ -44,6 +44,12 @@ def arguments(tmp_path: Path, shared_home: Path) -> list[str]:
     return base_arguments(tmp_path, shared_home)
 
 
+@pytest.fixture
+def no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but no image of them: images take most of the time of a report, and tests/report has them."""
+    monkeypatch.setattr("soe_bench.report.figures.style._saved", lambda figure, kind, **_: b"<svg></svg>")
+
+
 @pytest.fixture(scope="session")
 def soup_runs(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> dict[str, Path]:
     """The folders of a small trained soup and of the generic run beside it."""

@@ -168,7 +168,7 @@ def test_again_gives_the_same_file_and_keeps_the_rows_of_other_runs(written):
     ("extra", "says"),
     [
         (["method=domain_experts", "method.groups=3"], "is not trained: run python -m soe_bench "),
-        (["method=generic"], "is not trained"),
+        (["method=generic"], "generic is one model"),
         (["method=merge_aligned", "method.parent.method=domain_experts"], "is not trained"),
         (["method=nope"], "there is no method 'nope'"),
         (["--home=x"], "--home"),
@@ -178,9 +178,3 @@ def test_bad_input_is_one_line(arguments, capsys, extra, says):
     assert closeness.main([*arguments, *extra]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and says in line
-
-
-def test_one_model_has_no_closeness(compose, arguments, capsys):
-    execute(compose("method=generic", *TINY))
-    assert closeness.main([*arguments, *TINY, "method=generic"]) == 2
-    assert "generic is one model" in capsys.readouterr().err

@@ -11,6 +11,15 @@ ROOT = CONF.parent
 with (ROOT / "results" / "deviations.csv").open(encoding="utf-8") as file:
     LEDGER = {row["setting"]: row for row in csv.DictReader(file)}
 VALUES = {  # rows whose own value is one setting, or is made from some
+    "generic corpus": lambda cfg: (
+        f"text of {len(cfg.data.source.wheels)} pinned Python wheels (about 38M training tokens)"
+    ),
+    "specialists": lambda cfg: f"{len(cfg.data.specialists)} sets of documents held out of the same wheels",
+    "embedder": lambda cfg: f"TF-IDF and truncated SVD ({cfg.data.embedding.dimensions} dimensions)",
+    "fine-tuning": lambda cfg: "rates {:g} and {:g}, at most {:g} passes, early stopping on validation text".format(
+        *cfg.evaluate.fine_tuning.lrs, cfg.evaluate.fine_tuning.passes
+    ),
+    "number of experts": lambda cfg: f"{min(experts_of_the_sweep())} to {max(experts_of_the_sweep())}",
     "domains k": lambda cfg: f"{cfg.data.k}",
     "tokenizer": lambda cfg: f"byte-level BPE with {cfg.data.vocab_size} entries",
     "initial experts": lambda cfg: f"{cfg.method.expert_init:g}",
@@ -34,6 +43,10 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         f"the generic run on {cfg.method.parent.fraction:.0%} of the training tokens, which count"
     ),
 }
+
+
+def experts_of_the_sweep() -> set[int]:
+    return {cfg.method.n_experts for cfg in job_configs(["+sweep=experts", "seed=0"])[0] if "n_experts" in cfg.method}
 
 
 @pytest.fixture(scope="module")

@@ -189,7 +189,7 @@ def test_what_several_cells_share_is_made_once(trained, corpus, monkeypatch):
         method, "specialist", lambda *given: made.append(given) or type(method).specialist(method, *given)
     )
     make = evaluation.Maker(cfg, method, corpus)
-    cells = [c for c in evaluation.cells(cfg, method, corpus) if c.h_source in ("estimate", "tuned")]
+    cells = [c for c in evaluation.planned(cfg, method, corpus) if c.h_source in ("estimate", "tuned")]
     own = [make.specialist(cell) for cell in cells]
     assert len(tuned) == 4  # three specialists, two at once; one step of each group counts its FLOPs
     assert len(made) == len({(cell.specialist, cell.h_source) for cell in cells}) < len(cells)
@@ -222,7 +222,7 @@ def test_cells_cover_budgets_draws_and_controls_where_there_is_text(compose, tra
     ]
     cfg = compose(*SOUP, *asked)
     assert Run.of(cfg).hash == run.hash  # evaluation is no split of what was trained
-    found = list(evaluation.cells(cfg, method, corpus))
+    found = list(evaluation.planned(cfg, method, corpus))
     own = [cell for cell in found if cell.specialist == "first" and cell.split == "test"]
     assert {cell.budget_tokens for cell in own} == {0, 500}
     assert [(c.estimator, c.n_documents, c.document_draw) for c in own if c.document_draw is not None] == [
@@ -245,6 +245,6 @@ def test_one_specialist_has_no_other_whose_h_is_a_control(compose, corpus, monke
     cfg = compose("method.parent=null")
     method = build_method(Run.of(cfg), corpus)
     every = {"estimate", "h_0", "uniform", "shuffled", "tuned", "zero"}
-    assert {cell.h_source for cell in evaluation.cells(cfg, method, corpus)} == every
+    assert {each.h_source for each in evaluation.planned(cfg, method, corpus)} == every
     monkeypatch.setattr(corpus, "specialists", ["first"])
-    assert {cell.h_source for cell in evaluation.cells(cfg, method, corpus)} == every - {"shuffled"}
+    assert {each.h_source for each in evaluation.planned(cfg, method, corpus)} == every - {"shuffled"}

@@ -54,6 +54,8 @@ def test_imports_run_one_way(path):
     own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
     others = imported(path) & RANK.keys() - {own}
     assert not (wrong := {other for other in others if RANK[other] >= RANK[own]}), f"{own} imports {wrong}"
+    if own == "baselines":
+        assert not others & {"config", "runs"}
     if own == "report":
         assert others <= {"errors", "records", "system"}
 

@@ -60,20 +60,6 @@ def test_weights_off_the_simplex_are_refused(h, message):
         check_weights(np.array(h), 3)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (0, "uniform", 1.0, 0.0),
-        (1, "sizes", 1.0, 0.0),
-        (1, "h_0", 0.0, 0.0),
-        (1, "h_0", 1.0, 1.5),
-    ],
-)
-def test_a_bad_meta_distribution_is_refused(arguments):
-    with pytest.raises(UserError, match="meta-distribution"):
-        MetaDistribution(*arguments)
-
-
 def test_sequences_are_windows_of_the_stream_that_overlap_by_one_token():
     mixture = Mixture(STREAMS, 4, seed=0)
     assert mixture.sizes.tolist() == [10, 5, 1]

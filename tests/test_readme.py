@@ -57,6 +57,14 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= LENGTH
 
 
+def test_every_command_that_a_text_names_is_a_module():
+    files = [f for folder in ("soe_bench", "baselines", "conf", "results") for f in (ROOT / folder).rglob("*")]
+    files += [file for file in ROOT.glob("*.md") if file.stem != "CHANGELOG"]  # which has the old names
+    texts = [file.read_text("utf-8") for file in files if file.suffix in (".py", ".yaml", ".md")]
+    named = {name.rstrip(".") for text in texts for name in re.findall(r"python -m (soe_bench[.\w]*)", text)}
+    assert len(named) > 10 and not [name for name in named if importlib.util.find_spec(name) is None]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_accepted(command, tmp_path, monkeypatch):
     (tmp_path / "my texts").mkdir()

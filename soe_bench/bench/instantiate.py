@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from soe_bench.bench.measure import Figure, Settings, in_fresh_process, interleaved, quartiles, rates
 from soe_bench.bench.memory import LARGE
 from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
-from soe_bench.soup import SoupOfExperts, combine_file
+from soe_bench.soup import SoupOfExperts, combine
 from soe_bench.system.machine import prepare_process
 
 # 16 models of 10.7M parameters, 43 MB each
@@ -31,6 +33,13 @@ ON_DISK = (
 )
 MERGE_SHARE = 0.6
 SAMPLED_EVERY = 0.001  # seconds, of the memory during a call
+
+
+def combine_file(path: Path, alpha: Tensor) -> Tensor:
+    """Theta (R, P) of a trained soup's model.safetensors at alpha (R, n), without its bank in memory: the file is
+    mapped, and the combination reads it page by page."""
+    with safe_open(path, framework="pt") as file:
+        return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
 
 
 def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExperts:

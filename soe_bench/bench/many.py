@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from soe_bench.bench.instantiate import PeakAnonymous, write_soup
+from soe_bench.bench.instantiate import PeakAnonymous, combine_file, write_soup
 from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rates
 from soe_bench.bench.memory import LARGE
-from soe_bench.soup import combine, combine_file
+from soe_bench.soup import combine
 from soe_bench.system.machine import prepare_process
 
 COUNTS = (1, 8, 64, 100, 512)

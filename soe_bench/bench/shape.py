@@ -59,11 +59,11 @@ def point(settings: Settings, model: str, k: int, n: int, stages: tuple[str, ...
     steps()
     built = peak_memory(settings.device) - before
     soup, h_0 = steps.method, np.full(k, 1 / k)
-    drawn = soup.meta.sample(rng, DRAWS, h_0)
+    drawn = soup.pi.sample(rng, DRAWS, h_0)
     vectors = rng.normal(size=(2 * k if settings.quick else PASSAGES, DIMENSIONS))
     tokens = np.full(len(vectors), cfg.train.seq_len)
     calls: dict[str, Callable[[], object]] = {
-        "draws of h": lambda: soup.meta.sample(rng, DRAWS, h_0),
+        "draws of h": lambda: soup.pi.sample(rng, DRAWS, h_0),
         "batch": lambda: steps.mixture.batch(rng, drawn, 1),
         "router": lambda: soup.coefficients(drawn),
         "clusters": lambda: cluster(vectors, tokens, k, 0, 0),

@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
             if len(corpora) > 1:
                 print(stability.between_corpora(corpora).to_string(index=False))
             return 0
-        return 0 if audit.audit(corpora[0]) else 1
+        return 0 if all([audit.audit(corpus) for corpus in corpora]) else 1  # a list: each is printed
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,10 @@ def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> 
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        _write(data, home, kmeans_seed, temporary)
+        with warnings.catch_warnings():
+            # joblib replaces a worker process whose memory grew: nothing is lost
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
+            _write(data, home, kmeans_seed, temporary)
         rename(temporary, path)
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -38,8 +38,9 @@ def resolve(name: str, view: View) -> str:
     """The label of the view that `name` is or begins. Raises UserError if there is none, or more than one."""
     found = candidates(name, view)
     if len(found) != 1:
-        what = f"{name!r} could be each of these, so say more of it" if found else f"{name!r} has no record; these have"
-        raise UserError("\n  ".join([f"{what}:", *(found or view.order)]))
+        what = f"{name!r} fits several methods" if found else f"there is no record of {name!r}"
+        what += ": give more of the name of one of these:" if found else ": the methods with records are:"
+        raise UserError("\n  ".join([what, *(found or view.order)]))
     return found[0]
 
 
@@ -105,7 +106,7 @@ def _equality(view: View, one: str, other: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """0: compared; 2: bad input."""
-    parser = argparse.ArgumentParser(prog="python -m soe_bench.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m soe_bench.report.compare", description=__doc__)
     parser.add_argument("one", metavar="A")
     parser.add_argument("other", metavar="B")
     parser.add_argument(

@@ -88,7 +88,7 @@ def side(intervals: Iterable[Interval], threshold: float = 0) -> str:
 
 
 def paired_difference(losses: pd.Series, reference: pd.Series) -> Difference | None:
-    """Method minus reference, both indexed (specialist, seed) with one value a cell.
+    """Method minus reference, both indexed (specialist, seed) with one value per cell.
 
     Uses the seeds that both have, and of the specialists those with all of these seeds in both: a difference is taken
     between values of the same specialist and seed only. None if nothing is left.

@@ -26,9 +26,10 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class View:
-    """The records of one setting, with `label` and `seed`: `all` with h from every document by Algorithm 3, under a
-    control or without h, `records` those of them at test and budget 0, `drawn` those with h from drawn documents.
-    `suffix` goes on the names of its files, `corpus` are the rows of specialists.csv on this data, if there are any."""
+    """The records of one setting, with `label` and `seed`. `drawn`: those with h from randomly drawn documents. `all`:
+    all others, except those of other estimators of h. `records`: those of `all` on test text without fine-tuning.
+
+    `suffix` goes on the names of its files. `corpus`: the rows of specialists.csv on this data, if there are any."""
 
     suffix: str
     setting: dict[str, str]

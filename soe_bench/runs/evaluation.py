@@ -1,4 +1,4 @@
-"""What is evaluated: every cell of a run's records, the model that it is about, and what that model cost."""
+"""What is evaluated: the evaluations of a run, the model that each is about, and what that model cost."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from soe_bench.train import PROGRESS_SECONDS
 log = logging.getLogger("soe_bench")
 
 
-def cells(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluation]:
-    """Every cell that the configuration asks for: the specialists and generic text on evaluate.splits at what the
+def planned(cfg: DictConfig, method: Method, corpus: Corpus) -> Iterator[Evaluation]:
+    """Every evaluation that the configuration asks for: the specialists and generic text on evaluate.splits at what the
     method knows of h; on the test split also the controls, the fine-tuning budgets (where a specialist has as much
     text) and the drawn documents (where it has as many)."""
     e = cfg.evaluate
@@ -87,7 +87,7 @@ class Spent:
 
 
 class Maker:
-    """Makes the models that cells are about. What several cells share is made once: the specialist that is evaluated on
+    """Makes the models that evaluations are about. What several share is made once: the specialist that is evaluated on
     two splits, and the tuned domain weights, whose specialists are tuned side by side."""
 
     def __init__(self, cfg: DictConfig, method: Method, corpus: Corpus) -> None:
@@ -95,27 +95,31 @@ class Maker:
         self.last: tuple[Evaluation, nn.Module, dict] | None = None
         self.tuned: dict[Evaluation, tuple[np.ndarray | Tensor, Spent]] = {}
 
-    def specialist(self, cell: Evaluation) -> tuple[nn.Module, dict]:
-        """The model that a cell is about, and the fields of its record that say what delivering it took (under torchrun
-        in one process, which has its slice of the combination).
+    def specialist(self, evaluation: Evaluation) -> tuple[nn.Module, dict]:
+        """The model that an evaluation is about, and the fields of its record that say what delivering it took (under
+        torchrun in one process, which has its slice of the combination).
 
         Raises UserError for a model over another vocabulary than the corpus's, and RuntimeError if anything reads test
         text meanwhile: what is chosen or tuned is chosen without it.
         """
-        key = replace(cell, split="")
+        key = replace(evaluation, split="")
         if self.last is None or self.last[0] != key:
             with self.corpus.withheld("test"):
-                self.last = key, *self._specialist(cell)
+                self.last = key, *self._specialist(evaluation)
             check_vocabulary(self.last[1], self.cfg.data.vocab_size)
         return self.last[1:]
 
-    def _specialist(self, cell: Evaluation) -> tuple[nn.Module, dict]:
-        cfg, corpus, validation = self.cfg, self.corpus, self._validation(cell.specialist)
-        tuned, before = self._tuned(cell)
+    def _specialist(self, evaluation: Evaluation) -> tuple[nn.Module, dict]:
+        cfg, corpus, validation = self.cfg, self.corpus, self._validation(evaluation.specialist)
+        tuned, before = self._tuned(evaluation)
         start, trained, flops = time.perf_counter(), 0, 0
         with FlopCounter() as counter:
-            model = self._instantiate(cell, tuned, validation)
-        tokens = corpus.training_tokens(cell.specialist, cell.budget_tokens) if cell.budget_tokens else None
+            model = self._instantiate(evaluation, tuned, validation)
+        tokens = (
+            corpus.training_tokens(evaluation.specialist, evaluation.budget_tokens)
+            if evaluation.budget_tokens
+            else None
+        )
         if tokens is not None:
             better = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
             model, trained, flops = better.model, better.tokens, better.flops
@@ -128,80 +132,83 @@ class Maker:
     def _validation(self, name: str) -> list[np.ndarray]:
         return [tokens for _, tokens, _ in self.corpus.documents(name, "validation")]
 
-    def _instantiate(self, cell: Evaluation, tuned: Any, validation: list[np.ndarray]) -> nn.Module:
+    def _instantiate(self, evaluation: Evaluation, tuned: Any, validation: list[np.ndarray]) -> nn.Module:
         method, corpus = self.method, self.corpus
         if isinstance(tuned, Tensor) and isinstance(method, ExpertMethod):
             theta = method.instantiate(tuned[None])[0]
             return with_parameters(method.context.base, method.flat, theta)
         if tuned is not None:
             return method.specialist(tuned, validation)
-        if cell.estimator is None or cell.document_draw is None:
-            return method.specialist(domain_weights(corpus, cell.specialist, cell.h_source), validation)
-        h = estimate(corpus, cell.specialist, cell.estimator, cell.n_documents, cell.document_draw)
+        if evaluation.estimator is None or evaluation.document_draw is None:
+            return method.specialist(domain_weights(corpus, evaluation.specialist, evaluation.h_source), validation)
+        h = estimate(
+            corpus, evaluation.specialist, evaluation.estimator, evaluation.n_documents, evaluation.document_draw
+        )
         return method.specialist(h, validation)
 
-    def _tuned(self, cell: Evaluation) -> tuple[np.ndarray | Tensor | None, Spent]:
-        """What a cell has tuned by gradient: domain weights (k,), coefficients (n,) or nothing; and its share of what
-        that took. It is tuned side by side with what other cells need. Who is beside whom does not depend on what was
-        evaluated before, so that an interrupted evaluation gives the same numbers."""
-        if cell.h_source == "tuned":
-            cells = [replace(cell, specialist=name) for name in self.corpus.specialists]
-        elif cell.estimator == "tuned_coefficients":
-            cells = [replace(cell, document_draw=draw) for draw in range(self.cfg.evaluate.draws)]
+    def _tuned(self, evaluation: Evaluation) -> tuple[np.ndarray | Tensor | None, Spent]:
+        """What an evaluation has tuned by gradient: domain weights (k,), coefficients (n,) or nothing; and its share of
+        what that took. It is tuned side by side with what others need. Who is beside whom does not depend on what was
+        evaluated before, so that an interrupted run gives the same numbers."""
+        if evaluation.h_source == "tuned":
+            evaluations = [replace(evaluation, specialist=name) for name in self.corpus.specialists]
+        elif evaluation.estimator == "tuned_coefficients":
+            evaluations = [replace(evaluation, document_draw=draw) for draw in range(self.cfg.evaluate.draws)]
         else:
             return None, Spent(0, 0.0)
-        if cell not in self.tuned:
+        if evaluation not in self.tuned:
             size = tuned_at_once(self.method)
-            first = cells.index(cell) // size * size
-            group, start = cells[first : first + size], time.perf_counter()
-            steps = (TUNED_H if cell.h_source == "tuned" else TUNED_COEFFICIENTS).steps
+            first = evaluations.index(evaluation) // size * size
+            group, start = evaluations[first : first + size], time.perf_counter()
+            steps = (TUNED_H if evaluation.h_source == "tuned" else TUNED_COEFFICIENTS).steps
             with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
                 self._tune(group, 1)
             values, flops = self._tune(group, steps), counter.get_total_flops() * steps
             spent = Spent(flops // len(group), (time.perf_counter() - start) / len(group))
             self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
-        return self.tuned[cell]
+        return self.tuned[evaluation]
 
-    def _tune(self, cells: list[Evaluation], steps: int) -> np.ndarray | Tensor:
+    def _tune(self, evaluations: list[Evaluation], steps: int) -> np.ndarray | Tensor:
         method, corpus = self.method, self.corpus
-        if not isinstance(method, ExpertMethod) or cells[0].h_source == "tuned":
-            h = np.stack([own_weights(corpus, cell.specialist) for cell in cells])
-            return tuned_weights(method, h, [self._validation(cell.specialist) for cell in cells], steps)
-        drawn = [(cell.specialist, cell.n_documents or 0, cell.document_draw or 0) for cell in cells]
+        if not isinstance(method, ExpertMethod) or evaluations[0].h_source == "tuned":
+            h = np.stack([own_weights(corpus, each.specialist) for each in evaluations])
+            return tuned_weights(method, h, [self._validation(each.specialist) for each in evaluations], steps)
+        drawn = [(each.specialist, each.n_documents or 0, each.document_draw or 0) for each in evaluations]
         h = np.stack([corpus.histogram(*each) for each in drawn])
         return tuned_coefficients(method, h, [corpus.estimate_documents(*each) for each in drawn], steps)
 
 
 def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, path: Path) -> list[dict]:
-    """Writes the records of a run to `path` and returns them: `facts`, a RunRecord's fields, and those of every cell.
+    """Writes the records of a run to `path` and returns them: `facts`, a RunRecord's fields, and those of each
+    evaluation.
 
-    Each is appended to a partial file as soon as it is known, and a cell that stands there is not evaluated again. Says
-    how far it is. Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole
+    Each is appended to a partial file as soon as it is known, and what stands there is not evaluated again. Says how
+    far it is. Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole
     bank, and the first one writes. Raises Interrupted on a stop request, UserError where the disk refuses.
     """
     partial = path.with_suffix(".partial")
-    every, known = list(cells(cfg, method, corpus)), distributed.on_first(_known, partial)
-    missing = [cell for cell in every if cell not in known]
+    every, known = list(planned(cfg, method, corpus)), distributed.on_first(_known, partial)
+    missing = [each for each in every if each not in known]
     make, begin = Maker(cfg, method, corpus), time.perf_counter()
     shown = begin
-    for number, cell in enumerate(missing):
+    for number, evaluation in enumerate(missing):
         if stop_requested():
-            raise Interrupted(f"stopped with {len(known)} of {len(every)} cells evaluated; the same command goes on")
+            raise Interrupted(f"stopped with {len(known)} of {len(every)} evaluations done; the same command goes on")
         if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
             left = timedelta(seconds=round((len(missing) - number) * (now - begin) / number))
             log.info("%s  evaluated %d/%d  %s left", method.label, len(known), len(every), left)
             shown = now
-        documents = corpus.documents(cell.specialist, cell.split)
-        model, cost = make.specialist(cell)
+        documents = corpus.documents(evaluation.specialist, evaluation.split)
+        model, cost = make.specialist(evaluation)
         start = time.perf_counter()
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.seq_len)
         losses = summarize(nats, tokens, sum(size for _, _, size in documents))
         seconds = round(time.perf_counter() - start, 4)
         record = EvaluationRecord(
-            run_id=facts["run_id"], sweep=cfg.sweep_name, **asdict(cell), **cost, loss_seconds=seconds, **losses
+            run_id=facts["run_id"], sweep=cfg.sweep_name, **asdict(evaluation), **cost, loss_seconds=seconds, **losses
         )
-        known[cell] = facts | asdict(record)
-        distributed.on_first(_append, partial, known[cell])
+        known[evaluation] = facts | asdict(record)
+        distributed.on_first(_append, partial, known[evaluation])
     distributed.on_first(rename, partial, path)
     return list(known.values())
 
@@ -212,7 +219,8 @@ def _append(partial: Path, record: dict) -> None:
 
 
 def _known(partial: Path) -> dict[Evaluation, dict]:
-    """The cells in a partial file, which is cut off behind its last whole line: a killed process may have left half."""
+    """The evaluations in a partial file, which is cut off behind its last whole line: a killed process may have left
+    half a line."""
     known, size = {}, 0
     with refusals(partial), open(partial, "ab+") as file:
         file.seek(0)

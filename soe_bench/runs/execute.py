@@ -146,7 +146,7 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
         scale=cfg.scale_name,
         model=cfg.model.name,
         parameters=Flat(method.context.base).size,
-        pi=method.pi,
+        pi=str(method.pi),
         draws_per_step=cfg.train.draws_per_step,
         parent=run.parent.hash[:16] if run.parent else None,
         seed_data=cfg.seeds.data,

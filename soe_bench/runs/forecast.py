@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import torch
 from omegaconf import DictConfig, open_dict
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -67,9 +68,9 @@ def plan(cfg: DictConfig) -> list[str]:
     here = Machine(
         "CPU",
         "cpu",
-        24e9,
+        psutil.virtual_memory().total,
         cpu,
-        f"this machine, {torch.get_num_threads()} threads, rates measured now "
+        f"this machine, threads: {torch.get_num_threads()}, rates measured now "
         f"({cpu.matmul / 1e9:.0f} GFLOP/s float32, {cpu.bandwidth / 1e9:.1f} GB/s)",
     )
     machines = here, GPU
@@ -84,7 +85,7 @@ def plan(cfg: DictConfig) -> list[str]:
         f"{activations['CPU'] / 1e9:.2f} GB on a CPU, {activations['GPU'] / 1e9:.2f} GB on a GPU",
         f"FLOPs    {cost['flops_per_step']:.3g} per step, {steps * cost['flops_per_step']:.3g} in all",
     ]
-    lines += [f"{m.name}      {steps * step_seconds(cost, m.rates) / 3600:,.2f} hours: {m.source}" for m in machines]
+    lines += [f"{m.name}      {in_time(steps * step_seconds(cost, m.rates))}: {m.source}" for m in machines]
     if "n_experts" not in cfg.method:
         return lines
     for m in machines:
@@ -93,6 +94,11 @@ def plan(cfg: DictConfig) -> list[str]:
             f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training, n = {trained} with activations"
         )
     return lines
+
+
+def in_time(seconds: float) -> str:
+    """Seconds in words: in hours, or in seconds below a tenth of an hour."""
+    return f"{seconds / 3600:,.2f} hours" if seconds >= 360 else f"{seconds:.0f} seconds"
 
 
 def built_corpus(cfg: DictConfig) -> Corpus | None:

@@ -18,6 +18,7 @@ from soe_bench.errors import UserError
 from soe_bench.estimate import tuned_coefficients
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
+from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.specialists import gate, new_documents
 from soe_bench.specialists.gate import Verdict
 from soe_bench.specialists.new_documents import Documents
@@ -28,7 +29,6 @@ log = logging.getLogger("soe_bench")
 ESTIMATE_DOCUMENTS = 256  # of which at most 8 passages each are embedded
 RESAMPLES = 200
 AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
-BEYOND = 0.05  # fraction of passages past the corpus's 99 % quantile above which text is outside
 SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
 AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
 GATES = ("strict", "warn", "off")
@@ -272,11 +272,11 @@ def _loss(model: nn.Module, texts: Sequence[np.ndarray], length: int) -> float:
 def _outside(made: Specialist) -> list[str]:
     """Each sign that the text is unlike the corpus, as a sentence."""
     soup, found = made.soup, []
-    if made.estimate.far > BEYOND:
+    if made.estimate.far > MOST_BEYOND_Q99:
         found.append(
             f"{made.estimate.far:.0%} of its passages are farther from their domain than 99 % of the corpus's passages."
         )
-    if made.dense > BEYOND:
+    if made.dense > MOST_BEYOND_Q99:
         found.append(
             f"{made.dense:.0%} of its passages take more tokens per byte than 99 % of the corpus's passages: the "
             "tokenizer did not learn such text."

@@ -32,6 +32,7 @@ from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext, with_parameters
 from soe_bench.ops.adamw import Optimizer
+from soe_bench.runs.run import IDENTITY
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
 
@@ -42,7 +43,6 @@ LINE = 40  # characters of a line that tells one text from another
 DRAWS = 4096  # of pi, to say what it covered
 SAMPLE = 64  # held-out generic passages whose bits per byte are measured
 TABLE = "domains.csv"
-CONFIG = ("method", "model", "train", "seeds")  # groups of the configuration that an exported soup keeps
 
 
 class TrainedSoup:
@@ -89,7 +89,7 @@ class TrainedSoup:
             "format": FORMAT,
             "name": folder.name,
             "training": training,
-            "config": {name: cfg[name] for name in CONFIG}
+            "config": {name: cfg[name] for name in IDENTITY}
             | {"data": data, "evaluate": {"fine_tuning": cfg["evaluate"]["fine_tuning"]}},
             "h_0": corpus.h_0.tolist(),
             "distance_quantiles": audit["distance_quantiles"],

@@ -134,12 +134,10 @@ def test_the_projected_network_is_the_sum_of_the_paper_in_the_feed_forward_weigh
     assert all(not value.any() for name, value in delta.items() if name not in layers)
 
 
-def test_the_projected_network_needs_feed_forward_weights_and_a_vector_for_a_domain():
+def test_the_projected_network_needs_feed_forward_weights():
     method = METHODS["projected"]()
     with pytest.raises(UserError, match="projected has no feed-forward weights"):
         method.build(dataclasses.replace(tiny_context(), base=torch.nn.Linear(2, 2)))
-    with pytest.raises(UserError, match="method.embedding is 0"):
-        Projected(embedding=0, as_experts=4, name="projected", **COMMON)
 
 
 def test_the_projected_network_stores_as_many_parameters_as_the_soup_it_is_compared_with():

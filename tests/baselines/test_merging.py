@@ -294,7 +294,7 @@ def test_costs():
         (("method.parent.method=crisp",), "must be a set of experts (domain_experts or separate_experts)"),
         (("method.parent=null",), "method.parent is None"),
         (("method.parent.fraction=0.5",), "method.parent.fraction is 0.5"),
-        (("method=domain_experts", "method.generic_fraction=1"), "method.generic_fraction is 1: it must be in [0, 1)"),
+        (("method=domain_experts", "method.generic_fraction=1"), "it must be a number from 0, below 1"),
     ],
 )
 def test_bad_settings_are_refused_before_any_training(arguments, override, message):
@@ -321,7 +321,7 @@ def test_merging_experts_without_a_common_parent_warns_once(caplog):
     assert len(caplog.messages) == 1 and "barrier" in caplog.messages[0] and "C3" in caplog.messages[0]
 
 
-def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_path, monkeypatch):
+def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_path, monkeypatch, no_images):
     trained = []
     train = executing.train
 

@@ -17,7 +17,7 @@ from soe_bench.errors import UserError
 from soe_bench.report.load import read_bench
 from soe_bench.report.tables.bench import bench_table
 from soe_bench.report.tables.bench_lists import list_table
-from soe_bench.soup import combine, combine_file
+from soe_bench.soup import combine
 from soe_bench.system.machine import Rates
 
 QUICK = Settings("cpu", quick=True)
@@ -80,7 +80,7 @@ def test_a_soup_on_disk_is_combined_without_its_bank_in_memory(tmp_path):
     expected = combine(shared, experts, alpha)
     del experts
     with instantiate.PeakAnonymous() as peak:
-        theta = combine_file(tmp_path / "soup", alpha)
+        theta = instantiate.combine_file(tmp_path / "soup", alpha)
     torch.testing.assert_close(theta, expected, rtol=0, atol=0)
     assert peak.bytes < 3 * 2**22  # a model has 4 MB, the bank 64
     with instantiate.PeakAnonymous() as peak, mmap(-1, 2**26, MAP_PRIVATE | MAP_ANONYMOUS) as anonymous:

@@ -68,14 +68,17 @@ def test_a_name_of_several_labels_is_not_looked_for_in_another_setting(tmp_path,
         for row in run(method, n, 0, {"a": 3.0}, "none", scale="demo", run_id=f"demo-{method}")
     ]
     status, text = said(tmp_path, capsys, rows, "soup", "generic")
-    assert status == 2 and "'soup' could be each of these, so say more of it:\n  soup n=4\n  soup n=16\n" in text
+    assert (
+        status == 2
+        and "'soup' fits several methods: give more of the name of one of these:\n  soup n=4\n  soup n=16\n" in text
+    )
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("soap", "generic"), "'soap' has no record; these have:\n  generic\n  soup n=4\n"),
-        (("", "generic"), "could be each of these, so say more of it:\n  generic\n  soup n=4\n"),
+        (("soap", "generic"), "there is no record of 'soap': the methods with records are:\n  generic\n  soup n=4\n"),
+        (("", "generic"), "fits several methods: give more of the name of one of these:\n  generic\n  soup n=4\n"),
     ],
 )
 def test_a_name_that_is_no_label_is_answered_with_a_label_per_line(tmp_path, capsys, names, message):

@@ -39,7 +39,7 @@ SERIAL = ["launcher=single", "hydra/launcher=basic"]
 
 
 @pytest.fixture
-def command(arguments, monkeypatch, capsys):
+def command(arguments, monkeypatch, capsys, no_images):
     """command("+sweep=...") -> (exit status, standard output, error line): the command line in this process."""
 
     def call(*extra):

@@ -1,4 +1,4 @@
-"""One figure a file: each gives charts from views (or from the corpus tables), or None where there is no data."""
+"""One figure per file. Each gives charts from views (or from the corpus tables), or None where there is no data."""
 
 import os
 

@@ -59,8 +59,8 @@ def _finding(table: pd.DataFrame) -> str:
     """How many experts are the strongest one of a text."""
     n, texts = table.shape[1], len(table)
     used = len(set(table.abs().to_numpy().argmax(axis=1)))
-    only = "Only " if used < n else ""
-    return f"{only}{used} of {n} experts are ever the strongest for any of the {texts} kinds of text"
+    verb = "has" if used == 1 else "have"
+    return f"{used} of the {n} experts {verb} the largest coefficient for at least one of the {texts} kinds of text"
 
 
 def _draw(table: pd.DataFrame) -> Figure:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from soe_bench.report.figures.pieces import log_axis
 from soe_bench.report.figures.selection import handful, left_out
-from soe_bench.report.figures.style import Chart, colours, line_styles, with_seeds
+from soe_bench.report.figures.style import Chart, colours, legend, line_styles
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -69,10 +69,9 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     handles = {}
     for axes, column in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for label, rows in frame.groupby("label", sort=False):
-            name = with_seeds(label, [rows.seed.nunique()])
-            handles[name] = _lines(axes, rows, column, {"color": palette[label], "linestyle": styles[label]})
+            handles[label] = _lines(axes, rows, column, {"color": palette[label], "linestyle": styles[label]})
         _axis(axes, frame.dropna(subset=column), column)
-    figure.legend(list(handles.values()), list(handles), loc="outside right center")
+    legend(figure, handles, {label: [rows.seed.nunique()] for label, rows in frame.groupby("label")})
     return figure
 
 

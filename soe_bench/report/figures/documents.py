@@ -10,11 +10,10 @@ from soe_bench.report.stats import mean
 from soe_bench.report.tables.documents import differences, drawn_documents
 from soe_bench.report.view import CENTROIDS, View
 
-LINEAR = 0.01  # nats/token: the scale is linear up to here, so that 1 document does not flatten the rest
-
 
 def documents_chart(view: View) -> Chart | None:
-    """None if no documents were drawn. Of many methods those of the handful."""
+    """None if no documents were drawn. Of many methods those of the handful, each on the seeds with most numbers of
+    documents, so that all marks of a line rest on the same."""
     shown = handful(view, view.shown)
     frame = pd.DataFrame(
         [
@@ -26,21 +25,22 @@ def documents_chart(view: View) -> Chart | None:
     )
     if frame.empty:
         return None
+    marks_of = frame.groupby(["panel", "seed"]).x.transform("size")
+    frame = frame[marks_of == marks_of.groupby(frame.panel).transform("max")].reset_index(drop=True)
     caption = (
         "Test text, no fine-tuning. A mark is the loss with h from so many drawn documents minus the loss with h from "
-        "all of the specialist's documents (by nearest centroids), a mean over draws and over the n specialists that "
-        f"have so many documents. A bar is a 95 % t-interval over seeds. The axis is linear within {LINEAR:g} of 0 "
-        f"and logarithmic beyond.\n{view.title}"
+        "all of the specialist's documents (by nearest centroids), a mean over draws and over the specialists that "
+        "have so many documents; below each number stands how many these are. A bar is a 95 % t-interval over seeds."
+        f"\n{view.title}"
     )
     counts = frame.groupby("x").specialists.agg(["min", "max"])
     marks = markers(sorted(set(frame.line)))
     lines = Lines(
         {line: Look(OTHERS[i % len(OTHERS)], mark) for i, (line, mark) in enumerate(marks.items())},
-        "documents (log scale); n: specialists",
-        names=lambda x: f"{x:g}\nn={from_to(counts.loc[x])}",
+        "documents (log scale), and the specialists that have so many",
+        names=lambda x: f"{x:g}\n({from_to(counts.loc[x])})",
         differences=set(frame.panel),
         difference_label="loss minus that with all documents\n(nats/token)",
-        linear=LINEAR,
     )
     return Chart("documents" + view.suffix, _finding(frame), caption, frame, lambda: lines.draw(frame))
 

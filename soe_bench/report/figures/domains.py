@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.report.figures.pieces import MOST_TICKS, heat_map
-from soe_bench.report.figures.style import FIXED, GREY, OTHERS, Chart, shortened
+from soe_bench.report.figures.style import FIXED, OTHERS, Chart, shortened
 from soe_bench.report.format import slug
 from soe_bench.report.tables.corpus import nearest_domains
 from soe_bench.report.view import GENERIC_TEXT
@@ -113,9 +113,10 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
         bottom.set_title("Specialists: their weights h on the domains")
         _outside(grid[1, 1], places)
     _sizes(top, domains, palette)
-    bottom.set_xlabel("domain, largest first")
+    bottom.set_xlabel("domain and its most typical word, largest first")
     if k <= MOST_TICKS:
-        bottom.set_xticks(range(k), [f"{domain:g}" for domain in domains.domain], fontsize=9 if k <= 32 else 6.5)
+        words = [f"{row.domain:g} {' '.join(row.top_terms.split()[:1])}" for row in domains.itertuples()]
+        bottom.set_xticks(range(k), map(shortened, words), fontsize=9 if k <= 32 else 6.5, rotation=90)
     return figure
 
 
@@ -137,7 +138,7 @@ def _sizes(axes: Axes, domains: pd.DataFrame, palette: dict[str, str]) -> None:
 
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:
-    axes.barh(range(len(places)), 100 * places.outside, height=0.65, color=GREY)
+    axes.barh(range(len(places)), 100 * places.outside, height=0.65, color=SOURCES[0])
     axes.axvline(100 * MOST_BEYOND_Q99, color="black", linestyle="--", linewidth=1)
     axes.set_xlim(0, max(20, 110 * places.outside.fillna(0).max()))
     axes.tick_params(axis="y", length=0, labelleft=False)

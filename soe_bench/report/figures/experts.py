@@ -16,8 +16,11 @@ REFERENCES = ("generic", "dense_on_pi")
 
 
 def experts_chart(views: list[View]) -> Chart | None:
-    """The views in which some method with experts has a record for every specialist and seed; None if none has."""
+    """The views in which methods with experts have a record for every specialist and seed, and more than one number of
+    experts, if some view has more than one; None if no view has any."""
     found = {view.title: made for view in views if (made := _rows(view))}
+    several = {name: made for name, made in found.items() if len({row["x"] for row in made[0]} - {None}) > 1}
+    found = several or found
     if not found:
         return None
     frame = pd.DataFrame([row for rows, _ in found.values() for row in rows])
@@ -31,7 +34,9 @@ def experts_chart(views: list[View]) -> Chart | None:
         + (f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." if missing else "")
     )
     differences = {panel for panel in frame.panel if panel.endswith(": difference")}
-    titles = {f"{name}: loss": name for name in found}
+    plain = {name: name.rpartition(" ")[0] for name in found}  # without the fingerprint of the corpus, where that does
+    alone = len(set(plain.values())) == len(plain)
+    titles = {f"{name}: loss": plain[name] if alone else name for name in found}
     lines = Lines(
         looks(frame, colours(*(view for view in views if view.title in found))),
         "number of experts (log scale)",
@@ -40,7 +45,12 @@ def experts_chart(views: list[View]) -> Chart | None:
         differences,
         rows=1 + bool(differences),
     )
-    finding = "; ".join(f"{short}, {each}" if short else each for short, each in findings.items())
+    counts = {experts for experts, _ in findings.values()}
+    finding = "; ".join(
+        f"{experts}: " * (len(counts) > 1) + words + f" ({short})" * bool(short)
+        for short, (experts, words) in findings.items()
+    )
+    finding = f"{counts.pop()}: {finding}" if len(counts) == 1 else finding
     return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: lines.draw(frame))
 
 
@@ -62,10 +72,12 @@ def _rows(view: View) -> tuple[list[dict], list[str]] | None:
     these; of many methods a handful."""
     runs = view.methods
     methods = {runs.method[label] for label in handful(view, view.shown)}
-    labels = [
+    labels = [label for label in view.shown if runs.method[label] in methods]
+    tokens = {runs.training_tokens[label] for label in labels if runs.n_experts[label]}
+    labels = [  # a reference on other training tokens says nothing of the experts
         label
-        for label in view.shown
-        if runs.method[label] in methods and (runs.n_experts[label] or runs.method[label] in REFERENCES)
+        for label in labels
+        if runs.n_experts[label] or (runs.method[label] in REFERENCES and runs.training_tokens[label] in tokens)
     ]
     losses = {label: view.seed_means(view.losses(label), view.within) for label in labels}
     with_experts = [set(losses[label].index) for label in labels if runs.n_experts[label] and losses[label] is not None]
@@ -87,13 +99,13 @@ def _rows(view: View) -> tuple[list[dict], list[str]] | None:
     return rows, missing
 
 
-def _finding(frame: pd.DataFrame) -> str:
-    """What most experts give, in the last method of the order of tables (the soup)."""
+def _finding(frame: pd.DataFrame) -> tuple[str, str]:
+    """The most experts, and what they give, in the last method of the order of tables (the soup)."""
     rows = frame[frame.x.notna()]
     rows = rows[(rows.line == rows.line.iloc[-1])]
     rows = rows[rows.x == rows.x.max()]
     differences = rows[rows.panel.str.endswith(": difference")].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
     if len(differences):
-        return f"{experts}: {in_words(mean(differences), 'generic pretraining')}"
-    return f"{experts}: {mean(rows.value):.2f}"
+        return experts, in_words(mean(differences), "generic pretraining")
+    return experts, f"{mean(rows.value):.2f}"

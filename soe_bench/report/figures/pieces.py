@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from soe_bench.report.figures.style import STYLES, line_styles, markers, shortened, with_seeds
+from soe_bench.report.figures.style import STYLES, legend, line_styles, markers, shortened
 from soe_bench.report.stats import mean, t_interval
 
 MOST_TICKS = 80
@@ -36,7 +36,7 @@ class Lines:
     A mark is a mean over seeds. A line whose x is empty is a level: it goes across. `titles` go by panel, whose name
     stands where it has none. Panels fill the `rows` of the figure, and those in `differences` come last: they have a
     line at 0, and 95 % t-intervals over seeds; the others a dash per seed. `names` are the texts of the ticks; without
-    it x is continuous. The y axis is linear within `linear` of 0 and logarithmic beyond, if that is given.
+    it x is continuous.
     """
 
     looks: Mapping[str, Look]
@@ -46,7 +46,6 @@ class Lines:
     differences: Collection[str] = ("difference",)
     difference_label: str = "loss minus generic's (nats/token)"
     rows: int = 1
-    linear: float | None = None
 
     def draw(self, frame: pd.DataFrame) -> Figure:
         """The figure; only the panels that the frame has."""
@@ -59,8 +58,7 @@ class Lines:
         for axes, name in zip(grid.flat, panels, strict=False):
             handles |= self._panel(axes, name, frame[frame.panel == name])
         seeds = frame.groupby(["line", "panel", "x"], dropna=False).size()
-        names = [with_seeds(line, seeds[line]) for line in handles]
-        figure.legend(list(handles.values()), names, loc="outside right center")
+        legend(figure, handles, {line: seeds[line].tolist() for line in handles})
         return figure
 
     def _panel(self, axes: Axes, name: str, frame: pd.DataFrame) -> dict:
@@ -96,9 +94,6 @@ class Lines:
         return axes.axhline(mean(rows.value), color=look.colour, linestyle=look.style, linewidth=1.5)
 
     def _axis(self, axes: Axes, places: list[float]) -> None:
-        if self.linear:
-            axes.set_yscale("symlog", linthresh=self.linear)
-            axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xscale("log")
         wide = places[-1] >= 100 * places[0]
         log_axis(axes.xaxis, lambda x, _: f"{x:.0e}".replace("e+", "e"), (1,) if wide else (1, 2, 5))

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soe_bench.report.figures.selection import handful, left_out, not_compared
-from soe_bench.report.figures.style import FIXED, Chart, colours, markers, shortened, with_seeds
+from soe_bench.report.figures.style import FIXED, Chart, colours, legend, markers, shortened
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, t_intervals
 from soe_bench.report.view import View
@@ -44,8 +44,8 @@ def _finding(frame: pd.DataFrame) -> str:
     where = " within the corpus" if rows.outside.any() and not rows.outside.all() else ""
     better, words = (within.difference < 0).sum(), in_words(mean(within.difference))
     return (
-        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, in the mean "
-        f"{words} (nats/token)"
+        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, and {words} on "
+        "average (nats/token)"
     )
 
 
@@ -59,7 +59,8 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     for axes, rows in zip(grid, parts, strict=True):
         _panel(axes, rows, labels, palette)
     grid[-1].set_xlabel("loss minus generic's (nats/token)")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
+    marks, names = grid[0].get_legend_handles_labels()
+    legend(figure, dict(zip(names, marks, strict=True)), dict.fromkeys(labels, set(frame.seeds)))
     return figure
 
 
@@ -80,8 +81,7 @@ def _panel(axes: Axes, frame: pd.DataFrame, labels: list[str], palette: dict[str
         y = rows.specialist.map(places) + offset
         axes.hlines(y, rows.low, rows.high, color=colour, linewidth=1.1, alpha=0.6)
         look = dict(linestyle="", marker=marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.6)
-        seeds = rows.seeds if len(rows) else frame.seeds
-        axes.plot(rows.difference, y, color=colour, label=with_seeds(label, seeds), **look)
+        axes.plot(rows.difference, y, color=colour, label=shortened(label), **look)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(names)), map(shortened, names))
     axes.set_ylim(len(names) - 0.5, -0.5)

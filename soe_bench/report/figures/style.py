@@ -6,7 +6,7 @@ import re
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from soe_bench.report.format import from_to
 from soe_bench.report.view import View
 
 GREY, RULE = "#6b6b6b", "#d9d9d9"
@@ -150,11 +151,13 @@ def line_styles(labels: Iterable[str], palette: dict[str, object]) -> dict[str, 
     return found
 
 
-def with_seeds(label: str, seeds: Iterable[int]) -> str:
-    """A legend entry: the label and the numbers of seeds behind its points, the fewest and the most."""
-    fewest, most = min(seeds), max(seeds)
-    count = f"{fewest if fewest == most else f'{fewest}-{most}'} seed{'s' if most > 1 else ''}"
-    return f"{shortened(label)} ({count})"
+def legend(figure: Figure, handles: Mapping[str, object], seeds: Mapping[str, Collection[int]]) -> None:
+    """The legend of a figure, on its right: label -> what stands for it, and the numbers of seeds behind its points.
+    The fewest and the most stand above all labels where they are alike, otherwise behind each."""
+    counts = {label: f"{from_to(n)} seed{'s' if max(n) > 1 else ''}" for label, n in seeds.items()}
+    alike = set(counts.values()) if len(set(counts.values())) == 1 else set()
+    names = [shortened(each) + ("" if alike or each not in counts else f" ({counts[each]})") for each in handles]
+    figure.legend(list(handles.values()), names, loc="outside right center", title=next(iter(alike), None))
 
 
 def render(chart: Chart) -> tuple[dict[str, bytes], list[str]]:
