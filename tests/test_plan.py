@@ -20,7 +20,7 @@ from soe_bench.system.machine import Rates
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     monkeypatch.setattr(forecast, "machine_rates", lambda _: Rates(bandwidth=1e9, matmul=1e10))
-    monkeypatch.setattr(forecast.psutil, "virtual_memory", lambda: SimpleNamespace(total=24e9))
+    monkeypatch.setattr(forecast.psutil, "virtual_memory", lambda: SimpleNamespace(total=24e9, available=24e9))
 
 
 def test_the_largest_n_fits_and_one_more_does_not(compose):
