@@ -59,6 +59,7 @@ class Method(ABC):
     methods that start from it.
     """
 
+    version = 1  # to be raised where the same settings train something else: earlier runs then no longer stand for it
     n_experts = 0
     takes_h = False  # whether the specialist depends on h
     controls: tuple[str, ...] = ("uniform", "shuffled", "h_0", "tuned")  # other h it is evaluated at, if it takes h

@@ -28,8 +28,9 @@ IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evalu
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity. `hash` covers the IDENTITY groups, without the nulls of `train`, and the data
-    fingerprint; `recipe` covers the same without the seeds. `parent` is the run that this one starts from."""
+    """A configuration with its identity. `hash` covers the IDENTITY groups, without the nulls of `train`, the data
+    fingerprint, and the method's `version`; `recipe` covers the same without the seeds. `parent` is the run that this
+    one starts from."""
 
     cfg: DictConfig
     fingerprint: str
@@ -51,8 +52,10 @@ class Run:
         parent = None if start is None else cls.of(start, data)
         if parent is not None:
             groups["parent"] = parent.hash
-        digest = _digest(groups)
         method = make(cfg.method)
+        if method.version > 1:  # the first version left no mark in the names of its runs
+            groups["version"] = method.version
+        digest = _digest(groups)
         if parent is not None:
             method.start_from(make(parent.cfg.method))
         experts = f"-n{method.n_experts}" if method.n_experts else ""

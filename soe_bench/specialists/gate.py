@@ -86,8 +86,8 @@ def judge(
 ) -> Verdict:
     """The verdict from each model's summed loss on each of D held-out texts, nats[name] (D,), their predicted tokens
     (D,) and their bytes in all, `size`. The texts are of so many `documents`: D, or fewer that were cut into passages.
-    The specialist is compared with the better of the models `generic`. Uniform
-    guessing over the vocabulary is the last row. D is at least LEAST.
+    The specialist is compared with the better of the models `generic`. Uniform guessing over the vocabulary is the last
+    row. D is at least LEAST.
 
     Losses are those of all tokens together. The interval of a difference is Student's over the texts, of the ratio of
     nats to tokens (linearised).

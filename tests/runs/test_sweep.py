@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from baselines.generic import Generic
 from soe_bench import __main__ as cli
 from soe_bench import checkpoint
 from soe_bench.config import CONF, job_configs, make, quoted
@@ -31,6 +32,7 @@ from soe_bench.runs.collect import check_results, collect, collect_distances
 from soe_bench.runs.execute import execute
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
+from soe_bench.soup import SoupOfExperts
 from soe_bench.system.laps import Laps
 from soe_bench.system.stop import STOP, Interrupted
 
@@ -102,6 +104,24 @@ def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     for other in ("seed=1", "method.n_experts=4", "train.tokens=8192", "model=d64", "data.k=3", "seeds.kmeans=1"):
         assert Run.of(compose(other)).hash != base.hash
     assert Run.of(compose("seed=1")).recipe == base.recipe != Run.of(compose("train.tokens=8192")).recipe
+
+
+def test_a_new_version_of_a_method_is_another_run_and_so_is_what_starts_from_it(compose, monkeypatch):
+    before = [Run.of(compose(f"method={name}")) for name in ("generic", "soup", "domain_experts")]
+    monkeypatch.setattr(SoupOfExperts, "version", 2)
+    after = [Run.of(compose(f"method={name}")) for name in ("generic", "soup", "domain_experts")]
+    assert [a.hash == b.hash for a, b in zip(after, before, strict=True)] == [True, False, True]
+    assert after[1].recipe != before[1].recipe and after[1].parent.hash == before[1].parent.hash
+    monkeypatch.setattr(Generic, "version", 2)
+    assert Run.of(compose("method=soup")).hash not in (after[1].hash, before[1].hash)
+
+
+def test_methods_that_start_as_the_soup_say_the_same():
+    files = [OmegaConf.load(path) for path in (CONF / "method").glob("*.yaml")]
+    parents = {each.name: each.parent for each in files if each.get("parent") and each.parent.method == "generic"}
+    halves = {"domain_experts", "domain_experts_half_generic"}  # whose parent is half of the work
+    other = {name for name, parent in parents.items() if parent.fraction != parents["soup"].fraction}
+    assert len(parents) > 6 and other == halves
 
 
 @pytest.mark.parametrize(
