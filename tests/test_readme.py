@@ -248,8 +248,7 @@ def test_every_loss_of_the_findings_is_in_a_table():
     """A loss or difference with three decimals in the README's findings is the rounded number of a committed table."""
     tables = ROOT / "results" / "small-wheels" / "tables"
     text = "".join(
-        (tables / f"{name}.md").read_text(encoding="utf-8")
-        for name in ("main", "costs", "budgets", "claims")
+        (tables / f"{name}.md").read_text(encoding="utf-8") for name in ("main", "costs", "budgets", "claims")
     )
     printed = {float(number) for number in re.findall(r"\d\.\d{4}", text)}
     losses = re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", FINDINGS)
