@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from soe_bench.errors import UserError
 from soe_bench.method import Dense, MethodContext
 
 
@@ -22,6 +23,10 @@ class Crisp(Dense):
     tokens_each = 1.0
 
     def mixtures(self, context: MethodContext) -> np.ndarray:
+        if not context.specialists:
+            raise UserError(
+                f"{self.label} trains a model for each specialist, and this corpus has none: set data.specialists"
+            )
         return np.stack(list(context.specialists.values()))
 
     def parameters_at(self, h: Tensor) -> Tensor:

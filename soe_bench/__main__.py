@@ -18,6 +18,7 @@ from soe_bench.config import CONF, check_text, job_configs, quoted
 from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character
 
+MULTIRUN = ("-m", "--multirun")
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
 
@@ -34,7 +35,19 @@ def main() -> int:
     """Returns 0 if every job is done, 1 if some are not, 2 for bad input, 130 after a stop request."""
     show_every_character()
     try:
-        sys.argv[1:] = arguments = [quoted(argument) for argument in sys.argv[1:]]
+        return begin()
+    except KeyboardInterrupt:  # before the first run, or after the last one: the runs themselves stop by their own rule
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def begin() -> int:
+    """Checks the settings, then plans and makes the runs; returns as `main` does."""
+    try:
+        given = sorted(
+            sys.argv[1:], key=lambda argument: argument not in MULTIRUN
+        )  # Hydra reads these at the front only
+        sys.argv[1:] = arguments = [quoted(argument) for argument in given]
         if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
             job()

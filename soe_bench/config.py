@@ -178,7 +178,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
             return _composed(arguments, overrides, added)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, AttributeError) as error:
         raise UserError(_refusal(error)) from error
 
 

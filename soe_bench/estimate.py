@@ -22,7 +22,6 @@ from soe_bench.method import ExpertMethod, Method
 from soe_bench.ops.flat import forward_at
 from soe_bench.ops.gradient import SMALL, sequences_at_once
 
-ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passages
 TUNING_WINDOWS = 4  # windows of text per gradient step
 TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a weight of 0

@@ -168,9 +168,9 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     from soe_bench.runs.run import Run
     from soe_bench.specialists import card
     from soe_bench.specialists.specialist import NO_GATE
-    from soe_bench.specialists.trained import corpus_folder
+    from soe_bench.specialists.trained import corpus_folder, read_run
 
-    cfg, training = (json.loads((folder / f"{each}.json").read_bytes()) for each in ("config", "training"))
+    cfg, training = read_run(folder)
     cfg["home"] = str(folder.resolve().parents[1])
     corpus = corpora.load(corpus_folder(folder, training))
     run = Run.of(OmegaConf.create(cfg), training["data_fingerprint"])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 3  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv
+SPLITS = ("validation", "test")
+ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
 LARGEST = 2**63  # of whole numbers
 MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
@@ -357,9 +359,10 @@ def _faults(row: dict, columns: list[Column]) -> Iterator[str]:
 
 
 def _contradictions(row: dict) -> Iterator[str]:
-    """An unknown h_source, and fields of an evaluation that contradict each other beyond rounding."""
-    if row["h_source"] not in H_SOURCES:
-        yield f"unknown h_source {row['h_source']!r}: one of {', '.join(H_SOURCES)}"
+    """Unknown names, and fields of an evaluation that contradict each other beyond rounding."""
+    for name, known in (("split", SPLITS), ("h_source", H_SOURCES), ("estimator", (*ESTIMATORS, None))):
+        if row[name] not in known:
+            yield f"unknown {name} {row[name]!r}: one of {', '.join(filter(None, known))}"
     for name in ("tokens", "bytes", "documents"):
         if row[name] == 0:
             yield f"field {name!r} is 0, but there is a loss"

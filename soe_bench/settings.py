@@ -129,7 +129,7 @@ class Seeds(Group):
 class OptimizerSettings(Group):
     beta1: BelowOne
     beta2: BelowOne
-    eps: Positive
+    eps: number("a number from 1e-30 to 1", ge=1e-30, le=1)  # a smaller one is 0 in float32
     weight_decay: NotNegative
     warmup_ratio: Fraction
     min_lr_ratio: Fraction
@@ -145,7 +145,7 @@ class Train(Group):
     moments: Precision | None
     compile: Yes | None
     validations: Size
-    curve_tokens: Count
+    curve_tokens: whole(2)  # the first token is not predicted
     checkpoint_every: Count
     optimizer: OptimizerSettings
 

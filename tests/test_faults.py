@@ -117,7 +117,8 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
     partial = run.records.with_suffix(".partial")
     known = len(partial.read_text().splitlines())
     assert known == 2
-    partial.write_text(partial.read_text() + '{"schema": 1, "lo')  # what a kill may leave
+    odd = '{"specialist": ["a"], "split": "test"}\n[1]\n'  # lines that are no evaluation end what is known
+    partial.write_text(partial.read_text() + odd + '{"schema": 1, "lo')  # what a kill may leave
     STOP.clear()
     evaluated = at_call(monkeypatch, evaluation.Maker, "specialist", 0, None)
     execute(cfg)

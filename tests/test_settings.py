@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from soe_bench import settings
 from soe_bench.config import CONF, job_configs, make, with_method
 from soe_bench.errors import UserError
-from soe_bench.estimate import ESTIMATORS
 from soe_bench.method import ExpertMethod
+from soe_bench.records import ESTIMATORS
 from soe_bench.runs import sweep
 
 ROOT = Path(__file__).parents[1]

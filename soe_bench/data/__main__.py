@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from soe_bench.config import check_text, job_configs, quoted
 from soe_bench.data.sizing import PILOT, sized
 from soe_bench.errors import UserError
-from soe_bench.system.files import home, show_every_character
+from soe_bench.system.files import home, reason, show_every_character
 
 if TYPE_CHECKING:  # it imports much, and a wrong name is answered before that
     from soe_bench.data.corpus import Corpus
@@ -60,7 +60,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     command.add_argument("corpora", metavar="CORPUS", nargs="+", help="the same text, for example with two embedders")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     command.add_argument("--passages", type=int, default=5000, help="size of the sample that is clustered again")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.command == "stability" and min(*given.seeds, given.passages) < 0:
+        parser.error("--seeds and --passages take numbers from 0")
+    return given
 
 
 def main(arguments: list[str]) -> int:
@@ -86,8 +89,8 @@ def main(arguments: list[str]) -> int:
                 print(stability.between_corpora(corpora).to_string(index=False))
             return 0
         return 0 if all([audit.audit(corpus) for corpus in corpora]) else 1  # a list: each is printed
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
 
 

@@ -95,6 +95,8 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
     with stage("duplicates", seconds):
         original = duplicates(table.text.tolist(), data.duplicate_jaccard, workers)
         removed = _removed(table, original)
+        if sum(removed.values()):
+            log.info("corpus: %d of %d passages repeat others and are left out", sum(removed.values()), len(table))
         table = table[original < 0].reset_index(drop=True)
         _check(table, rules, data)
     with stage("tokenizer", seconds):

@@ -44,7 +44,11 @@ class MiniLM:
     @cached_property
     def _model(self) -> Any:
         library = _library()
-        return library.SentenceTransformer(str(self.folder), local_files_only=True)
+        try:
+            return library.SentenceTransformer(str(self.folder), local_files_only=True)
+        except Exception as error:  # a damaged or foreign folder raises whatever the library meets first
+            said = " ".join(str(error).split())
+            raise UserError(f"the sentence embedder in {self.folder} cannot be opened: {said}") from error
 
     def embed(self, texts: Sequence[str], workers: int = 1) -> np.ndarray:
         """(N, 384) float32 vectors of length 1, computed on an accelerator if there is one. `workers` is not used."""

@@ -228,7 +228,7 @@ def _known(partial: Path) -> dict[Evaluation, dict]:
             try:
                 record = json.loads(line) if line.endswith(b"\n") else {}
                 known[Evaluation(**{field.name: record[field.name] for field in fields(Evaluation)})] = record
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 break
             size += len(line)
         file.truncate(size)

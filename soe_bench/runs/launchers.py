@@ -29,7 +29,7 @@ class Launcher:
         jobs or cores that no launcher can have."""
         try:
             return cls._of(launcher)
-        except (ValueError, TypeError, ArithmeticError, OmegaConfBaseException) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError, OmegaConfBaseException) as error:
             raise UserError(f"hydra.launcher is refused: {' '.join(str(error).split())}") from error
 
     @classmethod

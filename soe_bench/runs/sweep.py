@@ -206,14 +206,18 @@ class Plan:
 
 
 def mean_loss(run: Run) -> str:
-    """Mean test loss over the specialists at the estimated h, in words (validation loss for a tuning trial). Empty for
-    a run without records, or without specialists."""
+    """Mean test loss over the specialists at h from all their estimate documents, without fine-tuning, in words
+    (validation loss for a tuning trial). Empty for a run without records, or without specialists."""
     if not run.done:
         return ""
     split = "validation" if run.is_trial else "test"
     losses = [
         record["loss"]
         for record in read_lines(run.records)
-        if record["split"] == split and record["specialist"] != "generic" and record["h_source"] in ("estimate", "none")
+        if record["split"] == split
+        and record["specialist"] != "generic"
+        and record["h_source"] in ("estimate", "none")
+        and record["document_draw"] is None
+        and record["budget_tokens"] == 0
     ]
     return f"{np.mean(losses):.3f} nats" if losses else ""

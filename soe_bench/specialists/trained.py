@@ -17,11 +17,13 @@ import pandas as pd
 import torch
 import xxhash
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from soe_bench import checkpoint
 from soe_bench.config import make
 from soe_bench.data import corpus as corpora
 from soe_bench.data import domains, embed
@@ -32,6 +34,7 @@ from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext, with_parameters
 from soe_bench.ops.adamw import Optimizer
+from soe_bench.records import read_training
 from soe_bench.runs.run import IDENTITY
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
@@ -79,7 +82,7 @@ class TrainedSoup:
 
     @classmethod
     def _run(cls, folder: Path) -> Self:
-        cfg, training = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("config", "training"))
+        cfg, training = read_run(folder)
         if not cfg["method"]["_target_"].endswith(".SoupOfExperts"):
             raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
         corpus = corpora.load(corpus_folder(folder, training))
@@ -116,7 +119,10 @@ class TrainedSoup:
                     "would make a wrong model): export the soup again"
                 )
         generic = folder / GENERIC_WEIGHTS
-        return cls(facts, folder, folder / WEIGHTS, generic if generic.is_file() else None)
+        try:
+            return cls(facts, folder, folder / WEIGHTS, generic if generic.is_file() else None)
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, OmegaConfBaseException) as error:
+            raise UserError(f"{folder} is damaged ({' '.join(str(error).split())}): export the soup again") from error
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -189,7 +195,7 @@ class TrainedSoup:
         path = self.generic_weights
         if place is not None:
             folder = find_run(place)
-            cfg, training = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("config", "training"))
+            cfg, training = read_run(folder)
             if training["data_fingerprint"] != self.training["data_fingerprint"]:
                 raise UserError(f"{folder} was trained on another corpus, with another tokenizer: give a run beside it")
             if training["method"] != "generic" or cfg["model"]["base"] != OmegaConf.to_container(self.cfg.model.base):
@@ -230,10 +236,29 @@ class TrainedSoup:
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
+    """The tensors of a run's weights, which agree with their checksum, or of an exported generic model, whose hash was
+    compared. Raises UserError for a damaged file."""
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return load_file(path) if path.name == GENERIC_WEIGHTS else checkpoint.load(path)[0]
+    except (OSError, SafetensorError, UserError) as error:
         raise UserError(f"{path} is damaged ({error}): train or export it again") from error
+
+
+def read_run(folder: Path) -> tuple[dict, dict]:
+    """config.json and training.json of a trained run. Raises UserError where one of them is damaged."""
+    path = folder / "config.json"
+    try:
+        cfg = json.loads(path.read_bytes())
+        _ = (
+            cfg["method"]["_target_"],
+            cfg["model"]["base"],
+            cfg["train"]["seq_len"],
+            cfg["data"]["name"],
+            cfg["evaluate"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: delete it and run the command that trained it again") from error
+    return cfg, read_training(folder)
 
 
 def _tokens_per_byte(corpus: Corpus) -> float:
@@ -252,12 +277,14 @@ def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
     one, if there are several."""
     found = []
     for path in run.resolve().parent.glob("*/training.json"):
-        other = json.loads(path.read_bytes())
+        try:
+            base, other = read_run(path.parent)[0]["model"]["base"], read_training(path.parent)
+        except UserError:  # of no use beside a soup
+            continue
         same = all(
             other.get(key) == training[key] for key in ("data_fingerprint", "training_tokens", "seed_init", "model")
         )
         if same and other["method"] == "generic" and (path.parent / WEIGHTS).is_file():
-            base = json.loads((path.parent / "config.json").read_bytes())["model"]["base"]
             found += [path] if base == cfg["model"]["base"] else []
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from soe_bench.errors import UserError
-from soe_bench.system.files import home
+from soe_bench.system.files import home, user_path
 
 EXPORTED = "soup.json"  # the file that makes a folder an exported soup
 WEIGHTS = "model.safetensors"
@@ -16,7 +16,7 @@ MOST = 5  # runs that a message names
 def find_run(place: str | Path) -> Path:
     """The folder of a trained run, given as its folder or its name. Raises UserError if there is none, or if the run is
     not finished."""
-    folder = Path(place).expanduser()
+    folder = user_path(str(place)) or Path()
     if not folder.is_dir() and len(folder.parts) == 1:
         folder = home() / "runs" / folder
     if not folder.is_dir():
@@ -35,7 +35,7 @@ def find_run(place: str | Path) -> Path:
 
 def find_soup(place: str | Path) -> Path:
     """The folder of a trained run or of an exported soup. Raises UserError as `find_run` does."""
-    folder = Path(place).expanduser()
+    folder = user_path(str(place)) or Path()
     return folder if (folder / EXPORTED).is_file() else find_run(place)
 
 

@@ -237,6 +237,35 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
     assert "failed: out of luck" in out and out.count("  done\n") == 2
 
 
+@pytest.mark.parametrize("moment", ["soe_bench.runs.sweep.Plan.of", "soe_bench.report.write.rewrite"])
+def test_ctrl_c_before_the_first_run_and_after_the_last_is_one_line(command, monkeypatch, moment):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, stopped)
+    status, _, err = command("method=generic", "train.tokens=1024")
+    assert status == 130 and err == "stopped; the same command goes on"
+
+
+def test_dash_m_may_stand_anywhere(command, tmp_path):
+    status, out, _ = command("method=generic", "-m", "seed=0,1", "train.tokens=1024")
+    assert status == 0 and out.count("  done\n") == 2
+
+
+def test_the_table_has_the_loss_without_fine_tuning(command, tmp_path):
+    own = ["evaluate.budgets=[500]", "evaluate.fine_tuning.lrs=[0.02]", "train.tokens=4096"]
+    status, out, _ = command("method=generic", *own)
+    records = pd.DataFrame(read_records(tmp_path / "results"))
+    rows = records[(records.split == "test") & (records.specialist != "generic")]
+    plain, every = rows[rows.budget_tokens == 0].loss.mean(), rows.loss.mean()
+    assert status == 0 and f"{plain:.3f} nats" in out and f"{plain:.3f}" != f"{every:.3f}"
+
+
+def test_crisp_without_specialists_is_one_line(command):
+    status, _, err = command("method=crisp", "data.specialists=null", "train.tokens=1024", "method.parent=null")
+    assert status != 0 and "Traceback" not in err and "this corpus has none: set data.specialists" in err + _
+
+
 def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
     def interrupted(*_):
         STOP.set()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from made_up_soups import SHORT, train, write_documents
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from soe_bench import export
+from soe_bench import checkpoint, export
 from soe_bench.data.sources.textfiles import sha256
 from soe_bench.errors import UserError
 from soe_bench.specialists.specialist import Soup
@@ -76,12 +76,52 @@ def test_another_format_and_a_damaged_list_are_refused(exported, tmp_path):
         Soup.load(other)
 
 
+@pytest.mark.parametrize("place", [-5, -20_000])
+def test_a_flipped_bit_in_the_weights_is_found(soup_runs, exported, tmp_path, place, capsys):
+    run = (
+        shutil.copytree(soup_runs["soup"].parents[1], tmp_path / "home", symlinks=True)
+        / "runs"
+        / soup_runs["soup"].name
+    )
+    copied = shutil.copytree(exported, tmp_path / "soup")
+    for folder in (run, copied):
+        content = bytearray((folder / "model.safetensors").read_bytes())
+        content[place] ^= 1
+        (folder / "model.safetensors").write_bytes(content)
+    assert export.main([str(run), f"out={tmp_path / 'out'}"]) == 2 and not (tmp_path / "out").exists()
+    assert "model.safetensors is damaged" in capsys.readouterr().err
+    with pytest.raises(UserError, match="model.safetensors is damaged"):
+        _ = Soup.load(copied).method
+
+
+@pytest.mark.parametrize("name", ["config.json", "training.json"])
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"method": 3}'])
+def test_a_damaged_file_of_a_run_is_one_line(soup_runs, tmp_path, name, content, capsys):
+    run = tmp_path / "runs" / "soup"
+    shutil.copytree(soup_runs["soup"], run)
+    (run / name).write_text(content)
+    for extra in ([], ["specialist=first"]):
+        assert export.main([str(run), f"out={tmp_path / 'out'}", *extra]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and name in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "content", ['{"format": 2, "files": {}}', '{"format": 2, "files": {}, "name": 1, "config": 2}']
+)
+def test_a_list_that_lacks_things_is_one_line(exported, tmp_path, content):
+    copied = shutil.copytree(exported, tmp_path / "soup")
+    (copied / "soup.json").write_text(content)
+    with pytest.raises(UserError, match="is damaged .*export the soup again"):
+        Soup.load(copied)
+
+
 def test_a_bank_that_is_not_finite_is_refused(exported, tmp_path, soup):
     other = shutil.copytree(exported, tmp_path / "soup")
     tensors = load_file(other / "model.safetensors")
     tensors = {name: value.clone() for name, value in tensors.items()}
     tensors["experts.value"][0, 0] = torch.nan
-    save_file(tensors, other / "model.safetensors")
+    checkpoint.save(other / "model.safetensors", tensors, {})
     with pytest.raises(UserError, match="are not finite"):
         Soup.load(other).specialist(["\n".join(soup.corpus.texts(soup.corpus.rows("first", "train")))])
 

@@ -104,7 +104,7 @@ def no_font(messages: Iterable[str]) -> list[str]:
     """A warning of the characters that, as matplotlib says, no font has; or nothing."""
     codes = {int(found[1]) for message in messages if (found := re.match(r"Glyph (\d+) ", message))}
     glyphs = "".join(map(chr, sorted(codes)))
-    warning = f"warning: no font here has {glyphs}: boxes stand for them in the figures (Noto Sans CJK helps)"
+    warning = f"warning: no font here has {glyphs}: boxes stand for them in the figures (install a font that has them)"
     return [warning] if glyphs else []
 
 
