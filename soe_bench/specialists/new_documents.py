@@ -25,10 +25,7 @@ PER_FILE = 2_000_000
 FEW = {False: 4, True: 8}  # below so many documents (with a part for choices) their passages are split, not they
 HELD_OUT_TOKENS = 50_000  # of a held-out part, at most
 PASSAGES = 12  # of a document in a held-out part, at most
-SETTINGS = {
-    "data.source.characters_per_file": f"{PER_FILE:,} characters",
-    " (data.source.text_field)": "",
-}  # of data=local
+SETTING = " (data.source.text_field)"  # of data=local, which these documents have not
 SEEN = 0.2  # a fraction of lines from the corpus's test text that is worth saying
 
 
@@ -109,9 +106,9 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documen
     for row, original in zip(rows, repeated, strict=True):
         if original >= 0:
             notes.add("passage that repeats another one, left out", row[0], refuse=False)
-    said = [f"{count} x {kind}; the first: {notes.first[kind]}" for kind, count in notes.counts.items()]
-    for setting, text in SETTINGS.items():
-        said = [note.replace(setting, text) for note in said]
+    said = [
+        f"{count} x {kind.replace(SETTING, '')}; the first: {notes.first[kind]}" for kind, count in notes.counts.items()
+    ]
     kept = [row for row, original in zip(rows, repeated, strict=True) if original < 0]
     if not kept:
         raise UserError(f"there is no usable text in the documents ({'; '.join(said) or 'none given'}): add {KINDS}")
@@ -143,7 +140,8 @@ def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str,
         if left <= 0:
             notes.add(f"file beyond {CHARACTERS:,} characters in all, not read", name, refuse=False)
             continue
-        for path, text in texts(files[name], name, "text", min(PER_FILE, left), notes):
+        most = min(PER_FILE, left)
+        for path, text in texts(files[name], name, "text", most, f"{most:,} characters", notes):
             left -= len(text)
             yield path, text
 

@@ -370,6 +370,7 @@ def test_a_source_is_capped(tmp_path: Path) -> None:
     documents, source = read(folder, characters_per_source=250)
     assert [d.source for d in documents].count("a") == 2 and len(documents) == 3
     assert source.notes["file beyond data.source.characters_per_source, not read"] == 6
+    assert source.notes["file beyond data.source.characters_per_source, cut"] == 1  # and not by characters_per_file
 
 
 def test_all_sources_together_are_capped_and_a_small_one_is_read_whole(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_more_text_than_is_read_is_sampled_and_said(soup, tmp_path, monkeypatch)
     (tmp_path / "long").mkdir()
     (tmp_path / "long" / "1.txt").write_text("\n".join(words(i) for i in range(10)))
     long = new_documents.read(tmp_path / "long", soup)
-    assert 900 < long.passages.text.str.len().sum() <= 1000 and "file longer than" in long.notes[0]
+    assert 900 < long.passages.text.str.len().sum() <= 1000 and "file beyond 1,000 characters, cut" in long.notes[0]
     assert {path for path in read.passages.path} != {"10.txt", "11.txt", "12.txt"}  # not the first by name
 
 

@@ -98,11 +98,12 @@ class Local:
         left = dict(shares)
         for name in sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
             source = _source(name)
+            limit = "data.source.characters" + "_per_source" * (self.per_source <= shares[source])
             if left[source] <= 0:
-                limit = "characters_per_source" if self.per_source <= shares[source] else "characters"
-                notes.add(f"file beyond data.source.{limit}, not read", name, refuse=False)
+                notes.add(f"file beyond {limit}, not read", name, refuse=False)
                 continue
-            for path, text in texts(files[name], name, self.text_field, min(self.per_file, left[source]), notes):
+            most, limit = min((self.per_file, "data.source.characters_per_file"), (left[source], limit))
+            for path, text in texts(files[name], name, self.text_field, most, limit, notes):
                 left[source] -= len(text)
                 if len(text.strip()) < self.minimum:
                     notes.add(f"document below {self.minimum} characters, left out", path, refuse=False)

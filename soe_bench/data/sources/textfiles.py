@@ -77,18 +77,19 @@ def _sha256(file: Path, size: int, changed: int) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
-def texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> Iterator[tuple[str, str]]:
+def texts(file: Path, name: str, field: str, characters: int, limit: str, notes: Notes) -> Iterator[tuple[str, str]]:
     """(name, text) of each document in a file. A text file is one document; so is each row of .jsonl or .parquet.
 
-    Reads at most about `characters` characters and never holds more. What cannot be read is counted in `notes`.
+    Reads at most about `characters` characters and never holds more. What cannot be read is counted in `notes`, and so
+    is a file that is cut, with the `limit` in words.
     """
     try:
-        yield from _texts(file, name, field, characters, notes)
+        yield from _texts(file, name, field, characters, limit, notes)
     except (ArrowException, OSError) as error:
         notes.unreadable(name, error)
 
 
-def _texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> Iterator[tuple[str, str]]:
+def _texts(file: Path, name: str, field: str, characters: int, limit: str, notes: Notes) -> Iterator[tuple[str, str]]:
     with file.open("rb") as stream:
         if stream.read(len(POINTER)) == POINTER:
             notes.add("pointer of Git LFS without the content, skipped: `git lfs pull` fetches it", name)
@@ -101,11 +102,11 @@ def _texts(file: Path, name: str, field: str, characters: int, notes: Notes) -> 
     elif kind(file.name) == ".jsonl":
         rows = _json_rows(file, name, field, characters, encoding, notes)
     else:
-        yield name, _text(file, name, characters, encoding, notes)
+        yield name, _text(file, name, characters, limit, encoding, notes)
         return
     for number, text in rows:
         if characters <= 0:
-            notes.add("file longer than data.source.characters_per_file, cut", name, refuse=False)
+            notes.add(f"file beyond {limit}, cut", name, refuse=False)
             return
         yield f"{name}:{number:06d}", text[:characters]
         characters -= len(text)
@@ -137,14 +138,14 @@ def _encoding(file: Path) -> str | None:
     return None if 0 in head or control > 0.05 * len(head) else "utf-8"
 
 
-def _text(file: Path, name: str, characters: int, encoding: str, notes: Notes) -> str:
+def _text(file: Path, name: str, characters: int, limit: str, encoding: str, notes: Notes) -> str:
     try:
         text, more = _read(file, characters, encoding, "strict")
     except UnicodeDecodeError:
         notes.add(f"not valid {encoding}, read as {FALLBACK} (latin-1)", name)
         text, more = _read(file, characters, FALLBACK if encoding == "utf-8" else encoding, "replace")
     if more:
-        notes.add("file longer than data.source.characters_per_file, cut", name, refuse=False)
+        notes.add(f"file beyond {limit}, cut", name, refuse=False)
     return text
 
 
