@@ -34,6 +34,11 @@ def test_a_clean_corpus_passes(
     assert main(["audit", "synthetic", str(corpus.path)]) == 0
     said = capsys.readouterr().out
     assert said.count("PASS") == 2 and "0 documents in two splits, 0 exact and 0 near" in said and "uneven" in said
+    assert main(["audit", "data=synthetic", "home=/dev/null"]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["stability", "synthetic", "--seeds", "-1"])
+    assert "take numbers from 0" in capsys.readouterr().err
     assert main(["audit", "nothing"]) == 2
     assert f"a name under {home}/data ({corpus.path.name})" in capsys.readouterr().err
 

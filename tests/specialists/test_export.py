@@ -189,6 +189,11 @@ def test_bad_arguments_are_one_line(soup_runs, tmp_path, capsys, arguments, mess
     assert not (tmp_path / "x").exists()
 
 
+def test_the_folder_of_nobody_is_one_line(tmp_path, capsys):
+    assert export.main(["~nouser/x", f"out={tmp_path / 'x'}"]) == 2
+    assert "the folder that ~ stands for is not known" in capsys.readouterr().err
+
+
 def test_a_run_is_never_overwritten(soup_runs, capsys):
     run = soup_runs["soup"]
     assert export.main([str(run), f"out={run}", "overwrite=true"]) == 2
