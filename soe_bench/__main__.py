@@ -14,11 +14,10 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from soe_bench.config import CONF, check_text, job_configs, quoted
+from soe_bench.config import CONF, MULTIRUN, check_text, job_configs, quoted
 from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character
 
-MULTIRUN = ("-m", "--multirun")
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
 
 

@@ -33,7 +33,7 @@ def main(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None
         status = 130 if STOP.is_set() else 0 if done else 1
     except (UserError, OSError) as error:
         if first or isinstance(error, distributed.Lost):
-            print(f"error: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+            print(f"error: {reason(error)}", file=sys.stderr)
         status = 2
     if distributed.size() > 1:
         distributed.leave(status)

@@ -108,6 +108,7 @@ def with_method(cfg: DictConfig, name: str) -> DictConfig:
     return other
 
 
+MULTIRUN = ("-m", "--multirun")  # Hydra's flags
 PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder")
 
 
@@ -170,7 +171,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), whatever Hydra itself
     refuses, and a setting that breaks its rule (settings.py). Nothing heavy is imported for all this.
     """
-    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    overrides = [argument for argument in arguments if argument not in MULTIRUN]
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
     if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run one sweep after the other (finished runs are not repeated)")

@@ -48,7 +48,7 @@ def main(given: list[str] | None = None) -> int:
     try:
         run(**check(given))
     except (UserError, OSError) as error:
-        print(f"error: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"error: {reason(error)}", file=sys.stderr)
         return 2
     return 0
 

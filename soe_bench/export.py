@@ -164,13 +164,14 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     from soe_bench.data.splits import GENERIC
     from soe_bench.estimate import own_weights
     from soe_bench.method import ExpertMethod
+    from soe_bench.records import read_config, read_training
     from soe_bench.runs.build import build_method, load_parameters
     from soe_bench.runs.run import Run
     from soe_bench.specialists import card
     from soe_bench.specialists.specialist import NO_GATE
-    from soe_bench.specialists.trained import corpus_folder, read_run
+    from soe_bench.specialists.trained import corpus_folder
 
-    cfg, training = read_run(folder)
+    cfg, training = read_config(folder), read_training(folder)
     cfg["home"] = str(folder.resolve().parents[1])
     corpus = corpora.load(corpus_folder(folder, training))
     run = Run.of(OmegaConf.create(cfg), training["data_fingerprint"])

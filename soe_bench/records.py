@@ -25,6 +25,7 @@ SCHEMA = 3  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv
 SPLITS = ("validation", "test")
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
+CONFIG = {"method": "_target_", "model": "base", "train": "seq_len", "data": "name", "evaluate": "fine_tuning"}
 LARGEST = 2**63  # of whole numbers
 MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
 REPAIR = "restore the file, or remove the line"
@@ -249,6 +250,16 @@ def read_training(folder: Path) -> dict:
     for fault in _faults(run, RUN):
         raise UserError(f"{path}: {fault}: {TRAIN_AGAIN}")
     return run
+
+
+def read_config(folder: Path) -> dict:
+    """The configuration of a trained run, from config.json in its folder. Raises UserError where it is damaged."""
+    path = folder / "config.json"
+    cfg = _json_object(read_utf8(path, TRAIN_AGAIN), str(path), TRAIN_AGAIN)
+    for group, key in CONFIG.items():
+        if not isinstance(cfg.get(group), dict) or key not in cfg[group]:
+            raise UserError(f"{path}: {group}.{key} is missing: {TRAIN_AGAIN}")
+    return cfg
 
 
 def json_lines(path: Path, repair: str) -> Iterator[tuple[int, dict]]:

@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
             return 0
         return 0 if all([audit.audit(corpus) for corpus in corpora]) else 1  # a list: each is printed
     except (UserError, OSError) as error:
-        print(f"error: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"error: {reason(error)}", file=sys.stderr)
         return 2
 
 

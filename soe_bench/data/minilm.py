@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from soe_bench.data.sources.textfiles import sha256
 from soe_bench.data.words import count_words
 from soe_bench.errors import UserError
+from soe_bench.system.files import user_path
 
 log = logging.getLogger("soe_bench")
 WEIGHTS = "model.safetensors"
@@ -83,8 +84,8 @@ def locate(settings: DictConfig) -> Path:
     """
     _library()
     spec = importlib.util.find_spec(PACKAGE)
-    if settings.folder:
-        folder = Path(settings.folder).expanduser()
+    if own := user_path(settings.folder):
+        folder = own
     elif spec and spec.submodule_search_locations:
         folder = Path(spec.submodule_search_locations[0]) / "model"
     else:

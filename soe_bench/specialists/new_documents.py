@@ -140,8 +140,8 @@ def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str,
         if left <= 0:
             notes.add(f"file beyond {CHARACTERS:,} characters in all, not read", name, refuse=False)
             continue
-        most = min(PER_FILE, left)
-        for path, text in texts(files[name], name, "text", most, f"{most:,} characters", notes):
+        most, limit = min((PER_FILE, f"{PER_FILE:,} characters"), (left, f"{CHARACTERS:,} characters in all"))
+        for path, text in texts(files[name], name, "text", most, limit, notes):
             left -= len(text)
             yield path, text
 

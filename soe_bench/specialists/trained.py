@@ -34,7 +34,7 @@ from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext, with_parameters
 from soe_bench.ops.adamw import Optimizer
-from soe_bench.records import read_training
+from soe_bench.records import read_config, read_training
 from soe_bench.runs.run import IDENTITY
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
@@ -82,7 +82,7 @@ class TrainedSoup:
 
     @classmethod
     def _run(cls, folder: Path) -> Self:
-        cfg, training = read_run(folder)
+        cfg, training = read_config(folder), read_training(folder)
         if not cfg["method"]["_target_"].endswith(".SoupOfExperts"):
             raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
         corpus = corpora.load(corpus_folder(folder, training))
@@ -195,7 +195,7 @@ class TrainedSoup:
         path = self.generic_weights
         if place is not None:
             folder = find_run(place)
-            cfg, training = read_run(folder)
+            cfg, training = read_config(folder), read_training(folder)
             if training["data_fingerprint"] != self.training["data_fingerprint"]:
                 raise UserError(f"{folder} was trained on another corpus, with another tokenizer: give a run beside it")
             if training["method"] != "generic" or cfg["model"]["base"] != OmegaConf.to_container(self.cfg.model.base):
@@ -244,23 +244,6 @@ def _mapped(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged ({error}): train or export it again") from error
 
 
-def read_run(folder: Path) -> tuple[dict, dict]:
-    """config.json and training.json of a trained run. Raises UserError where one of them is damaged."""
-    path = folder / "config.json"
-    try:
-        cfg = json.loads(path.read_bytes())
-        _ = (
-            cfg["method"]["_target_"],
-            cfg["model"]["base"],
-            cfg["train"]["seq_len"],
-            cfg["data"]["name"],
-            cfg["evaluate"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: delete it and run the command that trained it again") from error
-    return cfg, read_training(folder)
-
-
 def _tokens_per_byte(corpus: Corpus) -> float:
     """The 99 % quantile over the generic training passages."""
     rows = corpus.rows(GENERIC, "train")
@@ -278,7 +261,7 @@ def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
     found = []
     for path in run.resolve().parent.glob("*/training.json"):
         try:
-            base, other = read_run(path.parent)[0]["model"]["base"], read_training(path.parent)
+            base, other = read_config(path.parent)["model"]["base"], read_training(path.parent)
         except UserError:  # of no use beside a soup
             continue
         same = all(

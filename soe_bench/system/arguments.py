@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from soe_bench.errors import UserError
+from soe_bench.system.files import user_path
 
 Kind = Callable[[str], Any]  # reads a value, or raises ValueError that says what it must be
 
@@ -47,8 +47,8 @@ def flag(text: str) -> bool:
 
 
 def path(text: str) -> Path:
-    """A path, in which `~` at the start stands for the home folder."""
-    return Path(os.path.expanduser(text))
+    """A path, in which `~` at the start stands for the home folder. Raises UserError as `user_path` does."""
+    return user_path(text) or Path()
 
 
 def count(text: str) -> int:

@@ -135,8 +135,10 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def reason(error: OSError) -> str:
-    """What the file system said, in one line with the path if it named one."""
+def reason(error: UserError | OSError) -> str:
+    """What an error says, in one line; the file system's with the path if it named one."""
+    if isinstance(error, UserError):
+        return str(error)
     said = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return f"{said} ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else said
 

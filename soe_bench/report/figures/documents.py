@@ -12,8 +12,8 @@ from soe_bench.report.view import CENTROIDS, View
 
 
 def documents_chart(view: View) -> Chart | None:
-    """None if no documents were drawn. Of many methods those of the handful, each on the seeds with most numbers of
-    documents, so that all marks of a line rest on the same."""
+    """None if no documents were drawn. Of many methods those of the handful. Each has the seeds with most of its marks,
+    so that one number of seeds stands behind a line."""
     shown = handful(view, view.shown)
     frame = pd.DataFrame(
         [
