@@ -14,7 +14,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from soe_bench.config import CONF, MULTIRUN, check_text, job_configs, quoted
+from soe_bench.config import CONF, MULTIRUN, check_folders, job_configs, quoted
 from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character
 
@@ -57,7 +57,7 @@ def begin() -> int:
             sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
         for cfg in cfgs:
-            check_text(cfg)
+            check_folders(cfg)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one says it
             print(f"error: {error}", file=sys.stderr)

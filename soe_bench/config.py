@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from soe_bench import settings
 from soe_bench.errors import UserError
-from soe_bench.system.files import CONF, text_folder, user_path
+from soe_bench.system.files import CONF, check_writable, text_folder, user_path
 
 PACKAGES = ("soe_bench", "baselines")  # whose classes a `_target_` may name
 
@@ -164,6 +164,13 @@ def check_text(cfg: DictConfig) -> None:
         text_folder(cfg.data.source.folder)
 
 
+def check_folders(cfg: DictConfig) -> None:
+    """Raises UserError if a folder that a run needs is not there or cannot be written."""
+    check_text(cfg)
+    for setting in ("home", "results_dir"):
+        check_writable(setting, Path(cfg[setting]))
+
+
 def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     """The resolved configuration of every job that Hydra will launch for these arguments, and that of the launcher.
 
@@ -209,6 +216,9 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
 
 def _checked(cfg: DictConfig) -> DictConfig:
     settings.check(cfg)
+    parent = cfg.method.get("parent")
+    for name in {*cfg.references, *([parent.method] if parent else [])}:
+        with_method(cfg, name)
     return cfg
 
 

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soe_bench.errors import UserError
-
 
 class RotaryEmbedding(nn.Module):
     """Cosines and sines of the rotary positions, each of shape (max_length, head_dim); not in the state dict."""
@@ -99,10 +97,11 @@ class Decoder(nn.Module):
 
 class Llama(nn.Module):
     """Decoder language model: tokens (B, T) -> logits (B, T, vocab_size); `shift` (hidden_size,) is added to every
-    embedding. The arguments have the names of Hugging Face's LlamaConfig.
+    embedding. The arguments have the names of Hugging Face's LlamaConfig; hidden_size must be num_attention_heads times
+    an even number.
 
     Initialisation: N(0, 0.02), and 0.02 / sqrt(2 num_hidden_layers) for the two projections that write to the residual
-    stream (GPT-2). Raises UserError unless hidden_size / num_attention_heads is an even number.
+    stream (GPT-2).
     """
 
     def __init__(
@@ -118,11 +117,6 @@ class Llama(nn.Module):
         rope_theta: float = 10_000.0,
     ) -> None:
         super().__init__()
-        if hidden_size % num_attention_heads or (hidden_size // num_attention_heads) % 2:
-            raise UserError(
-                f"model.base.hidden_size is {hidden_size}: it must be num_attention_heads "
-                f"({num_attention_heads}) times an even number"
-            )
         self.model = Decoder(
             vocab_size,
             hidden_size,

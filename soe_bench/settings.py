@@ -542,6 +542,12 @@ def _check_together(values: Mapping) -> None:
         )
     if base["_target_"] not in BASES:
         return
+    heads = base["num_attention_heads"]
+    if base["hidden_size"] % (2 * heads):
+        raise UserError(
+            f"model.base.hidden_size is {base['hidden_size']}: it must be model.base.num_attention_heads ({heads}) "
+            "times an even number"
+        )
     if base["max_position_embeddings"] < train["seq_len"]:
         raise UserError(
             f"model.base.max_position_embeddings is {base['max_position_embeddings']}: it must be at least "

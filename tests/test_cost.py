@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from made_up_records import CRISP, FINGERPRINT, run, write_csv, write_records
+from made_up_records import CRISP, FINGERPRINT, TEXT, run, write_csv, write_records
 
 from soe_bench import cost
 
@@ -34,12 +34,11 @@ def folder(tmp_path):
         few += soup + run("generic", 0, seed, {f"s{i}": 3.0 for i in range(30)}, "none", **GENERIC)
     write_records(tmp_path / "results" / "all", rows)
     write_records(tmp_path / "results" / "few", few)
-    place = dict(
-        data_fingerprint=FINGERPRINT, data="wheels", split="estimate", documents=1, passages=1, tokens=1, bytes=1
-    )
+    place = dict(data_fingerprint=FINGERPRINT, data="wheels", passages=1, tokens=1) | TEXT
     place |= dict(nearest_domains="0:1.00", effective_domains=1, kl_from_h_0=1, fraction_beyond_q95=0)
+    places = [place | dict(split=split) for split in ("estimate", "validation", "test")]
     beyond = [{"specialist": name, "fraction_beyond_q99": share} for name, share in (("a", 0), ("b", 0), ("far", 0.5))]
-    write_csv(tmp_path / "results" / "all" / "specialists.csv", [place | each for each in beyond])
+    write_csv(tmp_path / "results" / "all" / "specialists.csv", [place | each for each in beyond for place in places])
     return tmp_path / "results"
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from soe_bench.errors import UserError
 from soe_bench.method import with_parameters
 from soe_bench.model import Llama, RotaryEmbedding
 from soe_bench.ops.flat import Flat, forward_at
@@ -79,15 +78,3 @@ def test_flat_round_trip_and_spans():
     norms = sum(p.numel() for p in base.parameters() if p.dim() == 1)
     assert sum(stop - start for start, stop, decays in flat.spans if decays) == flat.size - norms
     assert [start for start, *_ in flat.spans] == [0] + [stop for _, stop, _ in flat.spans][:-1]
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(UserError, match="heads"):
-        Llama(
-            32,
-            hidden_size=10,
-            num_hidden_layers=1,
-            num_attention_heads=4,
-            intermediate_size=8,
-            max_position_embeddings=4,
-        )

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from soe_bench.config import job_configs
 from soe_bench.errors import UserError
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
@@ -54,6 +55,14 @@ def test_its_variables_are_checked_unless_it_is_off(variable, value, compose, mo
     check_mirror(compose("wandb.mode=disabled"))
     with pytest.raises(UserError, match=f"{variable} is '{value}'"):
         check_mirror(compose("wandb.mode=offline"))
+
+
+def test_its_own_variable_sets_the_mode_unless_the_command_does(compose, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert job_configs([])[0][0].wandb.mode == "disabled"
+    assert job_configs(["wandb.mode=offline"])[0][0].wandb.mode == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    assert job_configs([])[0][0].wandb.mode == "offline"
 
 
 def test_the_modes_are_those_of_the_library():

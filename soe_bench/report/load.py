@@ -62,12 +62,27 @@ def results_folders(folder: Path) -> list[Path]:
 def load_results(folder: Path) -> Results:
     """Read everything; raises UserError that names file and line for what is malformed, and for a runs.csv without any
     evaluation."""
-    return Results(
+    results = Results(
         folder,
         record_table(folder) if (folder / "runs.csv").exists() else None,
         **{name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()},
         bench=read_bench(folder / "bench.json"),
     )
+    if results.records is not None and results.specialists is not None:
+        check_texts(folder, results.records, results.specialists)
+    return results
+
+
+def check_texts(folder: Path, records: pd.DataFrame, specialists: pd.DataFrame) -> None:
+    """Raises UserError for a record of a specialist that the corpus lacks, or of another text than its split."""
+    key = ["data_fingerprint", "specialist", "split"]
+    split = specialists[[*key, "documents", "bytes"]]
+    both = records[[*key, "line", "documents", "bytes"]].merge(split, how="left", on=key, suffixes=("", "_of_split"))
+    for wrong in both[(both.documents != both.documents_of_split) | (both.bytes != both.bytes_of_split)].itertuples():
+        raise UserError(
+            f"{folder / 'evaluations.csv'}:{wrong.line}: specialists.csv has no {wrong.split} split of "
+            f"{wrong.specialist!r} with {wrong.documents} documents and {wrong.bytes} bytes: restore both files"
+        )
 
 
 def read_bench(path: Path) -> dict | None:

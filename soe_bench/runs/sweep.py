@@ -25,7 +25,7 @@ from soe_bench.runs.launchers import Launcher
 from soe_bench.runs.resources import check_device, check_memory, check_parallel, speeds
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
-from soe_bench.system.files import check_writable, reason
+from soe_bench.system.files import reason
 from soe_bench.system.laps import Laps
 from soe_bench.system.stop import Interrupted, stop_requested
 from soe_bench.tracking import check_mirror
@@ -86,8 +86,6 @@ class Plan:
         for cfg in cfgs:
             check_mirror(cfg)
         runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
-        for setting, folder in {(name, run.cfg[name]) for run in runs.values() for name in ("home", "results_dir")}:
-            check_writable(setting, Path(folder))
         for folder in {run.cfg.results_dir for run in runs.values()}:
             check_results(Path(folder), [run for run in runs.values() if run.cfg.results_dir == folder])
         for run in runs.values():

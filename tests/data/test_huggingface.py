@@ -138,6 +138,7 @@ def test_malformed_rows_and_files_are_counted(tmp_path: Path) -> None:
         "[" * 100_000,
         "",
         '{"text": 7, "meta": {"of": "a"}}',
+        '{"text": " \\n", "meta": {"of": "a"}}',
         '{"text": "b", "meta": null}',
     ]
     rows += ['{"text": "c", "meta": {"of": null}}', '{"text": "last", "meta": {"of": "a"}, "more": {"x": 1}}']
@@ -152,7 +153,7 @@ def test_malformed_rows_and_files_are_counted(tmp_path: Path) -> None:
     sources = ["web/a", "web/0", "web/false", "web/1.5", "web/", "web/?"]
     assert found == [(name, f"row {i}") for i, name in enumerate(sources)] + [("web/a", "last"), ("web/z", "whole")]
     assert source.notes == {
-        "row without text in data.source.sets.web.text_field, skipped": 6,
+        "row without text in data.source.sets.web.text_field, skipped": 7,
         "row without a name in data.source.sets.web.source_field, skipped": 2,
         "damaged or not readable, skipped from there on": 1,
     }

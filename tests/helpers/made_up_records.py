@@ -41,6 +41,7 @@ SOURCES = [
     "mimesis",
 ]
 FINGERPRINT = "3fa94c1b77d2aa01bb"
+TEXT = dict(documents=10, bytes=2_885_390)  # of every split
 CRISP = dict(  # what a run per specialist cost, in the tests of the costs
     flops=80.0,
     training_tokens=4000,
@@ -83,8 +84,7 @@ def record(**changes) -> dict:
         "loss": 3.0,
         "nats_sum": 3e6,
         "tokens": 1_000_000,
-        "bytes": 2_885_390,
-        "documents": 10,
+        **TEXT,
         "loss_se_documents": 0.01,
         "bits_per_byte": 3e6 / math.log(2) / 2_885_390,
         "perplexity": math.exp(3),
@@ -278,7 +278,7 @@ def _write_corpus(folder, rng, names, k):
         ],
     )
     rows = []
-    for name in names:
+    for name in [*names, "generic"]:
         h = np.sort(rng.dirichlet([3, 1.5, 0.7, 0.3, 0.2]))[::-1]
         nearest = "; ".join(f"{domain}:{share:.2f}" for domain, share in zip(rng.permutation(k)[:5], h, strict=True))
         rows += [
@@ -286,10 +286,10 @@ def _write_corpus(folder, rng, names, k):
                 **first,
                 "specialist": name,
                 "split": split,
-                "documents": 40,
+                "documents": TEXT["documents"],
                 "passages": 900,
                 "tokens": tokens,
-                "bytes": 3 * tokens,
+                "bytes": TEXT["bytes"],
                 "nearest_domains": nearest,
                 "effective_domains": f"{np.exp(-(h * np.log(h)).sum()):.2f}",
                 "kl_from_h_0": f"{np.log(k) + (h * np.log(h)).sum():.4f}",

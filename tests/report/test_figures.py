@@ -6,8 +6,9 @@ import sys
 
 import pandas as pd
 import pytest
-from made_up_records import FINGERPRINT, run, write_csv, write_records
+from made_up_records import FINGERPRINT, TEXT, run, write_csv, write_records
 
+from soe_bench.errors import UserError
 from soe_bench.report.__main__ import main
 from soe_bench.report.figures import style as style_module
 from soe_bench.report.figures.alpha import alpha_charts
@@ -47,13 +48,20 @@ def corpus(folder, names: list[str], k: int = 2, method: str = "soup", seeds: in
     domain = dict(tokens=10, passages=2, fraction=1 / k, top_terms="a b")
     sources = [f"{(names or ['source'])[i % max(len(names), 1)]} 71%" for i in range(k)]
     write_csv(folder / "domains.csv", [first | dict(domain=i, top_sources=sources[i]) | domain for i in range(k)])
-    sizes = dict(
-        documents=3, passages=5, tokens=50, bytes=200, nearest_domains="0:1.00", effective_domains=1.0, kl_from_h_0=0.5
-    )
+    sizes = TEXT | dict(passages=5, tokens=50, nearest_domains="0:1.00", effective_domains=1.0, kl_from_h_0=0.5)
     far = dict(fraction_beyond_q95=0.05, fraction_beyond_q99=0.01)
-    rows = [first | dict(specialist=x, split="estimate") | sizes | far for x in [*names, "generic"]]
+    texts = [(x, split) for x in [*names, "generic"] for split in ("estimate", "validation", "test")]
+    rows = [first | dict(specialist=x, split=split) | sizes | far for x, split in texts]
     write_csv(folder / "specialists.csv", rows)
     return folder
+
+
+@pytest.mark.parametrize("was, becomes", [(",a,test,", ",c,test,"), (",10,0.01,", ",11,0.01,")])
+def test_a_record_of_another_text_than_its_split_is_refused(was, becomes, tmp_path):
+    path = corpus(tmp_path, ["a", "b"]) / "evaluations.csv"
+    path.write_text(path.read_text().replace(was, becomes, 1))
+    with pytest.raises(UserError, match=r"evaluations.csv:\d+: specialists.csv has no test split of '[abc]' with 1"):
+        load_results(tmp_path)
 
 
 def test_names_are_the_same_in_every_file_and_drawn_as_they_are(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Paths that a user names, folders that cannot be written, and characters that a locale cannot show."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from soe_bench.__main__ import main
 from soe_bench.config import job_configs, quoted
 from soe_bench.errors import UserError
-from soe_bench.system.files import check_writable, home, user_path
+from soe_bench.system.files import check_writable, home, refusals, user_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +39,12 @@ def test_the_users_folder_is_asked_for_only_where_it_is_needed(monkeypatch):
     with pytest.raises(UserError, match="set HOME, or give the whole path"):
         job_configs([])
     assert job_configs(["home=/given"])[0][0].home == "/given"
+
+
+def test_the_remedy_is_that_of_the_refusal(tmp_path):
+    for number, remedy in ((errno.ENOSPC, "free some disk space"), (errno.ENOENT, "choose another")):
+        with pytest.raises(UserError, match=f"cannot write .*{remedy}"), refusals(tmp_path):
+            raise OSError(number, os.strerror(number))
 
 
 def test_a_folder_is_tried_and_nothing_stays(tmp_path):

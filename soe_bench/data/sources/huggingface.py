@@ -81,7 +81,7 @@ class HuggingFace:
         for number, text, value in self._usable(name, rows, notes):
             if number % SAID_EVERY == 0:
                 log.info("%s: %d rows read, %d documents kept", name, number, documents.total())
-            if value in full or (wanted and value not in wanted) or not text.strip():
+            if value in full or (wanted and value not in wanted):
                 continue
             documents[value] += 1
             characters[value] += len(text)
@@ -103,7 +103,7 @@ class HuggingFace:
         given, row, number, usable = self.sets[name], {}, 0, 0
         for number, row in enumerate(islice(rows, given["rows"]), 1):
             text, value = _field(row, given["text_field"]), _label(_field(row, given["source_field"]))
-            if not isinstance(text, str):
+            if not isinstance(text, str) or not text.strip():
                 notes.add(f"row without text in data.source.sets.{name}.text_field, skipped", f"row {number}")
             elif given["source_field"] and value is None:
                 notes.add(f"row without a name in data.source.sets.{name}.source_field, skipped", f"row {number}")
