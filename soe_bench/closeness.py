@@ -25,7 +25,7 @@ from torch import Tensor
 from baselines.domain_experts import DomainExperts, SeparateExperts, group_mixtures
 from baselines.merge_aligned import MergeAligned
 from soe_bench.config import job_configs, make, quoted
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from soe_bench import train
 from soe_bench.data import corpus as corpora
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights

@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from soe_bench.bench import __main__ as bench_command
 from soe_bench.config import job_configs
 from soe_bench.data import corpus as corpora
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.gradient import backward
 from soe_bench.ops.traced import compiled_backward

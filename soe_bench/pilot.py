@@ -18,7 +18,7 @@ from torch import nn
 
 from soe_bench.export import write_model, written
 from soe_bench.records import read_training
-from soe_bench.report.pilot import DATA, write_pilot
+from soe_bench.report.pilot_page import DATA, write_pilot
 from soe_bench.runs.run import Run
 from soe_bench.specialists import card
 from soe_bench.specialists.gate import LEAST, Verdict

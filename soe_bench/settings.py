@@ -113,7 +113,7 @@ class Target(BaseModel):
     target: Text = Field(alias="_target_")
 
 
-class Own(Target):
+class KnownClass(Target):
     """Settings of a class of this project."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -176,7 +176,7 @@ class Wandb(Group):
     ]
 
 
-class Model(Group):
+class ModelSettings(Group):
     name: Name
     base: dict[str, Any]  # BASES
 
@@ -201,7 +201,7 @@ class Held(Group):
     passages_per_document: Count
 
 
-class Estimate(Group):
+class EstimateSplit(Group):
     documents: Count
     fraction: Fraction
     passages_per_document: Count
@@ -227,7 +227,7 @@ class Splits(Group):
     largest_fraction: Part
     test: Held
     validation: Held
-    estimate: Estimate
+    estimate: EstimateSplit
     generic: GenericSplits
 
 
@@ -270,135 +270,135 @@ class Settings(Group):
     device: Device
     threads: Threads | None
     wandb: Wandb
-    model: Model
+    model: ModelSettings
     data: Data
     method: dict[str, Any]  # METHODS
     pi: dict[str, Any]  # LAWS
 
 
-class Parent(Group):
+class ParentSettings(Group):
     method: Name
     fraction: Part
     lr: Positive | None = None
 
 
-class Method(Target):
+class MethodSettings(Target):
     """What every method has. A method that is not in METHODS has whatever else its constructor takes."""
 
     name: Name
     lr: Positive | None = None
-    parent: Parent | None = None
+    parent: ParentSettings | None = None
     n_experts: Size | None = None
 
 
-class OwnMethod(Own):
+class KnownMethodSettings(KnownClass):
     name: Name
     lr: Positive
-    parent: Parent | None = None
+    parent: ParentSettings | None = None
 
 
-class OnDraws(OwnMethod):
+class OnDrawsSettings(KnownMethodSettings):
     pi: dict[str, Any]  # LAWS
 
 
-class Router(Group):
+class RouterSettings(Group):
     hidden: whole(1, 2**20)
     activation: one_of("softmax", "linear")
     init_std: NotNegative
 
 
-class Soup(OnDraws):
+class SoupSettings(OnDrawsSettings):
     n_experts: Experts
     expert_lr_ratio: NotNegative
     expert_init: NotNegative
-    router: Router
+    router: RouterSettings
 
 
-class Generated(OnDraws):
+class GeneratedSettings(OnDrawsSettings):
     network_lr_ratio: NotNegative
 
 
-class LowRankSoup(Generated):
+class LowRankSoupSettings(GeneratedSettings):
     n_experts: Experts
     rank: whole(1, 2**16)
-    router: Router
+    router: RouterSettings
 
 
-class Hypernetwork(Generated):
+class HypernetworkSettings(GeneratedSettings):
     rank: whole(1, 2**16)
     as_experts: Size
     init_std: NotNegative
 
 
-class Projected(Generated):
+class ProjectedSettings(GeneratedSettings):
     embedding: whole(1, 2**20)
     as_experts: Size
 
 
-class Groups(OwnMethod):
+class GroupsSettings(KnownMethodSettings):
     groups: Size
 
 
-class DomainExperts(Groups):
+class DomainExpertsSettings(GroupsSettings):
     generic_fraction: BelowOne = 0.0
 
 
-class SeparateExperts(Groups):
+class SeparateExpertsSettings(GroupsSettings):
     tokens_each: Part
 
 
-class PostHoc(Own):
+class PostHocSettings(KnownClass):
     name: Name
-    parent: Parent
+    parent: ParentSettings
 
 
-class Merge(PostHoc):
+class MergeSettings(PostHocSettings):
     weights: one_of("h", "uniform")
 
 
-class ScaledMerge(Merge):
+class ScaledMergeSettings(MergeSettings):
     scale: Annotated[
         Annotated[float, Field(allow_inf_nan=False)] | Literal["default", "tuned"],
         must_be("default, tuned or a finite number"),
     ]
 
 
-class SparseMerge(ScaledMerge):
+class SparseMergeSettings(ScaledMergeSettings):
     density: Part
 
 
-class Ties(SparseMerge):
+class TiesSettings(SparseMergeSettings):
     trim: one_of("model", "tensor")
 
 
-class DareTies(SparseMerge):
+class DareTiesSettings(SparseMergeSettings):
     normalize: Annotated[bool, must_be("true or false")]
 
 
 METHODS: dict[str, type[Target]] = {
-    "soe_bench.soup.SoupOfExperts": Soup,
-    "baselines.best_expert.BestExpert": PostHoc,
-    "baselines.crisp.Crisp": OwnMethod,
-    "baselines.dense_conditioned.DenseConditioned": Generated,
-    "baselines.dense_on_pi.DenseOnPi": OnDraws,
-    "baselines.domain_experts.DomainExperts": DomainExperts,
-    "baselines.domain_experts.SeparateExperts": SeparateExperts,
-    "baselines.ensemble.Ensemble": Merge,
-    "baselines.generic.Generic": OwnMethod,
-    "baselines.hypernetwork.Hypernetwork": Hypernetwork,
-    "baselines.low_rank_soup.LowRankSoup": LowRankSoup,
-    "baselines.merge_aligned.MergeAligned": Merge,
-    "baselines.merge_dare_ties.MergeDareTies": DareTies,
-    "baselines.merge_gradient.MergeGradient": Merge,
-    "baselines.merge_linear.MergeLinear": Merge,
-    "baselines.merge_slerp.MergeSlerp": Merge,
-    "baselines.merge_task_arithmetic.MergeTaskArithmetic": ScaledMerge,
-    "baselines.merge_ties.MergeTies": Ties,
-    "baselines.projected.Projected": Projected,
+    "soe_bench.soup.SoupOfExperts": SoupSettings,
+    "baselines.best_expert.BestExpert": PostHocSettings,
+    "baselines.crisp.Crisp": KnownMethodSettings,
+    "baselines.dense_conditioned.DenseConditioned": GeneratedSettings,
+    "baselines.dense_on_pi.DenseOnPi": OnDrawsSettings,
+    "baselines.domain_experts.DomainExperts": DomainExpertsSettings,
+    "baselines.domain_experts.SeparateExperts": SeparateExpertsSettings,
+    "baselines.ensemble.Ensemble": MergeSettings,
+    "baselines.generic.Generic": KnownMethodSettings,
+    "baselines.hypernetwork.Hypernetwork": HypernetworkSettings,
+    "baselines.low_rank_soup.LowRankSoup": LowRankSoupSettings,
+    "baselines.merge_aligned.MergeAligned": MergeSettings,
+    "baselines.merge_dare_ties.MergeDareTies": DareTiesSettings,
+    "baselines.merge_gradient.MergeGradient": MergeSettings,
+    "baselines.merge_linear.MergeLinear": MergeSettings,
+    "baselines.merge_slerp.MergeSlerp": MergeSettings,
+    "baselines.merge_task_arithmetic.MergeTaskArithmetic": ScaledMergeSettings,
+    "baselines.merge_ties.MergeTies": TiesSettings,
+    "baselines.projected.Projected": ProjectedSettings,
 }
 
 
-class Law(Own):
+class LawSettings(KnownClass):
     """The distribution of the domain weights in training."""
 
     max_support: Size
@@ -407,10 +407,10 @@ class Law(Own):
     generic_fraction: Fraction
 
 
-LAWS: dict[str, type[Target]] = {"soe_bench.mixture.MetaDistribution": Law}
+LAWS: dict[str, type[Target]] = {"soe_bench.mixture.MetaDistribution": LawSettings}
 
 
-class Llama(Own):
+class LlamaSettings(KnownClass):
     vocab_size: whole(1, 2**20)
     hidden_size: whole(1, 2**16)
     num_hidden_layers: whole(1, 2**12)
@@ -420,10 +420,10 @@ class Llama(Own):
     tie_word_embeddings: Annotated[bool, must_be("true or false")]
 
 
-BASES: dict[str, type[Target]] = {"soe_bench.model.Llama": Llama}
+BASES: dict[str, type[Target]] = {"soe_bench.model.Llama": LlamaSettings}
 
 
-class Local(Own):
+class LocalSettings(KnownClass):
     folder: Text | None
     text_field: Text
     characters_per_file: Count
@@ -434,7 +434,7 @@ class Local(Own):
     strict: Annotated[bool, must_be("true or false")]
 
 
-class HubSet(Group):
+class HubSetSettings(Group):
     format: one_of("json", "parquet")
     files: list[Text]
     text_field: Text
@@ -445,11 +445,11 @@ class HubSet(Group):
     characters_per_source: Count
 
 
-class HuggingFace(Own):
-    sets: dict[str, HubSet]
+class HuggingFaceSettings(KnownClass):
+    sets: dict[str, HubSetSettings]
 
 
-class Synthetic(Own):
+class SyntheticSettings(KnownClass):
     domains: whole(1, 2**10)
     words: whole(1, 2**16)
     shared: whole(0, 2**16)
@@ -460,20 +460,20 @@ class Synthetic(Own):
     mixtures: dict[str, list[Fraction]]
 
 
-class Wheels(Own):
+class WheelsSettings(KnownClass):
     manifest: Text
     wheels: dict[str, list[Text]]
 
 
 SOURCES: dict[str, type[Target]] = {
-    "soe_bench.data.sources.local.Local": Local,
-    "soe_bench.data.sources.huggingface.HuggingFace": HuggingFace,
-    "soe_bench.data.sources.synthetic.Synthetic": Synthetic,
-    "soe_bench.data.sources.wheels.Wheels": Wheels,
+    "soe_bench.data.sources.local.Local": LocalSettings,
+    "soe_bench.data.sources.huggingface.HuggingFace": HuggingFaceSettings,
+    "soe_bench.data.sources.synthetic.Synthetic": SyntheticSettings,
+    "soe_bench.data.sources.wheels.Wheels": WheelsSettings,
 }
 CLASSES: dict[str, tuple[dict[str, type[Target]], type[Target]]] = {  # of a group: the known classes, and any other
     "pi": (LAWS, Target),
-    "method": (METHODS, Method),
+    "method": (METHODS, MethodSettings),
     "method.pi": (LAWS, Target),
     "model.base": (BASES, Target),
     "data.source": (SOURCES, Target),

@@ -37,7 +37,7 @@ from soe_bench import check
 from soe_bench.config import CONF, job_configs
 from soe_bench.conformance import RULES, conformance
 from soe_bench.data import corpus as corpora
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.flops import FlopCounter
 from soe_bench.runs import execute as executing

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from soe_bench import closeness
 from soe_bench.checkpoint import load
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.splits import GENERIC
 from soe_bench.evaluate import document_losses
 from soe_bench.method import with_parameters

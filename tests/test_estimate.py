@@ -11,7 +11,7 @@ from arguments import base_arguments
 from tiny_soup import VOCAB, soup
 
 from soe_bench.config import job_configs
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.estimate import (
     PRIOR_TOKENS,
     TUNING_WINDOWS,

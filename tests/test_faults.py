@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from soe_bench import checkpoint, finetune
 from soe_bench.command import finish
 from soe_bench.config import job_configs
-from soe_bench.data import build
-from soe_bench.data.build import open_corpus
+from soe_bench.data import builder
+from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.runs import evaluation
 from soe_bench.runs import execute as executing
@@ -154,7 +154,7 @@ def test_a_second_training_that_is_cut_does_not_pass_for_the_first(compose, monk
 def test_a_stop_while_the_corpus_is_built_leaves_nothing(compose, tmp_path, monkeypatch):
     cfg = compose(*SHORT, f"home={tmp_path / 'new'}")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # no worker processes for so little
-    at_call(monkeypatch, build.domains, "cluster", 1, terminate)
+    at_call(monkeypatch, builder.domains, "cluster", 1, terminate)
     with pytest.raises(Interrupted):
         execute(cfg)
     assert [path.name for path in (tmp_path / "new" / "data").iterdir() if path.is_dir()] == []

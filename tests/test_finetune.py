@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soe_bench import finetune
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
 from soe_bench.model import Llama

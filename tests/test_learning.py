@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.estimate import domain_weights
 from soe_bench.method import MethodContext
 from soe_bench.mixture import MetaDistribution, Mixture

@@ -22,7 +22,7 @@ from soe_bench.data.sizing import DOMAINS, LEAST_TOKENS, PASSES, size, sized
 from soe_bench.errors import UserError
 from soe_bench.records import read_records
 from soe_bench.report.__main__ import main as report
-from soe_bench.report.pilot import DATA, PAGE, write_pilot
+from soe_bench.report.pilot_page import DATA, PAGE, write_pilot
 from soe_bench.specialists.specialist import Soup
 
 ROOT = CONF.parent

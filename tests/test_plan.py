@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench import plan
 from soe_bench.config import job_configs, make
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.ops.flat import Flat
 from soe_bench.runs import forecast, sweep
 from soe_bench.system.laps import Laps

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from soe_bench import checkpoint
 from soe_bench.config import job_configs, make
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.mixture import Mixture
 from soe_bench.records import read_lines, read_training

@@ -26,7 +26,7 @@ from soe_bench.bench.end_to_end import end_to_end
 from soe_bench.bench.growth import growth
 from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models, mergekit_speedup
 from soe_bench.bench.many import many
-from soe_bench.bench.measure import Figure, Settings, known_device, rates
+from soe_bench.bench.measure import BenchSettings, Figure, known_device, rates
 from soe_bench.bench.memory import loss_memory_ratio, plain_memory_ratio
 from soe_bench.bench.moments import moments_loss_change
 from soe_bench.bench.precision import precision
@@ -44,7 +44,7 @@ from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character, write_text
 from soe_bench.system.machine import device_name, git_state
 
-FIGURES: dict[str, Callable[[Settings], Figure]] = {
+FIGURES: dict[str, Callable[[BenchSettings], Figure]] = {
     "soup_step_ratio_n16": partial(soup_step_ratio, n=16, goal=1.15),
     "soup_step_ratio_n64": partial(soup_step_ratio, n=64, goal=1.5),
     "plain_speedup_n64": plain_speedup,
@@ -62,7 +62,7 @@ FIGURES: dict[str, Callable[[Settings], Figure]] = {
     "loss_memory_ratio": loss_memory_ratio,
     "moments_bfloat16_loss_change": moments_loss_change,
 }
-LISTS: dict[str, Callable[[Settings], list[dict]]] = {  # each gives the rows of a table
+LISTS: dict[str, Callable[[BenchSettings], list[dict]]] = {  # each gives the rows of a table
     "growth": growth,
     "shape": shape,
     "bases": bases,
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         names = options.names or [*FIGURES, *LISTS]
         if unknown := [name for name in names if name not in (*FIGURES, *LISTS)]:
             raise UserError(f"there is no quantity {unknown[0]!r}: choose from {', '.join([*FIGURES, *LISTS])}")
-        settings = Settings(known_device(options.device), options.quick)
+        settings = BenchSettings(known_device(options.device), options.quick)
         bench = opened(options.out, settings)
         for number, name in enumerate(names, start=1):
             log.info("%d of %d: %s", number, len(names), name)
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def opened(path: Path, settings: Settings) -> dict:
+def opened(path: Path, settings: BenchSettings) -> dict:
     """The file's content, or the start of a new one. Raises UserError if it was measured on another machine or in
     another way."""
     here = {
@@ -126,7 +126,7 @@ def opened(path: Path, settings: Settings) -> dict:
     return bench
 
 
-def measure(name: str, settings: Settings, bench: dict) -> None:
+def measure(name: str, settings: BenchSettings, bench: dict) -> None:
     """Measures one figure, or one list of points, into `bench`, and says what came out."""
     start, state = time.perf_counter(), git_state()
     if name in LISTS:

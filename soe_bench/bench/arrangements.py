@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from soe_bench.bench.measure import FORKSERVER, Settings
+from soe_bench.bench.measure import FORKSERVER, BenchSettings
 from soe_bench.bench.steps import Steps
 from soe_bench.system import distributed
 
@@ -23,7 +23,7 @@ ARRANGEMENTS = {  # jobs, processes of each, threads of each of these
 }
 
 
-def work(rank: int, processes: int, threads: int, settings: Settings, store: str, orders: Connection) -> None:
+def work(rank: int, processes: int, threads: int, settings: BenchSettings, store: str, orders: Connection) -> None:
     """One process of a job: makes as many steps of a base model as it is told, and says when they are done."""
     if processes > 1:
         distributed.connect(False, rank, init_method=f"file://{store}", rank=rank, world_size=processes)
@@ -63,7 +63,7 @@ def together(workers: list[Connection], model: str, count: int) -> float:
     return time.perf_counter() - start
 
 
-def arrangements(settings: Settings) -> list[dict]:
+def arrangements(settings: BenchSettings) -> list[dict]:
     """One row per base model and arrangement: `base`, `arrangement`, `tokens_per_second` of all jobs together, as the
     median over rounds in which the arrangements take turns. A job trains a soup with 16 experts and R = 8 draws. It is
     about the cores of a CPU."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rates
+from soe_bench.bench.measure import BenchSettings, in_fresh_process, interleaved, rates
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import Steps
 from soe_bench.ops.adamw import WORDS_PER_STEP
@@ -31,7 +31,7 @@ BASES = {  # by kind of device; R = 8 draws of 4 sequences
 }
 
 
-def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, float | None]:
+def point(settings: BenchSettings, overrides: tuple[str, ...], n: int) -> dict[str, float | None]:
     """One row: n, P, tokens and precision of a step, its median seconds and peak bytes, and the least seconds.
 
     Seconds and bytes are None if the device has too little memory."""
@@ -55,7 +55,7 @@ def point(settings: Settings, overrides: tuple[str, ...], n: int) -> dict[str, f
     return row | {"least_seconds": least_seconds(settings, cfg)}  # after the steps: it takes memory of its own
 
 
-def least_seconds(settings: Settings, cfg: DictConfig) -> float:
+def least_seconds(settings: BenchSettings, cfg: DictConfig) -> float:
     """Of a step: all counted FLOPs at the machine's matmul rate in its precision, or moving all parameters and moments
     at the copy bandwidth, whichever takes longer."""
     cost = build_method(Run.of(cfg), None, device="meta").cost()
@@ -63,7 +63,7 @@ def least_seconds(settings: Settings, cfg: DictConfig) -> float:
     return rates(settings, cfg.train.precision).seconds(moved, cost["flops_per_step"])
 
 
-def bases(settings: Settings) -> list[dict]:
+def bases(settings: BenchSettings) -> list[dict]:
     """One row per base model and number of experts."""
     chosen = BASES["cuda" if settings.device.startswith("cuda") else "cpu"]
     return [

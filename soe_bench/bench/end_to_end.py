@@ -11,7 +11,7 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from soe_bench.bench.measure import Settings
+from soe_bench.bench.measure import BenchSettings
 from soe_bench.errors import UserError
 from soe_bench.system.files import home
 from soe_bench.system.laps import FILE
@@ -22,7 +22,7 @@ SPECIALISTS = {1: 100, 10: 10, 100: 10}  # how many specialists are made at once
 REFUSED = 3  # exit status of soe_bench.specialize: it wrote a generic model, which takes the same time
 
 
-def end_to_end(settings: Settings) -> list[dict]:
+def end_to_end(settings: BenchSettings) -> list[dict]:
     """One row per command and part of it: `command`, `stage`, `seconds`. Those of `of all jobs: ...` are added up over
     jobs that may run side by side, and lie within `jobs`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from omegaconf import DictConfig
 
-from soe_bench.bench.measure import Settings, in_fresh_process, interleaved
+from soe_bench.bench.measure import BenchSettings, in_fresh_process, interleaved
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import RATE, Steps
 from soe_bench.ops.gradient import gradient
@@ -21,7 +21,7 @@ ROUNDS = 9
 MEASURES = ("step_seconds", "soup_seconds", "peak_bytes")
 
 
-def point(settings: Settings, override: str) -> dict[str, float]:
+def point(settings: BenchSettings, override: str) -> dict[str, float]:
     """One row: n, P, R, k, the median seconds of a step and of its part beyond forward and backward, the peak bytes."""
     cfg: DictConfig = settings.compose("method.n_experts=16", *filter(None, [override]))
     prepare_process(cfg.threads)
@@ -48,7 +48,7 @@ def point(settings: Settings, override: str) -> dict[str, float]:
     }
 
 
-def growth(settings: Settings) -> list[dict]:
+def growth(settings: BenchSettings) -> list[dict]:
     """One row per point: `axis`, what `point` gives, and the exponents fitted along its axis (`<measure>_exponent`).
     The point that all axes share is measured once."""
     chosen = {axis: list(given.values())[: 2 if settings.quick else None] for axis, given in AXES.items()}

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from soe_bench.bench.measure import Figure, Settings, in_fresh_process, interleaved, quartiles, rates
+from soe_bench.bench.measure import BenchSettings, Figure, in_fresh_process, interleaved, quartiles, rates
 from soe_bench.bench.memory import LARGE
 from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
@@ -42,7 +42,7 @@ def combine_file(path: Path, alpha: Tensor) -> Tensor:
         return combine(file.get_tensor("shared.value"), file.get_tensor("experts.value"), alpha)
 
 
-def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExperts:
+def made_up_soup(settings: BenchSettings, overrides: tuple[str, ...]) -> SoupOfExperts:
     """A soup whose parameters are all random, without its moments."""
     cfg = settings.compose(*overrides, "method.expert_init=0.02")
     prepare_process(cfg.threads)
@@ -51,7 +51,7 @@ def made_up_soup(settings: Settings, overrides: tuple[str, ...]) -> SoupOfExpert
     return method
 
 
-def bandwidth_share(settings: Settings, draws: int, goal: float) -> Figure:
+def bandwidth_share(settings: BenchSettings, draws: int, goal: float) -> Figure:
     """Bytes that making `draws` specialists at once must read and write, per second, as a share of copy bandwidth. The
     goal is at most the limit: with several draws the operations may take longer than the copy."""
     method = made_up_soup(settings, ("method.n_experts=4",) if settings.quick else LARGE)
@@ -104,13 +104,13 @@ def specialist_file(soup: Path, out: Path, method: SoupOfExperts, alpha: torch.T
     save_file(method.flat.unflatten(combine_file(soup, alpha)[0]), out)
 
 
-def write_soup(settings: Settings, overrides: tuple[str, ...], path: Path) -> None:
+def write_soup(settings: BenchSettings, overrides: tuple[str, ...], path: Path) -> None:
     """Writes the file of a soup with random parameters to `path`."""
     method = made_up_soup(settings, overrides)
     save_file({"shared.value": method.shared.value, "experts.value": method.experts.value}, path)
 
 
-def anonymous_models(settings: Settings, overrides: tuple[str, ...], folder: Path) -> float:
+def anonymous_models(settings: BenchSettings, overrides: tuple[str, ...], folder: Path) -> float:
     """Peak anonymous memory to make a specialist's file from the soup's, as a multiple of one model of P parameters."""
     cfg = settings.compose(*overrides)
     prepare_process(cfg.threads)
@@ -121,7 +121,7 @@ def anonymous_models(settings: Settings, overrides: tuple[str, ...], folder: Pat
     return peak.bytes / (4 * method.flat.size)
 
 
-def instantiate_disk_models(settings: Settings) -> Figure:
+def instantiate_disk_models(settings: BenchSettings) -> Figure:
     """Anonymous memory of instantiating from disk to disk. Limit: the specialist itself."""
     name, unit = "instantiate_disk_models", "models of anonymous memory"
     if not Path("/proc/self/status").exists():
@@ -133,7 +133,7 @@ def instantiate_disk_models(settings: Settings) -> Figure:
     return Figure(name, unit, models, limit=1.0, goal=2.0)
 
 
-def race(settings: Settings) -> dict[str, float]:
+def race(settings: BenchSettings) -> dict[str, float]:
     """Seconds of mergekit's linear merge and of ours: both read files in a warm cache and write a specialist's file."""
     from mergekit import architecture
     from mergekit.config import MergeConfiguration
@@ -180,7 +180,7 @@ def race(settings: Settings) -> dict[str, float]:
                 "mergekit": lambda: run_merge(merge, str(folder / "merged"), options),
                 "ours": lambda: specialist_file(folder / "soup", folder / "ours", method, alpha),
             },
-            Settings(settings.device, quick=True),
+            BenchSettings(settings.device, quick=True),
         )  # two rounds: mergekit takes seconds
         _check_equal(folder)
         return {f"{name}_seconds": float(np.median(each)) for name, each in times.items()} | {
@@ -198,7 +198,7 @@ def _check_equal(folder: Path) -> None:
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-6)
 
 
-def mergekit_speedup(settings: Settings) -> Figure:
+def mergekit_speedup(settings: BenchSettings) -> Figure:
     """Time of mergekit's linear merge (through its API) over that of ours, on the same n models, without imports. Goal:
     MERGE_SHARE of the limit."""
     name, unit = "mergekit_speedup", "mergekit / ours"

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from soe_bench.bench.instantiate import PeakAnonymous, combine_file, write_soup
-from soe_bench.bench.measure import Settings, in_fresh_process, interleaved, rates
+from soe_bench.bench.measure import BenchSettings, in_fresh_process, interleaved, rates
 from soe_bench.bench.memory import LARGE
 from soe_bench.soup import combine
 from soe_bench.system.machine import prepare_process
@@ -20,7 +20,7 @@ COUNTS = (1, 8, 64, 100, 512)
 ROUNDS = 7
 
 
-def points(settings: Settings, source: str, path: Path) -> list[dict]:
+def points(settings: BenchSettings, source: str, path: Path) -> list[dict]:
     """A row for each number of specialists made at once of the soup in the file `path`: `source` (memory, where the
     soup is loaded before, or disk), `count`, `n`, `P`; `seconds`; `reading_seconds`, to read every number of the bank
     once; `least_seconds`, at the machine's rates; `peak_bytes`, of memory that holds no file, beyond what was there
@@ -54,7 +54,7 @@ def points(settings: Settings, source: str, path: Path) -> list[dict]:
     ]
 
 
-def many(settings: Settings) -> list[dict]:
+def many(settings: BenchSettings) -> list[dict]:
     """The rows of both sources. They are for CPU, where a soup's file is read."""
     if settings.device != "cpu":
         return []

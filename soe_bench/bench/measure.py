@@ -47,7 +47,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How to measure: on which device, and on toy sizes (`quick`, for tests) or on those of the figures."""
 
     device: str
@@ -69,7 +69,7 @@ class Settings:
 
 
 def interleaved(
-    calls: dict[str, Callable[[], object]], settings: Settings, rounds: int | None = None
+    calls: dict[str, Callable[[], object]], settings: BenchSettings, rounds: int | None = None
 ) -> dict[str, np.ndarray]:
     """Seconds of each call in each round, as the machine's clock gives them. `rounds`: fewer than those of a figure,
     for points whose trend matters."""
@@ -82,7 +82,7 @@ def quartiles(values: np.ndarray) -> dict[str, float]:
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def rates(settings: Settings, precision: str = "float32") -> Rates:
+def rates(settings: BenchSettings, precision: str = "float32") -> Rates:
     """The machine's rates for these settings."""
     return machine_rates(settings.device, precision, settings.quick)
 

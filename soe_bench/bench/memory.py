@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from soe_bench.bench.measure import Figure, Settings, in_fresh_process
+from soe_bench.bench.measure import BenchSettings, Figure, in_fresh_process
 from soe_bench.bench.steps import Steps, plain_steps
 from soe_bench.ops.flat import forward_at
 from soe_bench.ops.gradient import gradient
@@ -29,7 +29,7 @@ def resident(device: str) -> int:
     return peak_memory(device)
 
 
-def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -> tuple[int, int]:
+def peak_of_steps(settings: BenchSettings, overrides: tuple[str, ...], plain: bool) -> tuple[int, int]:
     """Peak bytes of building a method and of two steps, and the bytes of state that its cost() counts."""
     cfg = settings.compose(*overrides)
     prepare_process(cfg.threads)
@@ -40,7 +40,7 @@ def peak_of_steps(settings: Settings, overrides: tuple[str, ...], plain: bool) -
     return peak_memory(settings.device) - before, build_method(Run.of(cfg), None, device="meta").cost()["state_bytes"]
 
 
-def plain_memory_ratio(settings: Settings) -> Figure:
+def plain_memory_ratio(settings: BenchSettings) -> Figure:
     """Our peak over the plain version's at n P >= 100M. Limit: only our parameters, moments and gradients."""
     overrides = ("method.n_experts=64",) if settings.quick else LARGE
     ours, state = in_fresh_process(peak_of_steps, settings, overrides, False)
@@ -55,7 +55,7 @@ def plain_memory_ratio(settings: Settings) -> Figure:
     )
 
 
-def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
+def peak_of_loss(settings: BenchSettings, vocabulary: int, chunks: bool) -> int:
     """Peak bytes of one gradient of the dense model with a large vocabulary; without `chunks`, of torch's own loss."""
     cfg = settings.compose("method=generic", f"data.vocab_size={vocabulary}")
     prepare_process(cfg.threads)
@@ -72,7 +72,7 @@ def peak_of_loss(settings: Settings, vocabulary: int, chunks: bool) -> int:
     return peak_memory(settings.device) - before
 
 
-def loss_memory_ratio(settings: Settings) -> Figure:
+def loss_memory_ratio(settings: BenchSettings) -> Figure:
     """The gradient's peak with the loss in chunks over that with torch's cross_entropy, at a vocabulary of 32,768."""
     vocabulary = 1024 if settings.quick else 32_768
     ours, theirs = (in_fresh_process(peak_of_loss, settings, vocabulary, chunks) for chunks in (True, False))

@@ -6,14 +6,14 @@ import tempfile
 
 import numpy as np
 
-from soe_bench.bench.measure import Figure, Settings, quartiles
+from soe_bench.bench.measure import BenchSettings, Figure, quartiles
 from soe_bench.config import job_configs
 from soe_bench.records import read_lines
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 
 
-def moments_loss_change(settings: Settings) -> Figure:
+def moments_loss_change(settings: BenchSettings) -> Figure:
     """Validation loss with moments in bfloat16 minus that in float32: a soup of 16 experts at scale=test, 400 steps,
     mean over the specialists; median and quartiles over three seeds."""
     tokens = 8_192 if settings.quick else 409_600
@@ -43,7 +43,7 @@ def moments_loss_change(settings: Settings) -> Figure:
     )
 
 
-def validation_loss(settings: Settings, home: str, *overrides: str) -> float:
+def validation_loss(settings: BenchSettings, home: str, *overrides: str) -> float:
     """Trains a soup of 16 experts at scale=test, with the settings given, in the folder `home`: its loss on validation
     text, mean over the specialists."""
     given = ["scale=test", "method.parent=null", "wandb.mode=disabled", "evaluate.splits=[validation]"]

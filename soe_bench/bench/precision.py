@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from soe_bench.bench.bases import least_seconds
-from soe_bench.bench.measure import Settings, in_fresh_process, interleaved
+from soe_bench.bench.measure import BenchSettings, in_fresh_process, interleaved
 from soe_bench.bench.moments import validation_loss
 from soe_bench.bench.steps import Steps
 
@@ -20,7 +20,7 @@ def has_bfloat16(device: str) -> bool:
     return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def step_times(settings: Settings, given: tuple[str, ...]) -> dict[str, dict]:
+def step_times(settings: BenchSettings, given: tuple[str, ...]) -> dict[str, dict]:
     """By precision: `P`; `step_seconds`, taken in turns; `least_seconds`, at the machine's rates in that precision."""
     steps = {name: Steps(settings.compose(*given, f"train.precision={name}")) for name in PRECISIONS}
     times = interleaved(steps, settings, ROUNDS)
@@ -34,7 +34,7 @@ def step_times(settings: Settings, given: tuple[str, ...]) -> dict[str, dict]:
     }
 
 
-def precision(settings: Settings) -> list[dict]:
+def precision(settings: BenchSettings) -> list[dict]:
     """One row per base model and precision: `base`, `precision`, what `step_times` says of a soup with 16 experts, and
     its `loss` (nats per token of validation text) after `steps` steps at scale=test. None on a processor without
     bfloat16."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-from soe_bench.bench.measure import Settings, interleaved
+from soe_bench.bench.measure import BenchSettings, interleaved
 from soe_bench.bench.steps import Steps
 from soe_bench.system import distributed
 from soe_bench.system.files import write_text
@@ -19,7 +19,7 @@ from soe_bench.system.files import write_text
 EXPERTS, PROCESSES, ROUNDS = (16, 256), (1, 2), 9
 
 
-def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) -> None:
+def work(rank: int, processes: int, settings: BenchSettings, n: int, folder: Path) -> None:
     """The work of one process, on one thread. The first process writes its row to the folder."""
     distributed.connect(
         settings.device.startswith("cuda"), rank, init_method=f"file://{folder}/store", rank=rank, world_size=processes
@@ -43,7 +43,7 @@ def work(rank: int, processes: int, settings: Settings, n: int, folder: Path) ->
     distributed.leave(0)
 
 
-def processes(settings: Settings) -> list[dict]:
+def processes(settings: BenchSettings) -> list[dict]:
     """One row per number of experts and of processes (on GPUs, at most as many processes as there are GPUs).
     `parameters_sent` and `sums_sent`: bytes that one process gives to the all-to-all and the all-reduce of a step."""
     most = torch.cuda.device_count() if settings.device.startswith("cuda") else max(PROCESSES)

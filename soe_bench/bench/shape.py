@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from soe_bench.bench.growth import with_exponents
-from soe_bench.bench.measure import Figure, Settings, in_fresh_process, interleaved, quartiles
+from soe_bench.bench.measure import BenchSettings, Figure, in_fresh_process, interleaved, quartiles
 from soe_bench.bench.memory import resident
 from soe_bench.bench.steps import Steps
 from soe_bench.data.domains import cluster, nearest, weights
@@ -31,7 +31,7 @@ STAGES = {  # by axis; the others do not depend on n
 }
 
 
-def sampling_share(settings: Settings) -> Figure:
+def sampling_share(settings: BenchSettings) -> Figure:
     """The fraction of a soup's step in which its domain weights and its batch are drawn, with the most domains and
     experts and DRAWS draws of one sequence."""
     k, n, draws = (64, 8, 16) if settings.quick else (DOMAINS[-1], EXPERTS[-1], DRAWS)
@@ -49,7 +49,7 @@ def sampling_share(settings: Settings) -> Figure:
     )
 
 
-def point(settings: Settings, model: str, k: int, n: int, stages: tuple[str, ...]) -> list[dict]:
+def point(settings: BenchSettings, model: str, k: int, n: int, stages: tuple[str, ...]) -> list[dict]:
     """A row for each of the stages: `stage`, `k`, `n`, `P`, the median `seconds`, and `peak_bytes` above those before
     the stage (for `step`, of 8 sequences, before the soup was built)."""
     cfg = settings.compose(f"model={model}", f"data.k={k}", f"method.n_experts={n}", "train.batch_size=8")
@@ -80,7 +80,7 @@ def point(settings: Settings, model: str, k: int, n: int, stages: tuple[str, ...
     return rows
 
 
-def shape(settings: Settings) -> list[dict]:
+def shape(settings: BenchSettings) -> list[dict]:
     """One row per axis (k or n, the other at its most), stage and value, with the exponents fitted along its axis."""
     model = "d32" if settings.quick else largest(settings)
     domains, experts = ((8, 16), (2, 4)) if settings.quick else (DOMAINS, EXPERTS)
@@ -97,7 +97,7 @@ def shape(settings: Settings) -> list[dict]:
     ]
 
 
-def largest(settings: Settings) -> str:
+def largest(settings: BenchSettings) -> str:
     """The name of the largest base model that fits into the free memory with the most domains and experts."""
     free = torch.cuda.mem_get_info()[0] if settings.device != "cpu" else psutil.virtual_memory().available
 

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from soe_bench import checkpoint
-from soe_bench.bench.measure import Figure, Settings, interleaved, quartiles, rates
+from soe_bench.bench.measure import BenchSettings, Figure, interleaved, quartiles, rates
 from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
@@ -66,7 +66,7 @@ def plain_steps(cfg: DictConfig) -> Steps:
     return steps
 
 
-def bank_seconds(method: SoupOfExperts, settings: Settings) -> float:
+def bank_seconds(method: SoupOfExperts, settings: BenchSettings) -> float:
     """Least time of what the bank adds to a dense step: 8 n P words moved, 3 products of 2 R n P operations."""
     numbers = method.n_experts * method.flat.size
     return rates(settings).seconds(
@@ -74,7 +74,7 @@ def bank_seconds(method: SoupOfExperts, settings: Settings) -> float:
     )
 
 
-def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
+def soup_step_ratio(settings: BenchSettings, n: int, goal: float) -> Figure:
     """Time of the soup's step over that of the dense one, with the same base model, tokens and draws."""
     soup = Steps(settings.compose(f"method.n_experts={n}"))
     times = interleaved({"dense": Steps(settings.compose("method=generic")), "soup": soup}, settings)
@@ -89,7 +89,7 @@ def soup_step_ratio(settings: Settings, n: int, goal: float) -> Figure:
     )
 
 
-def plain_speedup(settings: Settings) -> Figure:
+def plain_speedup(settings: BenchSettings) -> Figure:
     """Time of the plain version's step over that of ours. Limit: our forward and backward pass as measured, and the
     bank at the machine's rates."""
     cfg = settings.compose("method.n_experts=64")
@@ -109,7 +109,7 @@ def plain_speedup(settings: Settings) -> Figure:
     )
 
 
-def compiled_speedup(settings: Settings) -> Figure:
+def compiled_speedup(settings: BenchSettings) -> Figure:
     """Time of the dense step over that with train.compile, which is compiled before the clock starts."""
     dense, compiled = (Steps(settings.compose("method=generic")) for _ in range(2))
     compiled.method.context = replace(compiled.method.context, backward=compiled_backward())
@@ -122,7 +122,7 @@ def compiled_speedup(settings: Settings) -> Figure:
     )
 
 
-def data_share(settings: Settings) -> Figure:
+def data_share(settings: BenchSettings) -> Figure:
     """The fraction of a dense step's time in which its batch is drawn."""
     steps = Steps(settings.compose("method=generic"))
     times = interleaved({"data": steps.data, "step": steps}, settings)
@@ -135,7 +135,7 @@ def data_share(settings: Settings) -> Figure:
     )
 
 
-def checkpoint_share(settings: Settings) -> Figure:
+def checkpoint_share(settings: BenchSettings) -> Figure:
     """Time to write a checkpoint of a soup with 16 experts over that of the steps from one checkpoint to the next."""
     steps = Steps(settings.compose("method.n_experts=16"))
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ def checkpoint_share(settings: Settings) -> Figure:
     )
 
 
-def trainer_speedup(settings: Settings, compiled: bool) -> Figure:
+def trainer_speedup(settings: BenchSettings, compiled: bool) -> Figure:
     """Time of a step of transformers' Trainer over that of our dense step, taken in turns: the same Llama, batch size,
     AdamW and clipping on both sides. `compiled`: with torch_compile on theirs and train.compile on ours."""
     name, unit = "trainer_speedup" + "_compiled" * compiled, "Trainer step / dense step"

@@ -43,7 +43,7 @@ def configured(settings: list[str]) -> Corpus:
     settings = [quoted(setting) for setting in settings]
     (cfg, *_), _ = job_configs(sized(settings) if PILOT in settings else settings)
     check_text(cfg)
-    from soe_bench.data.build import open_corpus
+    from soe_bench.data.builder import open_corpus
 
     return open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
 

@@ -63,7 +63,7 @@ def sized(arguments: list[str]) -> list[str]:
     data = cfgs[0].data
     text_folder(data.source.folder)
     # Here and not above: what is refused needs no pandas and no torch.
-    from soe_bench.data.build import read, specialist_rules
+    from soe_bench.data.builder import read, specialist_rules
     from soe_bench.data.splits import generic_training
 
     source = make(data.source)

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Here and not above: what is refused needs no pandas and no matplotlib.
         from soe_bench.report.load import load_results, results_folders
         from soe_bench.report.page import sections_of_several, write_page
-        from soe_bench.report.pilot import DATA, write_pilot
+        from soe_bench.report.pilot_page import DATA, write_pilot
         from soe_bench.report.write import check, rewrite
 
         folders = list(dict.fromkeys([options.folder, *results_folders(options.folder)]))

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from soe_bench.config import make
-from soe_bench.data.build import specialist_rules
+from soe_bench.data.builder import specialist_rules
 from soe_bench.data.corpus import Corpus, folder, load
 from soe_bench.data.sources.local import Local
 from soe_bench.data.splits import GENERIC

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from soe_bench.config import with_method
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines, read_training
 from soe_bench.runs.build import build_method

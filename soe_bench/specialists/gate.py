@@ -17,7 +17,7 @@ LEAST = 2  # held-out documents (or passages of few documents) without which the
 
 
 @dataclass(frozen=True)
-class Difference:
+class HeldOutDifference:
     """The mean of paired differences in nats per token, and its interval at LEVEL."""
 
     mean: float
@@ -33,7 +33,7 @@ class Row:
     name: str
     loss: float
     bits_per_byte: float
-    difference: Difference | None
+    difference: HeldOutDifference | None
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def judge(
     return Verdict(rows, specialist, reference, ship, sure, len(tokens), documents, int(total))
 
 
-def difference(nats: np.ndarray, tokens: np.ndarray) -> Difference:
+def difference(nats: np.ndarray, tokens: np.ndarray) -> HeldOutDifference:
     """Of D texts with the paired differences `nats` (D,), each a sum over `tokens` (D,)."""
     mean = float(nats.sum() / tokens.sum())
     half = float(stdtrit(len(nats) - 1, (1 + LEVEL) / 2)) * ratio_error(nats, tokens)
-    return Difference(mean, mean - half, mean + half)
+    return HeldOutDifference(mean, mean - half, mean + half)

@@ -12,7 +12,7 @@ from soe_bench.specialists.trained import TrainedSoup
 PARTS = {"estimate": "estimate", "validation": "validation", "test": "gate"}
 
 
-class Own(Documents):
+class OwnDocuments(Documents):
     """h rests on the split estimate, as in the benchmark, and the gate on all of the split test, so that the losses
     are those of the records. `passages` has the column `split` too; the split train is in no part."""
 
@@ -36,11 +36,11 @@ class Own(Documents):
         return [self.joined(unit) for unit in units], np.array([unit.bytes.sum() for unit in units])
 
 
-def own_documents(soup: TrainedSoup, name: str) -> Own:
+def own_documents(soup: TrainedSoup, name: str) -> OwnDocuments:
     """The documents of a specialist of the corpus that the soup was trained on. The corpus must be there, as it is
     beside a run."""
     corpus = soup.corpus
     assert corpus is not None
     rows = corpus.passages[corpus.passages.specialist == name]
     table = rows.assign(text=corpus.texts(rows), ids=[tokens[1:] for tokens in corpus.tokens(rows)])
-    return Own(table, [], 0.0, soup.tokenizer.encode("\n").ids[0])
+    return OwnDocuments(table, [], 0.0, soup.tokenizer.encode("\n").ids[0])

@@ -5,7 +5,6 @@ Here are also the paths that a user names, and what the standard streams do with
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import tempfile
@@ -67,8 +66,9 @@ def refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some disk space" if full else "make that folder writable or choose another"
+        gone = FileNotFoundError | NotADirectoryError | FileExistsError | IsADirectoryError
+        denied = isinstance(error, PermissionError | gone)
+        remedy = "make that folder writable or choose another" if denied else "free some disk space"
         what = f"cannot write {path}: {error.strerror or error}"
         raise UserError(f"{what}; {remedy} and run the same command again") from error
 

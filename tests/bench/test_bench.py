@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from soe_bench.bench import __main__ as bench
 from soe_bench.bench import bases, instantiate, measure, steps
 from soe_bench.bench.growth import fitted_exponent
-from soe_bench.bench.measure import Figure, Settings
+from soe_bench.bench.measure import BenchSettings, Figure
 from soe_bench.errors import UserError
 from soe_bench.report.load import read_bench
 from soe_bench.report.tables.bench import bench_table
@@ -20,7 +20,7 @@ from soe_bench.report.tables.bench_lists import list_table
 from soe_bench.soup import combine
 from soe_bench.system.machine import Rates
 
-QUICK = Settings("cpu", quick=True)
+QUICK = BenchSettings("cpu", quick=True)
 
 
 @pytest.fixture
@@ -207,4 +207,4 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         read_bench(path)
     path.write_text(json.dumps(bench.opened(tmp_path / "new", QUICK)))
     with pytest.raises(UserError, match="measured with other quick"):
-        bench.opened(path, Settings("cpu"))
+        bench.opened(path, BenchSettings("cpu"))

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from soe_bench.bench import arrangements, end_to_end, instantiate, many, precision, shape, steps
-from soe_bench.bench.measure import Settings
+from soe_bench.bench.measure import BenchSettings
 from soe_bench.errors import UserError
 from soe_bench.report.tables.bench_lists import LISTS, list_table
 from soe_bench.system.laps import FILE
 from soe_bench.system.machine import Rates
 
-QUICK = Settings("cpu", quick=True)
+QUICK = BenchSettings("cpu", quick=True)
 PROVENANCE = {"device": "d", "threads": 1, "versions": {}}
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from soe_bench.data import audit, stability
 from soe_bench.data.__main__ import main
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus, seal
 from soe_bench.data.passages import jaccard, shingles
 from soe_bench.errors import UserError

@@ -14,11 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import adjusted_rand_score
 
 from soe_bench.config import job_configs
-from soe_bench.data import build as builder
+from soe_bench.data import builder, tokenizer
 from soe_bench.data import corpus as corpora
-from soe_bench.data import tokenizer
 from soe_bench.data.__main__ import main
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus, fingerprint, load
 from soe_bench.data.passages import _sketch as sketch
 from soe_bench.data.passages import jaccard

@@ -14,7 +14,7 @@ import zstandard
 from omegaconf import DictConfig
 
 from soe_bench.config import job_configs, make
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import fingerprint
 from soe_bench.data.sources.huggingface import HuggingFace
 from soe_bench.errors import UserError

@@ -8,7 +8,7 @@ import pytest
 from arguments import base_arguments
 
 from soe_bench.config import job_configs
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.sources.extract import translations
 from soe_bench.data.sources.fetch import fetch
 from soe_bench.data.summaries import read_summary

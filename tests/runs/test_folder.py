@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soe_bench.config import job_configs
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import SCHEMA
 from soe_bench.runs.collect import check_trained, collect

@@ -18,7 +18,7 @@ from baselines.generic import Generic
 from soe_bench import __main__ as cli
 from soe_bench import checkpoint
 from soe_bench.config import CONF, job_configs, make, quoted
-from soe_bench.data.build import open_corpus
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.records import KEY, read_lines, read_records, write_records
