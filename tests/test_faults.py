@@ -6,12 +6,12 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from full_disk import full
 from safetensors.torch import load_file
 
 from soe_bench import checkpoint, finetune
@@ -169,17 +169,6 @@ def test_a_killed_run_is_not_called_running(compose):
     assert run.status() == "killed; the same command goes on"
 
 
-@contextmanager
-def full(size):
-    """The system refuses whatever would make a file longer than `size` bytes, as a full disk does: in the middle."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_disk_that_fills_up_in_a_checkpoint_keeps_the_old_one(tmp_path):
     checkpoint.save_step(tmp_path, 1, {"a": torch.ones(50_000)}, {"step": 1})
     with full(100_000), pytest.raises(UserError, match="cannot write .*checkpoint-000000002.* free some disk space"):
@@ -190,6 +179,7 @@ def test_a_disk_that_fills_up_in_a_checkpoint_keeps_the_old_one(tmp_path):
 
 def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_line(compose, tmp_path, monkeypatch):
     cfg = compose(*SHORT)
+    corpus = open_corpus(cfg.data, Path(cfg.home), 0)  # built before the disk is full
     with monkeypatch.context() as patch, full(5_000):
         patch.setattr(executing, "train", unlimited(executing.train))
         patch.setattr(executing, "save_parameters", unlimited(save_parameters))
@@ -201,7 +191,6 @@ def test_a_disk_that_fills_up_in_the_records_loses_one_cell_and_no_committed_lin
     execute(cfg)
     records = varying(cfg)
     assert 0 < len(evaluated) < len(records) == 8
-    corpus = open_corpus(cfg.data, Path(cfg.home), 0)
     collect([run.records], [corpus], tmp_path / "results")
     before = (tmp_path / "results" / "evaluations.csv").read_bytes()
     with full(1_000), pytest.raises(UserError, match=r"cannot write .*evaluations\.csv: .* free some disk space"):

@@ -3,7 +3,6 @@
 The file `done` is written last: a folder without it is no finished corpus.
 """
 
-import errno
 import json
 import logging
 import shutil
@@ -29,7 +28,7 @@ from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, in
 from soe_bench.data.summaries import summaries
 from soe_bench.data.tokenizer import EOS, encode, fit_tokenizer, token_file
 from soe_bench.errors import UserError
-from soe_bench.system.files import rename
+from soe_bench.system.files import refusals, rename
 
 log = logging.getLogger("soe_bench")
 COLUMNS = ["source", "path", "number", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
@@ -54,24 +53,18 @@ def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
 def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> None:
     """Writes the corpus under a temporary name, then renames it to `path`: a killed build never looks finished.
 
-    Raises UserError if the disk is full.
+    Raises UserError if the disk refuses.
     """
     temporary = path.with_name(path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        with warnings.catch_warnings():
-            # joblib replaces a worker process whose memory grew: nothing is lost
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
-            _write(data, home, kmeans_seed, temporary)
-        rename(temporary, path)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError(
-            f"the disk under {home} is full: free some space and run the same command again "
-            "(the unfinished corpus was removed)"
-        ) from error
+        with refusals(path):
+            temporary.mkdir(parents=True)
+            with warnings.catch_warnings():
+                # joblib replaces a worker process whose memory grew: nothing is lost
+                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
+                _write(data, home, kmeans_seed, temporary)
+            rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -101,7 +94,7 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         _check(table, rules, data)
     with stage("tokenizer", seconds):
         tokenizer = fit_tokenizer(_training_sample(table, data.tokenizer_sample_characters), data.vocab_size)
-        tokenizer.save(str(out / "tokenizer.json"))
+        (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
         table["ids"] = encode(tokenizer, table.text.tolist(), workers)
         table["tokens"] = table.ids.map(len) + 1  # EOS or a line break stands before each passage
         table["bytes"] = table.text.map(lambda text: len(text.encode()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from scipy.sparse import csr_matrix, vstack
 from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits
@@ -59,7 +59,7 @@ class TfIdf:
 
     def save(self, folder: Path) -> None:
         """Writes embedder.safetensors and embedder.json to `folder`."""
-        save_file({"idf": self.idf, "components": self.components}, folder / self.saved)
+        (folder / self.saved).write_bytes(save({"idf": self.idf, "components": self.components}))
         said = json.dumps({"words": DEFINITION, "terms": self.terms}, ensure_ascii=False)
         (folder / "embedder.json").write_text(said, encoding="utf-8")
 

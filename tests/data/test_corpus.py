@@ -1,12 +1,12 @@
 """The artefact on synthetic text: true domains and mixtures recovered, leakage, determinism, and what damages it."""
 
-import errno
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import full
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -220,14 +220,13 @@ def test_an_unfinished_build_is_started_anew(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(builder.np, "save", full)
-    with pytest.raises(UserError, match="disk .* is full"):
-        open_corpus(config(), tmp_path, 0)
-    assert [p.name for p in (tmp_path / "data").iterdir() if p.is_dir()] == []
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """It fills up in the middle of each file in turn."""
+    sizes = {file.stat().st_size for file in open_corpus(config(), tmp_path / "whole", 0).path.iterdir()}
+    for size in sorted(sizes):
+        with full(size // 2), pytest.raises(UserError, match="^cannot write .*; free some disk space and run the same"):
+            open_corpus(config(), tmp_path, 0)
+        assert [p.name for p in (tmp_path / "data").iterdir() if p.is_dir()] == []
 
 
 @pytest.mark.parametrize(
