@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 EOS = "<|endoftext|>"
 # The words of pre_tokenizers.ByteLevel, which are those of GPT-2.
 BYTE_LEVEL_WORD = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
-CHUNK = 5000  # texts
+CHUNK = 5000  # texts, about
 
 
 def fit_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
@@ -34,7 +34,9 @@ def encode(tokenizer: Tokenizer, texts: list[str], workers: int = 1) -> list[np.
     """The token ids of each text, uint16, as `tokenizer` encodes it. Byte-level BPE never joins two words, so that each
     distinct word is encoded once.
     """
-    chunks = [texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK)]
+    rounds = max(1, round(len(texts) / (workers * CHUNK)))
+    size = max(1, -(-len(texts) // (workers * rounds)))  # as much for each worker
+    chunks = [texts[i : i + size] for i in range(0, len(texts), size)]
     parts = Parallel(n_jobs=workers)(delayed(_encode)(tokenizer, chunk) for chunk in chunks)
     return [ids for part in parts for ids in part]
 
