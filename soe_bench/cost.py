@@ -58,7 +58,7 @@ def run(
 ) -> None:
     """Prints the table, and writes it and the figure where `out` says."""
     from soe_bench.report.figures.investment import investment_chart  # what is refused needs no pandas
-    from soe_bench.report.figures.style import render, style
+    from soe_bench.report.figures.style import render
     from soe_bench.report.format import to_csv
     from soe_bench.report.tables.investment import investment_table
     from soe_bench.report.ways import investment
@@ -69,8 +69,7 @@ def run(
     print(table.markdown())
     if out:
         chart = investment_chart(found, specialists)
-        with style():
-            images, _ = render(chart)
+        images, _ = render(chart)
         write_text(out / "cost.md", table.markdown())
         write_text(out / "cost.csv", table.csv())
         write_text(out / "cost_by_number.csv", to_csv(chart.frame))

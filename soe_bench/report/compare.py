@@ -92,15 +92,11 @@ def report(view: View, one: str, other: str) -> str:
 
 def _equality(view: View, one: str, other: str) -> list[str]:
     """How far training tokens and parameters are equal: a difference between unequal ones is not the method's alone."""
-    first, second = (view.records[view.records.label == label].iloc[0] for label in (one, other))
     lines = []
-    for field, name in (
-        ("training_tokens", "training tokens"),
-        ("stored_parameters", "stored parameters"),
-        ("deployed_parameters", "deployed parameters"),
-    ):
-        a, b = first[field], second[field]
-        lines.append(f"{name}: " + (f"equal, {a:,}" if a == b else f"NOT equal, {a:,} and {b:,} ({fixed(a / b, 2)} x)"))
+    for field in ("training_tokens", "stored_parameters", "deployed_parameters"):
+        a, b = view.methods[field][[one, other]]
+        said = f"equal, {a:,}" if a == b else f"NOT equal, {a:,} and {b:,} ({fixed(a / b, 2)} x)"
+        lines.append(f"{field.replace('_', ' ')}: {said}")
     return lines
 
 

@@ -38,7 +38,9 @@ def demo_losses(folder: Path) -> pd.DataFrame:
         raise UserError(f"{folder} does not hold the records of one demo: run make demo in a folder without it")
     view, rows = views[0], []
     for label in view.order:
-        losses, shuffled = (view.seed_means(view.losses(label, source)) for source in (None, "shuffled"))
+        losses, shuffled = (
+            view.seed_means(view.losses(label, source), view.specialists) for source in (None, "shuffled")
+        )
         if losses is None:
             raise UserError(f"{folder}: {label} lacks records: run make demo again, it goes on from where it stopped")
         others = {} if shuffled is None else shuffled

@@ -8,7 +8,7 @@ import pandas as pd
 
 from soe_bench.errors import UserError
 from soe_bench.report.figures.map import map_chart
-from soe_bench.report.figures.style import BARE, no_font, render, style
+from soe_bench.report.figures.style import BARE, no_font, render
 from soe_bench.report.format import Table, fixed
 from soe_bench.report.page import Picture, Section, html
 from soe_bench.system.files import write_bytes
@@ -105,8 +105,7 @@ def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
 
 def _map(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Section:
     chart = map_chart(domains, specialists)
-    with style():
-        images, warnings = render(chart)
+    images, warnings = render(chart)
     for line in no_font(warnings):
         print(line)
     return Section(chart.finding, figure=Picture(images[BARE], chart.caption, shrinks=True))

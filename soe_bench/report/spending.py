@@ -17,18 +17,10 @@ def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
     rows = view.cells(budget=budget)
     rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT) & rows.specialist_flops.notna()]
     serves_all, share = rows.trained_for.isna(), (1 / rows.trained_for.astype(float)).fillna(0)
-    table = pd.DataFrame(
-        {
-            "seed": rows.seed,
-            "tokens_once": rows.training_tokens.where(serves_all, 0),
-            "flops_once": rows.flops.where(serves_all, 0),
-            "seconds_once": rows.seconds.where(serves_all, 0),
-            "tokens_each": share * rows.training_tokens + rows.specialist_tokens,
-            "flops_each": share * rows.flops + rows.specialist_flops,
-            "seconds_each": share * rows.seconds + rows.specialist_seconds,
-        }
-    )
-    return table.groupby("seed").agg(mean).astype(float)
+    spent = {"tokens": rows.training_tokens, "flops": rows.flops, "seconds": rows.seconds}
+    once = {f"{unit}_once": values.where(serves_all, 0) for unit, values in spent.items()}
+    each = {f"{unit}_each": share * values + rows[f"specialist_{unit}"] for unit, values in spent.items()}
+    return pd.DataFrame({"seed": rows.seed, **once, **each}).groupby("seed").agg(mean).astype(float)
 
 
 def mean_spending(view: View, label: str, budget: int = 0) -> pd.Series | None:

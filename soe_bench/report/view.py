@@ -88,6 +88,11 @@ class View:
         """The specialists with a record that are not."""
         return [name for name in self.specialists if name not in self.outside]
 
+    @property
+    def averaged(self) -> list[str]:
+        """The specialists that means are over: those within the corpus, or all where none is."""
+        return self.within or self.specialists
+
     @cached_property
     def _found(self) -> dict[tuple, pd.DataFrame]:
         """What `cells` has returned: the tables ask for the same cells a thousand times."""
@@ -123,15 +128,22 @@ class View:
         rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
         return rows.set_index(["specialist", "seed"]).loss
 
-    def mean_loss(self, label: str, h_source: str | None = None, split: str = "test") -> float | None:
-        """The mean of `losses` over specialists and seeds; None (missing) if a (specialist, seed) has no record."""
-        means = self.seed_means(self.losses(label, h_source, split))
+    def averaged_losses(
+        self, label: str, h_source: str | None = None, split: str = "test", budget: int = 0
+    ) -> pd.Series:
+        """`losses` on the specialists that means are over."""
+        losses = self.losses(label, h_source, split, budget)
+        return losses[losses.index.get_level_values("specialist").isin(self.averaged)]
+
+    def mean_loss(self, label: str, h_source: str | None = None, split: str = "test", budget: int = 0) -> float | None:
+        """The mean of `averaged_losses`; None (missing) if a (specialist, seed) has no record."""
+        means = self.seed_means(self.losses(label, h_source, split, budget))
         return None if means is None else mean(means)
 
     def seed_means(self, losses: pd.Series, specialists: list[str] | None = None) -> pd.Series | None:
-        """Mean over the specialists (all, unless some are named) for each seed; None (missing) if a (specialist, seed)
-        has no record."""
-        table = losses.unstack("seed").reindex(specialists or self.specialists)
+        """Mean over the specialists (`averaged`, unless some are named) for each seed; None (missing) if a (specialist,
+        seed) has no record."""
+        table = losses.unstack("seed").reindex(specialists or self.averaged)
         return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
     def generic_text_losses(self, label: str) -> pd.Series:
@@ -154,15 +166,12 @@ class View:
         return generics.index[0] if len(generics) == 1 else None
 
     def to_generic(self, label: str) -> Difference | None:
-        """Paired difference to the generic run of `generic_for`; None if there is none, or for that run itself."""
+        """Paired difference to the generic run of `generic_for` on all specialists; None if there is none, or for that
+        run itself."""
         generic = self.generic_for(label)
         if generic is None or generic == label:
             return None
         return paired_difference(self.losses(label), self.losses(generic))
-
-    def without_generic(self, labels: list[str]) -> list[str]:
-        """Which of them have no generic run to compare with."""
-        return [label for label in labels if self.generic_for(label) is None]
 
 
 def make_views(results: Results) -> list[View]:

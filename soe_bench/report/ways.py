@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pandas as pd
-
 from soe_bench.errors import UserError
 from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.spending import break_even, mean_spending
-from soe_bench.report.stats import Difference, mean, paired_difference
+from soe_bench.report.stats import Difference, paired_difference
 from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View, make_views
@@ -64,18 +62,14 @@ class Investment:
 
     def loss(self, way: Way) -> float | None:
         """Mean test loss (nats/token) over the specialists within the corpus and seeds; None where one lacks it."""
-        table = self._losses(way.label, way.budget).unstack("seed").reindex(self.view.within)
-        return None if table.empty or table.isna().any(axis=None) else mean(table.to_numpy().ravel())
+        return self.view.mean_loss(way.label, budget=way.budget)
 
     def to_generic(self, way: Way) -> Difference | None:
         """The paired difference to the generic run without fine-tuning on the specialists within the corpus."""
         if self.generic is None or (way.label, way.budget) == (self.generic, 0):
             return None
-        return paired_difference(self._losses(way.label, way.budget), self._losses(self.generic, 0))
-
-    def _losses(self, label: str, budget: int) -> pd.Series:
-        losses = self.view.losses(label, budget=budget)
-        return losses[losses.index.get_level_values("specialist").isin(self.view.within)]
+        losses = self.view.averaged_losses(way.label, budget=way.budget)
+        return paired_difference(losses, self.view.averaged_losses(self.generic))
 
 
 def investment(folder: Path) -> Investment:

@@ -17,7 +17,7 @@ from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import BARE, Chart, no_font, render, style
+from soe_bench.report.figures.style import BARE, Chart, no_font, render
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, folders_with_runs, load_results
@@ -39,39 +39,38 @@ WRITTEN = (".csv", ".md", ".json", ".png", ".svg")
 Item = Table | Chart
 
 
-def write(results: Results, say: Callable[[str], None] = print) -> list[Section]:
-    """Write tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html, and return its sections; say one line for
-    all that have no data, one for each figure that fails, and one for all characters that no font has."""
+def rewrite(folder: Path) -> list[Section]:
+    """Writes tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html of what a folder holds, and returns its
+    sections. Prints one line for all that have no data, one for each figure that fails, and one for all characters that
+    no font has. Another process that changes the folder is waited for."""
+    with FileLock(folder / ".lock"):
+        return _write(load_results(folder))
+
+
+def _write(results: Results) -> list[Section]:
     tables, charts, empty, problems = collect(results)
     for path, text in texts(results.folder, tables, charts).items():
         write_bytes(path, text.encode())
     drawn, warnings = [], []
-    with style():
-        for chart in charts:
-            try:
-                images, said = render(chart)
-            except Exception as error:
-                problems.append(_failure(f"figure {chart.name}", error))
-                continue
-            drawn.append((chart, images.pop(BARE)))
-            warnings += said
-            for kind, image in images.items():
-                write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
+    for chart in charts:
+        try:
+            images, said = render(chart)
+        except Exception as error:
+            problems.append(_failure(f"figure {chart.name}", error))
+            continue
+        drawn.append((chart, images.pop(BARE)))
+        warnings += said
+        for kind, image in images.items():
+            write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
     problems += no_font(warnings)
     if empty:
-        say(f"skipped, no data for it yet: {', '.join(empty)}")
+        print(f"skipped, no data for it yet: {', '.join(empty)}")
     for line in problems:
-        say(line)
+        print(line)
     sections = results_sections(tables, drawn)
     write_page(results.folder, sections)
-    say(f"{results.folder}: wrote {len(tables)} tables and {len(drawn)} figures")
+    print(f"{results.folder}: wrote {len(tables)} tables and {len(drawn)} figures")
     return sections
-
-
-def rewrite(folder: Path, say: Callable[[str], None] = print) -> list[Section]:
-    """`write` of what a folder holds; another process that changes it is waited for."""
-    with FileLock(folder / ".lock"):
-        return write(load_results(folder), say)
 
 
 def check(results: Results) -> list[str]:

@@ -66,7 +66,7 @@ def test_what_had_more_training_tokens_is_not_chosen(records, tmp_path):
 
 
 def test_few_methods_are_all_shown(records, tmp_path):
-    few = [row for row in records if row["method"].startswith("merge_")]
+    few = [row for row in records if row["method"] in {f"merge_{i}" for i in range(MOST)}]
     view = view_of(tmp_path, few)
     assert len(handful(view, view.shown)) == MOST and left_out(view.shown, handful(view, view.shown)) == ""
 
@@ -107,7 +107,7 @@ def test_of_a_few_fine_tuned_methods_all_are_shown(records, tmp_path):
 def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):
     rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
     view = view_of(tmp_path, rows)
-    assert view.without_generic(view.shown) == ["crisp"] and "crisp" not in set(specialists_chart(view).frame.label)
+    assert "crisp" in view.shown and "crisp" not in set(specialists_chart(view).frame.label)
     assert "no generic run on as many training tokens: crisp" in difference_table(view).notes[4]
 
 

@@ -12,7 +12,9 @@ from soe_bench.report.__main__ import main
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
-from soe_bench.report.tables.main import WITHIN, main_table
+from soe_bench.report.tables.budgets import budgets_difference_table
+from soe_bench.report.tables.costs import costs_table
+from soe_bench.report.tables.main import WITHIN, controls_table, difference_table, main_table
 from soe_bench.report.view import make_views
 
 
@@ -60,6 +62,31 @@ def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path
     nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)), "loss").frame[WITHIN]
     assert nothing.tolist() == ["missing", "missing"]
     assert WITHIN not in main_table(view, "loss").frame
+
+
+def test_a_mean_leaves_out_what_lies_outside_the_corpus_unless_all_does(tmp_path):
+    """a gains 0.2 and b loses 1; b lies outside."""
+    rows = run("generic", 0, 0, dict(a=3.0, b=3.0), "none") + run("soup", 4, 0, dict(a=2.8, b=4.0), "estimate")
+    rows += run("soup", 4, 0, dict(a=3.1, b=3.0), "uniform")
+    rows += run("generic", 0, 0, dict(a=2.5, b=2.0), "none", budget_tokens=10_000)
+    rows += run("soup", 4, 0, dict(a=2.4, b=3.0), "estimate", budget_tokens=10_000)
+    (view,) = make_views(load_results(write_records(tmp_path, rows)))
+    corpus = pd.DataFrame({"specialist": ["a", "b"], "fraction_beyond_q99": [0.01, 0.06]})
+    corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
+    within = replace(view, corpus=corpus)
+    for each, expected in (
+        (within, ["-0.2000", "1 of 1", "0.3000", "-0.1000", "0.2000"]),
+        (view, ["0.4000", "2 of 2", "-0.3500", "0.4500", "-0.4000"]),
+        (
+            replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)),
+            ["0.4000", "2 of 2", "-0.3500", "0.4500", "-0.4000"],
+        ),
+    ):
+        difference = difference_table(each).frame.iloc[0]
+        uniform = controls_table(each).frame.set_index("h").difference["uniform"]
+        fine_tuned = budgets_difference_table(each).frame.set_index("budget").difference["10k"]
+        cost = costs_table(each).frame.set_index("method")["loss minus the soup's"]["generic"]
+        assert [difference.difference, difference.specialists, uniform, fine_tuned, cost] == expected
 
 
 def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(records, tmp_path):

@@ -30,9 +30,9 @@ def budgets_chart(view: View) -> Chart | None:
         return None
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)
     caption = (
-        f"The loss is on test text, a mean over the {len(budgets.specialists)} of {len(view.specialists)} specialists "
-        "that have every budget. A dash is one seed, and a bar a 95 % t-interval over seeds. Below 0 the method is "
-        "better than generic pretraining that was fine-tuned on as many tokens.\n"
+        f"The loss is on test text, a mean over the {len(budgets.specialists)} of {len(view.averaged)} specialists "
+        "within the corpus that have every budget. A dash is one seed, and a bar a 95 % t-interval over seeds. Below "
+        "0 the method is better than generic pretraining that was fine-tuned on as many tokens.\n"
         f"{left_out(labels, shown)}{not_compared(view, shown)}{view.title}"
     )
     lines = Lines(

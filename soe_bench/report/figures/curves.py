@@ -22,8 +22,9 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     """None if no run of the view has a curve. Of many methods a handful. A warm start's tokens come before a run's."""
     if curves is None:
         return None
-    shown = handful(view, view.shown)
     runs = view.runs.set_index("run_id")
+    labels = [label for label in view.shown if label in set(curves.run_id.map(view.labels))]
+    shown = handful(view, labels)
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
     frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
     frame = frame[frame.label.isin(shown)]
@@ -32,12 +33,13 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", *reversed(PANELS)]]
     if frame.empty:
         return None
+    outside = f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
     caption = (
         "Bold lines are means over seeds, thin lines single seeds. The validation loss is a mean over all specialists"
-        f"{_outside(view)}. The training loss is a running mean over "
+        f"{outside}, on few tokens of each. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
         "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
-        f"models of a method, and of the model that it starts from.\n{left_out(view.shown, shown)}{view.title}"
+        f"models of a method, and of the model that it starts from.\n{left_out(labels, shown)}{view.title}"
     )
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
@@ -49,16 +51,8 @@ def _finding(frame: pd.DataFrame) -> str:
     label = frame.label.iloc[-1]
     if "generic" not in ends or label == "generic" or label not in ends:
         return "The loss in training"
-    return (
-        f"At the end of training {label} is {in_words(ends[label] - ends['generic'], 'generic')} (validation text, "
-        "mean over all specialists)"
-    )
-
-
-def _outside(view: View) -> str:
-    """What the caption adds where the mean has specialists that those of other figures have not: a curve has no loss
-    of a single specialist."""
-    return f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
+    words = in_words(ends[label] - ends["generic"], "that of generic pretraining")
+    return f"The validation loss of {label} ends {words} (nats/token, mean over all specialists)"
 
 
 def _draw(view: View, frame: pd.DataFrame) -> Figure:

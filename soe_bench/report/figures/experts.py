@@ -46,11 +46,11 @@ def experts_chart(views: list[View]) -> Chart | None:
         rows=1 + bool(differences),
     )
     counts = {experts for experts, _ in findings.values()}
-    finding = "; ".join(
-        f"{experts}: " * (len(counts) > 1) + words + f" ({short})" * bool(short)
+    said = [
+        f"with {experts} is " * (len(counts) > 1) + words + f" ({short})" * bool(short)
         for short, (experts, words) in findings.items()
-    )
-    finding = f"{counts.pop()}: {finding}" if len(counts) == 1 else finding
+    ]
+    finding = f"The loss {f'with {min(counts)} is ' * (len(counts) == 1)}{'; '.join(said)}"
     return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: lines.draw(frame))
 
 
@@ -79,7 +79,7 @@ def _rows(view: View) -> tuple[list[dict], list[str]] | None:
         for label in labels
         if runs.n_experts[label] or (runs.method[label] in REFERENCES and runs.training_tokens[label] in tokens)
     ]
-    losses = {label: view.seed_means(view.losses(label), view.within) for label in labels}
+    losses = {label: view.seed_means(view.losses(label)) for label in labels}
     with_experts = [set(losses[label].index) for label in labels if runs.n_experts[label] and losses[label] is not None]
     if not with_experts:
         return None
@@ -107,5 +107,5 @@ def _finding(frame: pd.DataFrame) -> tuple[str, str]:
     differences = rows[rows.panel.str.endswith(": difference")].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
     if len(differences):
-        return experts, in_words(mean(differences), "generic pretraining")
+        return experts, in_words(mean(differences), "that of generic pretraining")
     return experts, f"{mean(rows.value):.2f}"

@@ -44,9 +44,10 @@ def gain_chart(view: View) -> Chart | None:
         f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
         "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
         "weights of the whole corpus. The rank correlation (Spearman's) and the line, fitted by least squares, are of "
-        "the specialists within the corpus. Open marks lie outside the corpus and do not set the axes: an interval may "
-        "be cut at the edge, and a mark on the edge lies beyond it. Named are the specialists with the largest gain "
-        f"and those farthest from the line, where there is room.\n{view.title}"
+        f"the specialists within the corpus.{_without_one(fitted)} Open marks lie outside the corpus and do not set "
+        "the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. Named are the "
+        "specialists with the largest gain and those farthest from the line, where there is room."
+        f"\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
 
@@ -57,14 +58,32 @@ def _finding(fitted: pd.DataFrame) -> str:
         return f"{what}: {n} specialist{'s' * (n != 1)} within the corpus, too few for a rank correlation"
     if min(fitted.kl.nunique(), fitted.gain.nunique()) == 1:
         return what
-    r = spearmanr(fitted.kl, fitted.gain).statistic
-    return f"{what}: rank correlation {r:.2f} over {n} specialists within the corpus"
+    return (
+        f"Rank correlation {_correlation(fitted):.2f} between the soup's gain over generic pretraining and the "
+        f"distance of h from h_0 ({n} specialists within the corpus)"
+    )
+
+
+def _correlation(rows: pd.DataFrame) -> float:
+    return spearmanr(rows.kl, rows.gain).statistic
+
+
+def _without_one(fitted: pd.DataFrame) -> str:
+    """How much of the rank correlation rests on one specialist, as a sentence of the caption."""
+    if len(fitted) <= FEWEST or min(fitted.kl.nunique(), fitted.gain.nunique()) <= 2:
+        return ""
+    left = {name: _correlation(fitted[fitted.specialist != name]) for name in fitted.specialist}
+    lowest, highest = min(left, key=left.__getitem__), max(left, key=left.__getitem__)
+    return (
+        f" Without {shortened(lowest)} the correlation is {left[lowest]:.2f}, without {shortened(highest)} it is "
+        f"{left[highest]:.2f}."
+    )
 
 
 def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     figure = Figure(figsize=(8.4, 5.2))
     axes = figure.subplots()
-    colour = soup_colour(view.records[view.records.label == label].n_experts.iloc[0])
+    colour = soup_colour(view.methods.n_experts[label])
     setting = frame if frame.outside.all() else frame[~frame.outside]
     x_limits = _around(setting.kl, 0.14)
     y_limits = _around(pd.concat([setting.gain, setting.low, setting.high, pd.Series([0.0])]), 0.15)
@@ -83,7 +102,7 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.set_ylabel("gain over generic pretraining (nats/token)")
     farthest = (frame.gain - (line.intercept + line.slope * frame.kl if line else frame.gain.median())).abs()
     chosen = dict.fromkeys([frame.gain.idxmax(), *farthest.nlargest(NAMED - 1).index])
-    _name(figure, axes, places, {i: shortened(frame.specialist[i]) for i in chosen})
+    _name(figure, axes, places, frame, {i: shortened(frame.specialist[i]) for i in chosen})
     return figure
 
 
@@ -94,13 +113,16 @@ def _around(values: pd.Series, margin: float) -> tuple[float, float]:
     return low - space, high + space
 
 
-def _name(figure: Figure, axes: Axes, places: pd.DataFrame, names: dict[int, str]) -> None:
-    """Writes each name beside its mark where no mark and no other name lies, and leaves out one that has no room."""
+def _name(figure: Figure, axes: Axes, places: pd.DataFrame, frame: pd.DataFrame, names: dict[int, str]) -> None:
+    """Writes each name beside its mark where no mark, bar or other name lies, and leaves out one that has no room."""
     figure.suptitle("\n ", fontsize=12)  # as high as what render() puts in their place, which moves the marks
     figure.supxlabel("\n" * 5, fontsize=8)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in axes.transData.transform(places)]
+    for x, low, high in frame[["kl", "low", "high"]].dropna().itertuples(index=False):
+        (left, bottom), (right, top) = axes.transData.transform([(x, low), (x, high)])
+        taken.append(Bbox.from_extents(left - 2, bottom, right + 2, top))
     for i, text in names.items():
         for offset, (ha, va) in BESIDE.items():
             look = dict(textcoords="offset points", fontsize=8, color=GREY, ha=ha, va=va)

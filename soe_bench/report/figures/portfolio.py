@@ -28,11 +28,11 @@ def portfolio_chart(view: View) -> Chart | None:
         "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
         "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic "
         "pretraining serves all N; a method that trains a model per specialist pays N times. Along a line the runs "
-        f"have more and more training tokens. A dash is one seed.\n{view.title}"
+        f"have more and more training tokens. A dash is one seed. Merges are not drawn.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
-        finding = f"With {FINDING} specialists the soup is {finding}, the best method that takes no more FLOPs"
+        finding = f"{FINDING} specialists, equal compute (to 5 %): the loss of the soup is {finding}, the best other"
     titles = {panel: f"{panel}: {text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))
@@ -45,7 +45,7 @@ def _rows(view: View, label: str) -> list[dict]:
         return []
     rows, tokens = [], int(run.training_tokens)
     for budget in sorted(set(view.all[view.all.label == label].budget_tokens) if run.method == "generic" else {0}):
-        costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget), view.within)
+        costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget))
         if losses is None or not set(losses.index) <= set(costs.index):
             continue
         line = with_budget(label.replace(f", {VARIANTS['training_tokens'](tokens)}", ""), budget)

@@ -7,7 +7,7 @@ from soe_bench.report.figures.style import family
 from soe_bench.report.tables import pieces as tables
 from soe_bench.report.view import View
 
-MOST = 12  # methods that one figure can show
+MOST = 8  # methods that one figure can show
 
 
 def handful(view: View, labels: list[str]) -> list[str]:

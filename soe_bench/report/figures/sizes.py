@@ -29,9 +29,9 @@ def sizes_chart(views: list[View]) -> Chart | None:
         return None
     frame = frame.sort_values(["panel", "line", "x", "seed"], ascending=[False, True, True, True], ignore_index=True)
     caption = (
-        f"Test text, no fine-tuning, mean over the specialists, with {EXPERTS} experts. Along a full line every size "
-        "has as many training tokens per parameter, along a dotted line as many training tokens. A dash is one seed, "
-        f"and a bar a 95 % t-interval over seeds.\n{soups.view.title}"
+        f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. Along a full "
+        "line every size has as many training tokens per parameter, along a dotted line as many training tokens. A "
+        f"dash is one seed, and a bar a 95 % t-interval over seeds.\n{soups.view.title}"
     )
     models = frame.drop_duplicates("x").set_index("x").model
     lines = Lines(

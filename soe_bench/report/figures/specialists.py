@@ -31,8 +31,8 @@ def specialists_chart(view: View) -> Chart | None:
     bars = "a bar is its 95 % t-interval over seeds" if frame.low.notna().any() else "one seed has no interval"
     caption = (
         "Test text, no fine-tuning. A mark is a method's loss minus that of generic pretraining, paired by specialist "
-        f"and seed; {bars}. Generic pretraining is the ring at 0, and left of it a method is "
-        f"better.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
+        f"and seed; {bars}. Generic pretraining is the ring at 0. A mark left of it is better "
+        f"than generic pretraining.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
     )
     return Chart("specialists" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
@@ -58,7 +58,6 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(parts), 1, height_ratios=[size + 1 for size in sizes], squeeze=False)[:, 0]
     for axes, rows in zip(grid, parts, strict=True):
         _panel(axes, rows, labels, palette)
-    grid[-1].set_xlabel("loss minus generic's (nats/token)")
     marks, names = grid[0].get_legend_handles_labels()
     legend(figure, dict(zip(names, marks, strict=True)), dict.fromkeys(labels, set(frame.seeds)))
     return figure
@@ -80,11 +79,12 @@ def _panel(axes: Axes, frame: pd.DataFrame, labels: list[str], palette: dict[str
         rows, colour = frame[frame.label == label], palette[label]
         y = rows.specialist.map(places) + offset
         axes.hlines(y, rows.low, rows.high, color=colour, linewidth=1.1, alpha=0.6)
-        look = dict(linestyle="", marker=marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.6)
+        look = dict(linestyle="", marker=marker, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6)
         axes.plot(rows.difference, y, color=colour, label=shortened(label), **look)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(names)), map(shortened, names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
+    axes.set_xlabel("loss minus generic's (nats/token)")
     axes.set_title("Outside the corpus (axis of its own)" if frame.outside.any() else "Within the corpus")

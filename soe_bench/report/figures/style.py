@@ -5,12 +5,13 @@ import math
 import re
 import textwrap
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
+from itertools import cycle
 
 import matplotlib
 import pandas as pd
@@ -24,9 +25,18 @@ from soe_bench.report.view import View
 
 GREY, RULE = "#6b6b6b", "#d9d9d9"
 FIXED = {"generic": "#222222", "dense_on_pi": "#D55E00"}
-# Okabe and Ito's palette without the two above and without the blue that the soups have.
+# Okabe and Ito's palette without the two above and without the blue that the soups have, and more of its kind.
 OTHERS = ["#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854", "#C44E52", "#999999", "#00B3A4", "#F2A2C0"]
-FAMILIES = ("merge_*", "*_expert")  # methods with one colour, of which a crowded figure shows the best
+FAMILIES = ("merge_*", "*_expert", "domain_experts*")  # methods of one colour, of which a crowded figure has the best
+FAMILY_COLOURS = FIXED | dict(  # the same in every figure and results folder
+    zip(
+        ("*_expert", "crisp", "domain_experts*", "merge_*", "separate_experts", "low_rank_soup", "hypernetwork")
+        + ("projected", "dense_conditioned", "ensemble"),
+        OTHERS,
+        strict=True,
+    )
+)
+STRANGERS = ("#1B7837", "#5E3C99", "#8C2D04", "#01665E")  # methods of the reader's own, in the order of their names
 SOUP = LinearSegmentedColormap.from_list("soup", ["#a6dcef", "#2b8cc4", "#0b1d51"])  # few experts -> many experts
 CHARACTERS_PER_INCH = {"title": 8.7, "caption": 15}
 BARE = "bare"  # an SVG without title and caption, for a page that has them as text
@@ -118,8 +128,8 @@ def shortened(name: str) -> str:
 def colours(*views: View) -> dict[str, object]:
     """Label -> colour. Soups run from light to dark blue with log2 of the number of experts (1 to 128)."""
     rows = pd.concat([view.records for view in views]).drop_duplicates("label").set_index("label")
-    families = sorted({family(method) for method in rows.method} - {*FIXED, "soup"})
-    by_family = {**FIXED, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(families)}}
+    strangers = sorted({family(method) for method in rows.method} - {*FAMILY_COLOURS, "soup"})
+    by_family = FAMILY_COLOURS | dict(zip(strangers, cycle(STRANGERS), strict=False))
     return {
         label: soup_colour(rows.n_experts[label]) if method == "soup" else by_family[family(method)]
         for label, method in rows.method.items()
@@ -143,12 +153,8 @@ def markers(labels: Iterable[str]) -> dict[str, str]:
 
 def line_styles(labels: Iterable[str], palette: dict[str, object]) -> dict[str, str | tuple]:
     """Label -> line style (as matplotlib knows them): each label of one colour has another."""
-    drawn: Counter[object] = Counter()
-    found = {}
-    for label in labels:
-        found[label] = STYLES[drawn[palette[label]] % len(STYLES)]
-        drawn[palette[label]] += 1
-    return found
+    styles: dict[object, Iterator] = defaultdict(lambda: cycle(STYLES))
+    return {label: next(styles[palette[label]]) for label in labels}
 
 
 def legend(figure: Figure, handles: Mapping[str, object], seeds: Mapping[str, Collection[int]]) -> None:
@@ -162,7 +168,7 @@ def legend(figure: Figure, handles: Mapping[str, object], seeds: Mapping[str, Co
 
 def render(chart: Chart) -> tuple[dict[str, bytes], list[str]]:
     """PNG and SVG bytes without dates or versions in them (SVG also BARE), and what matplotlib warns of."""
-    with warnings.catch_warnings(record=True) as caught:
+    with style(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure = chart.draw()
         FigureCanvasAgg(figure)

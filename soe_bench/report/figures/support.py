@@ -22,7 +22,7 @@ def support_chart(view: View) -> Chart | None:
     if not len(main):
         return None
     first = main.iloc[0]
-    runs = view.records[view.records.method == "soup"].drop_duplicates("run_id")
+    runs = view.runs[view.runs.method == "soup"]
     runs = runs[(runs.training_tokens == first.training_tokens) & (runs.draws_per_step == first.draws_per_step)]
     chosen, left_out = _choose(runs)
     frame = pd.DataFrame([row for label, facts in chosen.items() for row in _rows(view, label, **facts)])
@@ -38,7 +38,8 @@ def support_chart(view: View) -> Chart | None:
     gone = f" Not shown, several recipes or no support: {'; '.join(left_out)}." if left_out else ""
     caption = (
         "In training each h, the domain weights of a batch, has 1 to m domains. The loss is on test text, without "
-        f"fine-tuning; that of the specialists is a mean over them. A dash is one seed.{gone}\n{view.title}"
+        "fine-tuning; that of the specialists is a mean over those within the corpus. A dash is one seed."
+        f"{gone}\n{view.title}"
     )
     palette = {
         label: soup_colour(n) if n else FIXED["generic"] for label, n in zip(frame.label, frame.n_experts, strict=True)

@@ -15,8 +15,8 @@ from soe_bench.report.view import MISSING, View
 
 @dataclass(frozen=True)
 class Budgets:
-    """The fine-tuned methods of a view on one fixed set of specialists: those with a record at every budget, 0 among
-    them, for each method that has any such specialist."""
+    """The fine-tuned methods of a view on one fixed set of specialists: those within the corpus with a record at every
+    budget, 0 among them, for each method that has any such specialist."""
 
     view: View
     budgets: list[int]  # tokens, 0 first
@@ -27,8 +27,8 @@ class Budgets:
     def fixed_set(self) -> str:
         """The specialists, in words."""
         return (
-            "All cells rest on the same specialists, those with a record at every budget for every method: "
-            f"n = {len(self.specialists)} of {len(self.view.specialists)}: {', '.join(self.specialists)}."
+            "All cells rest on the same specialists, those within the corpus with a record at every budget for every "
+            f"method: n = {len(self.specialists)} of {len(self.view.averaged)}: {', '.join(self.specialists)}."
         )
 
     @property
@@ -39,8 +39,7 @@ class Budgets:
 
     def means(self, label: str, budget: int) -> pd.Series | None:
         """Mean over the set for each seed; None (missing) if a (specialist, seed) has no record."""
-        table = self.losses[label][budget].unstack("seed").dropna(axis=1, how="all")
-        return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
+        return self.view.seed_means(self.losses[label][budget].dropna(), self.specialists)
 
     def to_generic(self, label: str, budget: int) -> Difference | None:
         """Paired difference to the generic run fine-tuned on the same budget, on the set; None if there is none."""
@@ -58,7 +57,7 @@ def fine_tuned(view: View) -> Budgets | None:
     tables = {label: pd.DataFrame({b: view.losses(label, budget=b) for b in budgets}) for label in labels}
     complete = {label: table.dropna() for label, table in tables.items() if len(table.dropna())}
     sets = [_with_every_seed(table) for table in complete.values()]
-    names = sorted(set.intersection(*sets)) if sets else []
+    names = sorted(set.intersection(*sets, view.averaged)) if sets else []
     if not names:
         return None
     losses = {}

@@ -52,9 +52,7 @@ class Criterion:
     @property
     def rule(self) -> str:
         """The threshold in a cell of the table."""
-        if self.below is not None:
-            return f"< {self.below:g}"
-        return "" if self.above is None else f"> {self.above:g}"
+        return f"< {self.below:g}" if self.below is not None else f"> {self.above:g}"
 
     def choices(self, counts: list[int]) -> list:
         """What stands for `experts`, a row each: of the numbers of experts with a record, or as it is."""
@@ -125,7 +123,7 @@ def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Ta
         "interval. On the generic text the interval over seeds alone decides.",
         f"A claim has the first of these verdicts that one of its deciding tests has: {', '.join(VERDICTS)}.",
         f"The soups compared have {soups.family}.",
-        *(f"{note} A test leaves these out, unless its name says otherwise." for note in within_note(view.outside)),
+        *(f"{note} A test leaves these out, unless its name says otherwise." for note in within_note(view)),
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}." for claim in claims),
     ]
     title = "The claims and their verdicts (nats/token)"

@@ -7,7 +7,7 @@ from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
 from soe_bench.report.stats import paired_difference
 from soe_bench.report.tables.budgets import with_budget
-from soe_bench.report.tables.pieces import view_table
+from soe_bench.report.tables.pieces import view_table, within_note
 from soe_bench.report.view import MISSING, View
 
 SPENT = {  # column -> what of the spending, and how it is written
@@ -39,8 +39,9 @@ def costs_table(view: View) -> Table | None:
         f"`break-even specialists` is the smallest number of specialists from which {soup or 'the largest soup'} "
         "costs fewer FLOPs than the row's method, training included. never: there is none; up to N: it costs less for "
         "the first N only.",
-        "`loss minus the soup's` is paired by specialist and seed (nats/token), with the soup as trained. Above 0 the "
-        "method is worse.",
+        "`loss minus the soup's` is paired by specialist and seed (nats/token), with the soup as trained, on the "
+        "specialists within the corpus. Above 0 the method is worse.",
+        *within_note(view),
         f"{MISSING}: there is no record on a specialist.",
     ]
     return view_table(view, "costs", "What a method costs, and the soup's break-even", rows, notes, view.cells())
@@ -60,7 +61,7 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
     first, spent = runs.iloc[0], mean_spending(view, label, budget)
     difference, from_n = None, ""
     if soup and (label, budget) != (soup, 0):
-        difference = paired_difference(view.losses(label, budget=budget), view.losses(soup))
+        difference = paired_difference(view.averaged_losses(label, budget=budget), view.averaged_losses(soup))
         from_n = _break_even(mean_spending(view, soup), spent)
     return {
         "method": with_budget(label, budget),
@@ -71,7 +72,7 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
         "break-even specialists": from_n,
         "loss minus the soup's": fixed(difference.mean) if difference else "",
         "seeds": str(len(difference.by_seed)) if difference else "",
-        "specialists": f"{len(difference.by_specialist)} of {len(view.specialists)}" if difference else "",
+        "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
     }
 
 

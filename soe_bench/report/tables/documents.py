@@ -6,7 +6,7 @@ import pandas as pd
 
 from soe_bench.report.format import Table, fixed, from_to
 from soe_bench.report.stats import Difference, mean, summarize
-from soe_bench.report.tables.pieces import INTERVALS, VERDICT, difference_cells, view_table
+from soe_bench.report.tables.pieces import INTERVALS, VERDICT, difference_cells, view_table, within_note
 from soe_bench.report.view import View
 
 CELL = ["specialist", "seed"]
@@ -15,8 +15,9 @@ Point = tuple[str, str, int]  # a label, an estimator of h and a number of docum
 
 def drawn_documents(view: View) -> pd.DataFrame:
     """The records of drawn documents with a `difference`: their loss minus that of the same run at h from all documents
-    (nearest_centroid), in the order of the tables. Only those that have one."""
+    (nearest_centroid), in the order of the tables. Only those that have one, and of specialists within the corpus."""
     rows, known = view.draws(), view.cells().set_index(["label", *CELL]).loss
+    rows = rows[rows.specialist.isin(view.averaged)]
     rows = rows.join(known.rename("known"), on=known.index.names)
     rows = rows.assign(difference=rows.loss - rows.known, label=pd.Categorical(rows.label, view.order))
     return rows.dropna(subset="difference")
@@ -46,7 +47,7 @@ def documents_table(view: View) -> Table | None:
                 "estimator": estimator,
                 "documents": str(documents),
                 "draws": from_to(draws["size"]),
-                **difference_cells(difference, len(view.specialists)),
+                **difference_cells(difference, len(view.averaged)),
                 "lowest draw": fixed(mean(draws["min"])),
                 "highest draw": fixed(mean(draws["max"])),
                 "same specialists": fixed(mean(same) if len(same) else None),
@@ -56,12 +57,12 @@ def documents_table(view: View) -> Table | None:
     notes = [
         "The losses are on test text, without fine-tuning. A difference is the loss with h from so many drawn "
         "documents minus the loss of the same run with h from all documents of the estimate split, by the estimator "
-        "nearest_centroid. It is a mean over draws, specialists and seeds.",
+        "nearest_centroid. It is a mean over draws, specialists within the corpus and seeds.",
+        *within_note(view),
         "`draws` is the number of draws of documents behind a cell (fewest-most). `lowest draw` and `highest draw` are "
         "those of each specialist and seed, as a mean over these.",
         "`specialists` counts those that have so many documents. `same specialists` is the difference on those that "
         f"have every number of documents ({'; '.join(names)}).",
-        f"Outside the corpus, so that h says little (see the table specialists): {', '.join(view.outside) or 'none'}.",
         INTERVALS,
         VERDICT,
     ]

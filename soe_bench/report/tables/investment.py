@@ -15,7 +15,7 @@ def investment_table(
     """A row per way. `gpu_hour` is the price of an hour; `flops_per_second` replaces the measured time in it."""
     rows = [_row(found, way, specialists, gpu_hour, flops_per_second) for way in found.ways]
     title = f"What {specialists} specialists cost, {found.view.title}"
-    notes = [*_assumptions(found, gpu_hour, flops_per_second), *within_note(found.view.outside)]
+    notes = [*_assumptions(found, gpu_hour, flops_per_second), *within_note(found.view)]
     if found.missing:
         notes.append(f"Left out, as these records lack it: {'; '.join(found.missing)}.")
     cells = found.view.cells()

@@ -34,7 +34,7 @@ def main_table(view: View, measure: str) -> Table | None:
         "per step only where most runs of the method have others.",
         f"`flag` says where some domain was read more than {MOST_EPOCHS} times in training.",
         DAGGER,
-        *within_note(view.outside),
+        *within_note(view),
         *(untested(frame, "mean", losses["mean"]) if "mean" in losses else []),
     ]
     name, title = MEASURES[measure]
@@ -56,7 +56,7 @@ def _losses(view: View, measure: str) -> dict[str, Losses]:
 
 def _main_row(view: View, label: str, losses: dict[str, Losses]) -> dict[str, str]:
     cells = view.cells()[view.cells().label == label]
-    means = view.seed_means(losses["mean"][label]) if label in losses.get("mean", {}) else None
+    means = view.seed_means(losses["mean"][label], view.specialists) if label in losses.get("mean", {}) else None
     row = {
         "method": label,
         "seeds": from_to(cells.groupby("specialist").size()),
@@ -73,15 +73,16 @@ def _main_row(view: View, label: str, losses: dict[str, Losses]) -> dict[str, st
 
 def difference_table(view: View) -> Table | None:
     """Paired difference to generic for each method; None if there is nothing to compare."""
-    differences = {label: view.to_generic(label) for label in view.order}
-    rows = [
-        {"method": label, **difference_cells(difference, len(view.specialists))}
-        for label, difference in differences.items()
-        if difference
-    ]
+    rows = []
+    for label in view.order:
+        if (generic := view.generic_for(label)) not in (None, label) and (
+            difference := paired_difference(view.averaged_losses(label), view.averaged_losses(generic))
+        ):
+            rows.append({"method": label, **difference_cells(difference, len(view.averaged))})
     notes = [
         "A difference is the method's loss minus that of generic pretraining on the same specialist and seed, as a "
-        "mean over both. Below 0 the method is better.",
+        "mean over the seeds and the specialists within the corpus. Below 0 the method is better.",
+        *within_note(view),
         INTERVALS,
         "`specialists better` counts those whose difference, averaged over seeds, is below 0.",
         VERDICT,
@@ -102,8 +103,9 @@ def controls_table(view: View) -> Table | None:
         "`h` says which domain weights the method was given. estimate: the specialist's own; tuned: adjusted on "
         "validation text; uniform: equal weights; shuffled: those of another specialist; h_0: those of the whole "
         "corpus; zero: no expert, so the shared parameters S alone.",
-        "`loss` is a mean over specialists and seeds. A difference is paired, to the same method at its estimate; "
-        "above 0 the control is worse.",
+        "`loss` is a mean over seeds and the specialists within the corpus. A difference is paired, to the same method "
+        "at its estimate; above 0 the control is worse.",
+        *within_note(view),
         INTERVALS,
         VERDICT,
     ]
@@ -111,7 +113,7 @@ def controls_table(view: View) -> Table | None:
 
 
 def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
-    losses, reference = view.losses(label, h_source), view.losses(label, "estimate")
+    losses, reference = view.averaged_losses(label, h_source), view.averaged_losses(label, "estimate")
     difference = None if h_source == "estimate" else paired_difference(losses, reference)
     loss = fixed(view.mean_loss(label, h_source), missing=MISSING)
-    return {"method": label, "h": h_source, "loss": loss, **difference_cells(difference, len(view.specialists))}
+    return {"method": label, "h": h_source, "loss": loss, **difference_cells(difference, len(view.averaged))}

@@ -58,14 +58,17 @@ def difference_cells(difference: Difference | None, n_specialists: int) -> dict[
     }
 
 
-def within_note(without: list[str]) -> list[str]:
-    """What `within the corpus` means in a table, if it stands there."""
-    return [f"Within the corpus means without {', '.join(without)}, which lie outside it."] if without else []
+def within_note(view: View) -> list[str]:
+    """Which specialists a mean within the corpus leaves out, if there are any."""
+    out = ", ".join(view.outside)
+    return (
+        [f"Within the corpus means without {out}, which lie outside it."] if view.averaged != view.specialists else []
+    )
 
 
 def not_compared(view: View, labels: list[str]) -> list[str]:
     """A note on the methods that have no generic run to compare with, if there are any."""
-    alone = ", ".join(view.without_generic(labels))
+    alone = ", ".join(label for label in labels if view.generic_for(label) is None)
     return [f"Not compared, as there is no generic run on as many training tokens: {alone}."] if alone else []
 
 
