@@ -45,12 +45,12 @@ class MetaDistribution:
         """(draws, k) domain weights."""
         k = len(h_0)
         weights = np.zeros((draws, k))
-        law = None if self.domains == "uniform" else h_0
+        sizes = None if self.domains == "uniform" else h_0
         for row in weights:
             if rng.random() < self.generic_fraction:
                 row[:] = h_0
                 continue
-            support = rng.choice(k, size=rng.integers(1, min(self.max_support, k) + 1), replace=False, p=law)
+            support = rng.choice(k, size=rng.integers(1, min(self.max_support, k) + 1), replace=False, p=sizes)
             row[support] = rng.dirichlet(np.full(len(support), self.concentration))
         return weights
 

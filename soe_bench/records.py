@@ -63,7 +63,7 @@ class RunRecord:
     parameters: int = _field(
         "P, parameters of the base model (and of what a method adds to it: `dense_conditioned` has one vector more)"
     )
-    pi: str | None = _field("the law that h is drawn from in training")
+    pi: str | None = _field("the distribution that h is drawn from in training")
     draws_per_step: int | None = _field("R, draws of h per training step")
     parent: str | None = _field("run id of the run that it started from")
     seed_data: int = _field("seed of the token order")

@@ -67,8 +67,8 @@ class View:
 
     @property
     def shown(self) -> list[str]:
-        """The labels that figures of methods choose from: without the runs under another law pi than most of their
-        method, which have a figure of their own (`support`). All, where no law is that of most."""
+        """The labels that figures of methods choose from: without the runs with another pi than most of their
+        method, which have a figure of their own (`support`). All, where no pi is that of most."""
         others = _unusual(self.runs, "pi")
         hidden = set(self.runs.label[others & ~others.groupby(self.runs.method).transform("all")])
         return [label for label in self.order if label not in hidden]

@@ -51,5 +51,8 @@ def _finding(frame: pd.DataFrame) -> str:
         return "Loss after fine-tuning on the specialist's own text"
     label = rows.label.iloc[-1]
     gains = rows[rows.label == label].groupby("budget_tokens").value.agg(mean)
-    ends = [f"{in_words(gains[b])} after {budget_name(b)} tokens" for b in (gains.index[0], gains.index[-1])]
-    return f"{label} against generic pretraining: {', '.join(ends)} of fine-tuning (nats/token)"
+    before, after = in_words(gains.iloc[0]), in_words(gains.iloc[-1])
+    return (
+        f"{label} against generic pretraining: {before} before fine-tuning, {after} after both are fine-tuned on "
+        f"{budget_name(gains.index[-1])} tokens (nats/token)"
+    )

@@ -32,7 +32,7 @@ def portfolio_chart(view: View) -> Chart | None:
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
-        finding = f"{FINDING} specialists, equal compute (to 5 %): the loss of the soup is {finding}, the best other"
+        finding = f"For {FINDING} specialists at equal compute (to 5 %) the soup is {finding}, the best other method"
     titles = {panel: f"{panel}: {text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))

@@ -1,4 +1,4 @@
-"""Loss of the soups against the law pi that their domain weights are drawn from in training."""
+"""Loss of the soups against the distribution pi that their domain weights are drawn from in training."""
 
 import re
 
@@ -16,7 +16,7 @@ TITLES = {"specialists": "Test text of the specialists", "generic": "Generic tes
 
 def support_chart(view: View) -> Chart | None:
     """The soups of as many training tokens and draws per step as the main ones, with the generic run beside them, on
-    the seeds that all have; None unless one number of experts was trained under two laws, and without such a seed."""
+    the seeds that all have; None unless one number of experts was trained with two of them, and without such a seed."""
     main = Soups(view).runs
     main = main[main.n_experts > 0]
     if not len(main):
@@ -49,7 +49,7 @@ def support_chart(view: View) -> Chart | None:
 
 
 def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
-    """Label -> line, number of experts, support: of each law the recipe with most seeds; and what has no such one."""
+    """Label -> line, number of experts, support: of each pi the recipe with most seeds; and what has no such one."""
     chosen, left_out = {}, []
     for (n, pi), group in runs.groupby(["n_experts", "pi"]):
         law, most = PI.fullmatch(pi), most_seeds(group)
@@ -73,7 +73,7 @@ def _rows(view: View, label: str, line: str, n: int, support: int | None) -> lis
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    """The law with the lowest mean, for each text."""
+    """The pi with the lowest mean, for each text."""
     means = frame.dropna(subset="x").groupby(["panel", "line", "x"]).value.agg(mean)
     best = {text: values.idxmin() for text, values in means.groupby("panel")}
     words = {"specialists": "for the specialists", "generic": "on generic text"}
