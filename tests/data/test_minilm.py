@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +45,6 @@ def test_the_default_changes_nothing_and_minilm_only_the_embedding() -> None:
     assert fingerprint(other.data, 0) == known
     other.data.embedding.sha256 = "0" * 64
     assert fingerprint(other.data, 0) != known
-
-
-def test_without_the_library_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(
-        UserError, match=r"embedder=minilm needs sentence-transformers .*: pip install -e '.\[minilm\]'"
-    ):
-        embed.check(settings())
 
 
 @needs_weights
