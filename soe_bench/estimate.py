@@ -69,7 +69,7 @@ def estimate(
     `nearest_centroid`: each passage's tokens count for the nearest centroid (Algorithm 3); `tuned_coefficients` starts
     from it. `smoothed`: the same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage is divided among the
     domains by its probability under spherical Gaussians around the centroids, with the variance of the generic training
-    passages around theirs. Raises UserError if there are fewer documents.
+    passages around theirs.
     """
     if estimator == "soft":
         rows = corpus.estimate_rows(specialist, n_documents, draw)

@@ -233,7 +233,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"k": 5000}, "data.k = 5000 is larger than the number of generic training passages"),
-        ({"vocab_size": 100}, "data.vocab_size = 100 is outside"),
         ({"specialists": {"lost": {"source": "synthetic", "match": ["nowhere/*"]}}}, "lost has no usable document"),
     ],
 )
