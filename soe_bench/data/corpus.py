@@ -161,10 +161,6 @@ class Corpus:
         """(N, d) unit vectors: float64 from TF-IDF, float32 from a neural embedder."""
         return self.embedder.embed(texts)
 
-    def assign(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest domain (N,) and the distance to its centroid (N,) of new texts."""
-        return domains.nearest(self.embed(texts), self.centroids)
-
 
 def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
     """At most 8 of the passages `rows` (source, path, ...) per document.
