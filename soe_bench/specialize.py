@@ -89,7 +89,7 @@ def run(values: dict[str, Any]) -> bool:
     """Makes and writes the specialists; returns whether the gate let every one pass."""
     from soe_bench.export import write_model, written
     from soe_bench.specialists import card
-    from soe_bench.specialists.specialist import Soup, options_of, specialists
+    from soe_bench.specialists.specialist import Options, Soup, specialists
     from soe_bench.system.laps import Laps
     from soe_bench.system.machine import prepare_process
 
@@ -100,8 +100,9 @@ def run(values: dict[str, Any]) -> bool:
     soup = Soup.load(values["soup"])
     laps.end("soup")
     given = values["documents"] if many else {"": values["documents"]}
+    options = Options(**{key: values[key] for key in ("gate", "generic", "tune", "finetune") if key in values})
     with written(out, values.get("overwrite", False)) as temporary:
-        for made in specialists(soup, given, options_of(values), laps):
+        for made in specialists(soup, given, options, laps):
             folder = temporary / made.name
             folder.mkdir(exist_ok=True)
             write_model(

@@ -320,8 +320,3 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
     if not verdict.row(made.kind).loss < verdict.row(gate.GUESSING).loss:
         found.append("The model is no better than guessing among all tokens alike: it is of no use for this text.")
     return found
-
-
-def options_of(values: Mapping[str, Any]) -> Options:
-    """The options among the values of a command line."""
-    return Options(**{key: values[key] for key in ("gate", "generic", "tune", "finetune") if key in values})
