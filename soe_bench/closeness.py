@@ -30,7 +30,7 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights
-from soe_bench.evaluate import document_losses
+from soe_bench.evaluate import mean_loss
 from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
@@ -144,10 +144,7 @@ def merging(losses: np.ndarray) -> dict[str, float]:
 
 def loss(method: Method, theta: Tensor, text: list[np.ndarray]) -> float:
     """Nats/token of the base model with parameters theta (P,)."""
-    nats, tokens = document_losses(
-        with_parameters(method.context.base, method.flat, theta), text, method.context.seq_len
-    )
-    return float(nats.sum() / tokens.sum())
+    return mean_loss(with_parameters(method.context.base, method.flat, theta), text, method.context.seq_len)
 
 
 def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
