@@ -75,7 +75,7 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     from tokenizers import Tokenizer, processors
 
     from soe_bench.data.tokenizer import EOS
-    from soe_bench.model import Llama
+    from soe_bench.model import Llama, llama_config
 
     if type(model) is not Llama:
         raise UserError(
@@ -98,30 +98,6 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     said["model_max_length"] = llama_config(model)["max_position_embeddings"]
     write_json(folder / "tokenizer_config.json", said)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def llama_config(model: Any) -> dict[str, Any]:
-    """The settings of LlamaConfig that give this model."""
-    layer, decoder = model.model.layers[0], model.model
-    heads = layer.self_attn.heads
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": decoder.embed_tokens.num_embeddings,
-        "hidden_size": decoder.embed_tokens.embedding_dim,
-        "intermediate_size": layer.mlp.gate_proj.out_features,
-        "num_hidden_layers": len(decoder.layers),
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "max_position_embeddings": decoder.rotary.cos.shape[0],
-        "rms_norm_eps": decoder.norm.eps,
-        "rope_theta": decoder.rotary.theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": decoder.rotary.theta},
-        "tie_word_embeddings": model.lm_head is None,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-    }
 
 
 def write_soup(folder: Path, soup: TrainedSoup) -> None:
