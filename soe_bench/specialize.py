@@ -35,7 +35,6 @@ from typing import Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.files import show_every_character
 from soe_bench.system.places import check_out, find_run, find_soup
 
 REFUSED = 3  # exit status
@@ -118,18 +117,14 @@ def run(values: dict[str, Any]) -> bool:
     return passed
 
 
+@arguments.command
 def main(given: list[str]) -> int:
     """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model."""
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    show_every_character()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return 0 if run(check(given)) else REFUSED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return 0 if run(check(given)) else REFUSED
 
 
 if __name__ == "__main__":
