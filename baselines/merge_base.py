@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
 from soe_bench.errors import UserError
-from soe_bench.evaluate import document_losses
+from soe_bench.evaluate import mean_loss
 from soe_bench.method import Method, MethodContext, with_parameters
 from soe_bench.ops.flat import Flat
 
@@ -78,10 +78,8 @@ class PostHoc(Method):
         equals."""
 
         def loss(theta: Tensor) -> float:
-            nats, tokens = document_losses(
-                with_parameters(self.context.base, self.flat, theta), documents, self.context.seq_len
-            )
-            return nats.sum() / tokens.sum()
+            model = with_parameters(self.context.base, self.flat, theta)
+            return mean_loss(model, documents, self.context.seq_len)
 
         return min(candidates, key=loss)
 

@@ -13,35 +13,31 @@ import tempfile
 
 from soe_bench.config import job_configs, make, quoted
 from soe_bench.errors import UserError
-from soe_bench.system.files import show_every_character
+from soe_bench.system.arguments import command
 
 TOKENS = 16_384  # 16 steps for one model
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """0: the method keeps every rule; 1: it does not; 2: bad input."""
     parser = argparse.ArgumentParser(
         "python -m soe_bench.check", usage="%(prog)s [-h] method=NAME [key=value ...]", description=__doc__
     )
     given = parser.parse_known_args(arguments)[1]
-    show_every_character()
-    try:
-        own = [quoted(argument) for argument in given]
-        with tempfile.TemporaryDirectory(prefix="soe_bench_check_") as folder:
-            fixed = ["evaluate.splits=[validation]", "threads=1", "wandb.mode=disabled", "train.validations=2"]
-            paths = [quoted(f"home={folder}"), quoted(f"results_dir={folder}/results")]
-            cfgs, _ = job_configs(["scale=test", f"train.tokens={TOKENS}", *own, *fixed, *paths])
-            if len(cfgs) > 1 or (cfgs[0].scale_name, cfgs[0].data.name) != ("test", "synthetic"):
-                raise UserError("one method at a time, at scale=test: give only method=NAME and its settings")
-            rules = []
-            from soe_bench.conformance import RULES, conformance
+    own = [quoted(argument) for argument in given]
+    with tempfile.TemporaryDirectory(prefix="soe_bench_check_") as folder:
+        fixed = ["evaluate.splits=[validation]", "threads=1", "wandb.mode=disabled", "train.validations=2"]
+        paths = [quoted(f"home={folder}"), quoted(f"results_dir={folder}/results")]
+        cfgs, _ = job_configs(["scale=test", f"train.tokens={TOKENS}", *own, *fixed, *paths])
+        if len(cfgs) > 1 or (cfgs[0].scale_name, cfgs[0].data.name) != ("test", "synthetic"):
+            raise UserError("one method at a time, at scale=test: give only method=NAME and its settings")
+        rules = []
+        from soe_bench.conformance import RULES, conformance
 
-            for name, wrong in conformance(cfgs[0]):
-                print(f"FAIL  {name}: {wrong}" if wrong else f"pass  {name}", flush=True)
-                rules.append(wrong)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        for name, wrong in conformance(cfgs[0]):
+            print(f"FAIL  {name}: {wrong}" if wrong else f"pass  {name}", flush=True)
+            rules.append(wrong)
     if missing := [rule.__name__ for rule in RULES[len(rules) :]]:
         print(f"not checked until that is fixed: {', '.join(missing)}")
     broken = sum(map(bool, rules))

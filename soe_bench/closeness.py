@@ -30,12 +30,12 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights
-from soe_bench.evaluate import document_losses
+from soe_bench.evaluate import mean_loss
 from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
-from soe_bench.system.files import show_every_character
+from soe_bench.system.arguments import command
 from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
@@ -144,10 +144,7 @@ def merging(losses: np.ndarray) -> dict[str, float]:
 
 def loss(method: Method, theta: Tensor, text: list[np.ndarray]) -> float:
     """Nats/token of the base model with parameters theta (P,)."""
-    nats, tokens = document_losses(
-        with_parameters(method.context.base, method.flat, theta), text, method.context.seq_len
-    )
-    return float(nats.sum() / tokens.sum())
+    return mean_loss(with_parameters(method.context.base, method.flat, theta), text, method.context.seq_len)
 
 
 def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
@@ -190,6 +187,7 @@ def measure(run: Run, count: int) -> pd.DataFrame:
     return table
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(
@@ -204,20 +202,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="most pairs per run that have the losses on the line between them (%(default)s)",
     )
     options, rest = parser.parse_known_args(arguments)
-    show_every_character()
-    try:
-        overrides = [quoted(argument) for argument in rest]
-        runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
-        for run in runs:
-            check_results(Path(run.cfg.results_dir), [run])
-            check_kind(make(run.cfg.method))
-            if not run.trained:
-                raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
-        tables = [measure(run, options.pairs) for run in runs]
-        collect_distances(tables, Path(runs[0].cfg.results_dir))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    overrides = [quoted(argument) for argument in rest]
+    runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
+    for run in runs:
+        check_results(Path(run.cfg.results_dir), [run])
+        check_kind(make(run.cfg.method))
+        if not run.trained:
+            raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
+    tables = [measure(run, options.pairs) for run in runs]
+    collect_distances(tables, Path(runs[0].cfg.results_dir))
     print(f"{sum(map(len, tables))} pairs in {runs[0].cfg.results_dir}/distances.csv")
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.files import check_writable, reason, show_every_character, write_bytes, write_text
+from soe_bench.system.files import check_writable, write_bytes, write_text
 
 KEYS: dict[str, arguments.Kind] = {
     "specialists": arguments.count,
@@ -38,18 +38,14 @@ def check(given: list[str]) -> dict[str, Any]:
     return values
 
 
+@arguments.command
 def main(given: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
-    show_every_character()
     given = sys.argv[1:] if given is None else given
     if any(argument in ("-h", "--help") for argument in given):
         print(__doc__)
         return 0
-    try:
-        run(**check(given))
-    except (UserError, OSError) as error:
-        print(f"error: {reason(error)}", file=sys.stderr)
-        return 2
+    run(**check(given))
     return 0
 
 

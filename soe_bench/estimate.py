@@ -17,7 +17,7 @@ from torch import Tensor
 from soe_bench.data import domains
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
-from soe_bench.evaluate import IGNORED, windows
+from soe_bench.evaluate import IGNORED, shuffled, windows
 from soe_bench.method import ExpertMethod, Method
 from soe_bench.ops.flat import forward_at
 from soe_bench.ops.gradient import SMALL, sequences_at_once
@@ -69,7 +69,7 @@ def estimate(
     `nearest_centroid`: each passage's tokens count for the nearest centroid (Algorithm 3); `tuned_coefficients` starts
     from it. `smoothed`: the same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage is divided among the
     domains by its probability under spherical Gaussians around the centroids, with the variance of the generic training
-    passages around theirs. Raises UserError if there are fewer documents.
+    passages around theirs.
     """
     if estimator == "soft":
         rows = corpus.estimate_rows(specialist, n_documents, draw)
@@ -158,7 +158,5 @@ def minimise(
 def _batches(documents: Sequence[np.ndarray], length: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets (steps, TUNING_WINDOWS, length): the documents' windows, one random order after another."""
     inputs, targets, _ = windows(documents, length)
-    rng = np.random.default_rng(0)
-    order = np.concatenate([rng.permutation(len(inputs)) for _ in range(-(-steps * TUNING_WINDOWS // len(inputs)))])
-    rows = order[: steps * TUNING_WINDOWS].reshape(steps, TUNING_WINDOWS)
+    rows = shuffled(len(inputs), steps * TUNING_WINDOWS, seed=0).reshape(steps, TUNING_WINDOWS)
     return inputs[rows], targets[rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,18 @@ def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) 
     tokens = np.zeros(len(documents), dtype=np.int64)
     np.add.at(tokens, owners, (targets != IGNORED).sum(1))
     return nats, tokens
+
+
+def mean_loss(model: nn.Module, documents: Sequence[np.ndarray], length: int) -> float:
+    """Nats per token of all documents (arrays of token ids) together."""
+    nats, tokens = document_losses(model, list(documents), length)
+    return float(nats.sum() / tokens.sum())
+
+
+def shuffled(n: int, count: int, seed: int) -> np.ndarray:
+    """(count,) numbers below n: one random permutation of them all after another, drawn from `seed`."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.permutation(n) for _ in range(-(-count // n))])[:count]
 
 
 def ratio_error(nats: np.ndarray, tokens: np.ndarray) -> float:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.files import refusals, rename, show_every_character
+from soe_bench.system.files import refusals, rename
 from soe_bench.system.places import EXPORTED, WEIGHTS, check_out, find_run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     from tokenizers import Tokenizer, processors
 
     from soe_bench.data.tokenizer import EOS
-    from soe_bench.model import Llama
+    from soe_bench.model import Llama, llama_config
 
     if type(model) is not Llama:
         raise UserError(
@@ -98,30 +98,6 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     said["model_max_length"] = llama_config(model)["max_position_embeddings"]
     write_json(folder / "tokenizer_config.json", said)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def llama_config(model: Any) -> dict[str, Any]:
-    """The settings of LlamaConfig that give this model."""
-    layer, decoder = model.model.layers[0], model.model
-    heads = layer.self_attn.heads
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": decoder.embed_tokens.num_embeddings,
-        "hidden_size": decoder.embed_tokens.embedding_dim,
-        "intermediate_size": layer.mlp.gate_proj.out_features,
-        "num_hidden_layers": len(decoder.layers),
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "max_position_embeddings": decoder.rotary.cos.shape[0],
-        "rms_norm_eps": decoder.norm.eps,
-        "rope_theta": decoder.rotary.theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": decoder.rotary.theta},
-        "tie_word_embeddings": model.lm_head is None,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-    }
 
 
 def write_soup(folder: Path, soup: TrainedSoup) -> None:
@@ -201,33 +177,29 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     return model, corpus.path / "tokenizer.json", card.page(card.plain(name), said, facts, cfg["train"]["seq_len"])
 
 
+@arguments.command
 def main(given: list[str]) -> int:
     """Returns 0, or 2 for bad input."""
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    show_every_character()
-    try:
-        values = arguments.read(given[1:], KEYS)
-        if "out" not in values:
-            raise UserError("out is missing: add out=FOLDER")
-        folder, out, overwrite = find_run(given[0]), values["out"], values.get("overwrite", False)
-        check_out(out, overwrite, OWNED)
-        if name := values.get("specialist"):
-            model, tokenizer, card = corpus_specialist(folder, name)
-            with written(out, overwrite) as temporary:
-                write_model(temporary, model, tokenizer, values.get("dtype", "float32"), card)
-        else:
-            if "dtype" in values:
-                raise UserError("dtype is for a specialist: a soup is written as it was trained, leave it out")
-            from soe_bench.specialists.trained import TrainedSoup
+    values = arguments.read(given[1:], KEYS)
+    if "out" not in values:
+        raise UserError("out is missing: add out=FOLDER")
+    folder, out, overwrite = find_run(given[0]), values["out"], values.get("overwrite", False)
+    check_out(out, overwrite, OWNED)
+    if name := values.get("specialist"):
+        model, tokenizer, card = corpus_specialist(folder, name)
+        with written(out, overwrite) as temporary:
+            write_model(temporary, model, tokenizer, values.get("dtype", "float32"), card)
+    else:
+        if "dtype" in values:
+            raise UserError("dtype is for a specialist: a soup is written as it was trained, leave it out")
+        from soe_bench.specialists.trained import TrainedSoup
 
-            soup = TrainedSoup.load(folder)
-            with written(out, overwrite) as temporary:
-                write_soup(temporary, soup)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        soup = TrainedSoup.load(folder)
+        with written(out, overwrite) as temporary:
+            write_soup(temporary, soup)
     print(f"wrote {out}")
     return 0
 

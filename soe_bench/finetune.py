@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from soe_bench.evaluate import document_losses, windows
+from soe_bench.evaluate import mean_loss, shuffled, windows
 from soe_bench.method import with_parameters
 from soe_bench.ops.adamw import Gradient, Optimizer, ParameterBank
 from soe_bench.ops.flat import Flat
@@ -44,11 +44,11 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
     evaluate_at = {round(steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
     flat, device = Flat(model), next(model.parameters()).device
     start = flat.flatten(model)
-    best = (_loss(model, validation, cfg), 0.0, start)
+    best = (mean_loss(model, [validation], cfg.train.seq_len), 0.0, start)
     trained, evaluated = 0, 1
     for rate in settings.lrs:
         theta, waited, lowest = ParameterBank(start[None].clone(), flat), 0, best[0] if best[1] == 0 else np.inf
-        order = _order(len(inputs), steps * batch, seed)
+        order = shuffled(len(inputs), steps * batch, seed)
         for step in range(steps):
             rows = torch.from_numpy(inputs[order[step * batch : (step + 1) * batch]]).to(device)
             loss, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
@@ -59,7 +59,8 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
             trained += batch * cfg.train.seq_len
             if step + 1 not in evaluate_at:
                 continue
-            loss, evaluated = _loss(with_parameters(model, flat, theta.value[0]), validation, cfg), evaluated + 1
+            loss = mean_loss(with_parameters(model, flat, theta.value[0]), [validation], cfg.train.seq_len)
+            evaluated += 1
             if loss < best[0]:
                 best = (loss, rate, theta.value[0].clone())
             waited = 0 if loss < lowest else waited + 1
@@ -77,14 +78,3 @@ def _windows(tokens: np.ndarray, length: int) -> np.ndarray:
     count = max(1, (len(tokens) - 1) // length)
     tokens = np.resize(tokens, max(len(tokens), length + 1))
     return np.stack([tokens[i * length : (i + 1) * length + 1] for i in range(count)]).astype(np.int64)
-
-
-def _order(windows: int, count: int, seed: int) -> np.ndarray:
-    """(count,) indices of windows: one random permutation after another."""
-    rng = np.random.default_rng(seed)
-    return np.concatenate([rng.permutation(windows) for _ in range(-(-count // windows))])[:count]
-
-
-def _loss(model: nn.Module, validation: np.ndarray, cfg: DictConfig) -> float:
-    nats, tokens = document_losses(model, [validation], cfg.train.seq_len)
-    return float(nats.sum() / tokens.sum())

@@ -36,7 +36,7 @@ from soe_bench.runs import collect
 from soe_bench.runs.build import build_method
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
-from soe_bench.system.files import show_every_character
+from soe_bench.system.arguments import command
 from soe_bench.system.machine import prepare_process
 from soe_bench.train import send
 
@@ -208,6 +208,7 @@ def unpack(file: Path, cfg: DictConfig) -> None:
         raise UserError(f"{file} does not hold the corpus {place.name} of this configuration: pack it again")
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 when all that the time allows is in OUT, 2 for bad input."""
     parser = argparse.ArgumentParser(
@@ -225,36 +226,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pack", type=Path, metavar="FILE", help="write the packed corpus to FILE and do nothing else")
     parser.add_argument("--quick", action="store_true", help="toy sizes on CPU, to see that all runs")
     options = parser.parse_args(arguments)
-    show_every_character()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     session = Session(options.out, options.seconds, options.quick)
-    try:
-        cfg = session.config("generic")
-        if options.pack:
-            pack(options.pack, cfg)
-            return 0
-        pieces = options.pieces or ["tests", "train", "steps"]
-        if "tests" in pieces and not GPU_TESTS.is_file():
-            raise UserError(f"{GPU_TESTS} is not here: run this in a checkout, or name the other pieces: train steps")
-        options.out.mkdir(parents=True, exist_ok=True)
-        if options.corpus:
-            unpack(options.corpus, cfg)
-        if "tests" in pieces:
-            session.within_time("tests", lambda: tests(session))
-        if "train" in pieces:
-            session.compile = compiles(session.config("soup"))
-            rates = tune(session)
-            for seed in SEEDS[:2]:
-                seed_runs(session, rates, seed)
-        if "steps" in pieces:
-            session.within_time("steps", lambda: step_times(session))
-        if "train" in pieces:
-            for seed in SEEDS[2:]:
-                seed_runs(session, rates, seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    cfg = session.config("generic")
+    if options.pack:
+        pack(options.pack, cfg)
+        return 0
+    pieces = options.pieces or ["tests", "train", "steps"]
+    if "tests" in pieces and not GPU_TESTS.is_file():
+        raise UserError(f"{GPU_TESTS} is not here: run this in a checkout, or name the other pieces: train steps")
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.corpus:
+        unpack(options.corpus, cfg)
+    if "tests" in pieces:
+        session.within_time("tests", lambda: tests(session))
+    if "train" in pieces:
+        session.compile = compiles(session.config("soup"))
+        rates = tune(session)
+        for seed in SEEDS[:2]:
+            seed_runs(session, rates, seed)
+    if "steps" in pieces:
+        session.within_time("steps", lambda: step_times(session))
+    if "train" in pieces:
+        for seed in SEEDS[2:]:
+            seed_runs(session, rates, seed)
     return 0
 
 

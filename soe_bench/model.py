@@ -7,9 +7,13 @@ https://arxiv.org/abs/2104.09864.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+EPS, THETA = 1e-5, 10_000.0  # of every RMSNorm, and of the rotary positions
 
 
 class RotaryEmbedding(nn.Module):
@@ -17,7 +21,6 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, head_dim: int, max_length: int, theta: float) -> None:
         super().__init__()
-        self.theta = theta
         frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         angle = torch.outer(torch.arange(max_length, dtype=torch.float64), frequency).repeat(1, 2)
         self.register_buffer("cos", angle.cos().float(), persistent=False)
@@ -62,12 +65,12 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """One pre-norm decoder layer."""
 
-    def __init__(self, dim: int, heads: int, hidden: int, eps: float) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.self_attn = Attention(dim, heads)
         self.mlp = MLP(dim, hidden)
-        self.input_layernorm = nn.RMSNorm(dim, eps=eps)
-        self.post_attention_layernorm = nn.RMSNorm(dim, eps=eps)
+        self.input_layernorm = nn.RMSNorm(dim, eps=EPS)
+        self.post_attention_layernorm = nn.RMSNorm(dim, eps=EPS)
 
     def forward(self, x: Tensor, rotary: RotaryEmbedding) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary)
@@ -77,14 +80,12 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers and final norm: the `model.` prefix of Hugging Face's names."""
 
-    def __init__(
-        self, vocab_size: int, dim: int, layers: int, heads: int, hidden: int, max_length: int, eps: float, theta: float
-    ) -> None:
+    def __init__(self, vocab_size: int, dim: int, layers: int, heads: int, hidden: int, max_length: int) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab_size, dim)
-        self.layers = nn.ModuleList(Layer(dim, heads, hidden, eps) for _ in range(layers))
-        self.norm = nn.RMSNorm(dim, eps=eps)
-        self.rotary = RotaryEmbedding(dim // heads, max_length, theta)
+        self.layers = nn.ModuleList(Layer(dim, heads, hidden) for _ in range(layers))
+        self.norm = nn.RMSNorm(dim, eps=EPS)
+        self.rotary = RotaryEmbedding(dim // heads, max_length, THETA)
 
     def forward(self, tokens: Tensor, shift: Tensor | None = None) -> Tensor:
         x = self.embed_tokens(tokens)
@@ -113,8 +114,6 @@ class Llama(nn.Module):
         intermediate_size: int,
         max_position_embeddings: int,
         tie_word_embeddings: bool = True,
-        rms_norm_eps: float = 1e-5,
-        rope_theta: float = 10_000.0,
     ) -> None:
         super().__init__()
         self.model = Decoder(
@@ -124,8 +123,6 @@ class Llama(nn.Module):
             num_attention_heads,
             intermediate_size,
             max_position_embeddings,
-            rms_norm_eps,
-            rope_theta,
         )
         self.lm_head = None if tie_word_embeddings else nn.Linear(hidden_size, vocab_size, bias=False)
         for name, parameter in self.named_parameters():
@@ -136,3 +133,27 @@ class Llama(nn.Module):
     def forward(self, tokens: Tensor, shift: Tensor | None = None) -> Tensor:
         head = self.model.embed_tokens if self.lm_head is None else self.lm_head
         return F.linear(self.model(tokens, shift), head.weight)
+
+
+def llama_config(model: Llama) -> dict[str, Any]:
+    """The settings of LlamaConfig that give this model."""
+    decoder, layer = model.model, model.model.layers[0]
+    heads = layer.self_attn.heads
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": decoder.embed_tokens.num_embeddings,
+        "hidden_size": decoder.embed_tokens.embedding_dim,
+        "intermediate_size": layer.mlp.gate_proj.out_features,
+        "num_hidden_layers": len(decoder.layers),
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "max_position_embeddings": decoder.rotary.cos.shape[0],
+        "rms_norm_eps": EPS,
+        "rope_theta": THETA,
+        "rope_parameters": {"rope_type": "default", "rope_theta": THETA},
+        "tie_word_embeddings": model.lm_head is None,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }

@@ -11,27 +11,23 @@ import sys
 
 from soe_bench.config import job_configs, quoted
 from soe_bench.errors import UserError
-from soe_bench.system.files import show_every_character
+from soe_bench.system.arguments import command
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
-    show_every_character()
     arguments = sys.argv[1:] if arguments is None else arguments
     if any(argument in ("-h", "--help") for argument in arguments):
         print(__doc__)
         return 0
     logging.basicConfig(level=logging.ERROR)
-    try:
-        cfgs, _ = job_configs([quoted(argument) for argument in arguments])
-        if len(cfgs) > 1:
-            raise UserError("one run at a time: give no sweep and no list of values")
-        from soe_bench.runs.forecast import plan
+    cfgs, _ = job_configs([quoted(argument) for argument in arguments])
+    if len(cfgs) > 1:
+        raise UserError("one run at a time: give no sweep and no list of values")
+    from soe_bench.runs.forecast import plan
 
-        print("\n".join(plan(cfgs[0])))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print("\n".join(plan(cfgs[0])))
     return 0
 
 

@@ -35,7 +35,6 @@ from typing import Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.files import show_every_character
 from soe_bench.system.places import check_out, find_run, find_soup
 
 REFUSED = 3  # exit status
@@ -89,7 +88,7 @@ def run(values: dict[str, Any]) -> bool:
     """Makes and writes the specialists; returns whether the gate let every one pass."""
     from soe_bench.export import write_model, written
     from soe_bench.specialists import card
-    from soe_bench.specialists.specialist import Soup, options_of, specialists
+    from soe_bench.specialists.specialist import Options, Soup, specialists
     from soe_bench.system.laps import Laps
     from soe_bench.system.machine import prepare_process
 
@@ -100,8 +99,9 @@ def run(values: dict[str, Any]) -> bool:
     soup = Soup.load(values["soup"])
     laps.end("soup")
     given = values["documents"] if many else {"": values["documents"]}
+    options = Options(**{key: values[key] for key in ("gate", "generic", "tune", "finetune") if key in values})
     with written(out, values.get("overwrite", False)) as temporary:
-        for made in specialists(soup, given, options_of(values), laps):
+        for made in specialists(soup, given, options, laps):
             folder = temporary / made.name
             folder.mkdir(exist_ok=True)
             write_model(
@@ -117,18 +117,14 @@ def run(values: dict[str, Any]) -> bool:
     return passed
 
 
+@arguments.command
 def main(given: list[str]) -> int:
     """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model."""
     if not given or set(given) & {"-h", "--help"}:
         print(__doc__)
         return 0 if given else 2
-    show_every_character()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        return 0 if run(check(given)) else REFUSED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return 0 if run(check(given)) else REFUSED
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_where_nothing_helps_it_stops_early_and_gives_the_model_as_it_was(cfg, m
 def test_a_rate_ends_after_more_than_patience_evaluations_without_a_lower_loss(cfg, model, monkeypatch, patience):
     cfg.evaluate.fine_tuning.patience = patience
     losses = iter([1.0] * 100)  # of the model as it was, then the same after every training
-    monkeypatch.setattr(finetune, "_loss", lambda *_: next(losses))
+    monkeypatch.setattr(finetune, "mean_loss", lambda *_: next(losses))
     tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
     assert tuned.tokens == 2 * (patience + 1) * 3 * 8 * LENGTH  # two rates, an evaluation every 3 steps
 
@@ -81,7 +81,7 @@ def test_a_rate_ends_after_more_than_patience_evaluations_without_a_lower_loss(c
 def test_patience_begins_anew_with_every_lower_loss(cfg, model, monkeypatch):
     cfg.evaluate.fine_tuning.lrs = [1e-3]
     losses = iter([9.0, 8.0, 8.5, 7.0, 7.5, 7.0, 1.0])  # no lower one twice in a row at the sixth
-    monkeypatch.setattr(finetune, "_loss", lambda *_: next(losses))
+    monkeypatch.setattr(finetune, "mean_loss", lambda *_: next(losses))
     tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
     assert tuned.tokens == 5 * 3 * 8 * LENGTH and next(losses) == 1.0
 

@@ -1,7 +1,6 @@
 """A pilot: its size by the folder, what is refused before any work, what follows the two runs, and its page."""
 
 import json
-import logging
 import re
 import shlex
 import subprocess
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arguments import in_this_process
 from browser import DESKTOP, PHONE, needs_browser, seen
 from made_up_folders import COOKING, HOSTILE, LAW, write_folder
 
-from soe_bench import __main__ as cli
 from soe_bench import specialize
 from soe_bench.config import CONF
 from soe_bench.data import __main__ as data_cli
@@ -56,12 +55,7 @@ def arguments(folder: Path, home: Path, *extra: str) -> list[str]:
 
 def run(given: list[str], home: Path, capsys: pytest.CaptureFixture, patch: pytest.MonkeyPatch) -> Done:
     """The command line in this process."""
-    patch.setattr(sys, "argv", ["soe_bench", *given])
-    handlers, level = logging.root.handlers[:], logging.root.level
-    try:
-        status = cli.main()
-    finally:
-        logging.root.handlers[:], logging.root.level = handlers, level
+    status = in_this_process(patch, given)
     return Done(status, *capsys.readouterr(), home / "results")
 
 

@@ -41,7 +41,8 @@ from soe_bench.bench.steps import (
     trainer_speedup,
 )
 from soe_bench.errors import UserError
-from soe_bench.system.files import show_every_character, write_text
+from soe_bench.system.arguments import command
+from soe_bench.system.files import write_text
 from soe_bench.system.machine import device_name, git_state
 
 FIGURES: dict[str, Callable[[BenchSettings], Figure]] = {
@@ -76,6 +77,7 @@ PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
 log = logging.getLogger("soe_bench")
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """0: measured and written, whether or not the goals are met; 2: bad input."""
     parser = argparse.ArgumentParser(
@@ -86,22 +88,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="toy sizes and two rounds, to see that all runs")
     options = parser.parse_args(arguments)
-    show_every_character()
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
-    try:
-        names = options.names or [*FIGURES, *LISTS]
-        if unknown := [name for name in names if name not in (*FIGURES, *LISTS)]:
-            raise UserError(f"there is no quantity {unknown[0]!r}: choose from {', '.join([*FIGURES, *LISTS])}")
-        settings = BenchSettings(known_device(options.device), options.quick)
-        bench = opened(options.out, settings)
-        for number, name in enumerate(names, start=1):
-            log.info("%d of %d: %s", number, len(names), name)
-            measure(name, settings, bench)
-            write_text(options.out, json.dumps(bench, indent=1) + "\n")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    names = options.names or [*FIGURES, *LISTS]
+    if unknown := [name for name in names if name not in (*FIGURES, *LISTS)]:
+        raise UserError(f"there is no quantity {unknown[0]!r}: choose from {', '.join([*FIGURES, *LISTS])}")
+    settings = BenchSettings(known_device(options.device), options.quick)
+    bench = opened(options.out, settings)
+    for number, name in enumerate(names, start=1):
+        log.info("%d of %d: %s", number, len(names), name)
+        measure(name, settings, bench)
+        write_text(options.out, json.dumps(bench, indent=1) + "\n")
     return 0
 
 

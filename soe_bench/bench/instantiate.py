@@ -17,6 +17,7 @@ from torch import Tensor
 
 from soe_bench.bench.measure import BenchSettings, Figure, in_fresh_process, interleaved, quartiles, rates
 from soe_bench.bench.memory import LARGE
+from soe_bench.model import llama_config
 from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
 from soe_bench.soup import SoupOfExperts, combine
@@ -145,24 +146,12 @@ def race(settings: BenchSettings) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         overrides = ("method.n_experts=4",) if settings.quick else ON_DISK
-        method, base = made_up_soup(settings, overrides), settings.compose(*overrides).model.base
+        method = made_up_soup(settings, overrides)
         save_file(
             {"shared.value": torch.zeros_like(method.shared.value), "experts.value": method.experts.value},
             folder / "soup",
         )
-        config = {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": base.vocab_size,
-            "hidden_size": base.hidden_size,
-            "intermediate_size": base.intermediate_size,
-            "num_hidden_layers": base.num_hidden_layers,
-            "num_attention_heads": base.num_attention_heads,
-            "num_key_value_heads": base.num_attention_heads,
-            "torch_dtype": "float32",
-            "max_position_embeddings": base.max_position_embeddings,
-            "tie_word_embeddings": base.tie_word_embeddings,
-        }
+        config = llama_config(method.context.base) | {"torch_dtype": "float32"}
         alpha, models = torch.full((1, method.n_experts), 1 / method.n_experts), []
         for i, expert in enumerate(method.experts.value):
             (folder / str(i)).mkdir()

@@ -19,6 +19,7 @@ from soe_bench.bench.measure import BenchSettings, Figure, interleaved, quartile
 from soe_bench.bench.plain_soup import PlainSoup
 from soe_bench.method import Method
 from soe_bench.mixture import Mixture
+from soe_bench.model import llama_config
 from soe_bench.ops.flops import forward_flops
 from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.runs.build import build_method
@@ -186,22 +187,10 @@ def _turns(steps: Steps, rounds: int, compiled: bool) -> list[tuple[float, float
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     cfg = steps.cfg
-    base, t, o = cfg.model.base, cfg.train, cfg.train.optimizer
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=base.vocab_size,
-            hidden_size=base.hidden_size,
-            intermediate_size=base.intermediate_size,
-            num_hidden_layers=base.num_hidden_layers,
-            num_attention_heads=base.num_attention_heads,
-            max_position_embeddings=base.max_position_embeddings,
-            tie_word_embeddings=base.tie_word_embeddings,
-            rms_norm_eps=1e-5,
-            use_cache=False,
-            attn_implementation="sdpa",
-        )
-    )
-    tokens = torch.randint(base.vocab_size, (t.batch_size * (WARM_UP + rounds), t.seq_len))
+    t, o = cfg.train, cfg.train.optimizer
+    config = llama_config(steps.method.context.base)
+    model = LlamaForCausalLM(LlamaConfig(**config, use_cache=False, attn_implementation="sdpa"))
+    tokens = torch.randint(cfg.model.base.vocab_size, (t.batch_size * (WARM_UP + rounds), t.seq_len))
     pairs: list[tuple[float, float]] = []
 
     class Turns(TrainerCallback):

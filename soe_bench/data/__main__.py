@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from soe_bench.config import check_text, job_configs, quoted
 from soe_bench.data.sizing import PILOT, sized
 from soe_bench.errors import UserError
-from soe_bench.system.files import home, reason, show_every_character
+from soe_bench.system.arguments import command
+from soe_bench.system.files import home
 
 if TYPE_CHECKING:  # it imports much, and a wrong name is answered before that
     from soe_bench.data.corpus import Corpus
@@ -66,32 +67,28 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Returns 0, 1 if an audit fails, 2 for bad input."""
-    show_every_character()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = parse(arguments)
-    try:
-        if given.command == "audit" and all("=" in name for name in given.corpora):
-            corpora = [configured(given.corpora)]
-        else:
-            folders = [find(name) for name in given.corpora]
-            from soe_bench.data.corpus import load
+    if given.command == "audit" and all("=" in name for name in given.corpora):
+        corpora = [configured(given.corpora)]
+    else:
+        folders = [find(name) for name in given.corpora]
+        from soe_bench.data.corpus import load
 
-            corpora = [load(folder) for folder in folders]
-        from soe_bench.data import audit, stability
+        corpora = [load(folder) for folder in folders]
+    from soe_bench.data import audit, stability
 
-        if given.command == "stability":
-            for corpus in corpora:
-                print(corpus.path.name)
-                print(stability.between_seeds(corpus, given.seeds, given.passages).to_string(index=False), "\n")
-            if len(corpora) > 1:
-                print(stability.between_corpora(corpora).to_string(index=False))
-            return 0
-        return 0 if all([audit.audit(corpus) for corpus in corpora]) else 1  # a list: each is printed
-    except (UserError, OSError) as error:
-        print(f"error: {reason(error)}", file=sys.stderr)
-        return 2
+    if given.command == "stability":
+        for corpus in corpora:
+            print(corpus.path.name)
+            print(stability.between_seeds(corpus, given.seeds, given.passages).to_string(index=False), "\n")
+        if len(corpora) > 1:
+            print(stability.between_corpora(corpora).to_string(index=False))
+        return 0
+    return 0 if all([audit.audit(corpus) for corpus in corpora]) else 1  # a list: each is printed
 
 
 if __name__ == "__main__":

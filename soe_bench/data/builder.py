@@ -26,7 +26,7 @@ from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
 from soe_bench.data.splits import GENERIC, PRIORITY, claim, generic_training, in_file_order, passages, trim
 from soe_bench.data.summaries import summaries
-from soe_bench.data.tokenizer import EOS, encode, fit_tokenizer, token_file
+from soe_bench.data.tokenizer import encode, fit_tokenizer, token_file
 from soe_bench.errors import UserError
 from soe_bench.system.files import refusals, rename
 
@@ -194,11 +194,6 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
         raise UserError(
             f"data.k = {data.k} is larger than the number of generic training passages ({count}): lower data.k "
             "or add text"
-        )
-    if not 257 <= data.vocab_size <= 65536:
-        raise UserError(
-            f"data.vocab_size = {data.vocab_size} is outside 257..65536: choose a size in that range (256 "
-            f"bytes and {EOS} are the least, and token ids are stored in 16 bits)"
         )
     present = set(zip(table.specialist, table.split, strict=True))
     for name in [GENERIC, *specialists]:

@@ -144,7 +144,7 @@ class Corpus:
     def estimate_rows(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
         """The passages that domain weights are estimated from: at most 8 per document of the estimate split.
 
-        n_documents: a random subset of the documents, drawn from `seed`. Raises UserError if there are fewer.
+        n_documents: a random subset of that many of the documents, drawn from `seed`.
         """
         return estimate_rows(self.rows(specialist, "estimate"), n_documents, seed)
 
@@ -161,25 +161,17 @@ class Corpus:
         """(N, d) unit vectors: float64 from TF-IDF, float32 from a neural embedder."""
         return self.embedder.embed(texts)
 
-    def assign(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest domain (N,) and the distance to its centroid (N,) of new texts."""
-        return domains.nearest(self.embed(texts), self.centroids)
-
 
 def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
     """At most 8 of the passages `rows` (source, path, ...) per document.
 
-    n_documents: that many documents, drawn from `seed`, instead of all. Raises UserError if there are fewer.
+    n_documents: that many documents, drawn from `seed`, instead of all.
     """
     indices = [
         spread(list(index), ESTIMATE_PASSAGES)
         for index in rows.groupby(["source", "path"], sort=False).indices.values()
     ]
     if n_documents is not None:
-        if not 1 <= n_documents <= len(indices):
-            raise UserError(
-                f"n_documents = {n_documents} is outside 1..{len(indices)}: ask for no more documents than there are"
-            )
         drawn = np.random.default_rng(seed).choice(len(indices), n_documents, replace=False)
         indices = [indices[i] for i in drawn]
     return rows.iloc[sorted(i for index in indices for i in index)]

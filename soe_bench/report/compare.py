@@ -18,6 +18,7 @@ from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.stats import Difference, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
+from soe_bench.system.arguments import command
 
 
 def find(views: list[View], *names: str) -> tuple[View, list[str]]:
@@ -100,6 +101,7 @@ def _equality(view: View, one: str, other: str) -> list[str]:
     return lines
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """0: compared; 2: bad input."""
     parser = argparse.ArgumentParser(prog="python -m soe_bench.report.compare", description=__doc__)
@@ -109,13 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--results", metavar="DIR", type=Path, default=Path("results"), help="a results folder, or a folder of them"
     )
     options = parser.parse_args(arguments)
-    try:
-        views = [view for folder in results_folders(options.results) for view in make_views(load_results(folder))]
-        view, labels = find(views, options.one, options.other)
-        print(report(view, *labels))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    views = [view for folder in results_folders(options.results) for view in make_views(load_results(folder))]
+    view, labels = find(views, options.one, options.other)
+    print(report(view, *labels))
     return 0
 
 

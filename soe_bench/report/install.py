@@ -20,6 +20,7 @@ from soe_bench.report.format import to_csv
 from soe_bench.report.load import load_results, read_csv
 from soe_bench.report.stats import mean, variance
 from soe_bench.report.view import make_views
+from soe_bench.system.arguments import command
 from soe_bench.system.files import write_text
 
 EXPECTED = Path(__file__).parents[2] / "results" / "demo.csv"
@@ -93,6 +94,7 @@ def compare(found: pd.DataFrame, expected: pd.DataFrame, methods: list[str]) -> 
     return lines
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """0: everything passes, or written; 1: something fails; 2: bad input."""
     parser = argparse.ArgumentParser(prog="python -m soe_bench.report.install", description=__doc__)
@@ -100,25 +102,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("methods", metavar="METHOD", nargs="*", help="what to compare; default: all that is expected")
     parser.add_argument("--write", action="store_true", help="make DEMO_DIR (several seeds) the expected values")
     options = parser.parse_args(arguments)
-    try:
-        if not EXPECTED.parent.is_dir():
-            raise UserError("the expected values (results/demo.csv) are not installed: run this in a checkout")
-        found = demo_losses(options.folder)
-        if options.write:
-            if found.seed.nunique() < LEAST_SEEDS:
-                raise UserError(
-                    f"{options.folder} has {found.seed.nunique()} seeds: {LEAST_SEEDS} or more are needed "
-                    "(python -m soe_bench +sweep=demo seed=0,1,2)"
-                )
-            write_text(EXPECTED, to_csv(found))
-            return 0
-        expected = read_csv(EXPECTED, COLUMNS)
-        if expected is None:
-            raise UserError(f"{EXPECTED} is missing: restore the committed file")
-        lines = compare(found, expected, options.methods)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not EXPECTED.parent.is_dir():
+        raise UserError("the expected values (results/demo.csv) are not installed: run this in a checkout")
+    found = demo_losses(options.folder)
+    if options.write:
+        if found.seed.nunique() < LEAST_SEEDS:
+            raise UserError(
+                f"{options.folder} has {found.seed.nunique()} seeds: {LEAST_SEEDS} or more are needed "
+                "(python -m soe_bench +sweep=demo seed=0,1,2)"
+            )
+        write_text(EXPECTED, to_csv(found))
+        return 0
+    expected = read_csv(EXPECTED, COLUMNS)
+    if expected is None:
+        raise UserError(f"{EXPECTED} is missing: restore the committed file")
+    lines = compare(found, expected, options.methods)
     for line, _ in lines:
         print(line)
     passed = all(inside for _, inside in lines)

@@ -28,7 +28,7 @@ from soe_bench.estimate import (
     tuned_coefficients,
     tuned_weights,
 )
-from soe_bench.evaluate import check_vocabulary, document_losses, summarize
+from soe_bench.evaluate import check_vocabulary, document_losses, mean_loss, summarize
 from soe_bench.finetune import fine_tune
 from soe_bench.method import ExpertMethod, Method, with_parameters
 from soe_bench.ops.flops import FlopCounter
@@ -242,8 +242,7 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float | 
     for name in corpus.specialists:
         documents = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
         model = method.specialist(own_weights(corpus, name) if method.takes_h else None, documents)
-        nats, count = document_losses(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.seq_len)
-        losses.append(nats.sum() / count.sum())
+        losses.append(mean_loss(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.seq_len))
     return float(np.mean(losses)) if losses else None
 
 

@@ -28,22 +28,18 @@ class Launcher:
         """From Hydra's own configuration of a launcher (ours are in conf/launcher). Raises UserError for numbers of
         jobs or cores that no launcher can have."""
         try:
-            return cls._of(launcher)
+            match launcher._target_.rsplit(".", 1)[-1]:
+                case "JoblibLauncher":
+                    return cls(effective_n_jobs(launcher.n_jobs))
+                case "RayLauncher":
+                    if launcher.ray.init.get("address"):
+                        return cls(sys.maxsize, elsewhere=True, obeys=False)
+                    cores = launcher.ray.init.get("num_cpus") or effective_n_jobs(-1)
+                    return cls(max(1, cores // launcher.ray.remote.get("num_cpus", 1)), obeys=False)
+                case "LocalLauncher":  # submitit without a queue starts every job
+                    return cls(sys.maxsize)
+                case "SlurmLauncher":
+                    return cls(launcher.array_parallelism, True, launcher.mem_gb or math.inf, obeys=False)
+            return cls(1)
         except (ValueError, TypeError, AttributeError, ArithmeticError, OmegaConfBaseException) as error:
             raise UserError(f"hydra.launcher is refused: {' '.join(str(error).split())}") from error
-
-    @classmethod
-    def _of(cls, launcher: DictConfig) -> Launcher:
-        match launcher._target_.rsplit(".", 1)[-1]:
-            case "JoblibLauncher":
-                return cls(effective_n_jobs(launcher.n_jobs))
-            case "RayLauncher":
-                if launcher.ray.init.get("address"):
-                    return cls(sys.maxsize, elsewhere=True, obeys=False)
-                cores = launcher.ray.init.get("num_cpus") or effective_n_jobs(-1)
-                return cls(max(1, cores // launcher.ray.remote.get("num_cpus", 1)), obeys=False)
-            case "LocalLauncher":  # submitit without a queue starts every job
-                return cls(sys.maxsize)
-            case "SlurmLauncher":
-                return cls(launcher.array_parallelism, True, launcher.mem_gb or math.inf, obeys=False)
-        return cls(1)

@@ -16,7 +16,7 @@ from soe_bench.data.corpus import estimate_rows
 from soe_bench.data.domains import effective_number, weights
 from soe_bench.errors import UserError
 from soe_bench.estimate import tuned_coefficients
-from soe_bench.evaluate import document_losses
+from soe_bench.evaluate import document_losses, mean_loss
 from soe_bench.finetune import fine_tune
 from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.specialists import gate, new_documents
@@ -240,7 +240,7 @@ def _tune(made: Specialist, rows: pd.DataFrame, validation: Sequence[np.ndarray]
     own = [made.documents.joined(unit) for _, unit in rows.groupby("unit", sort=False)]
     alpha = tuned_coefficients(soup.method, made.estimate.h[None], [own])[0]
     tuned = soup.model(soup.parameters(alpha[None])[0])
-    before, after = (_loss(model, validation, soup.seq_len) for model in (made.model, tuned))
+    before, after = (mean_loss(model, validation, soup.seq_len) for model in (made.model, tuned))
     better = after < before
     made.said.append(
         f"Coefficients tuned by gradient change the loss on validation text from {before:.3f} to {after:.3f}: "
@@ -262,11 +262,6 @@ def _fine_tune(made: Specialist, rows: pd.DataFrame, validation: list[np.ndarray
     made.said.append(f"Fine-tuned on {len(tokens):,} tokens{short}, {rate}. The generic models are as they were.")
     made.model, made.kind = better.model, FINE_TUNED
     return {FINE_TUNED: better.model}
-
-
-def _loss(model: nn.Module, texts: Sequence[np.ndarray], length: int) -> float:
-    nats, tokens = document_losses(model, list(texts), length)
-    return float(nats.sum() / tokens.sum())
 
 
 def _outside(made: Specialist) -> list[str]:
@@ -320,8 +315,3 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
     if not verdict.row(made.kind).loss < verdict.row(gate.GUESSING).loss:
         found.append("The model is no better than guessing among all tokens alike: it is of no use for this text.")
     return found
-
-
-def options_of(values: Mapping[str, Any]) -> Options:
-    """The options among the values of a command line."""
-    return Options(**{key: values[key] for key in ("gate", "generic", "tune", "finetune") if key in values})

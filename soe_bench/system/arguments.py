@@ -1,17 +1,35 @@
-"""Command lines of `key=value`, read before anything heavy is imported."""
+"""Command lines of `key=value`, read before anything heavy is imported, and what all commands do with an error."""
 
 from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from soe_bench.errors import UserError
-from soe_bench.system.files import user_path
+from soe_bench.system.files import reason, show_every_character, user_path
 
 Kind = Callable[[str], Any]  # reads a value, or raises ValueError that says what it must be
+
+
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """The main function of a command, in which a UserError or an OSError becomes one line on standard error and the
+    exit status 2."""
+
+    @wraps(main)
+    def guarded(*given: Any, **named: Any) -> int:
+        show_every_character()
+        try:
+            return main(*given, **named)
+        except (UserError, OSError) as error:
+            print(f"error: {reason(error)}", file=sys.stderr)
+            return 2
+
+    return guarded
 
 
 def read(arguments: Sequence[str], keys: Mapping[str, Kind], several: Sequence[str] = ()) -> dict[str, Any]:

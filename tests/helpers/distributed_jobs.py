@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from tiny_soup import META, OPTIMIZER
 from torch import Tensor, nn
 
 from baselines.dense_on_pi import DenseOnPi
@@ -19,18 +20,12 @@ from soe_bench import __main__ as cli
 from soe_bench import checkpoint, method
 from soe_bench.errors import UserError
 from soe_bench.method import Method, MethodContext
-from soe_bench.mixture import MetaDistribution
 from soe_bench.model import Llama
-from soe_bench.ops.adamw import Optimizer
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system import distributed
 from soe_bench.train import Curve, Progress
 
 K, DRAWS, SEQUENCES, LENGTH, VOCAB, STEPS, HALF, RATE = 5, 4, 8, 9, 17, 6, 3, 1e-2
-OPTIMIZER = Optimizer(
-    beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, warmup_ratio=0.1, min_lr_ratio=0.1, max_grad_norm=0.5
-)
-META = MetaDistribution(max_support=3, domains="uniform", concentration=1.0, generic_fraction=0.2)
 H = np.array([0.5, 0.3, 0.2, 0, 0])
 
 

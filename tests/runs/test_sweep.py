@@ -1,8 +1,6 @@
 """The command line: which jobs it makes, what it refuses, relaunching, the table of all jobs, collecting."""
 
 import json
-import logging
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from arguments import in_this_process
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from baselines.generic import Generic
-from soe_bench import __main__ as cli
 from soe_bench import checkpoint
 from soe_bench.config import CONF, job_configs, make, quoted
 from soe_bench.data.builder import open_corpus
@@ -45,12 +43,7 @@ def command(arguments, monkeypatch, capsys, no_images):
     """command("+sweep=...") -> (exit status, standard output, error line): the command line in this process."""
 
     def call(*extra):
-        monkeypatch.setattr(sys, "argv", ["soe_bench", *arguments, *extra])
-        handlers, level = logging.root.handlers[:], logging.root.level
-        try:
-            status = cli.main()
-        finally:
-            logging.root.handlers[:], logging.root.level = handlers, level
+        status = in_this_process(monkeypatch, [*arguments, *extra])
         out, err = capsys.readouterr()
         return status, out, err.strip().splitlines()[-1] if err.strip() else ""
 

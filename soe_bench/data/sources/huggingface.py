@@ -23,16 +23,6 @@ RETRIES = {
 LINES = {"encoding": "utf-8-sig", "encoding_errors": "backslashreplace"}  # \\xNN is not JSON, so its line is skipped
 SAID_EVERY = 50_000  # rows
 ENOUGH = 1000  # rows in which a field must turn up
-SET_KEYS = {
-    "format",
-    "files",
-    "text_field",
-    "source_field",
-    "sources",
-    "rows",
-    "documents_per_source",
-    "characters_per_source",
-}
 
 
 class HuggingFace:
@@ -44,12 +34,7 @@ class HuggingFace:
 
     def __init__(self, sets: Mapping[str, Mapping[str, Any]]) -> None:
         self.sets = {name: dict(given) for name, given in sets.items()}
-        for name, given in self.sets.items():
-            if set(given) != SET_KEYS:
-                raise UserError(
-                    f"data.source.sets.{name} needs exactly the keys {', '.join(sorted(SET_KEYS))}: add or remove "
-                    f"{', '.join(sorted(set(given) ^ SET_KEYS))}"
-                )
+        for given in self.sets.values():
             given["sources"] = given["sources"] and list(given["sources"])
         self.notes: dict[str, int] = {}
 

@@ -56,11 +56,6 @@ class Synthetic:
         tail = np.full(self.shared, 0.1 / max(self.shared, 1))
         return own + common, np.concatenate([rank / rank.sum() * (1 - tail.sum()), tail])
 
-    def entropy(self, domain: int) -> float:
-        """Entropy of the domain's words in nats per word: no model can have a lower loss."""
-        _, p = self.law(domain)
-        return float(-(p * np.log(p)).sum())
-
     def documents(self, home: Path) -> Iterator[Document]:
         """Paths are generic/<domain>/<number> and <specialist>/<number>. Each piece is one passage, without any mark of
         its domain.
