@@ -50,7 +50,8 @@ def experts_chart(views: list[View]) -> Chart | None:
         f"with {experts} is " * (len(counts) > 1) + words + f" ({short})" * bool(short)
         for short, (experts, words) in findings.items()
     ]
-    finding = f"The loss {f'with {min(counts)} is ' * (len(counts) == 1)}{'; '.join(said)}"
+    what = "Against generic pretraining the loss" if differences else "The loss"
+    finding = f"{what} {f'with {min(counts)} is ' * (len(counts) == 1)}{', '.join(said)}"
     return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: lines.draw(frame))
 
 
@@ -107,5 +108,5 @@ def _finding(frame: pd.DataFrame) -> tuple[str, str]:
     differences = rows[rows.panel.str.endswith(": difference")].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
     if len(differences):
-        return experts, in_words(mean(differences), "that of generic pretraining")
+        return experts, in_words(mean(differences))
     return experts, f"{mean(rows.value):.2f}"
