@@ -1,5 +1,7 @@
 """The cost of merging two models against their distance: one mark per pair, one colour per family."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -9,8 +11,8 @@ from soe_bench.report.stats import mean
 # Family -> words, colour, marker. FAMILIES of load.py.
 LOOKS = {
     "common_parent": ("experts of one parent", "#009E73", "s"),
-    "separate": ("experts, separate initialisations", "#D55E00", "^"),
-    "aligned": ("the same after alignment", "#CC79A7", "v"),
+    "separate": ("experts from separate initialisations", "#D55E00", "^"),
+    "aligned": ("these after alignment", "#CC79A7", "v"),
     "soup": ("specialists of the soup", "#2b8cc4", "o"),
 }
 PANELS = {"merge_gap": "Merge gap of the midpoint", "barrier": "Barrier on the line between the two"}
@@ -29,18 +31,23 @@ def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
         return None
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].sort_values(columns, ignore_index=True)
-    gaps = {LOOKS[name][0]: mean(rows.merge_gap) for name, rows in frame.groupby("family")}
-    finding = (
-        f"Merging two models costs {'; '.join(f'{gap:.2g} for {words}' for words, gap in gaps.items())} (nats/token)"
-    )
+    said = [f"{mean(rows.merge_gap):.2f} for {LOOKS[family][0]}" for family, rows in _families(frame)]
+    finding = f"The midpoint of two models loses {', '.join(said)} (nats/token)"
     return Chart("closeness", finding, CAPTION, frame, lambda: _draw(frame))
 
 
+def _families(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each family, in the order of LOOKS."""
+    for family in LOOKS:
+        if len(rows := frame[frame.family == family]):
+            yield family, rows
+
+
 def _draw(frame: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(10.5, 4.9))
+    figure = Figure(figsize=(13.5, 4.9))
     grid = figure.subplots(1, 2, sharey=True)
     for axes, (column, title) in zip(grid, PANELS.items(), strict=True):
-        for family, rows in frame.groupby("family"):
+        for family, rows in _families(frame):
             words, colour, marker = LOOKS[family]
             look = dict(markersize=5.5, color=colour, alpha=0.65, markeredgecolor="white", markeredgewidth=0.5)
             axes.plot(rows.distance, rows[column], marker, label=f"{words} (n = {len(rows)})", **look)
@@ -53,5 +60,5 @@ def _draw(frame: pd.DataFrame) -> Figure:
         axes.set_xlabel("distance: norm of the difference / mean norm")
         axes.set_title(title)
     grid[0].set_ylabel("nats/token")
-    grid[0].legend(loc="upper left")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
     return figure
