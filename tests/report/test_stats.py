@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soe_bench.report.stats import Interval, bootstrap_interval, mean, paired_difference, t_interval, verdict
+from soe_bench.report.stats import (
+    RESAMPLES,
+    Interval,
+    bootstrap_interval,
+    mean,
+    paired_difference,
+    side,
+    t_interval,
+    t_intervals,
+    verdict,
+)
 
 
 def series(values: dict[tuple[str, str], float]) -> pd.Series:
@@ -38,6 +48,29 @@ def test_bootstrap_covers_92_percent_with_sixteen_specialists():
     intervals = [bootstrap_interval(rng.normal(-0.2, 0.1, 16), np.random.default_rng(0)) for _ in range(trials)]
     covered = sum(interval.low <= -0.2 <= interval.high for interval in intervals) / trials
     assert abs(covered - 0.923) < 3 * (0.923 * 0.077 / trials) ** 0.5
+
+
+def test_t_intervals_of_rows_by_hand():
+    """1, 2, 3 have the mean 2 and the standard error 1 / sqrt(3); t at 0.975 with 2 degrees of freedom is 4.303."""
+    table = t_intervals(pd.DataFrame({0: [1.0, 5.0], 1: [2.0, 5.0], 2: [3.0, 5.0]}, index=["a", "b"]))
+    assert table.loc["a"].tolist() == pytest.approx([2, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5], abs=1e-3)
+    assert table.loc["b"].tolist() == [5, 5, 5] and table.columns.tolist() == ["mean", "low", "high"]
+
+
+def test_the_bootstrap_has_as_much_below_it_as_above():
+    """2.5 % of the means of resamples on either side, for values that are far from symmetric."""
+    values = np.arange(16.0) ** 3
+    means = values[np.random.default_rng(5).integers(16, size=(RESAMPLES, 16))].mean(1)
+    interval = bootstrap_interval(values, np.random.default_rng(5))
+    assert (means < interval.low).mean() == pytest.approx(0.025, abs=1e-3)
+    assert (means > interval.high).mean() == pytest.approx(0.025, abs=1e-3)
+
+
+def test_a_side_that_not_all_intervals_are_on_is_neither():
+    below, above, across = Interval(-2, -1, 3), Interval(1, 2, 3), Interval(-1, 1, 3)
+    assert side([below, below]) == "below" and side([above]) == "above"
+    assert side([below, above]) == side([across]) == side([across, below]) == "neither"
+    assert side([above], threshold=3) == "below"
 
 
 def test_bootstrap_depends_on_the_generator_alone():
