@@ -6,17 +6,33 @@ another version wrote it.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pandas as pd
 
+from soe_bench.data.corpus import file_hash
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.records import EVALUATE_AGAIN, TRAIN_AGAIN, csv_rows, json_lines, read_lines, read_training
 
+SEALED = ("metrics.jsonl", "alpha.csv")  # no other file has their numbers, so that only a hash tells of a change
 CURVE = ("step", "tokens", "train_loss", "validation_loss", "lr", "tokens_per_second")
 ALPHA = ["specialist", "expert", "alpha"]
+
+
+def hashes(folder: Path) -> str:
+    """The content of files.json: the hash of each of SEALED, in one line."""
+    return json.dumps({name: file_hash(folder / name) for name in SEALED}) + "\n"
+
+
+def _check_hash(path: Path) -> None:
+    sealed = path.with_name("files.json")
+    if sealed.exists():  # runs of earlier versions have none
+        _, known = next(json_lines(sealed, TRAIN_AGAIN), (0, {}))
+        if known.get(path.name) != file_hash(path):
+            raise UserError(f"{path}: it is not as the training wrote it: {TRAIN_AGAIN}")
 
 
 def read_records(path: Path) -> list[dict]:
@@ -43,6 +59,7 @@ def read_curve(folder: Path) -> pd.DataFrame:
     training = read_training(folder)
     if training["parent"] is None and (rows[-1]["tokens"] if rows else 0) != training["training_tokens"]:
         raise UserError(f"{path}: it does not end with the training: {TRAIN_AGAIN}")
+    _check_hash(path)
     return pd.DataFrame(rows, columns=CURVE)
 
 
@@ -59,6 +76,7 @@ def read_alpha(folder: Path) -> pd.DataFrame:
             raise UserError(f"{path}:{line}: not a coefficient of expert {place % n}: {TRAIN_AGAIN}")
     if rows and (len(rows) % n or rows[-1][1][0] != GENERIC):
         raise UserError(f"{path}: the last rows are missing: {TRAIN_AGAIN}")
+    _check_hash(path)
     return pd.DataFrame([row for _, row in rows], columns=ALPHA)
 
 

@@ -1,8 +1,8 @@
 """One run: its identity and its folder.
 
 A run folder lies under <home>/runs, outside the checkout. It holds config.json, metrics.jsonl, and checkpoints while it
-trains; then model.safetensors, alpha.csv and, written last, training.json; and records-<digest>.jsonl for each way in
-which it was evaluated (.partial until it is complete).
+trains; then model.safetensors, alpha.csv, files.json (hashes) and, written last, training.json; and
+records-<digest>.jsonl for each way in which it was evaluated (.partial until it is complete).
 
 The same configuration has the same folder. So a trained run is never trained again, however it is evaluated, and an
 interrupted run goes on from its last checkpoint.
