@@ -90,12 +90,12 @@ def identity(node: Any) -> Any:
     return [identity(value) for value in node] if isinstance(node, list) else node
 
 
-def method_node(name: str) -> DictConfig:
+def method_file(name: str) -> Path:
     """conf/method/<name>.yaml. Raises UserError if there is none."""
     path = CONF / "method" / f"{name}.yaml"
     if not path.exists():
         raise UserError(no_option("method", name))
-    return OmegaConf.load(path)
+    return path
 
 
 def with_method(cfg: DictConfig, name: str) -> DictConfig:
@@ -103,7 +103,7 @@ def with_method(cfg: DictConfig, name: str) -> DictConfig:
     settings of that method that break their rules."""
     other = cfg.copy()
     with open_dict(other):
-        other.method = method_node(name)
+        other.method = OmegaConf.load(method_file(name))
     settings.check(other)
     return other
 
@@ -218,7 +218,7 @@ def _checked(cfg: DictConfig) -> DictConfig:
     settings.check(cfg)
     parent = cfg.method.get("parent")
     for name in {*cfg.references, *([parent.method] if parent else [])}:
-        with_method(cfg, name)
+        method_file(name)  # that it is there: its settings are checked with the run that has them
     return cfg
 
 

@@ -55,12 +55,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "python -m soe_bench.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("audit", help="sizes, duplicates, domains, specialists; status 1 if text leaks")
-    command.add_argument("corpora", metavar="CORPUS", nargs="+", help="a folder, a name such as wheels, or settings")
-    command = commands.add_parser("stability", help="adjusted Rand index between k-means seeds and between corpora")
-    command.add_argument("corpora", metavar="CORPUS", nargs="+", help="the same text, for example with two embedders")
-    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    command.add_argument("--passages", type=int, default=5000, help="size of the sample that is clustered again")
+    audit = commands.add_parser("audit", help="sizes, duplicates, domains, specialists; status 1 if text leaks")
+    audit.add_argument("corpora", metavar="CORPUS", nargs="+", help="a folder, a name such as wheels, or settings")
+    stability = commands.add_parser("stability", help="adjusted Rand index between k-means seeds and between corpora")
+    stability.add_argument("corpora", metavar="CORPUS", nargs="+", help="the same text, for example with two embedders")
+    stability.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    stability.add_argument("--passages", type=int, default=5000, help="size of the sample that is clustered again")
     given = parser.parse_args(arguments)
     if given.command == "stability" and min(*given.seeds, given.passages) < 0:
         parser.error("--seeds and --passages take numbers from 0")

@@ -165,13 +165,14 @@ class View:
             generics = generics[generics.draws_per_step == rows.draws_per_step[label]]
         return generics.index[0] if len(generics) == 1 else None
 
-    def to_generic(self, label: str) -> Difference | None:
-        """Paired difference to the generic run of `generic_for` on all specialists; None if there is none, or for that
-        run itself."""
+    def to_generic(self, label: str, averaged: bool = False) -> Difference | None:
+        """Paired difference to the generic run of `generic_for`, on all specialists or on those that means are over;
+        None if there is none, or for that run itself."""
         generic = self.generic_for(label)
         if generic is None or generic == label:
             return None
-        return paired_difference(self.losses(label), self.losses(generic))
+        losses = self.averaged_losses if averaged else self.losses
+        return paired_difference(losses(label), losses(generic))
 
 
 def make_views(results: Results) -> list[View]:

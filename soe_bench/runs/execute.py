@@ -23,7 +23,7 @@ from soe_bench.ops.flat import Flat
 from soe_bench.records import RunRecord, read_training
 from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
-from soe_bench.runs.folder import hashes
+from soe_bench.runs.folder import seal
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
 from soe_bench.system.files import write_text
@@ -117,7 +117,7 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
     _write(folder / "alpha.csv", evaluation.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))
-    distributed.on_first(lambda: write_text(folder / "files.json", hashes(folder)))
+    distributed.on_first(seal, folder)
     _write(folder / "training.json", json.dumps(asdict(run_record(run, method, mixture, progress)), indent=1))
     distributed.on_first(checkpoint.drop, folder)
 

@@ -16,19 +16,21 @@ from soe_bench.data.corpus import file_hash
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.records import EVALUATE_AGAIN, TRAIN_AGAIN, csv_rows, json_lines, read_lines, read_training
+from soe_bench.system.files import write_text
 
 SEALED = ("metrics.jsonl", "alpha.csv")  # no other file has their numbers, so that only a hash tells of a change
+HASHES = "files.json"
 CURVE = ("step", "tokens", "train_loss", "validation_loss", "lr", "tokens_per_second")
 ALPHA = ["specialist", "expert", "alpha"]
 
 
-def hashes(folder: Path) -> str:
-    """The content of files.json: the hash of each of SEALED, in one line."""
-    return json.dumps({name: file_hash(folder / name) for name in SEALED}) + "\n"
+def seal(folder: Path) -> None:
+    """Writes the hash of each of SEALED into HASHES, in one line."""
+    write_text(folder / HASHES, json.dumps({name: file_hash(folder / name) for name in SEALED}) + "\n")
 
 
 def _check_hash(path: Path) -> None:
-    sealed = path.with_name("files.json")
+    sealed = path.with_name(HASHES)
     if sealed.exists():  # runs of earlier versions have none
         _, known = next(json_lines(sealed, TRAIN_AGAIN), (0, {}))
         if known.get(path.name) != file_hash(path):

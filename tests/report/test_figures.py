@@ -20,7 +20,7 @@ from soe_bench.report.figures.map import map_chart
 from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, render, shortened, style
+from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, colours, render, shortened, style
 from soe_bench.report.format import in_words
 from soe_bench.report.load import load_results
 from soe_bench.report.view import make_views
@@ -195,6 +195,24 @@ def test_the_gain_has_the_rank_correlation_within_the_corpus(tmp_path):
     chart = gains(tmp_path, dict(a=0.2, b=0.1, c=0.3, d=0.4, e=0.5, f=4.0, g=-9.0), outside="g")
     assert chart.finding.startswith("Rank correlation 0.94") and "(6 specialists within the corpus)" in chart.finding
     assert chart.frame.outside.tolist() == [False] * 6 + [True]
+
+
+def test_the_gain_says_how_much_rests_on_one_specialist(tmp_path):
+    """Ranks 1 to 6 in order and a last one with the least gain. Without it they agree; without a they do worst:
+    2 3 4 5 6 1 against 1 to 6 has squares of 1 five times and of 5 once, 1 - 6 * 30 / (6 * 35) = 0.14."""
+    chart = gains(tmp_path, dict(a=0.1, b=0.2, c=0.3, d=0.4, e=0.5, f=0.6, g=0.0))
+    assert "the correlation is 0.14, without g it is 1.00." in chart.caption
+
+
+def test_a_family_of_methods_has_the_same_colour_whatever_else_is_there(tmp_path):
+    few = run("merge_ties", 0, 0, {"a": 3.0}, "estimate") + run("mine", 0, 0, {"a": 3.0}, "none")
+    more = few + run("crisp", 0, 0, {"a": 3.0}, "estimate") + run("best_expert", 0, 0, {"a": 3.0}, "estimate")
+    one, other = (
+        colours(make_views(load_results(write_records(tmp_path / name, rows)))[0])
+        for name, rows in (("few", few), ("more", more))
+    )
+    assert one["merge_ties"] == other["merge_ties"] and one["mine"] == other["mine"]
+    assert len(set(other.values())) == len(other)
 
 
 def test_of_few_specialists_the_gain_claims_no_direction(tmp_path):

@@ -73,12 +73,11 @@ def _main_row(view: View, label: str, losses: dict[str, Losses]) -> dict[str, st
 
 def difference_table(view: View) -> Table | None:
     """Paired difference to generic for each method; None if there is nothing to compare."""
-    rows = []
-    for label in view.order:
-        if (generic := view.generic_for(label)) not in (None, label) and (
-            difference := paired_difference(view.averaged_losses(label), view.averaged_losses(generic))
-        ):
-            rows.append({"method": label, **difference_cells(difference, len(view.averaged))})
+    rows = [
+        {"method": label, **difference_cells(difference, len(view.averaged))}
+        for label in view.order
+        if (difference := view.to_generic(label, averaged=True))
+    ]
     notes = [
         "A difference is the method's loss minus that of generic pretraining on the same specialist and seed, as a "
         "mean over the seeds and the specialists within the corpus. Below 0 the method is better.",
