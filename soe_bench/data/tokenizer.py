@@ -1,12 +1,17 @@
 """The tokenizer, and the tokens of passages. The worker processes import this module, so it imports little."""
 
+from __future__ import annotations
+
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import regex
 from joblib import Parallel, delayed
-from pandas import DataFrame
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 EOS = "<|endoftext|>"
 # The words of pre_tokenizers.ByteLevel, which are those of GPT-2.

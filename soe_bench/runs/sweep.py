@@ -187,7 +187,7 @@ class Plan:
             print(f"{run.name:<{width}}  {'':<10}  {'trained' if run.trained else run.status()}")
         for run in self.runs:
             status = "done before" if run.name in self.before else run.status()
-            print(f"{run.name:<{width}}  {mean_loss(run):<10}  {status}")
+            print(f"{run.name:<{width}}  {shown_loss(run):<10}  {status}")
         done, results = [run for run in self.runs if run.done], {}
         for folder in {run.cfg.results_dir for run in done}:
             trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
@@ -203,7 +203,7 @@ class Plan:
         return results
 
 
-def mean_loss(run: Run) -> str:
+def shown_loss(run: Run) -> str:
     """Mean test loss over the specialists at h from all their estimate documents, without fine-tuning, in words
     (validation loss for a tuning trial). Empty for a run without records, or without specialists."""
     if not run.done:
