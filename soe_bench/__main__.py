@@ -15,6 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from soe_bench.config import CONF, MULTIRUN, check_folders, job_configs, quoted
+from soe_bench.data.sizing import sized
 from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character
 
@@ -51,10 +52,7 @@ def begin() -> int:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
             job()
             return 0
-        if "+sweep=pilot" in arguments:
-            from soe_bench.data.sizing import sized
-
-            sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
+        sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
         for cfg in cfgs:
             check_folders(cfg)

@@ -1,7 +1,8 @@
-"""python -m soe_bench.plan [key=value ...]: memory, FLOPs and hours of one run, and the most experts that fit.
+"""python -m soe_bench.plan [+sweep=NAME] [key=value ...]: what one run, or the runs of a sweep, would take.
 
-Nothing is trained and no parameter is allocated, so `scale=paper` takes seconds too. Only this machine's rates are
-measured. Bad settings are answered before anything heavy is imported.
+Of one run it prints memory, FLOPs, hours, and the most experts that fit. No parameter is allocated, so `scale=paper`
+takes seconds too: only this machine's rates are measured. Of several runs it prints what the sweep prints before it
+begins: which of them are done, memory, and the time, measured on a few steps of each kind of run. Nothing is written.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import sys
 
 from soe_bench.config import job_configs, quoted
-from soe_bench.errors import UserError
+from soe_bench.data.sizing import sized
 from soe_bench.system.arguments import command
 
 
@@ -21,13 +22,17 @@ def main(arguments: list[str] | None = None) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(__doc__)
         return 0
-    logging.basicConfig(level=logging.ERROR)
-    cfgs, _ = job_configs([quoted(argument) for argument in arguments])
-    if len(cfgs) > 1:
-        raise UserError("one run at a time: give no sweep and no list of values")
-    from soe_bench.runs.forecast import plan
+    cfgs, launcher = job_configs(sized([quoted(argument) for argument in arguments]))
+    if len(cfgs) == 1:
+        from soe_bench.runs.forecast import plan
 
-    print("\n".join(plan(cfgs[0])))
+        logging.basicConfig(level=logging.ERROR)
+        print("\n".join(plan(cfgs[0])))
+    else:
+        from soe_bench.runs.sweep import Plan
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        Plan.of(cfgs, launcher).estimate()
     return 0
 
 

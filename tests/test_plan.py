@@ -1,6 +1,7 @@
 """The plan of a run: hand-computed memory and hours, nothing allocated, bad input in one line."""
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,13 +75,25 @@ def test_the_size_of_the_paper_is_planned_in_lines(capsys):
         (["train.moments=float8"], "train.moments is 'float8'"),
         (["train.compile=false"], "train.compile is False: it must be true or null"),
         (["train.stepz=1"], "there is no setting train.stepz"),
-        (["+sweep=experts"], "one run at a time"),
+        (["+sweep=experts", "train.stepz=1"], "there is no setting train.stepz"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, capsys):
     assert plan.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err
+
+
+def test_a_sweep_is_planned_and_not_begun(arguments, tmp_path, caplog):
+    home = tmp_path / "nothing yet"
+    given = ["+sweep=experts", "method.n_experts=4", "seed=0,1", *arguments, f"home={home}"]
+    with caplog.at_level("INFO", "soe_bench"):
+        assert plan.main(given) == 0
+    lines = caplog.messages
+    assert lines[0] == "8 runs, with those that they start from: 0 done before, 8 to run, 2 at once"
+    assert [line.split()[0] for line in lines[2:-1] if "steps of" in line] == [line.split()[0] for line in lines[2:-1]]
+    assert re.match(r"time: corpus not known, training about 0:00:\d\d", lines[-1])
+    assert not home.exists()
 
 
 def test_the_tokens_of_an_evaluation_by_hand(compose):

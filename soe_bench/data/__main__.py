@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soe_bench.config import check_text, job_configs, quoted
-from soe_bench.data.sizing import PILOT, sized
+from soe_bench.data.sizing import sized
 from soe_bench.errors import UserError
 from soe_bench.system.arguments import command
 from soe_bench.system.files import home
@@ -41,8 +41,7 @@ def find(name: str) -> Path:
 
 def configured(settings: list[str]) -> Corpus:
     """The corpus of these settings, built if it is not there. Raises UserError for bad settings or text."""
-    settings = [quoted(setting) for setting in settings]
-    (cfg, *_), _ = job_configs(sized(settings) if PILOT in settings else settings)
+    (cfg, *_), _ = job_configs(sized([quoted(setting) for setting in settings]))
     check_text(cfg)
     from soe_bench.data.builder import open_corpus
 

@@ -45,11 +45,14 @@ def size(tokens: int) -> Size:
 
 
 def sized(arguments: list[str]) -> list[str]:
-    """The arguments of a pilot with its size; what they set already stays. Prints what was found and chosen.
+    """The arguments of a pilot with its size; what they set already stays. Prints what was found and chosen. Other
+    arguments are given back as they are.
 
     It reads the whole folder, so that bad text is refused before anything else is done. Raises UserError for that, and
     for arguments that make other runs than one soup and one of generic pretraining.
     """
+    if PILOT not in arguments:
+        return arguments
     if any(argument.startswith("data=") and argument != "data=local" for argument in arguments):
         raise UserError("a pilot is made from a folder of yours: give data=local data.source.folder=FOLDER")
     if own := [argument for argument in arguments if argument.startswith("method.")]:

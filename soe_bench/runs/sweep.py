@@ -105,11 +105,22 @@ class Plan:
         return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
 
     def prepare(self, laps: Laps) -> bool:
-        """Logs how many jobs there are and the memory and time they need, then builds the missing corpora. Ends the
-        `laps` of both.
+        """Logs the estimate, then builds the missing corpora. Ends the `laps` of both.
 
-        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. Returns False if
-        there is nothing to run. Raises UserError if there is too little memory.
+        Returns False if there is nothing to run. Raises UserError if there is too little memory.
+        """
+        waiting = self.estimate()
+        laps.end("plan")
+        for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
+            distributed.on_first(self._open, cfg)
+        laps.end("corpus")
+        return bool(waiting)
+
+    def estimate(self) -> list[Run]:
+        """Logs how many jobs there are and the memory and time they need, and returns those that are not done.
+
+        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. Raises UserError
+        if there is too little memory.
         """
         jobs = [*self.parents, *self.runs]
         waiting = [run for run in jobs if run.name not in self.before]
@@ -122,7 +133,7 @@ class Plan:
             parallel,
         )
         if not waiting:
-            return False
+            return []
         distributed.on_first(check_memory, waiting, parallel, self.launcher)
         costs: dict[str, tuple[float, float]] = {}
         training, evaluating = 0.0, 0.0
@@ -151,11 +162,7 @@ class Plan:
                 else "not known before the corpus is built",
             )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
-        laps.end("plan")
-        for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
-            distributed.on_first(self._open, cfg)
-        laps.end("corpus")
-        return True
+        return waiting
 
     def _open(self, cfg: DictConfig) -> None:
         """Builds a corpus if it is missing. Raises UserError if a results folder has records of other domains."""
