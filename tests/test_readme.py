@@ -262,8 +262,8 @@ def committed_claims(folder: str) -> list[dict]:
 
 
 def test_every_finding_is_a_verdict_of_the_committed_claims():
-    """Difference, interval and verdict of each row of the README's table are those of one deciding test in claims.json; the
-    last column has difference and verdict of the same test on the second corpus."""
+    """Difference, interval and verdict of each row of the README's table are those of one deciding test in
+    claims.json; the last column has difference and verdict of the same test on the second corpus."""
     first, second = (
         {test["id"]: test for test in committed_claims(folder)} for folder in ("small-wheels", "small-prose")
     )
