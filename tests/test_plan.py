@@ -84,14 +84,18 @@ def test_bad_input_is_one_line(arguments, words, capsys):
     assert out == "" and err.count("\n") == 1 and words in err
 
 
-def test_a_sweep_is_planned_and_not_begun(arguments, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("seeds", "runs", "at_once"), [("0,1", 8, 2), pytest.param("0", 4, 1, id="one run and its references")]
+)
+def test_a_sweep_is_planned_and_not_begun(arguments, seeds, runs, at_once, tmp_path, caplog):
     home = tmp_path / "nothing yet"
-    given = ["+sweep=experts", "method.n_experts=4", "seed=0,1", *arguments, f"home={home}"]
+    given = ["+sweep=experts", "method.n_experts=4", f"seed={seeds}", "hydra.launcher.n_jobs=2", *arguments]
     with caplog.at_level("INFO", "soe_bench"):
-        assert plan.main(given) == 0
+        assert plan.main([*given, f"home={home}"]) == 0
     lines = caplog.messages
-    assert lines[0] == "8 runs, with those that they start from: 0 done before, 8 to run, 2 at once"
-    assert [line.split()[0] for line in lines[2:-1] if "steps of" in line] == [line.split()[0] for line in lines[2:-1]]
+    start = f"{runs} runs, with those that they start from: 0 done before, {runs} to run, {at_once} at once"
+    assert lines[0] == start
+    assert len(lines[2:-1]) == runs and all("steps of" in line for line in lines[2:-1])
     assert re.match(r"time: corpus not known, training about 0:00:\d\d", lines[-1])
     assert not home.exists()
 
