@@ -159,6 +159,21 @@ def test_the_curves_say_whose_mean_they_are(tmp_path):
     assert "mean over all specialists, those outside the corpus too (b)" in chart.caption
 
 
+def test_the_title_of_the_curves_compares_on_the_seeds_that_both_have(tmp_path):
+    results = load_results(corpus(tmp_path, ["a", "b"]))
+    [view], curves = make_views(results), results.curves
+    title = curves_chart(view, curves).finding
+    curves.loc[(curves.method == "soup") & (curves.seed == "1") & curves.validation_loss.notna(), "validation_loss"] = (
+        9.0
+    )
+    assert curves_chart(view, curves).finding != title
+    curves = curves[(curves.method == "soup") | (curves.seed == "0")]
+    assert curves_chart(view, curves).finding == title
+    assert (
+        curves_chart(view, curves[(curves.method == "soup") | (curves.seed == "9")]).finding == "The loss in training"
+    )
+
+
 @pytest.mark.parametrize(
     ("k", "words"), [(2, "1 of the 2 experts has the largest coefficient"), (1, "1 of the 1 experts")]
 )
@@ -243,9 +258,10 @@ def test_no_name_of_the_gain_lies_on_a_mark_or_on_another_name(tmp_path):
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
-def portfolio(folder):
-    """A soup and generic pretraining on 10 and 40 tokens, one training each; CRISP, on a quarter, for 2 specialists."""
-    rows = []
+def portfolio(folder, rows=()):
+    """A soup and generic pretraining on 10 and 40 tokens, one training each; CRISP, on a quarter, for 2 specialists.
+    All have one seed; `rows` are further records."""
+    rows = [*rows]
     for tokens in (10, 40):
         for method, n, loss, facts in (
             ("generic", 0, 4.0, dict(flops=100.0 * tokens)),
@@ -268,6 +284,15 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
         assert set(render(chart)[0]) == {"png", "svg", BARE}
         titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
     assert titles[0] == "N = 1: 0.20 higher than crisp" and titles[3] == "N = 64: 0.30 lower than generic"
+
+
+def test_the_title_of_the_portfolio_compares_on_the_seeds_that_both_have(tmp_path):
+    facts = dict(training_tokens=40, run_id="soup40 again", flops=4000.0)
+    other = run("soup", 64, 1, dict.fromkeys("ab", 9.0), "none", **facts)
+    chart = portfolio_chart(portfolio(tmp_path, other))
+    soups = chart.frame[(chart.frame.line == "soup n=64") & (chart.frame.training_tokens == 40)]
+    assert sorted(soups.value.unique()) == pytest.approx([3.3, 9.0])
+    assert "the soup is 0.10 lower than crisp" in chart.finding
 
 
 def drawn(panels: dict[str, dict[str, int]], places: tuple[int, ...] = (4, 8)):

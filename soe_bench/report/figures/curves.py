@@ -45,13 +45,13 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    """Where the last method (the largest soup) ends, against generic."""
-    rows = frame.dropna(subset="validation_loss")
-    ends = rows.groupby(["label", "seed"]).validation_loss.last().groupby("label").agg(mean)
+    """Where the last method (the largest soup) ends, against generic on the seeds that both have."""
     label = frame.label.iloc[-1]
-    if "generic" not in ends or label == "generic" or label not in ends:
+    ends = frame.dropna(subset="validation_loss").groupby(["seed", "label"]).validation_loss.last().unstack()
+    paired = ends.reindex(columns=[label, "generic"]).dropna()
+    if label == "generic" or paired.empty:
         return "The loss in training"
-    words = in_words(ends[label] - ends["generic"], "that of generic pretraining")
+    words = in_words(mean(paired[label] - paired["generic"]), "that of generic pretraining")
     return f"The validation loss of {label} ends {words} (nats/token, mean over all specialists)"
 
 

@@ -28,7 +28,8 @@ def portfolio_chart(view: View) -> Chart | None:
         "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
         "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic "
         "pretraining serves all N; a method that trains a model per specialist pays N times. Along a line the runs "
-        f"have more and more training tokens. A dash is one seed. Merges are not drawn.\n{view.title}"
+        "have more and more training tokens. A dash is one seed. A title compares two methods on the seeds that "
+        f"both have. Merges are not drawn.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
@@ -56,13 +57,16 @@ def _rows(view: View, label: str) -> list[dict]:
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    """The soup with most experts, on most tokens, against the best of the other methods that take no more FLOPs."""
-    means = frame.groupby(["line", "x"], sort=False).value.agg(mean).reset_index()
-    soups = [line for line in means.line.unique() if line.startswith("soup")]
-    rivals = means[~means.line.str.startswith("soup")]
-    for point in means[means.line == (soups or [""])[-1]].sort_values("x", ascending=False).itertuples():
-        affordable = rivals[rivals.x <= point.x * 1.05]  # to 5 %, the soup's own small overhead in FLOPs
-        if len(affordable):
-            best = affordable.loc[affordable.value.idxmin()]
-            return in_words(point.value - best.value, best.line)
+    """The soup with most experts, on most tokens, against the best of the other methods that take no more FLOPs, each
+    on the seeds that both have."""
+    losses = frame.pivot(index="seed", columns=["line", "x"], values="value")
+    soups = [line for line in frame.line.unique() if line.startswith("soup")]
+    for own in sorted((key for key in losses if key[0] in soups[-1:]), key=lambda key: key[1], reverse=True):
+        limit = own[1] * 1.05  # to 5 %, the soup's own small overhead in FLOPs
+        affordable = [key for key in losses if not key[0].startswith("soup") and key[1] <= limit]
+        paired = {key: (losses[own] - losses[key]).dropna() for key in affordable}
+        differences = {key: mean(values) for key, values in paired.items() if len(values)}
+        if differences:
+            best = max(differences, key=differences.__getitem__)
+            return in_words(differences[best], best[0])
     return ALONE
