@@ -59,7 +59,7 @@ def _rows(view: View, label: str) -> list[dict]:
 def _finding(frame: pd.DataFrame) -> str:
     """The soup with most experts, on most tokens, against the best of the other methods that take no more FLOPs, each
     on the seeds that both have."""
-    losses = frame.pivot(index="seed", columns=["line", "x"], values="value")
+    losses = frame.pivot(index="seed", columns=["line", "x", "label"], values="value")
     soups = [line for line in frame.line.unique() if line.startswith("soup")]
     for own in sorted((key for key in losses if key[0] in soups[-1:]), key=lambda key: key[1], reverse=True):
         limit = own[1] * 1.05  # to 5 %, the soup's own small overhead in FLOPs
