@@ -25,10 +25,10 @@ HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--in
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> None:
     """One job, in this process or in a worker. It must not name a global that cannot be sent to a worker."""
-    from soe_bench.runs.sweep import run_job
+    from soe_bench.runs.sweep import run_all
 
     show_every_character()  # its file also has what conf/config.yaml needs in a worker
-    run_job(cfg)
+    run_all([cfg])
 
 
 def main() -> int:

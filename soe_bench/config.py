@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
@@ -19,6 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.soe_bench_sweeper import jobs
 from soe_bench import settings
 from soe_bench.errors import UserError
 from soe_bench.system.files import CONF, check_writable, text_folder, user_path
@@ -201,12 +201,14 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
         if not multirun:
             if len(plain) < len(overrides):
                 raise UserError("a list of values needs -m or a sweep file: add -m")
-            jobs = [plain]
-        else:
-            axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-            parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) finds
-            jobs = BasicSweeper.split_arguments(parser.parse_overrides(axes + overrides), None)[0]
-        return [_checked(compose("config", job)) for job in jobs], base.hydra.launcher
+            cfg = _checked(compose("config", plain))
+            if cfg.references:
+                raise UserError("references are jobs of a sweep: add -m")
+            return [cfg], base.hydra.launcher
+        axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) finds
+        each = jobs(parser.parse_overrides(axes + overrides), list(base.references))
+        return [_checked(compose("config", job)) for job in each], base.hydra.launcher
     except HydraException as error:
         unknown = re.search(r"full_key: (\S+)", str(error.__cause__)) or re.search(r"delete.*'(.+?)'", str(error))
         if unknown and re.match("Could not (override|delete)", str(error)):

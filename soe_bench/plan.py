@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__)
         return 0
     cfgs, launcher = job_configs(sized([quoted(argument) for argument in arguments]))
-    if len(cfgs) == 1 and not cfgs[0].references:
+    if len(cfgs) == 1:
         from soe_bench.runs.forecast import plan
 
         logging.basicConfig(level=logging.ERROR)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a room imports itself and those in earlier lines
-    ("errors",),
+    ("errors", "hydra_plugins"),
     ("system",),
     ("settings",),
     ("config", "records", "tracking"),
@@ -30,12 +30,13 @@ LAYERS = [  # a room imports itself and those in earlier lines
     ("__init__", "__main__"),
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
-SOURCES = [*ROOT.glob("soe_bench/**/*.py"), *ROOT.glob("baselines/*.py")]
+PACKAGES = ("soe_bench", "baselines", "hydra_plugins")
+SOURCES = [path for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.py")]
 
 
 def room(module: str) -> str:
     package, _, rest = module.partition(".")
-    return package if package == "baselines" else rest.partition(".")[0]
+    return rest.partition(".")[0] if package == "soe_bench" else package
 
 
 def imported(path: Path) -> set[str]:
@@ -46,7 +47,7 @@ def imported(path: Path) -> set[str]:
             modules |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
             modules |= {name.name for name in node.names}
-    return {room(m) for m in modules if m.split(".")[0] in ("soe_bench", "baselines")} - {""}
+    return {room(module) for module in modules if module.split(".")[0] in PACKAGES} - {""}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -157,7 +157,7 @@ def test_the_method_as_printed_keeps_the_contract(tmp_path):
     section = README.split("## Your own method")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (yaml,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
-    for folder in ("soe_bench", "baselines", "conf"):
+    for folder in ("soe_bench", "baselines", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "baselines" / "x.py").write_text(code)
     (tmp_path / "conf" / "method" / "x.yaml").write_text(yaml)

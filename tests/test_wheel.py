@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("soe_bench", "baselines", "conf", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("soe_bench", "baselines", "hydra_plugins", "conf", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 JOB = ["scale=test", "method=generic", "train.tokens=8192", "evaluate.controls=[]", "threads=1", "wandb.mode=disabled"]
 
 
@@ -65,7 +65,12 @@ def installed(wheel, tmp_path_factory) -> Path:
 def test_the_wheel_holds_every_source_file_and_setting(wheel):
     with ZipFile(wheel) as file:
         held = {name for name in file.namelist() if ".dist-info/" not in name}
-    files = [path for name in ("soe_bench", "baselines", "conf") for path in (ROOT / name).rglob("*") if path.is_file()]
+    files = [
+        path
+        for name in ("soe_bench", "baselines", "hydra_plugins", "conf")
+        for path in (ROOT / name).rglob("*")
+        if path.is_file()
+    ]
     names = {path.relative_to(ROOT).as_posix() for path in files if path.parent.name != "__pycache__"}
     assert held == {f"soe_bench/{name}" if name.startswith("conf/") else name for name in names}
 

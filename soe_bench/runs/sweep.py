@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from soe_bench.config import with_method
 from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines, read_training
@@ -32,16 +31,6 @@ from soe_bench.tracking import check_mirror
 from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
-
-
-def with_references(cfgs: list[DictConfig]) -> list[DictConfig]:
-    """Each job's configuration followed by those of its `references`: other methods, all else equal."""
-    return [each for cfg in cfgs for each in (cfg, *(with_method(cfg, name) for name in cfg.references))]
-
-
-def run_job(cfg: DictConfig) -> None:
-    """Runs one job and its references."""
-    run_all(with_references([cfg]))
 
 
 def run_all(cfgs: list[DictConfig]) -> None:
@@ -85,7 +74,7 @@ class Plan:
         launcher = Launcher.of(node)
         for cfg in cfgs:
             check_mirror(cfg)
-        runs = {run.name: run for run in map(Run.of, with_references(cfgs))}
+        runs = {run.name: run for run in map(Run.of, cfgs)}
         for folder in {run.cfg.results_dir for run in runs.values()}:
             check_results(Path(folder), [run for run in runs.values() if run.cfg.results_dir == folder])
         for run in runs.values():

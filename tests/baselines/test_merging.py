@@ -334,7 +334,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         plan = sweep.Plan.of(*job_configs([*arguments, "train.tokens=8192", *extra]))
         plan.prepare(Laps())
         for run in plan.runs:
-            sweep.run_job(run.cfg)
+            sweep.run_all([run.cfg])
         plan.finish()
         assert plan.done
         return (tmp_path / "results" / "curves.csv").read_text()

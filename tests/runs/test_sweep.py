@@ -34,7 +34,6 @@ from soe_bench.soup import SoupOfExperts
 from soe_bench.system.laps import Laps
 from soe_bench.system.stop import STOP, Interrupted
 
-CONF = CONF
 SERIAL = ["launcher=single", "hydra/launcher=basic"]
 
 
@@ -83,11 +82,24 @@ def test_every_scale_is_planned_without_allocating_it(path, arguments):
     assert state_bytes(Run.of(cfg)) > 0
 
 
-def test_the_experts_sweep_crosses_experts_and_seeds_and_adds_generic_once_a_seed(arguments):
-    plan = sweep.Plan.of(*job_configs([*arguments, "+sweep=experts", "method.n_experts=4", "seed=0,1"]))
-    names = sorted(run.name.rsplit("-", 1)[0] for run in plan.runs)
-    methods = ("dense_on_pi", "generic", "soup-n4")
-    assert names == sorted(f"{method}-test-s{seed}" for method in methods for seed in (0, 1))
+def test_references_are_jobs_of_their_own_after_the_others_and_each_once(arguments):
+    """All else equal: the references have the narrower h too, and nothing of the soup's own settings."""
+    extra = ["method.router.hidden=8", "pi.max_support=2", "seed=0,1"]
+    cfgs, _ = job_configs([*arguments, "+sweep=experts", "method.n_experts=4,2", *extra])
+    names = [Run.of(cfg).name.rsplit("-", 1)[0] for cfg in cfgs]
+    assert names == [
+        f"{method}-test-s{seed}" for method in ("soup-n4", "soup-n2", "generic", "dense_on_pi") for seed in (0, 1)
+    ]
+    assert "router" not in cfgs[-1].method and cfgs[-1].method.pi.max_support == 2
+
+
+def test_hydra_launches_the_jobs_that_were_planned(command, monkeypatch):
+    ran = []
+    monkeypatch.setattr(sweep, "execute", lambda cfg: ran.append(Run.of(cfg).name))
+    given = ["-m", "method.n_experts=2,1", "references=[generic]", "seed=0,1", *SERIAL]
+    command(*given)
+    assert ran == [Run.of(cfg).name for cfg in job_configs([*command.arguments, *given])[0]]
+    assert len(ran) == 6
 
 
 def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
@@ -123,6 +135,7 @@ def test_methods_that_start_as_the_soup_say_the_same():
         (["+sweep=experts,demo", "-m"], "one sweep at a time"),
         (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
         (["seed=0,1"], "add -m"),
+        (["references=[generic]"], "references are jobs of a sweep: add -m"),
         (["nonsense=3"], "there is no setting nonsense"),
         (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that one alone: method=NAME"),
         (["+train.stepz=3"], "there is no setting train.stepz"),
