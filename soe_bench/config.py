@@ -202,7 +202,7 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
             if len(plain) < len(overrides):
                 raise UserError("a list of values needs -m or a sweep file: add -m")
             cfg = _checked(compose("config", plain))
-            if cfg.references:
+            if cfg.references and "references" in {o.key_or_group for o in parsed}:
                 raise UserError("references are jobs of a sweep: add -m")
             return [cfg], base.hydra.launcher
         axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]

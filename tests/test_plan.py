@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(arguments, words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "runs", "at_once"), [("0,1", 8, 2), pytest.param("0", 4, 1, id="one run and its references")]
+    ("seeds", "runs", "at_once"), [("0,1", 8, 2), pytest.param("0", 4, 2, id="one run and its references")]
 )
 def test_a_sweep_is_planned_and_not_begun(arguments, seeds, runs, at_once, tmp_path, caplog):
     home = tmp_path / "nothing yet"

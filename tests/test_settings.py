@@ -35,7 +35,7 @@ NOT_INSTALLED = "is not installed"
 def test_every_key_of_conf_is_known(option):
     """A class of the project has a schema of its own, which forbids any other key."""
     try:
-        cfgs, _ = job_configs([option, "hydra.mode=RUN", "references=[]"])  # which checks them
+        cfgs, _ = job_configs([option, "hydra.mode=RUN"])  # which checks them
     except UserError as error:
         assert NOT_INSTALLED in str(error)
         return
