@@ -58,32 +58,51 @@ def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.n
     chunks = [texts[i : i + 2000] for i in range(0, len(texts), 2000)]
     made = Parallel(n_jobs=workers)(delayed(_sketch)(chunk) for chunk in chunks)
     sketches = [sketch for chunk in made for sketch in chunk]
+    shared = _shared(np.array([signature for _, _, signature in sketches], np.uint32).reshape(len(texts), -1))
     exact: dict[bytes, int] = {}
-    buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
+    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for i, (digest, _, signature) in enumerate(sketches):
         original[i] = exact.get(digest, -1)
-        if original[i] < 0:
-            bands = signature.view(f"V{ROWS * signature.itemsize}").tolist()  # BANDS strings of bytes
-            original[i] = _nearest(i, bands, buckets, sketches, threshold)
+        if original[i] >= 0:
+            continue
+        own = []
+        if shared[i].any():
+            values = signature.view(f"V{ROWS * signature.itemsize}").tolist()  # BANDS strings of bytes
+            own = [(band, values[band]) for band in np.flatnonzero(shared[i]).tolist()]
+            original[i] = _nearest(i, {c for key in own for c in buckets[key]}, sketches, threshold)
         if original[i] < 0:
             exact[digest] = i
-            for bucket, band in zip(buckets, bands, strict=True):
-                bucket[band].append(i)
+            for key in own:
+                buckets[key].append(i)
     return original
 
 
-def _nearest(
-    i: int, bands: list[bytes], buckets: list[dict[bytes, list[int]]], sketches: list, threshold: float
-) -> int:
-    """The first kept text that shares a band with text i and reaches the threshold, or -1."""
-    candidates = sorted(
-        {c for bucket, band in zip(buckets, bands, strict=True) if band in bucket for c in bucket[band]}
-    )
-    if candidates:
-        agree = (np.stack([sketches[c][2] for c in candidates]) == sketches[i][2]).mean(1)
-        for c in np.asarray(candidates)[agree >= threshold - 0.2]:  # 0.2 is four standard errors of 64 minima at 0.8
-            if jaccard(sketches[i][1], sketches[c][1]) >= threshold:
-                return int(c)
+def _shared(signatures: np.ndarray) -> np.ndarray:
+    """(N, BANDS) bool: whether another text has the same band of its signature. A few say so by chance: bands are
+    compared by a 64-bit hash. Most texts share none, so that they need not be looked for.
+
+    signatures: (N, BANDS * ROWS) uint32.
+    """
+    bands = signatures.reshape(len(signatures), BANDS, ROWS).astype(np.uint64)
+    hashes = np.zeros(bands.shape[:2], np.uint64)
+    for row in range(ROWS):
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + bands[:, :, row]
+    shared = np.zeros(hashes.shape, bool)
+    for band in range(BANDS):
+        _, places, counts = np.unique(hashes[:, band], return_inverse=True, return_counts=True)
+        shared[:, band] = counts[places] > 1
+    return shared
+
+
+def _nearest(i: int, candidates: set[int], sketches: list, threshold: float) -> int:
+    """The first of the `candidates` (kept texts that share a band with text i) that reaches the threshold, or -1."""
+    if not candidates:
+        return -1
+    ordered = sorted(candidates)
+    agree = (np.stack([sketches[c][2] for c in ordered]) == sketches[i][2]).mean(1)
+    for c in np.asarray(ordered)[agree >= threshold - 0.2]:  # 0.2 is four standard errors of 64 minima at 0.8
+        if jaccard(sketches[i][1], sketches[c][1]) >= threshold:
+            return int(c)
     return -1
 
 

@@ -156,7 +156,8 @@ def test_the_same_configuration_gives_the_same_artefact(corpus: Corpus, tmp_path
 
 
 def test_the_number_of_cores_does_not_change_the_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer, "CHUNK", 500)
+    for name, size in ("TASK", 500), ("CHUNK", 100), ("MOST_WORDS", 1000):
+        monkeypatch.setattr(tokenizer, name, size)
     files = []
     for cores in (1, 2):
         monkeypatch.setattr(builder, "cpu_count", lambda cores=cores: cores)
@@ -165,12 +166,13 @@ def test_the_number_of_cores_does_not_change_the_artefact(tmp_path: Path, monkey
     assert files[0] == files[1]
 
 
-@given(st.lists(st.text(), max_size=3))
+@given(st.lists(st.text() | st.text("as'1_ \t\n\r\x0b\x1c\x1f\x7f") | st.text("'sS7é\x85 \n"), max_size=3))
 @settings(deadline=None)
 def test_texts_are_encoded_as_the_tokenizer_does(corpus: Corpus, texts: list[str]) -> None:
     found = tokenizer.encode(corpus.tokenizer, texts)
     assert [ids.tolist() for ids in found] == [corpus.tokenizer.encode(text).ids for text in texts]
     assert all(ids.dtype == np.uint16 for ids in found)
+    assert all(tokenizer._words(text) == tokenizer.BYTE_LEVEL_WORD.findall(text) for text in texts)  # in ASCII too
 
 
 def test_new_texts_are_assigned_as_the_corpus_was(corpus: Corpus) -> None:
