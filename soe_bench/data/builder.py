@@ -9,6 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,17 +93,19 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
             log.info("corpus: %d of %d passages repeat others and are left out", sum(removed.values()), len(table))
         table = table[original < 0].reset_index(drop=True)
         _check(table, rules, data)
-    with stage("tokenizer", seconds):
-        tokenizer = fit_tokenizer(_training_sample(table, data.tokenizer_sample_characters), data.vocab_size)
+    with stage("tokenizer and embedder", seconds), ThreadPoolExecutor(1) as beside:  # either takes one core
+        sample = _training_sample(table, data.tokenizer_sample_characters)
+        fitted = beside.submit(fit_tokenizer, sample, data.vocab_size)
+        embedder = embed.fit(data.embedding, _training_sample(table, data.embedding.sample_characters))
+        embedder.save(out)
+        tokenizer = fitted.result()
         (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    with stage("tokens", seconds):
         table["ids"] = encode(tokenizer, table.text.tolist(), workers)
         table["tokens"] = table.ids.map(len) + 1  # EOS or a line break stands before each passage
         table["bytes"] = table.text.map(lambda text: len(text.encode()))
         table = trim(table, data.splits)
     with stage("embedding", seconds):
-        sample = _training_sample(table, data.embedding.sample_characters)
-        embedder = embed.fit(data.embedding, sample)
-        embedder.save(out)
         vectors = embed.load(out).embed(table.text.tolist(), workers)
     with stage("domains", seconds):
         centroids = _cluster(table, vectors, data, kmeans_seed)
