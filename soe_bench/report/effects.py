@@ -77,14 +77,16 @@ class Soups:
         return generic
 
     def at(self, model: str, equal: str = "tokens per parameter") -> Soups:
-        """The soups of another base model on the same data, trained on as many `tokens per parameter`, or `tokens`."""
-        same = {**self.view.setting, "model": model}
-        found = [soups for soups in (Soups(view) for view in self.views if view.setting == same) if len(soups.runs)]
+        """The soups of another base model on the same corpus, at whatever scale, trained on as many `tokens per
+        parameter`, or `tokens`."""
+        same = [view for view in self.views if view.same_text(self.view) and view.setting["model"] == model]
+        found = [soups for soups in map(Soups, same) if len(soups.runs)]
         if not found or not len(self.runs):
             raise NotRun(f"no record of a soup on the base model {model}")
         first, other = self.runs.iloc[0], found[0].runs.iloc[0]
         growth = other.parameters / first.parameters if equal == "tokens per parameter" else 1
-        return Soups(found[0].view, self.views, training_tokens=growth * first.training_tokens)
+        each = [Soups(soups.view, self.views, training_tokens=growth * first.training_tokens) for soups in found]
+        return next((soups for soups in each if len(soups.runs)), each[0])
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
         """The labels of the methods that match a pattern (`merge_*`), with as many training tokens if told."""

@@ -54,6 +54,10 @@ class View:
         """One line: scale, model, corpus."""
         return "scale {scale}, model {model}, corpus {data} {data_fingerprint:.12}".format(**self.setting)
 
+    def same_text(self, other: "View") -> bool:
+        """Whether the losses of both are on the same text: that of one corpus. Model and scale may differ."""
+        return all(self.setting[key] == other.setting[key] for key in ("data", "data_fingerprint"))
+
     @property
     def order(self) -> list[str]:
         """Labels in the order of every table and legend: references, other methods, then by number of experts, the

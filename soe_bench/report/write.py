@@ -25,7 +25,7 @@ from soe_bench.report.page import Section, results_sections, write_page
 from soe_bench.report.tables.bench import bench_table
 from soe_bench.report.tables.bench_lists import LISTS, list_table
 from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
-from soe_bench.report.tables.claims import claims_table
+from soe_bench.report.tables.claims import claims_table, models_table
 from soe_bench.report.tables.corpus import deviations_table, domains_table, specialists_table
 from soe_bench.report.tables.costs import costs_table
 from soe_bench.report.tables.distances import closeness_table
@@ -119,12 +119,15 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
     views = make_views(results)
     for view in views:
         yield from _of_view(view, results)
+    several = views or _views_below(results.folder)
     if views:
         yield "table claims", partial(claims_table, views, results.distances)
-        yield "figure sizes", partial(sizes_chart, views)
+    elif several:
+        yield "table claims", partial(models_table, several)
     elif results.records is not None:
         yield "tables and figures of results (no test record)", list
-    yield "figure experts", partial(experts_chart, views or _views_below(results.folder))
+    yield "figure sizes", partial(sizes_chart, several)
+    yield "figure experts", partial(experts_chart, several)
     bench = results.bench or {}
     for name, make, rows, source in (
         ("domains", domains_table, results.domains, results.domains),
@@ -159,10 +162,10 @@ def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], I
 
 
 def _views_below(folder: Path) -> list[View]:
-    """The first view of each results folder below a folder of several, for what compares scales."""
+    """The first view of each results folder below a folder of several, for what compares scales; most records first."""
     folders = folders_with_runs(folder)
     views = [make_views(load_results(each)) for each in folders] if len(folders) > 1 else []
-    return [each[0] for each in views if each]
+    return sorted((each[0] for each in views if each), key=lambda view: -len(view.records))
 
 
 def texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:

@@ -20,7 +20,7 @@ from soe_bench.report.figures.map import map_chart
 from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
-from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, colours, render, shortened, style
+from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, colours, markers, render, shortened, style
 from soe_bench.report.format import in_words
 from soe_bench.report.load import load_results
 from soe_bench.report.view import make_views
@@ -337,6 +337,13 @@ def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
     found = looks(pd.DataFrame([row for each in rows for row in each]), dict.fromkeys("abc", "black"))
     assert found["a"].style != found["b"].style and found["a"].marker != found["b"].marker
     assert (found["c"].marker, found["c"].style) == ("", STYLES[1])
+
+
+def test_a_method_has_the_same_marker_in_every_figure_and_no_two_share_one():
+    few = markers(["a", "soup n=64"])
+    many = markers(["generic", "b", "a", "generic, fine-tuned on 100k", "crisp", "soup n=4", "soup n=64"])
+    assert few["soup n=64"] == many["soup n=64"] and len(set(many.values())) == len(many)
+    assert len(markers(map(str, range(20)))) == 20  # more than there are markers
 
 
 def test_no_portfolio_of_one_training_budget(tmp_path):

@@ -1,10 +1,13 @@
 """The numbers in the figures `sizes` and `support` against values worked out by hand."""
 
+import json
+
 import pytest
 from made_up_claims import claims, generic, soup
 from made_up_records import run, write_records
 from made_up_sweeps import PI
 
+from soe_bench.report.__main__ import main
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.style import style
 from soe_bench.report.figures.support import support_chart
@@ -40,7 +43,8 @@ def test_sizes_by_hand(tmp_path):
     rows = size("d64", 4, 400, 0.2) + generic(2, model="d64", parameters=4, training_tokens=400)
     rows += size("d32", 1, 100, 0.3) + size("d32", 1, 400, 0.25) + size("d32", 1, 9000, 0.9)
     rows += size("d128", 16, 1600, 0.1)
-    rows = [row | {"scale": "demo"} for row in size("d256", 64, 6400, 0.1, 1)] + rows
+    rows = [row | {"scale": "medium"} if row["model"] == "d64" else row for row in rows]  # as +sweep=sizes has it
+    rows = [row | {"data": "other"} for row in size("d256", 64, 6400, 0.1, 1)] + rows
     found = [view for view in views(tmp_path, rows) if view.setting["model"] == "d64"]
     chart = sizes_chart(found + [view for view in views(tmp_path, rows) if view.setting["model"] != "d64"])
     per_parameter, tokens = "tokens per parameter", "tokens"
@@ -65,6 +69,22 @@ def test_sizes_by_hand(tmp_path):
         assert "0.60 lower for d32, 0.20 lower for d128" in chart.finding
     assert [line.get_linestyle() for line in right.lines if len(line.get_xdata()) > 2] == ["-"]
     assert left.get_xscale() == right.get_xscale() == "log"
+
+
+def test_sizes_that_lie_in_several_results_folders_are_compared_above_them(tmp_path, capsys):
+    """As results/ has them: a folder per scale. The claims about sizes, and the figure, stand beside the folders."""
+    scales = {
+        "small": size("d32", 1, 100, 0.3, 3) + generic(3, model="d32", parameters=1),
+        "medium": size("d64", 4, 400, 0.2, 3),
+    }
+    for scale, rows in scales.items():
+        write_records(tmp_path / scale, [row | {"scale": scale} for row in rows])
+    assert main([str(tmp_path)]) == 0
+    found = {row["test"].split(":")[0]: row for row in json.loads((tmp_path / "tables" / "claims.json").read_text())}
+    assert {row["id"].split(".")[0] for row in found.values()} == {"C5"}
+    assert [found[model]["effect"] for model in ("d32", "d64", "d128")] == [-0.6, -0.4, None]
+    assert "0.60 lower for d32, 0.40 lower for d64" in (tmp_path / "figures" / "README.md").read_text()
+    assert main([str(tmp_path), "--check"]) == 0
 
 
 def test_a_claim_about_a_size_names_the_commits_of_its_own_records(tmp_path):

@@ -4,22 +4,23 @@ import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups, against_generic
 from soe_bench.report.figures.pieces import Lines, Look, points
-from soe_bench.report.figures.style import FIXED, Chart, soup_colour
+from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, summarize
 from soe_bench.report.view import View
 
 EXPERTS = 16
 STYLES = {"tokens per parameter": "-", "tokens": ":"}  # what is equal between the sizes -> line style
-METHODS = {f"soup n={EXPERTS}": (soup_colour(EXPERTS), "o"), "generic": (FIXED["generic"], "s")}
+METHODS = {f"soup n={EXPERTS}": soup_colour(EXPERTS), "generic": FIXED["generic"]}
 
 
 def sizes_chart(views: list[View]) -> Chart | None:
-    """The views of the first one's scale and data, on the seeds that all sizes have; None unless two sizes have both
-    methods on every specialist."""
+    """The views of the first one's corpus, on the seeds that all sizes have; None unless two sizes have both methods on
+    every specialist."""
+    if not views:
+        return None
     soups = Soups(views[0], views)
-    same = {key: value for key, value in soups.view.setting.items() if key != "model"}
-    models = [view.setting["model"] for view in views if same.items() <= view.setting.items()]
+    models = list(dict.fromkeys(view.setting["model"] for view in views if view.same_text(soups.view)))
     frame = pd.DataFrame([row for equal in STYLES for model in models for row in _rows(soups, equal, model)])
     if frame.empty:
         return None
@@ -31,14 +32,15 @@ def sizes_chart(views: list[View]) -> Chart | None:
     caption = (
         f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. Along a full "
         "line every size has as many training tokens per parameter, along a dotted line as many training tokens. A "
-        f"dash is one seed, and a bar a 95 % t-interval over seeds.\n{soups.view.title}"
+        f"dash is one seed, and a bar a 95 % t-interval over seeds.\n"
+        "corpus {data} {data_fingerprint:.12}".format(**soups.view.setting)
     )
     models = frame.drop_duplicates("x").set_index("x").model
     lines = Lines(
         {
-            f"{line}, equal {equal}": Look(colour, marker, style)
+            f"{line}, equal {equal}": Look(colour, OWN_MARKERS[line], style)
             for equal, style in STYLES.items()
-            for line, (colour, marker) in METHODS.items()
+            for line, colour in METHODS.items()
         },
         "parameters of the base model (log scale)",
         {"loss": "Loss on the specialists", "difference": "Against generic: below 0 is better"},

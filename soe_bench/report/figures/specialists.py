@@ -68,14 +68,13 @@ def _panel(axes: Axes, frame: pd.DataFrame, labels: list[str], palette: dict[str
     places = {name: place for place, name in enumerate(names)}
     for i in range(0, len(names), 2):
         axes.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", linewidth=0)
-    marks = dict(reversed(markers(reversed(labels)).items()))  # the last one, the largest soup, has the disc
     offsets = np.linspace(-0.3, 0.3, len(labels)) if len(labels) > 1 else [0.0]
     last = frame[frame.label == labels[-1]]
     y = last.specialist.map(places) + offsets[-1]
     axes.hlines(y, 0, last.difference, color=palette[labels[-1]], linewidth=2.5, alpha=0.35)
     ring = dict(markersize=6, markerfacecolor="white", markeredgecolor=FIXED["generic"])
     axes.plot([0] * len(y), y, "o", label="generic", **ring)
-    for offset, (label, marker) in zip(offsets, marks.items(), strict=True):
+    for offset, (label, marker) in zip(offsets, markers(labels).items(), strict=True):
         rows, colour = frame[frame.label == label], palette[label]
         y = rows.specialist.map(places) + offset
         axes.hlines(y, rows.low, rows.high, color=colour, linewidth=1.1, alpha=0.6)

@@ -43,6 +43,10 @@ BARE = "bare"  # an SVG without title and caption, for a page that has them as t
 LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "<", ">", "p", "h", "*", "P", "X")
+OWN_MARKERS = {  # the same in every figure
+    **{"soup": "o", "soup n=64": "o", "soup n=16": "s", "soup n=4": "D"},
+    **{"generic": "X", "dense_on_pi": "P", "crisp": "^"},
+}
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
 FALLBACK_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "IPAexGothic", "WenQuanYi Zen Hei"),  # Linux
@@ -147,8 +151,10 @@ def soup_colour(n_experts: int) -> tuple[float, ...]:
 
 
 def markers(labels: Iterable[str]) -> dict[str, str]:
-    """Label -> marker, in the order of the labels of a figure."""
-    return {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(labels)}
+    """Label -> marker: its own, or the next one that is nobody's own in this figure."""
+    own = {label: OWN_MARKERS.get(label) for label in labels}
+    free = cycle([marker for marker in MARKERS if marker not in own.values()])
+    return {label: marker or next(free) for label, marker in own.items()}
 
 
 def line_styles(labels: Iterable[str], palette: dict[str, object]) -> dict[str, str | tuple]:

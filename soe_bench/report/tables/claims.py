@@ -34,6 +34,11 @@ class Claim:
     rule: str
     tests: list["Criterion"]
 
+    @property
+    def compares_models(self) -> bool:
+        """Whether it is about base models of several sizes."""
+        return any({"model", "models"} & test.arguments.keys() for test in self.tests)
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -110,9 +115,21 @@ def _criterion(test: dict, where: str) -> Criterion:
 def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Table | None:
     """A row for each test of each claim, on the first view (effects across models look at the others, those between
     models at the distances); the first row of a claim has its statement and its verdict."""
-    view, claims = views[0], load_claims()
-    soups = Soups(view, views, distances)
-    rows = [row for claim in claims for row in _claim_rows(claim, soups)]
+    return _table(load_claims(), Soups(views[0], views, distances), views[0].records)
+
+
+def models_table(views: list[View]) -> Table | None:
+    """The same for the claims that compare models of several sizes, whose views lie in several results folders; None
+    where no two of them can be compared."""
+    claims = [claim for claim in load_claims() if claim.compares_models]
+    corpus = [view for view in views if view.same_text(views[0])]
+    if len({view.setting["model"] for view in corpus}) < 2:
+        return None
+    return _table(claims, Soups(corpus[0], corpus), pd.concat([view.records for view in corpus]))
+
+
+def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | None:
+    view, rows = soups.view, [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
         "`effect` and its intervals are in nats/token where the test names no other unit. `rule` is what they must be "
         "for the claim to hold. `in words` is the effect, where lower means that the first of the two named has the "
@@ -127,7 +144,7 @@ def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Ta
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}." for claim in claims),
     ]
     title = "The claims and their verdicts (nats/token)"
-    return view_table(view, "claims", title, rows, notes, view.records, json=_json(rows))
+    return view_table(view, "claims", title, rows, notes, records, json=_json(rows))
 
 
 def _json(rows: list[dict[str, str]]) -> str:
