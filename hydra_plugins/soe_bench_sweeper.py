@@ -11,19 +11,21 @@ from hydra.core.override_parser.types import Override
 OF_METHOD = re.compile(r"[+~]*method[.=@]")
 
 
-def jobs(overrides: list[Override], references: list[str]) -> list[list[str]]:
-    """The overrides of every job: one for each combination of the values, then each method in `references` beside each
-    of these, all else equal. What two combinations share, they share: a reference without experts runs once."""
+def jobs(overrides: list[Override], references: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """The overrides of the jobs of a sweep, one for each combination of the values; and those of its references, each
+    method in `references` beside each of these, without what they say of their own method, all else equal.
+    Combinations that differ in that alone share their references."""
     own = BasicSweeper.split_arguments(overrides, None)[0]
     others = [
         (*(each for each in job if not OF_METHOD.match(each)), f"method={name}") for name in references for job in own
     ]
-    return [*own, *map(list, dict.fromkeys(others))]
+    return own, [list(job) for job in dict.fromkeys(others)]
 
 
 class ReferencesSweeper(BasicSweeper):
     """What conf/config.yaml names as `hydra.sweeper`."""
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """All jobs in one batch: the launcher is to choose from all of them."""
-        return [jobs(overrides, list(self.config.references))]
+        """All jobs in one batch, the references last: the launcher is to choose from all of them."""
+        own, others = jobs(overrides, list(self.config.references))
+        return [own + others]

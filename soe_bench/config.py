@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.soe_bench_sweeper import jobs
@@ -202,18 +202,33 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
             if len(plain) < len(overrides):
                 raise UserError("a list of values needs -m or a sweep file: add -m")
             cfg = _checked(compose("config", plain))
-            if cfg.references and "references" in {o.key_or_group for o in parsed}:
-                raise UserError("references are jobs of a sweep: add -m")
+            if cfg.references and any(o.key_or_group == "references" for o in parsed):
+                raise UserError("references are jobs of a sweep, and this is one run: add -m, or leave references out")
             return [cfg], base.hydra.launcher
         axes = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) finds
-        each = jobs(parser.parse_overrides(axes + overrides), list(base.references))
-        return [_checked(compose("config", job)) for job in each], base.hydra.launcher
+        swept = parser.parse_overrides(axes + overrides)
+        if any(o.key_or_group == "references" and o.is_sweep_override() for o in swept):
+            raise UserError("references takes one list for the whole sweep, such as references=[generic]")
+        references = (
+            list(base.references) if isinstance(base.references, ListConfig) else []
+        )  # else it is refused below
+        own, others = ([_checked(compose("config", job)) for job in each] for each in jobs(swept, references))
+        if any(_plain(cfg.method) != _plain(OmegaConf.load(method_file(cfg.method.name))) for cfg in others):
+            raise UserError(
+                "the sweep file's own settings of the method would change its references: put them into its "
+                "hydra.sweeper.params, as method.KEY: VALUE"
+            )
+        return own + others, base.hydra.launcher
     except HydraException as error:
         unknown = re.search(r"full_key: (\S+)", str(error.__cause__)) or re.search(r"delete.*'(.+?)'", str(error))
         if unknown and re.match("Could not (override|delete)", str(error)):
             raise UserError(no_setting(unknown[1], plain)) from error
         raise
+
+
+def _plain(node: DictConfig) -> dict:
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def _checked(cfg: DictConfig) -> DictConfig:

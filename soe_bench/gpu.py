@@ -1,9 +1,9 @@
 """python -m soe_bench.gpu OUT: the evidence that one GPU gives in a few minutes, written to OUT piece by piece.
 
 It runs the following in this order, as long as --seconds allow: the tests marked gpu; tuning trials, as many for each
-method; generic pretraining, the soup and one dense model on the soup's batches at the first seeds, with records, curves
-and coefficients; the time of a training step beside its limits; and the last seed. Finished pieces stay in OUT when the
-time is over or the machine is lost.
+method, which are always made; generic pretraining, the soup and one dense model on the soup's batches at the first
+seeds, with records, curves and coefficients; the time of a training step beside its limits; and the last seed. Finished
+pieces stay in OUT when the time is over or the machine is lost.
 
 For a machine that cannot fetch the corpus, write it to a file elsewhere with `--pack FILE` and give `--corpus FILE`.
 """

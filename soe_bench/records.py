@@ -330,7 +330,7 @@ def _numbered_rows(path: Path, text: str, repair: str) -> Iterator[tuple[int, li
 def _read_table(path: Path, columns: list[Column], key: tuple[str, ...]) -> list[tuple[int, dict]]:
     """The rows of a CSV with these columns, each with its line; no two agree in `key`."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file: run a sweep and collect its records first")
+        raise UserError(f"{path}: no such file: run a sweep with this results_dir first")
     header, rows = csv_rows(path)
     known = {column.name: column for column in columns}
     if missing := [name for name in known if name not in header]:

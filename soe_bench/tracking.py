@@ -65,7 +65,10 @@ class Tracker:
         except Exception as error:
             self.run = None
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            log.warning("Weights & Biases failed, and this run goes on without it (%s)", said)
+            log.warning(
+                "Weights & Biases failed, and this run goes on without it (%s). wandb.mode=disabled switches it off",
+                said,
+            )
 
     def log(self, metrics: dict, step: int) -> None:
         """Logs one point of the curves, at a training step."""

@@ -95,7 +95,11 @@ def test_what_is_set_stays_and_the_rest_is_chosen(tmp_path, capsys):
         ({}, [], "there is no text in"),
         ({"a.txt": b"\x00\x01" * 500}, [], "no usable document in"),
         ({"a.txt": LONG}, [], "data.k = 2 is larger than the number of generic training passages (1)"),
-        ({"a.txt": LONG * 99}, [], "generic has no text for the split test: give it more documents"),
+        (
+            {"a.txt": LONG * 99},
+            [],
+            "has no document for the split test: add",
+        ),
         ({"specialists/one/a.txt": "word"}, ["more"], "the specialist one has no usable document"),
         ({"specialists/one/a.txt": LONG}, ["more"], "one has no text for the split"),
         ({f"specialists/few/{i}.txt": LONG[i:] for i in range(5)}, ["more"], "the specialist few has 1 passage of"),
@@ -175,7 +179,7 @@ def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
     assert re.search(
         r">Map of the domains: [^<]+ has \d+% of its h in domain \d, 料理 has \d+% of its h in domain \d", page
     )
-    assert "The corpus holds 40% of the documents of each specialist" in page
+    assert "The corpus holds 40% of the text of each specialist" in page
     assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
     assert page.count('<th scope="row"') > 10 and page.count('<th scope="col"') > 10
     for each in pilot.data["specialists"]:

@@ -35,7 +35,10 @@ def find(name: str) -> Path:
     named = [file.parent for file in built if file.parent.name.rpartition("-")[0] == name or file.parent.name == name]
     if not named:
         there = ", ".join(sorted({file.parent.name for file in built})) or "none"
-        raise UserError(f"there is no corpus {name!r}: give the folder of one, or a name under {home()}/data ({there})")
+        raise UserError(
+            f"there is no corpus {name!r}: give the folder of one, a name under {home()}/data ({there}), or settings "
+            f"to build one, such as data={name}"
+        )
     return named[-1]
 
 

@@ -203,10 +203,13 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
         for split in PRIORITY[:2] if name == GENERIC else PRIORITY[:3]:
             if (name, split) not in present:
                 raise UserError(
-                    f"{name} has no text for the split {split}: give it more documents (a specialist needs at least "
-                    f"three of {data.minimum_characters} characters, no two alike, beside what its generic_fraction "
-                    "gives to the generic text), or raise data.splits"
-                    f"{'.generic' if name == GENERIC else ''}.{split}.fraction or data.splits.largest_fraction"
+                    f"the generic text, which is all text of no specialist, has no document for the split {split}: "
+                    f"add documents to it, or raise data.splits.generic.{split}.fraction"
+                    if name == GENERIC
+                    else f"{name} has no text for the split {split}: give it more documents (a specialist needs at "
+                    f"least three of {data.minimum_characters} characters, no two alike, beside what its "
+                    f"generic_fraction gives to the generic text), or raise data.splits.{split}.fraction or "
+                    "data.splits.largest_fraction"
                 )
 
 

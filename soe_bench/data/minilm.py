@@ -49,7 +49,9 @@ class MiniLM:
             return library.SentenceTransformer(str(self.folder), local_files_only=True)
         except Exception as error:  # a damaged or foreign folder raises whatever the library meets first
             said = " ".join(str(error).split())
-            raise UserError(f"the sentence embedder in {self.folder} cannot be opened: {said}") from error
+            raise UserError(
+                f"the sentence embedder in {self.folder} cannot be opened ({said}): restore it, or use embedder=tfidf"
+            ) from error
 
     def embed(self, texts: Sequence[str], workers: int = 1) -> np.ndarray:
         """(N, 384) float32 vectors of length 1, computed on an accelerator if there is one. `workers` is not used."""

@@ -58,7 +58,7 @@ def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.n
     chunks = [texts[i : i + 2000] for i in range(0, len(texts), 2000)]
     made = Parallel(n_jobs=workers)(delayed(_sketch)(chunk) for chunk in chunks)
     sketches = [sketch for chunk in made for sketch in chunk]
-    shared = _shared(np.array([signature for _, _, signature in sketches], np.uint32).reshape(len(texts), -1))
+    shared = _shared(np.array([signature for _, _, signature in sketches], np.uint32).reshape(-1, BANDS * ROWS))
     exact: dict[bytes, int] = {}
     buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for i, (digest, _, signature) in enumerate(sketches):

@@ -94,5 +94,5 @@ def sized(arguments: list[str]) -> list[str]:
             f"{documents} documents, {len(rules)} specialists, about {tokens:,} tokens of generic training text. "
             f"Each model reads {budget:,} tokens, {budget / tokens:.1f} passes over it."
         )
-        print(f"chosen for this size: {' '.join(own) or 'nothing, as all of it is given'}", flush=True)
+        print(f"chosen for this size: {' '.join(own) or 'nothing'}", flush=True)
     return [*arguments, *own]

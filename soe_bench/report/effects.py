@@ -287,7 +287,7 @@ def barrier(soups: Soups, experts: None) -> Effect:
 
 def _closer(soups: Soups, measure: str, distant: str = "separate") -> Effect:
     if soups.distances is None:
-        raise NotRun("no distances.csv: run python -m soe_bench.closeness")
+        raise NotRun("no distances.csv: run python -m soe_bench.closeness with method=domain_experts, separate_experts")
     sides, labels = [], []
     for family in ("common_parent", distant):
         rows = soups.distances[soups.distances.family == family]

@@ -120,7 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
     for line, _ in lines:
         print(line)
     passed = all(inside for _, inside in lines)
-    print("PASS" if passed else "FAIL: this installation does not compute what it should")
+    print(
+        "PASS"
+        if passed
+        else "FAIL: this installation does not compute what it should; `make setup` has the right versions"
+    )
     return 0 if passed else 1
 
 

@@ -55,7 +55,7 @@ def results_folders(folder: Path) -> list[Path]:
     """`folders_with_runs`. Raises UserError where there are none."""
     found = folders_with_runs(folder)
     if not found:
-        raise UserError(f"{folder}: no runs.csv in it or below: run a sweep and collect its records first")
+        raise UserError(f"{folder}: no runs.csv in it or below: run a sweep with this results_dir first")
     return found
 
 
@@ -102,7 +102,7 @@ def record_table(folder: Path) -> pd.DataFrame:
     its line in evaluations.csv. Raises UserError as numbered_records does, and for no records at all."""
     rows = sorted(numbered_records(folder), key=lambda row: sort_key(row[1]))
     if not rows:
-        raise UserError(f"{folder / 'evaluations.csv'}: no records: run a sweep and collect its records first")
+        raise UserError(f"{folder / 'evaluations.csv'}: no records: run a sweep with this results_dir first")
     types = {int: "int64", float: "float64"}
     frame = {"line": [line for line, _ in rows]}
     for column in (*RUN, *EVALUATION):

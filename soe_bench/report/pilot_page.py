@@ -45,10 +45,10 @@ def _sections(pilot: dict[str, Any]) -> list[Section]:
 
 def _overview(pilot: dict[str, Any]) -> Section:
     text = (
-        f"Two models of {pilot['parameters']:,} parameters were trained on as many tokens of the folder: a soup, and "
-        "one model of the whole corpus (generic pretraining). The corpus holds "
-        f"{pilot['generic_fraction']:.0%} of the documents of each specialist, so that its kind of text has a domain. "
-        "The soup then gives each specialist a model of its own. "
+        "A soup, and one model of the whole corpus (generic pretraining), were trained on the same number of tokens of "
+        f"the folder. The corpus holds {pilot['generic_fraction']:.0%} of the text of each specialist, so that its "
+        "kind of text has a domain. The soup then gives each specialist a model of its own, of "
+        f"{pilot['parameters']:,} parameters, as many as the generic model has. "
         "The gate compares it with the better of two generic models on documents that no training, no estimate and no "
         "choice used: the generic run, and the soup at h_0, the domain weights of the whole corpus. Where the "
         "specialist is worse, the generic model is written in its place.",
@@ -56,7 +56,10 @@ def _overview(pilot: dict[str, Any]) -> Section:
         f"The runs are {pilot['soup']} and {pilot['generic']}.",
     )
     if not pilot["specialists"]:
-        return Section("Result", (*text, "The folder has no specialists/, so no specialist was made."))
+        return Section(
+            "Result",
+            (*text, "No specialist was made: the folder has no specialists/, or they have too little test text."),
+        )
     rows = []
     for each in pilot["specialists"]:
         own = next(row for row in each["rows"] if row["model"] == "specialist")

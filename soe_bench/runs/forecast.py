@@ -91,7 +91,7 @@ def plan(cfg: DictConfig) -> list[str]:
     for m in machines:
         alone, trained = (largest_n(cfg, m.memory - used) for used in (0, activations[m.name]))
         lines.append(
-            f"{m.memory / 1e9:<6.0f}GB ({m.name}) hold n = {alone} experts in training, n = {trained} with activations"
+            f"{m.memory / 1e9:<6.0f}GB ({m.name}) train up to n = {trained} experts (n = {alone} without activations)"
         )
     return lines
 

@@ -91,7 +91,7 @@ class Plan:
                 check_trained(run)
         own = [run for run in parents.values() if run.name not in runs]
         before |= {run.name for run in own if run.trained}
-        return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(cfgs)), before)
+        return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(runs)), before)
 
     def prepare(self, laps: Laps) -> bool:
         """Logs the estimate, then builds the missing corpora. Ends the `laps` of both.

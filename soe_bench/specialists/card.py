@@ -49,9 +49,9 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
     lines += ["\n".join(_nearest(made, escape))]
     lines += [
-        f"h spreads over {found.effective:.1f} domains (exp of its entropy), {place} the {low:.1f} to {high:.1f} that "
-        "95 % of the training draws had.",
-        f"Documents drawn again move {found.moved:.0%} of h to other domains on average.",
+        f"The text is spread over about {found.effective:.1f} domains (exp of the entropy of h). That is {place} the "
+        f"{low:.1f} to {high:.1f} that 95 % of the draws of h in training had.",
+        f"With other documents of this kind about {found.moved:.0%} of h would differ (bootstrap over the documents).",
         f"{found.far:.0%} of the passages are farther from their domain than 99 % of the corpus's passages.",
         f"{made.dense:.0%} of them take more tokens per byte than 99 % of the corpus's passages.",
         *made.said,

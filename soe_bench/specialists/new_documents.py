@@ -153,7 +153,7 @@ def _files(place: Path, notes: Notes) -> dict[str, Path]:
     if place.is_dir():
         return Local(str(place.absolute())).files(notes)
     if not kind(place.name):
-        raise UserError(f"documents: {place} is not one of {KINDS}")
+        raise UserError(f"documents: {place} is not one of {KINDS}: convert it, or give another file")
     return {place.name: place}
 
 

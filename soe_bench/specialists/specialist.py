@@ -160,7 +160,7 @@ def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
     wanted = {"estimate": 1} | ({"gate": gate.LEAST} if options.gate != "off" else {})
     wanted |= {"validation": 1} if options.choices else {}
     if any(units.get(name, 0) < least for name, least in wanted.items()):
-        aim = "to tune on" if options.choices else "for a gate"
+        aim = "to tune on" if options.choices else "to compare the specialist with a generic model"
         message = (
             f"too little text {aim} ({text.count} documents, {len(text.passages)} passages, "
             f"{text.passages.tokens.sum()} tokens): give at least {FEWEST[options.choices]}"
@@ -174,7 +174,7 @@ def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
     return parts
 
 
-FEWEST = {False: "four documents, or one of four passages", True: "eight documents, or one of eight passages"}
+FEWEST = {False: "four documents, or one of about 8,000 characters", True: "eight, or one of about 16,000 characters"}
 
 
 def estimate(soup: TrainedSoup, rows: pd.DataFrame) -> Estimate:

@@ -177,7 +177,10 @@ class TrainedSoup:
         """Theta (R, P) at the coefficients alpha (R, n): the bank is read once. Raises UserError if it is damaged."""
         theta = self.method.instantiate(alpha)
         if not theta.isfinite().all():
-            raise UserError(f"the parameters in {self.bank} are not finite: the file is damaged or training failed")
+            raise UserError(
+                f"the parameters in {self.bank} are not finite, as the file is damaged or training failed: train that "
+                "run again"
+            )
         return theta
 
     def model(self, theta: Tensor) -> nn.Module:

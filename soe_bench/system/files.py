@@ -123,7 +123,9 @@ def check_writable(setting: str, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"0")
     except OSError as error:
-        raise UserError(f"{setting} is {folder}, which cannot be written: {error.strerror or error}") from error
+        raise UserError(
+            f"{setting} is {folder}, which cannot be written ({error.strerror or error}): choose another"
+        ) from error
 
 
 def _is_there(path: Path) -> bool:

@@ -27,7 +27,9 @@ def find_run(place: str | Path) -> Path:
             f"there: {there})"
         )
     if not any((folder / name).is_file() for name in ("training.json", "config.json", "status", WEIGHTS)):
-        raise UserError(f"{folder} is no run: it has neither config.json nor {WEIGHTS}")
+        raise UserError(
+            f"{folder} is no run, as it has neither config.json nor {WEIGHTS}: give one of {home() / 'runs'}"
+        )
     if not all((folder / name).is_file() for name in ("training.json", "config.json", WEIGHTS)):
         raise UserError(f"{folder} is no finished run: run the command that trains it again, which goes on with it")
     return folder

@@ -45,6 +45,7 @@ def test_near_and_exact_duplicates_of_an_earlier_text_are_found() -> None:
     half = base[:150] + words(1, 150)
     texts = [" ".join(base), " ".join(near), " ".join(half), "  ".join(base), " ".join(words(2))]
     assert duplicates(texts, 0.8).tolist() == [-1, 0, -1, 0, -1]
+    assert duplicates([], 0.8).tolist() == []
 
 
 @pytest.mark.parametrize("places", [[100], [30, 70, 110, 150]])

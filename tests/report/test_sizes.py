@@ -96,7 +96,13 @@ def test_a_claim_about_a_size_names_the_commits_of_its_own_records(tmp_path):
     ]
     found = {name.split(":")[0]: row["commit"].replace(", ", " ") for name, row in claims(tmp_path, rows)["C5"].items()}
     a, b, c = (12 * letter for letter in "abc")
-    assert found == {"d32": b, "d64": a, "d128": c, "slope on log2 of the parameters, n=16": f"{a} {b} {c}"}
+    assert found == {
+        "d32": b,
+        "d64": a,
+        "d128": c,
+        "slope on log2 of the parameters, n=16": f"{a} {b} {c}",
+        "the same slope from d32 to d64 alone, n=16": f"{a} {b}",
+    }
 
 
 def test_no_sizes_without_a_second_model_or_with_a_hole(tmp_path):

@@ -1,6 +1,7 @@
 """The command line: which jobs it makes, what it refuses, relaunching, the table of all jobs, collecting."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def test_references_are_jobs_of_their_own_after_the_others_and_each_once(argumen
     assert "router" not in cfgs[-1].method and cfgs[-1].method.pi.max_support == 2
 
 
+def test_a_sweep_file_that_would_change_its_references_is_refused(arguments, monkeypatch, tmp_path):
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr("soe_bench.config.CONF", tmp_path / "conf")
+    text = "# @package _global_\nreferences: [generic]\nmethod: {lr: 0.1}\nhydra: {mode: MULTIRUN}\n"
+    (tmp_path / "conf" / "sweep" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match="would change its references: put them into its hydra.sweeper.params"):
+        job_configs([*arguments, "+sweep=mine"])
+    assert len(job_configs([*arguments, "+sweep=mine", "references=[]"])[0]) == 1
+
+
 def test_hydra_launches_the_jobs_that_were_planned(command, monkeypatch):
     ran = []
     monkeypatch.setattr(sweep, "execute", lambda cfg: ran.append(Run.of(cfg).name))
@@ -135,7 +146,10 @@ def test_methods_that_start_as_the_soup_say_the_same():
         (["+sweep=experts,demo", "-m"], "one sweep at a time"),
         (["+sweep=experts", "+sweep=demo"], "one sweep at a time"),
         (["seed=0,1"], "add -m"),
-        (["references=[generic]"], "references are jobs of a sweep: add -m"),
+        (["references=[generic]"], "references are jobs of a sweep, and this is one run: add -m"),
+        (["-m", "references=[generic],[crisp]"], "references takes one list for the whole sweep"),
+        (["-m", "references=null"], "references is None: it must be a list"),
+        (["-m", "references=[nope]"], "no method 'nope'"),
         (["nonsense=3"], "there is no setting nonsense"),
         (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that one alone: method=NAME"),
         (["+train.stepz=3"], "there is no setting train.stepz"),

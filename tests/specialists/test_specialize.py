@@ -119,7 +119,7 @@ def test_what_is_said(command, soup, tmp_path):
     status, printed, _ = command()
     said = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     for text in (printed, said):
-        assert "Read 12 documents" in text and "Nearest domains" in text and "h spreads over" in text
+        assert "Read 12 documents" in text and "Nearest domains" in text and "The text is spread over" in text
         assert "of them take more tokens per byte than" in text and "bits per byte for the held-out text" in text
         assert "| soup at h_0 " in text and "| generic run " in text and "| uniform guessing " in text
     for fact in (
@@ -160,7 +160,9 @@ def test_too_little_text_for_a_gate(command, texts, tmp_path):
     one.write_text(one.read_text()[:400])
     status, _, errors = command(documents=one, gate="strict")
     assert status == 2 and errors.count("\n") == 1
-    assert errors.startswith("error: too little text for a gate (1 documents, 1 passages")
+    assert errors.startswith(
+        "error: too little text to compare the specialist with a generic model (1 documents, 1 passages"
+    )
     assert not (tmp_path / "out").exists()
     assert command(documents=one, gate="warn")[0] == 0
     assert "No gate" in (tmp_path / "out" / "README.md").read_text()

@@ -52,7 +52,7 @@ def test_a_folder_is_tried_and_nothing_stays(tmp_path):
     for folder in (tmp_path, tmp_path / "new" / "newer"):
         check_writable("home", folder)
     for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/dev/null"), tmp_path / ("x" * 300)):
-        with pytest.raises(UserError, match="^home is .*, which cannot be written: "):
+        with pytest.raises(UserError, match="^home is .*, which cannot be written .*: choose another$"):
             check_writable("home", folder)
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
@@ -62,7 +62,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(settin
     monkeypatch.setattr(sys, "argv", ["soe_bench", *arguments, "method=generic", f"{setting}=/dev/null"])
     assert main() == 2
     out, err = capsys.readouterr()
-    assert not out and err.splitlines() == [f"error: {setting} is /dev/null, which cannot be written: Not a directory"]
+    assert not out and err.splitlines() == [
+        f"error: {setting} is /dev/null, which cannot be written (Not a directory): choose another"
+    ]
 
 
 @pytest.mark.parametrize(

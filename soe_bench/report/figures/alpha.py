@@ -40,7 +40,7 @@ def _table(rows: pd.DataFrame, run_id: str) -> pd.DataFrame:
     """Specialists x experts; raises UserError unless each pair is there once."""
     table = rows.pivot_table(index="specialist", columns="expert", values="alpha")
     if len(rows) != table.size or table.isna().any(axis=None):
-        raise UserError(f"alpha.csv: run {run_id} has missing or double coefficients: collect the run again")
+        raise UserError(f"alpha.csv: run {run_id} has missing or double coefficients: restore the file")
     return table
 
 

@@ -33,7 +33,7 @@ def portfolio_chart(view: View) -> Chart | None:
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
-        finding = f"For {FINDING} specialists at equal compute (to 5 %) the soup is {finding}, the best other method"
+        finding = f"For {FINDING} specialists the soup is {finding}, the best other method with as many FLOPs or fewer"
     titles = {panel: f"{panel}: {text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))
@@ -61,7 +61,7 @@ def _finding(frame: pd.DataFrame) -> str:
     on the seeds that both have."""
     losses = frame.pivot(index="seed", columns=["line", "x", "label"], values="value")
     soups = [line for line in frame.line.unique() if line.startswith("soup")]
-    for own in sorted((key for key in losses if key[0] in soups[-1:]), key=lambda key: key[1], reverse=True):
+    for own in sorted((key for key in losses if key[0] in soups[-1:]), key=lambda key: key[1:], reverse=True):
         limit = own[1] * 1.05  # to 5 %, the soup's own small overhead in FLOPs
         affordable = [key for key in losses if not key[0].startswith("soup") and key[1] <= limit]
         paired = {key: (losses[own] - losses[key]).dropna() for key in affordable}

@@ -33,7 +33,7 @@ def left_out(labels: list[str], shown: list[str]) -> str:
     gone = len(labels) - len(shown)
     if not gone:
         return ""
-    return f"Of each family of methods only the best on validation text is shown; the tables have the other {gone}.\n"
+    return f"Of each family of methods only the best on validation text is shown; the tables have {gone} more.\n"
 
 
 def not_compared(view: View, shown: list[str]) -> str:

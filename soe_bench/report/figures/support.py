@@ -37,7 +37,7 @@ def support_chart(view: View) -> Chart | None:
         return None
     gone = f" Not shown, several recipes or no support: {'; '.join(left_out)}." if left_out else ""
     caption = (
-        "In training each h, the domain weights of a batch, has 1 to m domains. The loss is on test text, without "
+        "In training each draw of the domain weights h has 1 to m domains. The loss is on test text, without "
         "fine-tuning; that of the specialists is a mean over those within the corpus. A dash is one seed."
         f"{gone}\n{view.title}"
     )

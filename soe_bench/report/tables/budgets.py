@@ -27,8 +27,9 @@ class Budgets:
     def fixed_set(self) -> str:
         """The specialists, in words."""
         return (
-            "All cells rest on the same specialists, those within the corpus with a record at every budget for every "
-            f"method: n = {len(self.specialists)} of {len(self.view.averaged)}: {', '.join(self.specialists)}."
+            "All cells rest on the same specialists, those within the corpus with a record at every budget, for every "
+            f"method that was fine-tuned on all of them: n = {len(self.specialists)} of {len(self.view.averaged)}: "
+            f"{', '.join(self.specialists)}."
         )
 
     @property
@@ -81,7 +82,8 @@ def budgets_table(view: View) -> Table | None:
         "The losses are on test text. The name of a column is the number of tokens of the specialist's own text that "
         "the model was fine-tuned on. h comes from the estimate split. A cell is a mean over specialists and seeds.",
         budgets.fixed_set,
-        f"`seeds` counts those that have every budget. {MISSING}: one of these specialists has no record.",
+        f"`seeds` counts those that have every budget, or all where none has. {MISSING}: one of these specialists has "
+        "no record.",
         DAGGER,
         *untested(frame, names[-1], losses[names[-1]]),
     ]

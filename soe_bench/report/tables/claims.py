@@ -132,8 +132,8 @@ def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | 
     view, rows = soups.view, [row for claim in claims for row in _claim_rows(claim, soups)]
     notes = [
         "`effect` and its intervals are in nats/token where the test names no other unit. `rule` is what they must be "
-        "for the claim to hold. `in words` is the effect, where lower means that the first of the two named has the "
-        "lower loss.",
+        "for the claim to hold. `in words` is the effect, where lower means that it is below 0: of two losses that are "
+        "compared the first one named is then the lower one.",
         INTERVALS,
         "The verdict of a test is replicated if both intervals lie wholly on the rule's side of the threshold, "
         "contradicted if both lie wholly on the other side, and not separated otherwise. A single seed has no "

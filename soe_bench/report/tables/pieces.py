@@ -68,7 +68,7 @@ def within_note(view: View) -> list[str]:
 
 def not_compared(view: View, labels: list[str]) -> list[str]:
     """A note on the methods that have no generic run to compare with, if there are any."""
-    alone = ", ".join(label for label in labels if view.generic_for(label) is None)
+    alone = "; ".join(label for label in labels if view.generic_for(label) is None)
     return [f"Not compared, as there is no generic run on as many training tokens: {alone}."] if alone else []
 
 
@@ -77,7 +77,7 @@ def provenance(cells: pd.DataFrame) -> list[str]:
     return [
         f"Data fingerprint {', '.join(sorted({value[:12] for value in cells.data_fingerprint}))}; "
         f"commits stored in the records: {commits(cells)}; device: {'; '.join(sorted(set(cells.device)))}.",
-        "The file deviations.csv lists every setting that the paper does not confirm.",
+        "results/deviations.csv of the repository has our settings beside what is known of the paper's.",
     ]
 
 
