@@ -1,7 +1,9 @@
 """The numbers in the figures `sizes` and `support` against values worked out by hand."""
 
 import json
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from made_up_claims import claims, generic, soup
 from made_up_records import run, write_records
@@ -69,6 +71,18 @@ def test_sizes_by_hand(tmp_path):
         assert "0.60 lower for d32, 0.20 lower for d128" in chart.finding
     assert [line.get_linestyle() for line in right.lines if len(line.get_xdata()) > 2] == ["-"]
     assert left.get_xscale() == right.get_xscale() == "log"
+
+
+def test_a_specialist_outside_the_corpus_is_in_no_panel(tmp_path):
+    """Gains of 0.3 and 0.2 on a; b, on which they are three times as large, lies outside."""
+    found = views(tmp_path, size("d32", 1, 100, 0.3) + size("d64", 4, 400, 0.2))
+    facts = dict(split="estimate", data_fingerprint=found[0].setting["data_fingerprint"])
+    corpus = pd.DataFrame([facts | dict(specialist=x, fraction_beyond_q99=far) for x, far in (("a", 0.01), ("b", 0.9))])
+    chart = sizes_chart([replace(view, corpus=corpus) for view in found])
+    assert points(chart.frame)["tokens per parameter", "soup n=16", "d32"][1:] == (
+        pytest.approx([2.7] * 2),
+        pytest.approx([-0.3] * 2),
+    )
 
 
 def test_sizes_that_lie_in_several_results_folders_are_compared_above_them(tmp_path, capsys):

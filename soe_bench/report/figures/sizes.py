@@ -6,7 +6,7 @@ from soe_bench.report.effects import NotRun, Soups, against_generic
 from soe_bench.report.figures.pieces import Lines, Look, points
 from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
 from soe_bench.report.format import in_words
-from soe_bench.report.stats import mean, summarize
+from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
 EXPERTS = 16
@@ -53,19 +53,19 @@ def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
     """A row per method and seed; none without a record of both methods on every specialist."""
     try:
         other = soups.at(model, equal)
-        values, labels = against_generic(other, EXPERTS, "specialists")
+        _, labels = against_generic(other, EXPERTS, "specialists")
     except NotRun:
         return []
-    view, difference = other.view, summarize(values)
-    means = [view.seed_means(view.losses(label)) for label in labels]
-    if difference is None or any(each is None for each in means):
+    view, means = other.view, [other.view.seed_means(other.view.losses(label)) for label in labels]
+    if any(each is None for each in means):
         return []
+    difference = (means[0] - means[1]).dropna()
     size, rows = int(other.runs.parameters.iloc[0]), []
     for line, label, losses in zip(METHODS, labels, means, strict=True):
         facts = {"equal": equal, "model": model, "training_tokens": int(view.training_tokens(label))}
         rows += points("loss", f"{line}, equal {equal}", size, losses, **facts)
         if line != "generic":
-            rows += points("difference", f"{line}, equal {equal}", size, difference.by_seed, **facts)
+            rows += points("difference", f"{line}, equal {equal}", size, difference, **facts)
     return rows
 
 
