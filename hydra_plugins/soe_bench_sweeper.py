@@ -4,6 +4,7 @@ Hydra takes a sweeper from a package of this name only (https://hydra.cc/docs/ad
 """
 
 import re
+from collections.abc import Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
@@ -11,7 +12,7 @@ from hydra.core.override_parser.types import Override
 OF_METHOD = re.compile(r"[+~]*method[.=@]")
 
 
-def jobs(overrides: list[Override], references: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+def jobs(overrides: list[Override], references: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
     """The overrides of the jobs of a sweep, one for each combination of the values; and those of its references, each
     method in `references` beside each of these, without what they say of their own method, all else equal.
     Combinations that differ in that alone share their references."""
@@ -27,5 +28,5 @@ class ReferencesSweeper(BasicSweeper):
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
         """All jobs in one batch, the references last: the launcher is to choose from all of them."""
-        own, others = jobs(overrides, list(self.config.references))
+        own, others = jobs(overrides, self.config.references)
         return [own + others]

@@ -210,11 +210,9 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
         swept = parser.parse_overrides(axes + overrides)
         if any(o.key_or_group == "references" and o.is_sweep_override() for o in swept):
             raise UserError("references takes one list for the whole sweep, such as references=[generic]")
-        references = (
-            list(base.references) if isinstance(base.references, ListConfig) else []
-        )  # else it is refused below
+        references = base.references if isinstance(base.references, ListConfig) else []  # all else is refused below
         own, others = ([_checked(compose("config", job)) for job in each] for each in jobs(swept, references))
-        if any(_plain(cfg.method) != _plain(OmegaConf.load(method_file(cfg.method.name))) for cfg in others):
+        if any(cfg.method != with_method(cfg, cfg.method.name).method for cfg in others):
             raise UserError(
                 "the sweep file's own settings of the method would change its references: put them into its "
                 "hydra.sweeper.params, as method.KEY: VALUE"
@@ -225,10 +223,6 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
         if unknown and re.match("Could not (override|delete)", str(error)):
             raise UserError(no_setting(unknown[1], plain)) from error
         raise
-
-
-def _plain(node: DictConfig) -> dict:
-    return OmegaConf.to_container(node, resolve=False)
 
 
 def _checked(cfg: DictConfig) -> DictConfig:

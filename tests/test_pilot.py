@@ -98,7 +98,7 @@ def test_what_is_set_stays_and_the_rest_is_chosen(tmp_path, capsys):
         (
             {"a.txt": LONG * 99},
             [],
-            "has no document for the split test: add",
+            "the generic text, which is all text of no specialist, has no document for the split test: add documents",
         ),
         ({"specialists/one/a.txt": "word"}, ["more"], "the specialist one has no usable document"),
         ({"specialists/one/a.txt": LONG}, ["more"], "one has no text for the split"),

@@ -63,17 +63,14 @@ def duplicates(texts: Sequence[str], threshold: float, workers: int = 1) -> np.n
     buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for i, (digest, _, signature) in enumerate(sketches):
         original[i] = exact.get(digest, -1)
-        if original[i] >= 0:
-            continue
-        own = []
-        if shared[i].any():
-            values = signature.view(f"V{ROWS * signature.itemsize}").tolist()  # BANDS strings of bytes
-            own = [(band, values[band]) for band in np.flatnonzero(shared[i]).tolist()]
-            original[i] = _nearest(i, {c for key in own for c in buckets[key]}, sketches, threshold)
+        if original[i] < 0:
+            rows = signature.reshape(BANDS, ROWS)
+            bands = [(band, rows[band].tobytes()) for band in np.flatnonzero(shared[i]).tolist()]
+            original[i] = _nearest(i, {c for band in bands for c in buckets[band]}, sketches, threshold)
         if original[i] < 0:
             exact[digest] = i
-            for key in own:
-                buckets[key].append(i)
+            for band in bands:
+                buckets[band].append(i)
     return original
 
 

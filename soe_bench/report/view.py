@@ -52,7 +52,12 @@ class View:
     @property
     def title(self) -> str:
         """One line: scale, model, corpus."""
-        return "scale {scale}, model {model}, corpus {data} {data_fingerprint:.12}".format(**self.setting)
+        return f"scale {self.setting['scale']}, model {self.setting['model']}, {self.text}"
+
+    @property
+    def text(self) -> str:
+        """What the losses are on, in words: the corpus."""
+        return f"corpus {self.setting['data']} {self.setting['data_fingerprint'][:12]}"
 
     def same_text(self, other: "View") -> bool:
         """Whether the losses of both are on the same text: that of one corpus. Model and scale may differ."""

@@ -32,8 +32,7 @@ def sizes_chart(views: list[View]) -> Chart | None:
     caption = (
         f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. Along a full "
         "line every size has as many training tokens per parameter, along a dotted line as many training tokens. A "
-        f"dash is one seed, and a bar a 95 % t-interval over seeds.\n"
-        "corpus {data} {data_fingerprint:.12}".format(**soups.view.setting)
+        f"dash is one seed, and a bar a 95 % t-interval over seeds.\n{soups.view.text}"
     )
     models = frame.drop_duplicates("x").set_index("x").model
     lines = Lines(

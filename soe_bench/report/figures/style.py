@@ -44,8 +44,13 @@ LONGEST_NAME = 44  # characters
 STYLES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of lines of one colour
 MARKERS = ("o", "s", "D", "^", "v", "<", ">", "p", "h", "*", "P", "X")
 OWN_MARKERS = {  # the same in every figure
-    **{"soup": "o", "soup n=64": "o", "soup n=16": "s", "soup n=4": "D"},
-    **{"generic": "X", "dense_on_pi": "P", "crisp": "^"},
+    "soup": "o",
+    "soup n=64": "o",
+    "soup n=16": "s",
+    "soup n=4": "D",
+    "generic": "X",
+    "dense_on_pi": "P",
+    "crisp": "^",
 }
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
 FALLBACK_FONTS = (
