@@ -12,9 +12,10 @@ import signal
 import sys
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from soe_bench.config import CONF, MULTIRUN, check_folders, job_configs, quoted
+from soe_bench.config import CONF, MULTIRUN, check_folders, job_configs, quoted, refusal
 from soe_bench.data.sizing import sized
 from soe_bench.errors import UserError
 from soe_bench.system.files import show_every_character
@@ -50,7 +51,7 @@ def begin() -> int:
         sys.argv[1:] = arguments = [quoted(argument) for argument in given]
         if any(argument.split("=")[0] in HYDRA_FLAGS for argument in arguments):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
-            job()
+            show(arguments)
             return 0
         sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
@@ -63,6 +64,17 @@ def begin() -> int:
     from soe_bench import command
 
     return command.main(cfgs, launcher, job)
+
+
+def show(arguments: list[str]) -> None:
+    """What Hydra shows of the configuration for one of its flags. Raises UserError for what Hydra or we refuse."""
+    settings = [argument for argument in arguments if argument in MULTIRUN or "=" in argument and argument[0] != "-"]
+    if settings:
+        job_configs(settings)  # Hydra itself would answer a mistake with a traceback
+    try:
+        job()
+    except (HydraException, ValueError) as error:
+        raise UserError(refusal(error)) from error
 
 
 if __name__ == "__main__":

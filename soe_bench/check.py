@@ -1,8 +1,8 @@
 """python -m soe_bench.check method=NAME [key=value ...]: does a method keep the contract of soe_bench/method.py?
 
 Trains the method for a few steps on synthetic text (scale=test), with the code that trains every run, in a folder that
-is removed afterwards. Prints a line for each rule: pass, or FAIL with what to do. Bad settings are answered before
-anything heavy is imported.
+is removed afterwards. Prints a line for each rule: pass with what it asks for, or FAIL with what to do. Bad settings
+are answered before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 
 from soe_bench.config import job_configs, make, quoted
 from soe_bench.errors import UserError
@@ -35,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         rules = []
         from soe_bench.conformance import RULES, conformance
 
-        for name, wrong in conformance(cfgs[0]):
-            print(f"FAIL  {name}: {wrong}" if wrong else f"pass  {name}", flush=True)
+        for rule, wrong in conformance(cfgs[0]):
+            print(f"FAIL  {rule.__name__}: {wrong}" if wrong else f"pass  {rule.__name__}: {meaning(rule)}", flush=True)
             rules.append(wrong)
     if missing := [rule.__name__ for rule in RULES[len(rules) :]]:
         print(f"not checked until that is fixed: {', '.join(missing)}")
@@ -44,6 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     verdict = f"breaks {broken} of the rules" if broken else "keeps the contract"
     print(f"{make(cfgs[0].method).label} {verdict} (soe_bench/method.py)")
     return int(broken > 0)
+
+
+def meaning(rule: Callable[..., None]) -> str:
+    """What a rule asks for: the first sentence of its docstring, on one line."""
+    return f"{' '.join((rule.__doc__ or '').split()).split('. ')[0].removesuffix('.')}."
 
 
 if __name__ == "__main__":

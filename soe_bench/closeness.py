@@ -1,14 +1,13 @@
-"""python -m soe_bench.closeness [--pairs N] method=NAME [key=value ...]: how close trained models are (claim C3).
+"""python -m soe_bench.closeness method=NAME [pairs=N] [key=value ...]: how close trained models are (claim C3).
 
 The models are the domain experts of a run (from a common parent, from separate initialisations, or these as
 merge_aligned permutes them) or the specialists of a soup. Measures the distance and cosines of each pair of parameter
-vectors and, for some pairs, the loss along the line between the two on held-out text of both. Writes
-results_dir/distances.csv.
+vectors and, for at most `pairs` pairs per run, the loss along the line between the two on held-out text of both.
+Writes results_dir/distances.csv.
 """
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import time
@@ -35,7 +34,7 @@ from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
-from soe_bench.system.arguments import command
+from soe_bench.system.arguments import command, count, read
 from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
@@ -190,26 +189,20 @@ def measure(run: Run, count: int) -> pd.DataFrame:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        "python -m soe_bench.closeness",
-        usage="%(prog)s [-h] [--pairs N] method=NAME [key=value ...]",
-        description=__doc__,
-    )
-    parser.add_argument(
-        "--pairs",
-        type=int,
-        default=PAIRS,
-        help="most pairs per run that have the losses on the line between them (%(default)s)",
-    )
-    options, rest = parser.parse_known_args(arguments)
-    overrides = [quoted(argument) for argument in rest]
-    runs = [Run.of(cfg) for cfg in job_configs(overrides)[0]]
+    given = sys.argv[1:] if arguments is None else arguments
+    if any(argument in ("-h", "--help") for argument in given):
+        print(__doc__)
+        return 0
+    own = [argument for argument in given if argument.startswith("pairs=")]
+    pairs = read(own, {"pairs": count}).get("pairs", PAIRS)
+    rest = [argument for argument in given if argument not in own]
+    runs = [Run.of(cfg) for cfg in job_configs([quoted(argument) for argument in rest])[0]]
     for run in runs:
         check_results(Path(run.cfg.results_dir), [run])
         check_kind(make(run.cfg.method))
         if not run.trained:
             raise UserError(f"{run.name} is not trained: run python -m soe_bench {shlex.join(rest)}")
-    tables = [measure(run, options.pairs) for run in runs]
+    tables = [measure(run, pairs) for run in runs]
     collect_distances(tables, Path(runs[0].cfg.results_dir))
     print(f"{sum(map(len, tables))} pairs in {runs[0].cfg.results_dir}/distances.csv")
     return 0

@@ -49,7 +49,7 @@ def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]
     try:
         with stop_requests(at_once=True):
             waiting = plan.prepare(laps)
-        with stop_requests(at_once=not plan.launcher.obeys):
+        with stop_requests(at_once=True, waits=plan.launcher.obeys):
             if waiting and distributed.size() > 1:  # torchrun is the launcher
                 run_all([run.cfg for run in plan.runs])
             elif waiting:

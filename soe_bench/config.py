@@ -187,7 +187,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
             return _composed(arguments, overrides, added)
     except (HydraException, OmegaConfBaseException, ValueError, AttributeError) as error:
-        raise UserError(_refusal(error)) from error
+        raise UserError(refusal(error)) from error
 
 
 def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> tuple[list[DictConfig], DictConfig]:
@@ -233,7 +233,7 @@ def _checked(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def _refusal(error: Exception) -> str:
+def refusal(error: Exception) -> str:
     """Hydra's error in one line, with the options if a group has not the one that was asked for."""
     missing = re.search(r"Could not find '(.+)/(.+?)'", str(error))
     if missing and missing[1] == "hydra/launcher":

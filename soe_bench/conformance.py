@@ -334,13 +334,14 @@ def _differing(one: Method, other: Method) -> str | None:
     return next((name for name, tensor in one.tensors().items() if not torch.equal(tensor, others[name])), None)
 
 
+Rule = Callable[[Trial], None]
 # The rules in this order. If an essential one fails, the later ones mean nothing and are not checked.
 RULES = (builds, weights, trains, flops, specialist, parameters, logits, deterministic, resumes, saves, no_test_text)
 ESSENTIAL = (builds, weights, trains, specialist, deterministic)
 
 
-def conformance(cfg: DictConfig) -> Iterator[tuple[str, str | None]]:
-    """Yields each rule's name with None if it holds, else with what is wrong and what to do. Raises UserError for a
+def conformance(cfg: DictConfig) -> Iterator[tuple[Rule, str | None]]:
+    """Yields each rule with None if it holds, else with what is wrong and what to do. Raises UserError for a
     configuration that is refused."""
     trial = Trial(cfg)
     with trial.guard():
@@ -352,7 +353,7 @@ def conformance(cfg: DictConfig) -> Iterator[tuple[str, str | None]]:
                 wrong = str(error)
             except Exception as error:  # an error of the method: say where in its file
                 wrong = f"{type(error).__name__}: {error} ({_place(traceback.extract_tb(error.__traceback__)[-1])})"
-            yield rule.__name__, wrong
+            yield rule, wrong
             if wrong and rule in ESSENTIAL:
                 return
 

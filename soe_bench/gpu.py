@@ -43,6 +43,7 @@ from soe_bench.train import send
 METHODS: dict[str, tuple[str, ...]] = {"generic": (), "soup": ("method.n_experts=64",), "dense_on_pi": ()}
 RATES = (1.5e-3, 3e-3, 6e-3)  # learning rates tried for each method
 TRIAL = 1 / 8  # fraction of the training tokens that a tuning trial has
+PIECES = ["tests", "train", "steps"]
 SEEDS = (0, 1, 2)
 GPU_TESTS = Path("tests/test_gpu.py")
 STEP_TIMES = 90.0  # seconds that the step times are expected to take
@@ -215,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m soe_bench.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for records, curves, bench.json and logs")
-    parser.add_argument("pieces", metavar="PIECE", nargs="*", help="any of tests, train, steps; default: all")
+    parser.add_argument("pieces", metavar="PIECE", nargs="*", help=f"any of {', '.join(PIECES)}; default: all")
     parser.add_argument(
         "--seconds",
         type=float,
@@ -226,6 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pack", type=Path, metavar="FILE", help="write the packed corpus to FILE and do nothing else")
     parser.add_argument("--quick", action="store_true", help="toy sizes on CPU, to see that all runs")
     options = parser.parse_args(arguments)
+    if unknown := [piece for piece in options.pieces if piece not in PIECES]:
+        raise UserError(f"there is no piece {unknown[0]!r}: choose from {', '.join(PIECES)}")
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     session = Session(options.out, options.seconds, options.quick)
@@ -233,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.pack:
         pack(options.pack, cfg)
         return 0
-    pieces = options.pieces or ["tests", "train", "steps"]
+    pieces = options.pieces or PIECES
     if "tests" in pieces and not GPU_TESTS.is_file():
         raise UserError(f"{GPU_TESTS} is not here: run this in a checkout, or name the other pieces: train steps")
     options.out.mkdir(parents=True, exist_ok=True)

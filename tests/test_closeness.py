@@ -80,7 +80,7 @@ def written(tmp_path_factory, shared_home):
     for method in FAMILIES:
         configs[method] = job_configs([*common, f"method={method}"])[0][0]
         execute(configs[method])
-    assert closeness.main([*common, "method=" + ",".join(FAMILIES), "-m", "--pairs", "4"]) == 0
+    assert closeness.main([*common, "method=" + ",".join(FAMILIES), "-m", "pairs=4"]) == 0
     return common, configs, folder / "results" / "distances.csv"
 
 

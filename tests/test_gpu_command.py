@@ -27,6 +27,11 @@ def test_trials_choose_the_rates_of_the_runs(tiny):
         assert rows.lr.max() == pytest.approx(best[method], rel=0.2)  # of a short run the peak may not be reported
 
 
+def test_a_misspelt_piece_is_refused_before_anything_is_written(tiny, capsys):
+    assert gpu.main([str(tiny), "tests", "trian"]) == 2 and not tiny.exists()
+    assert capsys.readouterr().err == "error: there is no piece 'trian': choose from tests, train, steps\n"
+
+
 def test_no_piece_begins_that_the_time_does_not_allow(tiny, caplog):
     session = gpu.Session(tiny, seconds=0.0, quick=True)
     session.took["piece"] = 1.0

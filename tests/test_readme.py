@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from soe_bench import cost, export, specialize
 from soe_bench.config import CONF, job_configs, quoted
+from soe_bench.report import compare
 from soe_bench.runs import sweep
 from soe_bench.system.arguments import read
 
@@ -29,7 +30,12 @@ COMMANDS = sorted(
     {command.strip() for text in PAGES.values() for command in re.findall(r"-m (soe_bench[^#`\n|]*)(?=[#`\n|])", text)}
 )
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
-OWN_KEYS = {"soe_bench.specialize": specialize.KEYS, "soe_bench.export": export.KEYS, "soe_bench.cost": cost.KEYS}
+OWN_KEYS = {
+    "soe_bench.specialize": specialize.KEYS,
+    "soe_bench.export": export.KEYS,
+    "soe_bench.cost": cost.KEYS,
+    "soe_bench.report.compare": compare.KEYS,
+}
 LENGTH = 150  # lines of the README
 
 
@@ -81,8 +87,8 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
         return
     if module in OWN_KEYS:
         positional = [argument for argument in arguments if "=" not in argument]
-        assert len(positional) == (module == "soe_bench.export")
-        assert read([argument for argument in arguments if "=" in argument], OWN_KEYS[module], ["documents"])
+        assert len(positional) == {"soe_bench.export": 1, "soe_bench.report.compare": 2}.get(module, 0)
+        read([argument for argument in arguments if "=" in argument], OWN_KEYS[module], ["documents"])
         return
     if module != "soe_bench":
         assert job_configs(overrides(command))[0]

@@ -1,11 +1,11 @@
-"""`python -m soe_bench.report.compare A B [--results DIR]`: method A minus method B, paired by specialist and seed.
+"""`python -m soe_bench.report.compare A B [results=FOLDER]`: method A minus method B, paired by specialist and seed.
 
-A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. From the committed records alone.
+A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. From the
+records alone, in a results folder or a folder of them (default: results, in a checkout).
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -18,7 +18,9 @@ from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.stats import Difference, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
-from soe_bench.system.arguments import command
+from soe_bench.system.arguments import Kind, command, path, read
+
+KEYS: dict[str, Kind] = {"results": path}
 
 
 def find(views: list[View], *names: str) -> tuple[View, list[str]]:
@@ -104,15 +106,17 @@ def _equality(view: View, one: str, other: str) -> list[str]:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """0: compared; 2: bad input."""
-    parser = argparse.ArgumentParser(prog="python -m soe_bench.report.compare", description=__doc__)
-    parser.add_argument("one", metavar="A")
-    parser.add_argument("other", metavar="B")
-    parser.add_argument(
-        "--results", metavar="DIR", type=Path, default=Path("results"), help="a results folder, or a folder of them"
-    )
-    options = parser.parse_args(arguments)
-    views = [view for folder in results_folders(options.results) for view in make_views(load_results(folder))]
-    view, labels = find(views, options.one, options.other)
+    given = sys.argv[1:] if arguments is None else arguments
+    if any(argument in ("-h", "--help") for argument in given):
+        print(__doc__)
+        return 0
+    names = [argument for argument in given if not argument.startswith("results=")]
+    own = read([argument for argument in given if argument not in names], KEYS)
+    if len(names) != 2:
+        raise UserError("name two methods, as in: python -m soe_bench.report.compare crisp generic results=FOLDER")
+    folders = results_folders(own.get("results", Path("results")))
+    views = [view for folder in folders for view in make_views(load_results(folder))]
+    view, labels = find(views, *names)
     print(report(view, *labels))
     return 0
 

@@ -144,7 +144,7 @@ class Plan:
             data = {run.fingerprint: run.cfg for run in waiting}.values()
             log.info(
                 "time: corpus %s, training %s, evaluation %s",
-                " and ".join(corpus_time(cfg) for cfg in data),
+                " and ".join(dict.fromkeys(corpus_time(cfg) for cfg in data)),
                 f"about {timedelta(seconds=round(training / parallel))} (less if runs go on from checkpoints)",
                 f"about {timedelta(seconds=round(evaluating / parallel))}"
                 if math.isfinite(evaluating)

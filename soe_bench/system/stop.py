@@ -29,11 +29,12 @@ def stop_requested() -> bool:
 
 
 @contextmanager
-def stop_requests(at_once: bool = False) -> Iterator[None]:
+def stop_requests(at_once: bool = False, waits: bool = False) -> Iterator[None]:
     """Inside, SIGINT and SIGTERM set STOP, so that a training step is never cut in half; a second Ctrl-C stops at once.
 
     With `at_once`, for work that a stop cannot spoil, they also raise Interrupted. They do not under torchrun, where
-    the other processes would wait for this one.
+    the other processes would wait for this one; nor, with `waits`, while processes run this command's jobs, which then
+    write their checkpoints.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -42,8 +43,8 @@ def stop_requests(at_once: bool = False) -> Iterator[None]:
     def request(number: int, _: object) -> None:
         again = number == signal.SIGINT and STOP.is_set()
         STOP.set()
-        hand_on(number)
-        if again or at_once and distributed.size() == 1:
+        jobs_run = hand_on(number)
+        if again or at_once and distributed.size() == 1 and not (waits and jobs_run):
             raise Interrupted("stopped; the same command goes on")
 
     previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -54,10 +55,14 @@ def stop_requests(at_once: bool = False) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def hand_on(number: int) -> None:
-    """Sends SIGTERM to the processes that run this command's jobs. A terminal's Ctrl-C reaches joblib's by itself."""
+def hand_on(number: int) -> bool:
+    """Sends SIGTERM to the processes that run this command's jobs; returns whether there are any. A terminal's Ctrl-C
+    reaches joblib's by itself."""
+    found = False
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it ended meanwhile
             command = " ".join(child.cmdline())
+            found |= any(name in command for name in WORKERS)
             if any(name in command for name in WORKERS if number == signal.SIGTERM or name != JOBLIB):
                 child.terminate()
+    return found

@@ -17,7 +17,7 @@ def soup_and_generic(seeds, **changes):
 
 
 def said(tmp_path, capsys, rows, *names):
-    status = main([*names, "--results", str(write_records(tmp_path, rows))])
+    status = main([*names, f"results={write_records(tmp_path, rows)}"])
     out, err = capsys.readouterr()
     return status, out + err
 

@@ -97,6 +97,8 @@ def test_sizes_that_lie_in_several_results_folders_are_compared_above_them(tmp_p
     found = {row["test"].split(":")[0]: row for row in json.loads((tmp_path / "tables" / "claims.json").read_text())}
     assert {row["id"].split(".")[0] for row in found.values()} == {"C5"}
     assert [found[model]["effect"] for model in ("d32", "d64", "d128")] == [-0.6, -0.4, None]
+    title = (tmp_path / "tables" / "claims.md").read_text().splitlines()[0]
+    assert "models d32, d64, corpus" in title and "scale" not in title
     assert "0.60 lower for d32, 0.40 lower for d64" in (tmp_path / "figures" / "README.md").read_text()
     assert main([str(tmp_path), "--check"]) == 0
 

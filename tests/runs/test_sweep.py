@@ -1,7 +1,9 @@
 """The command line: which jobs it makes, what it refuses, relaunching, the table of all jobs, collecting."""
 
 import json
+import os
 import shutil
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from baselines.generic import Generic
+from soe_bench import __main__ as cli
 from soe_bench import checkpoint
 from soe_bench.config import CONF, job_configs, make, quoted
 from soe_bench.data.builder import open_corpus
@@ -32,6 +35,7 @@ from soe_bench.runs.execute import execute
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
 from soe_bench.soup import SoupOfExperts
+from soe_bench.system import stop
 from soe_bench.system.laps import Laps
 from soe_bench.system.stop import STOP, Interrupted
 
@@ -265,6 +269,14 @@ def test_ctrl_c_before_the_first_run_and_after_the_last_is_one_line(command, mon
     monkeypatch.setattr(moment, stopped)
     status, _, err = command("method=generic", "train.tokens=1024")
     assert status == 130 and err == "stopped; the same command goes on"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_request_before_the_processes_of_the_jobs_are_there_is_not_lost(command, monkeypatch, number):
+    monkeypatch.setattr(stop, "WORKERS", ("none is there yet",))
+    monkeypatch.setattr(cli, "job", lambda: os.kill(os.getpid(), number) or pytest.fail("the jobs began"))
+    status, out, _ = command("method=generic", "-m", "seed=0,1", "train.tokens=1024", "launcher=cores")
+    assert status == 130 and out.count("not run") == 2
 
 
 def test_dash_m_may_stand_anywhere(command, tmp_path):

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -125,7 +125,10 @@ def models_table(views: list[View]) -> Table | None:
     corpus = [view for view in views if view.same_text(views[0])]
     if len({view.setting["model"] for view in corpus}) < 2:
         return None
-    return _table(claims, Soups(corpus[0], corpus), pd.concat([view.records for view in corpus]))
+    table = _table(claims, Soups(corpus[0], corpus), pd.concat([view.records for view in corpus]))
+    models = dict.fromkeys(view.setting["model"] for view in corpus)
+    title = f"The claims that compare model sizes (nats/token), models {', '.join(models)}, {corpus[0].text}"
+    return table and replace(table, title=title)
 
 
 def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | None:
