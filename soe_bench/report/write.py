@@ -41,16 +41,18 @@ Item = Table | Chart
 
 def rewrite(folder: Path) -> list[Section]:
     """Writes tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html of what a folder holds, and returns its
-    sections. Prints one line for all that have no data, one for each figure that fails, and one for all characters that
-    no font has. Another process that changes the folder is waited for."""
+    sections. Prints one line for all that have no data, one for each figure that fails, one for each file that nothing
+    writes any more, and one for all characters that no font has. Waits for another process that changes the folder."""
     with FileLock(folder / ".lock"):
         return _write(load_results(folder))
 
 
 def _write(results: Results) -> list[Section]:
     tables, charts, empty, problems = collect(results)
-    for path, text in texts(results.folder, tables, charts).items():
+    written = texts(results.folder, tables, charts)
+    for path, text in written.items():
         write_bytes(path, text.encode())
+    problems += _strangers(results.folder, {*written, *_images(results.folder, charts)})
     drawn, warnings = [], []
     for chart in charts:
         try:
@@ -78,14 +80,22 @@ def check(results: Results) -> list[str]:
     each figure that fails."""
     tables, charts, _, failures = collect(results)
     expected = texts(results.folder, tables, charts)
-    images = {results.folder / "figures" / f"{chart.name}.{kind}" for chart in charts for kind in IMAGES}
+    images = _images(results.folder, charts)
     lines = failures + [
         f"differs: {path}" for path, text in expected.items() if path.is_file() and path.read_bytes() != text.encode()
     ]
     lines += [f"missing: {path}" for path in sorted({*expected, *images}) if not path.is_file()]
-    folders = (results.folder / kind for kind in ("tables", "figures"))
-    found = {path for folder in folders for path in folder.glob("*") if path.suffix in WRITTEN}
-    return lines + [f"written by nothing, remove it: {path}" for path in sorted(found - {*expected, *images})]
+    return lines + _strangers(results.folder, {*expected, *images})
+
+
+def _images(folder: Path, charts: list[Chart]) -> set[Path]:
+    return {folder / "figures" / f"{chart.name}.{kind}" for chart in charts for kind in IMAGES}
+
+
+def _strangers(folder: Path, expected: set[Path]) -> list[str]:
+    """A line for each table and figure that nothing writes (any more)."""
+    found = {path for kind in ("tables", "figures") for path in (folder / kind).glob("*") if path.suffix in WRITTEN}
+    return [f"written by nothing, remove it: {path}" for path in sorted(found - expected)]
 
 
 def collect(results: Results) -> tuple[list[Table], list[Chart], list[str], list[str]]:

@@ -100,6 +100,7 @@ def test_check_sees_a_changed_table_a_missing_image_and_a_stray_file(realistic, 
     assert main([str(realistic), "--check"]) == 1
     lines = capsys.readouterr().out
     assert "differs: " in lines and "missing: " in lines and "remove it: " in lines
+    assert main([str(realistic)]) == 0 and f"remove it: {stray}" in capsys.readouterr().out
     path.write_bytes(kept)
     image.write_bytes(kept_image)
     stray.unlink()

@@ -79,6 +79,13 @@ def test_the_handful_has_a_colour_for_each(records, tmp_path):
     assert palette["merge_0 n=16"] == palette["merge_5 n=16"]
 
 
+def test_one_number_of_experts_without_a_method_to_compare_with_is_no_figure(records, tmp_path):
+    soups = [row for row in records if row["method"] == "soup" and row["n_experts"] == 16]
+    assert experts_chart([view_of(tmp_path / "alone", soups)]) is None
+    beside = [row for row in records if row["run_id"] != "long" and row["method"] == "generic"]
+    assert experts_chart([view_of(tmp_path / "beside", soups + beside)]) is not None
+
+
 def test_the_figures_show_the_handful_alone(records, tmp_path):
     view = view_of(tmp_path, records)
     references = {"generic", "generic, 32M tokens"}

@@ -17,10 +17,10 @@ REFERENCES = ("generic", "dense_on_pi")
 
 def experts_chart(views: list[View]) -> Chart | None:
     """The views in which methods with experts have a record for every specialist and seed, and more than one number of
-    experts, if some view has more than one; None if no view has any."""
+    experts. If no view has more than one: those with a method without experts beside them; None if there is none."""
     found = {view.title: made for view in views if (made := _rows(view))}
     several = {name: made for name, made in found.items() if len({row["x"] for row in made[0]} - {None}) > 1}
-    found = several or found
+    found = several or {name: made for name, made in found.items() if None in {row["x"] for row in made[0]}}
     if not found:
         return None
     frame = pd.DataFrame([row for rows, _ in found.values() for row in rows])

@@ -38,7 +38,8 @@ def support_chart(view: View) -> Chart | None:
     gone = f" Not shown, several recipes or no support: {'; '.join(left_out)}." if left_out else ""
     caption = (
         "In training each draw of the domain weights h has 1 to m domains. The loss is on test text, without "
-        "fine-tuning; that of the specialists is a mean over those within the corpus. A dash is one seed."
+        "fine-tuning; that of the specialists is a mean over those within the corpus. A dash is one seed. Domains are "
+        "drawn by their size (by h_0) or all alike (by uniform). The legend ends with the fraction of draws at h_0."
         f"{gone}\n{view.title}"
     )
     palette = {
@@ -72,10 +73,14 @@ def _rows(view: View, label: str, line: str, n: int, support: int | None) -> lis
     ]
 
 
+def _draws(most: float) -> str:
+    return "one domain in each draw" if most == 1 else f"up to {most:g} domains in a draw"
+
+
 def _finding(frame: pd.DataFrame) -> str:
     """The pi with the lowest mean, for each text."""
     means = frame.dropna(subset="x").groupby(["panel", "line", "x"]).value.agg(mean)
     best = {text: values.idxmin() for text, values in means.groupby("panel")}
     words = {"specialists": "for the specialists", "generic": "on generic text"}
-    found = [f"{words[text]} with at most {best[text][2]:g} domains in h" for text in words if text in best]
+    found = [f"{words[text]} with {_draws(best[text][2])}" for text in words if text in best]
     return f"The loss is lowest {' and '.join(found)}"
