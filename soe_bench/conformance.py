@@ -67,7 +67,7 @@ class Trial:
     def build(self) -> Method:
         return build_method(self.run, self.corpus)
 
-    def train(self, name: str, validate: Callable[[], float] = lambda: 0.0) -> Method:
+    def train(self, name: str, validate: Callable[[], dict[str, float | None]] = dict) -> Method:
         """Builds the method anew and trains it, from the last checkpoint in the folder `name` if there is one."""
         folder = Path(self.cfg.home) / "check" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -276,9 +276,9 @@ def deterministic(trial: Trial) -> None:
 def resumes(trial: Trial) -> None:
     """A training that is stopped half-way and resumed in a fresh build ends with the same bits."""
 
-    def stop() -> float:
+    def stop() -> dict[str, float | None]:
         STOP.set()
-        return 0.0
+        return {}
 
     try:
         trial.train("stopped", validate=stop)

@@ -74,6 +74,24 @@ def mean_loss(model: nn.Module, documents: Sequence[np.ndarray], length: int) ->
     return float(nats.sum() / tokens.sum())
 
 
+@torch.no_grad()
+def copying_gain(model: nn.Module, passages: np.ndarray) -> float:
+    """How much lower the loss of N passages of L > 1 tokens, (N, L), is at their second reading: nats per token, mean
+    over all tokens but each passage's first. The model reads each passage twice in a row.
+
+    0: the model does not copy from its context. Models learn to within a short phase of training, in which their loss
+    falls (Olsson et al. 2022, In-context Learning and Induction Heads, https://arxiv.org/abs/2209.11895).
+    """
+    device, length = next(model.parameters()).device, passages.shape[1]
+    twice = torch.from_numpy(np.concatenate([passages, passages], 1).astype(np.int64)).to(device)
+    gain = 0.0
+    for tokens in twice.split(WINDOWS[device.type]):
+        loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        loss = loss.view(len(tokens), -1)
+        gain += float((loss[:, : length - 1] - loss[:, length:]).sum(dtype=torch.float64))
+    return gain / (len(passages) * (length - 1))
+
+
 def shuffled(n: int, count: int, seed: int) -> np.ndarray:
     """(count,) numbers below n: one random permutation of them all after another, drawn from `seed`."""
     rng = np.random.default_rng(seed)

@@ -31,6 +31,7 @@ from soe_bench.tracking import Tracker
 
 log = logging.getLogger("soe_bench")
 ROWS = 100  # rows of the learning curve
+VALIDATED = ("validation_loss", "copying_gain")  # its columns that few rows have
 PROGRESS_SECONDS = 10.0
 
 
@@ -105,12 +106,12 @@ def train(
     mixture: Mixture,
     folder: Path,
     tracker: Tracker,
-    validation_loss: Callable[[], float | None],
+    validate: Callable[[], dict[str, float | None]],
 ) -> Progress:
     """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
 
     Writes metrics.jsonl and checkpoints to `folder`, but no checkpoint at the end, where the caller saves the
-    parameters. `validation_loss` is called train.validations times.
+    parameters. `validate` is called train.validations times and gives the VALIDATED columns of the curve.
 
     Raises UserError, which names the step, if the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
@@ -152,7 +153,7 @@ def train(
                         "step": done,
                         "tokens": done * tokens_per_step(cfg),
                         "train_loss": float(np.mean(progress.losses)),
-                        "validation_loss": validation_loss() if done in validate_at else None,
+                        **(validate() if done in validate_at else dict.fromkeys(VALIDATED)),
                         "lr": rate,
                         "tokens_per_second": speed,
                     },

@@ -12,7 +12,8 @@ from soe_bench.records import EVALUATION, RUN, csv_rows, numbered_records, read_
 
 FAMILIES = ("common_parent", "separate", "aligned", "soup")
 COLUMNS = {
-    "curves": "run_id method n_experts:number seed tokens:number train_loss:number? validation_loss:number?",
+    "curves": "run_id method n_experts:number seed tokens:number train_loss:number? validation_loss:number? "
+    "copying_gain:number??",
     "alpha": "run_id method n_experts:number seed specialist expert:number alpha:number",
     "domains": "data_fingerprint data domain:number tokens:number passages:number fraction:number top_sources "
     "top_terms",
@@ -23,8 +24,8 @@ COLUMNS = {
     "barrier:number? merge_gap:number?",
     "deviations": "setting ours paper status where note",
 }
-# The columns of each CSV that the report uses: text as it stands, numbers as float ("number?" may be empty), or one of
-# FAMILIES.
+# The columns of each CSV that the report uses: text as it stands, numbers as float ("number?" may be empty, "number??"
+# may be missing too, as in files of earlier versions), or one of FAMILIES.
 CSV_COLUMNS: dict[str, dict[str, str]] = {
     name: {column: kind or "text" for column, _, kind in (each.partition(":") for each in columns.split())}
     for name, columns in COLUMNS.items()
@@ -116,7 +117,7 @@ def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     header, rows = csv_rows(path)
-    if lacking := [column for column in columns if column not in header]:
+    if lacking := [column for column, kind in columns.items() if column not in header and kind != "number??"]:
         raise UserError(f"{path}:1: column {lacking[0]!r} is missing: restore the committed file")
     if not rows:
         return None
@@ -124,11 +125,12 @@ def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
         {
             column: pd.Series(
                 [_cell(row[header.index(column)], kind, f"{path}:{number}", column) for number, row in rows],
-                dtype="float64" if kind in ("number", "number?") else object,
+                dtype="float64" if kind.startswith("number") else object,
             )
             for column, kind in columns.items()
+            if column in header
         }
-    )
+    ).reindex(columns=list(columns))
     return frame.sort_values(list(columns), kind="stable", ignore_index=True)
 
 

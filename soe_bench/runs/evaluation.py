@@ -28,7 +28,7 @@ from soe_bench.estimate import (
     tuned_coefficients,
     tuned_weights,
 )
-from soe_bench.evaluate import check_vocabulary, document_losses, mean_loss, summarize
+from soe_bench.evaluate import check_vocabulary, copying_gain, document_losses, mean_loss, summarize
 from soe_bench.finetune import fine_tune
 from soe_bench.method import ExpertMethod, Method, with_parameters
 from soe_bench.ops.flops import FlopCounter
@@ -38,6 +38,7 @@ from soe_bench.system.files import refusals, rename
 from soe_bench.system.stop import Interrupted, stop_requested
 from soe_bench.train import PROGRESS_SECONDS
 
+COPIED = 32  # passages that the copying gain is measured on
 log = logging.getLogger("soe_bench")
 
 
@@ -235,6 +236,14 @@ def _known(partial: Path) -> dict[Evaluation, dict]:
     return known
 
 
+def validate(cfg: DictConfig, method: Method, corpus: Corpus) -> dict[str, float | None]:
+    """The columns of the learning curve that are measured on validation text."""
+    return {
+        "validation_loss": validation_loss(cfg, method, corpus),
+        "copying_gain": generic_copying_gain(cfg, method, corpus),
+    }
+
+
 def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float | None:
     """Mean over the specialists of the loss on the first train.curve_tokens tokens of their validation splits. None for
     a corpus without specialists."""
@@ -244,6 +253,16 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float | 
         model = method.specialist(own_weights(corpus, name) if method.takes_h else None, documents)
         losses.append(mean_loss(model, [np.concatenate(documents)[: cfg.train.curve_tokens]], cfg.train.seq_len))
     return float(np.mean(losses)) if losses else None
+
+
+def generic_copying_gain(cfg: DictConfig, method: Method, corpus: Corpus) -> float | None:
+    """`evaluate.copying_gain` of the model at h_0, on the beginnings of the first COPIED generic validation documents
+    that fill half of the context. None for a method without a model at h_0, and without such documents."""
+    documents, half = [tokens for _, tokens, _ in corpus.documents(GENERIC, "validation")], cfg.train.seq_len // 2
+    passages = [tokens[1 : half + 1] for tokens in documents if len(tokens) > half][:COPIED]  # without the end of text
+    if method.per_specialist or not passages or half < 2:
+        return None
+    return copying_gain(method.specialist(corpus.h_0 if method.takes_h else None, documents), np.stack(passages))
 
 
 def alpha_table(method: Method, corpus: Corpus) -> pd.DataFrame:

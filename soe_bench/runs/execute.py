@@ -111,9 +111,7 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
     distributed.on_first(_forget, folder)
     mixture = sampler(run, corpus, method)
-    progress = train(
-        cfg, run.name, method, mixture, folder, tracker, lambda: evaluation.validation_loss(cfg, method, corpus)
-    )
+    progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: evaluation.validate(cfg, method, corpus))
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
     save_parameters(method, folder, state)
     _write(folder / "alpha.csv", evaluation.alpha_table(method, corpus).to_csv(index=False, float_format="%.6g"))

@@ -17,10 +17,11 @@ from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.records import EVALUATE_AGAIN, TRAIN_AGAIN, csv_rows, json_lines, read_lines, read_training
 from soe_bench.system.files import write_text
+from soe_bench.train import VALIDATED
 
 SEALED = ("metrics.jsonl", "alpha.csv")  # no other file has their numbers, so that only a hash tells of a change
 HASHES = "files.json"
-CURVE = ("step", "tokens", "train_loss", "validation_loss", "lr", "tokens_per_second")
+CURVE = ("step", "tokens", "train_loss", *VALIDATED, "lr", "tokens_per_second")
 ALPHA = ["specialist", "expert", "alpha"]
 
 
@@ -52,8 +53,8 @@ def read_curve(folder: Path) -> pd.DataFrame:
     rows: list[dict] = []
     for line, row in json_lines(path, TRAIN_AGAIN):
         for name in CURVE:
-            value = row.get(name, "missing")
-            if not (value is None and name == "validation_loss") and not is_finite(value):
+            value = row.get(name, None if name == "copying_gain" else "missing")  # runs of earlier versions have none
+            if not (value is None and name in VALIDATED) and not is_finite(value):
                 raise UserError(f"{path}:{line}: field {name!r} is {value!r:.100}, not a finite number: {TRAIN_AGAIN}")
         if rows and row["step"] <= rows[-1]["step"]:
             raise UserError(f"{path}:{line}: its step is not after the one before: {TRAIN_AGAIN}")

@@ -1,4 +1,4 @@
-"""Training curves: validation loss on the specialists, and training loss, against tokens."""
+"""Training curves against tokens: validation loss on the specialists, training loss, and copying from the context."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,10 +12,13 @@ from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
 SMOOTHING = 0.05  # of the logged points: the window of the running mean of the training loss
+COPIES = 0.25  # nats/token: a model with a larger copying gain has begun to copy from its context
 PANELS = {
     "validation_loss": "Validation text, mean over all specialists",
     "train_loss": "Training text: a different mixture for each method",
+    "copying_gain": "Copying: the gain of a second reading",
 }
+LABELS = {"validation_loss": "validation loss", "train_loss": "training loss", "copying_gain": "copying gain"}
 
 
 def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
@@ -30,7 +33,8 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     frame = frame[frame.label.isin(shown)]
     frame = frame.assign(label=pd.Categorical(frame.label, shown))
     frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
-    frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", *reversed(PANELS)]]
+    measured = ["copying_gain"] if frame.copying_gain.notna().any() else []
+    frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", "train_loss", "validation_loss", *measured]]
     if frame.empty:
         return None
     outside = f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
@@ -39,7 +43,8 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
         f"{outside}, on few tokens of each. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
         "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
-        f"models of a method, and of the model that it starts from.\n{left_out(labels, shown)}{view.title}"
+        f"models of a method, and of the model that it starts from.{_copying(frame)}\n"
+        f"{left_out(labels, shown)}{view.title}"
     )
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
@@ -55,15 +60,48 @@ def _finding(frame: pd.DataFrame) -> str:
     return f"The validation loss of {label} ends {words} (nats/token, mean over all specialists)"
 
 
+def _copying(frame: pd.DataFrame) -> str:
+    """What the caption says of copying; nothing where it was not measured."""
+    if "copying_gain" not in frame:
+        return ""
+    seeds = frame.dropna(subset="copying_gain").groupby("label", sort=False).seed.nunique()
+    measured = ", ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
+    begun = any(begin is not None for begin in _begins(frame).values())
+    return (
+        " The copying gain is how much lower the loss of generic validation text is when the model reads a passage for "
+        f"the second time in a row. It was measured for {measured}. "
+        + (
+            f"A dot marks where its mean first passes {COPIES:g}: there"
+            if begun
+            else f"It never passes {COPIES:g}, where"
+        )
+        + " a model has begun to copy from its context."
+    )
+
+
+def _begins(frame: pd.DataFrame) -> dict[str, float | None]:
+    """Label -> the tokens at which the mean of its copying gain over the seeds first passes COPIES, if it does."""
+    if "copying_gain" not in frame:
+        return {}
+    means = frame.dropna(subset="copying_gain").groupby(["label", "tokens"], sort=False).copying_gain.agg(mean)
+    past = means[means > COPIES].reset_index().groupby("label").tokens.min()
+    return {label: past.get(label) for label in frame.label.unique()}
+
+
 def _draw(view: View, frame: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(11.5, 5.0))
     palette = colours(view)
     styles = line_styles(frame.label.unique(), palette)
-    shown = [column for column in PANELS if frame[column].notna().any()]
-    handles = {}
+    shown = [column for column in PANELS if column in frame and frame[column].notna().any()]
+    figure = Figure(figsize=(11.5 if len(shown) < 3 else 15.0, 5.0))
+    begins, handles = _begins(frame), {}
     for axes, column in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for label, rows in frame.groupby("label", sort=False):
             handles[label] = _lines(axes, rows, column, {"color": palette[label], "linestyle": styles[label]})
+            if column != "train_loss" and begins.get(label) is not None:
+                at = rows[rows.tokens == begins[label]][column]
+                axes.plot(
+                    begins[label] / 1e6, at.mean(), "o", color=palette[label], markersize=7, markeredgecolor="white"
+                )
         _axis(axes, frame.dropna(subset=column), column)
     legend(figure, handles, {label: [rows.seed.nunique()] for label, rows in frame.groupby("label")})
     return figure
@@ -86,8 +124,8 @@ def _values(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
-    """From just under the lowest loss to where most of the curve lies: the first steps would flatten the rest."""
-    low, high = frame[column].min(), frame[column].quantile(0.9)
+    """From just under the lowest value to where most of the losses lie: the first steps would flatten the rest."""
+    low, high = frame[column].min(), frame[column].quantile(1.0 if column == "copying_gain" else 0.9)
     if high > low:
         axes.set_ylim(low - 0.08 * (high - low), high + 0.35 * (high - low))
     axes.grid(axis="y")
@@ -96,5 +134,5 @@ def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     if frame.tokens.nunique() > 1:
         axes.set_xlim(left=frame.tokens.min() / 1e6)
     axes.set_xlabel("training tokens (millions, log scale)")
-    axes.set_ylabel(f"{'validation' if column == 'validation_loss' else 'training'} loss (nats/token)")
+    axes.set_ylabel(f"{LABELS[column]} (nats/token)")
     axes.set_title(PANELS[column])
