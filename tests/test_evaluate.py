@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from soe_bench.errors import UserError
-from soe_bench.evaluate import IGNORED, document_losses, summarize, windows
+from soe_bench.evaluate import IGNORED, copying_gain, document_losses, summarize, windows
 
 
 class Constant(nn.Module):
@@ -40,6 +40,31 @@ def test_loss_of_a_constant_model_is_hand_computed():
     nats, tokens = document_losses(Constant(np.log(law)), documents, length=3)
     assert tokens.tolist() == [3, 200]
     assert nats == pytest.approx([math.log(2) * 6, math.log(2) * 600])
+
+
+class Copier(nn.Module):
+    """The token that followed the last one like this has the logit `score`, all others of 100 have 0."""
+
+    def __init__(self, score):
+        super().__init__()
+        self.score = nn.Parameter(torch.tensor(score))
+
+    def forward(self, tokens):
+        logits = torch.zeros(*tokens.shape, 100)
+        for row, own in enumerate(tokens.tolist()):
+            for at, token in enumerate(own):
+                earlier = [place for place in range(at) if own[place] == token]
+                if earlier:
+                    logits[row, at, own[earlier[-1] + 1]] = self.score.detach()
+        return logits
+
+
+def test_the_copying_gain_is_that_of_the_second_reading():
+    passages = np.stack([np.random.default_rng(i).permutation(100)[:6] for i in range(19)])  # no token twice
+    # first reading: log 100; second: log(1 + 99 / e^5), of each token but the first
+    expected = math.log(100) - math.log(1 + 99 * math.exp(-5))
+    assert copying_gain(Copier(5.0), passages) == pytest.approx(expected, rel=1e-5)
+    assert copying_gain(Constant(np.zeros(100, np.float32)), passages) == 0
 
 
 def test_summary_is_hand_computed():

@@ -159,6 +159,27 @@ def test_the_curves_say_whose_mean_they_are(tmp_path):
     assert "mean over all specialists, those outside the corpus too (b)" in chart.caption
 
 
+def test_the_curves_mark_where_copying_begins(tmp_path):
+    results = load_results(corpus(tmp_path, ["a", "b"]))
+    [view], curves = make_views(results), results.curves
+    plain = curves_chart(view, curves)
+    assert "copying_gain" not in plain.frame and "copying" not in plain.caption
+    soup = (curves.method == "soup") & (curves.tokens == 2000)
+    for gains, said in (((0.1, 0.3), "It never passes 0.25"), ((0.3, 0.3), "A dot marks where its mean first")):
+        for seed, gain in zip("01", gains, strict=True):
+            curves.loc[soup & (curves.seed == seed), "copying_gain"] = gain
+        chart = curves_chart(view, curves)
+        assert f"It was measured for soup n=2 (2 seeds). {said}" in chart.caption
+        with style():
+            panels = {axes.get_title(loc="left").split(":")[0].split(",")[0]: axes for axes in chart.draw().axes}
+        dots = {
+            name: [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+            for name, axes in panels.items()
+        }
+        own = {"Validation text": [[[16.0, 3.0]]], "Training text": [], "Copying": [[[16.0, 0.3]]]}
+        assert dots == (own if min(gains) > 0.25 else dict.fromkeys(own, []))
+
+
 def test_the_title_of_the_curves_compares_on_the_seeds_that_both_have(tmp_path):
     results = load_results(corpus(tmp_path, ["a", "b"]))
     [view], curves = make_views(results), results.curves

@@ -217,6 +217,11 @@ def test_csv_errors_name_file_and_line(tmp_path):
     with pytest.raises(UserError, match=r"curves\.csv:1: column 'n_experts' is missing"):
         load_results(tmp_path)
     write_csv(path, [CURVE])
+    assert load_results(tmp_path).curves.copying_gain.isna().all()  # a column that earlier versions did not write
+    write_csv(path, [{**CURVE, "copying_gain": "0.5x"}])
+    with pytest.raises(UserError, match=r"curves\.csv:2: column 'copying_gain' is '0\.5x'"):
+        load_results(tmp_path)
+    write_csv(path, [CURVE])
     path.write_text(path.read_text() + "r,generic\n")
     with pytest.raises(UserError, match=r"curves\.csv:3: 2 fields, not 7"):
         load_results(tmp_path)

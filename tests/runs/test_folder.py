@@ -11,6 +11,7 @@ from soe_bench.config import job_configs
 from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import SCHEMA
+from soe_bench.runs import folder
 from soe_bench.runs.collect import check_trained, collect
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
@@ -77,6 +78,7 @@ def test_a_truncated_or_scrambled_file_is_named(run, name, tmp_path):
         ("metrics.jsonl", '"tokens": 2048', '"tokens": NaN'),
         ("metrics.jsonl", '"train_loss": ', '"train_loss": "'),
         ("metrics.jsonl", '"train_loss": ', '"train_loss": 1'),
+        ("metrics.jsonl", '"copying_gain": null', '"copying_gain": NaN'),
         ("alpha.csv", ",0,0.", ",0,0.1"),
         ("files.json", '"alpha.csv": "', '"alpha.csv": "0'),
         ("files.json", "{", ""),
@@ -93,6 +95,17 @@ def test_a_changed_value_is_found_where_another_file_or_field_tells(run, name, o
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(UserError, match="delete "):
         check_trained(run)
+
+
+def test_the_curve_has_a_copying_gain_where_it_was_measured(run):
+    curve = folder.read_curve(run.folder)
+    measured = curve.validation_loss.notna()
+    assert 0 < measured.sum() < len(curve) and (curve.copying_gain.notna() == measured).all()
+    path = run.folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "copying_gain"}) + "\n" for row in rows))
+    folder.seal(run.folder)
+    assert folder.read_curve(run.folder).copying_gain.isna().all()  # a run of an earlier version
 
 
 def test_a_run_of_another_schema_is_refused_before_any_work(run, arguments):
