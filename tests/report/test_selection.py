@@ -111,6 +111,23 @@ def test_of_a_few_fine_tuned_methods_all_are_shown(records, tmp_path):
     assert set(budgets_chart(view).frame.label) == {"generic", "merge_0 n=16"}
 
 
+def test_the_title_of_fine_tuning_is_about_a_method_that_has_the_largest_budget(tmp_path):
+    short = dict(training_tokens=4_000_000, run_id="short", recipe="short")
+    rows = []
+    for budget, gain in ((0, 0.5), (10_000, 0.4), (100_000, 0.3)):
+        rows += run("generic", 0, 0, {"a": 3.0}, "none", budget_tokens=budget)
+        rows += run("soup", 4, 0, {"a": 3.0 - gain}, "estimate", budget_tokens=budget)
+    for budget in (0, 10_000):
+        other = short | dict(run_id="g", recipe="g", budget_tokens=budget)
+        rows += run("generic", 0, 0, {"a": 3.5}, "none", **other)
+        rows += run("soup", 4, 0, {"a": 3.4}, "estimate", **short, budget_tokens=budget)
+    chart = budgets_chart(view_of(tmp_path, rows))
+    assert chart.frame.label.iloc[-1] == "soup n=4, 4M tokens"
+    assert chart.finding.startswith(
+        "soup n=4, 16M tokens against generic pretraining: 0.50 lower before fine-tuning, 0.30 lower"
+    )
+
+
 def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):
     rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
     view = view_of(tmp_path, rows)

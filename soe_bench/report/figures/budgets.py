@@ -45,11 +45,11 @@ def budgets_chart(view: View) -> Chart | None:
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    """How the lead of the last method over generic pretraining changes."""
+    """How the lead over generic pretraining changes, of the last method that has the largest budget."""
     rows = frame[frame.panel == "difference"]
     if rows.empty:
         return "Loss after fine-tuning on the specialist's own text"
-    label = rows.label.iloc[-1]
+    label = rows.label[rows.budget_tokens == rows.budget_tokens.max()].iloc[-1]
     gains = rows[rows.label == label].groupby("budget_tokens").value.agg(mean)
     before, after = in_words(gains.iloc[0]), in_words(gains.iloc[-1])
     return (
