@@ -22,6 +22,8 @@ BESIDE = {
     (0, -8): ("center", "top"),
     (8, 0): ("left", "center"),
     (-8, 0): ("right", "center"),
+    (6, 6): ("left", "bottom"),
+    (-6, 6): ("right", "bottom"),
 }
 
 
@@ -114,12 +116,14 @@ def _around(values: pd.Series, margin: float) -> tuple[float, float]:
 
 
 def _name(figure: Figure, axes: Axes, places: pd.DataFrame, frame: pd.DataFrame, names: dict[int, str]) -> None:
-    """Writes each name beside its mark where no mark, bar or other name lies, and leaves out one that has no room."""
+    """Writes each name beside its mark where no mark, bar, axis or other name lies; leaves out one that has no room."""
     figure.suptitle("\n ", fontsize=12)  # as high as what render() puts in their place, which moves the marks
     figure.supxlabel("\n" * 5, fontsize=8)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in axes.transData.transform(places)]
+    edge = axes.get_window_extent(renderer)
+    taken.append(Bbox.from_extents(edge.x0, edge.y0 - 30, edge.x1, edge.y0 + 1))  # the axis and its numbers
     for x, low, high in frame[["kl", "low", "high"]].dropna().itertuples(index=False):
         (left, bottom), (right, top) = axes.transData.transform([(x, low), (x, high)])
         taken.append(Bbox.from_extents(left - 2, bottom, right + 2, top))
