@@ -176,7 +176,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
 
     Raises UserError for two sweep files at once (Hydra would drop both files' parameters without a word), a list of
     values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), whatever Hydra itself
-    refuses, and a setting that breaks its rule (settings.py). Nothing heavy is imported for all this.
+    refuses, and a setting that breaks its rule (settings/). Nothing heavy is imported for all this.
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
     sweeps = [override for override in overrides if override.startswith("+sweep=")]

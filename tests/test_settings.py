@@ -19,6 +19,7 @@ from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod
 from soe_bench.records import ESTIMATORS
 from soe_bench.runs import sweep
+from soe_bench.settings import kinds
 
 ROOT = Path(__file__).parents[1]
 GROUPS = ("method", "pi", "data", "embedder", "scale", "model", "launcher", "sweep")
@@ -42,7 +43,7 @@ def test_every_key_of_conf_is_known(option):
     for cfg in cfgs:
         for group, (known, _) in settings.CLASSES.items():
             node = OmegaConf.select(cfg, group)
-            assert node is None or node._target_ in known, f"give {node._target_} its settings in settings.py"
+            assert node is None or node._target_ in known, f"give {node._target_} its settings in settings/classes.py"
 
 
 def test_every_group_of_conf_is_tried():
@@ -50,8 +51,8 @@ def test_every_group_of_conf_is_tried():
 
 
 def test_names_agree_with_the_code():
-    assert get_args(settings.Estimator) == ESTIMATORS
-    assert set(get_args(settings.Control)) == set(ExpertMethod.controls)
+    assert get_args(kinds.Estimator) == ESTIMATORS
+    assert set(get_args(kinds.Control)) == set(ExpertMethod.controls)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Run:
 
     @classmethod
     def of(cls, cfg: DictConfig, data: str | None = None) -> Run:
-        """The run of a configuration that keeps the rules of settings.py. `data`: the corpus's fingerprint, if it is
+        """The run of a configuration that keeps the rules of settings/. `data`: the corpus's fingerprint, if it is
         known, so that the text need not be there. Raises UserError for a method that refuses its settings or its
         parent."""
         data = data or fingerprint(cfg.data, cfg.seeds.kmeans)
