@@ -178,6 +178,12 @@ def test_the_curves_mark_where_copying_begins(tmp_path):
         }
         own = {"Validation text": [[[16.0, 3.0]]], "Training text": [], "Copying": [[[16.0, 0.3]]]}
         assert dots == (own if min(gains) > 0.25 else dict.fromkeys(own, []))
+    curves.loc[soup & (curves.seed == "1"), "copying_gain"] = float("nan")
+    with style():
+        copying = curves_chart(view, curves).draw().axes[-1]
+    assert [line.get_linewidth() for line in copying.lines if len(line.get_xdata())][
+        0
+    ] == 1.9  # one seed is its own mean
 
 
 def test_the_title_of_the_curves_compares_on_the_seeds_that_both_have(tmp_path):

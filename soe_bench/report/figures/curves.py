@@ -66,26 +66,20 @@ def _copying(frame: pd.DataFrame) -> str:
         return ""
     seeds = frame.dropna(subset="copying_gain").groupby("label", sort=False).seed.nunique()
     measured = ", ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
-    begun = any(begin is not None for begin in _begins(frame).values())
+    begun, never = f"A dot marks where its mean first passes {COPIES:g}: there", f"It never passes {COPIES:g}, where"
+    where = begun if _begins(frame) else never
     return (
         " The copying gain is how much lower the loss of generic validation text is when the model reads a passage for "
-        f"the second time in a row. It was measured for {measured}. "
-        + (
-            f"A dot marks where its mean first passes {COPIES:g}: there"
-            if begun
-            else f"It never passes {COPIES:g}, where"
-        )
-        + " a model has begun to copy from its context."
+        f"the second time in a row. It was measured for {measured}. {where} a model has begun to copy from its context."
     )
 
 
-def _begins(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Label -> the tokens at which the mean of its copying gain over the seeds first passes COPIES, if it does."""
+def _begins(frame: pd.DataFrame) -> dict[str, float]:
+    """The tokens at which the mean copying gain over the seeds first passes COPIES, of each label where it does."""
     if "copying_gain" not in frame:
         return {}
     means = frame.dropna(subset="copying_gain").groupby(["label", "tokens"], sort=False).copying_gain.agg(mean)
-    past = means[means > COPIES].reset_index().groupby("label").tokens.min()
-    return {label: past.get(label) for label in frame.label.unique()}
+    return means[means > COPIES].reset_index().groupby("label").tokens.min().to_dict()
 
 
 def _draw(view: View, frame: pd.DataFrame) -> Figure:
@@ -97,19 +91,17 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     for axes, column in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for label, rows in frame.groupby("label", sort=False):
             handles[label] = _lines(axes, rows, column, {"color": palette[label], "linestyle": styles[label]})
-            if column != "train_loss" and begins.get(label) is not None:
-                at = rows[rows.tokens == begins[label]][column]
-                axes.plot(
-                    begins[label] / 1e6, at.mean(), "o", color=palette[label], markersize=7, markeredgecolor="white"
-                )
+            if column != "train_loss" and label in begins:
+                value = rows[rows.tokens == begins[label]][column].mean()
+                axes.plot(begins[label] / 1e6, value, "o", color=palette[label], markersize=7, markeredgecolor="white")
         _axis(axes, frame.dropna(subset=column), column)
     legend(figure, handles, {label: [rows.seed.nunique()] for label, rows in frame.groupby("label")})
     return figure
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, column: str, look: dict) -> object:
-    """Each seed thin, their mean bold where every seed has a value. The training loss is smoothed."""
-    seeds = {seed: _values(own, column) for seed, own in rows.groupby("seed")}
+    """Each seed thin, their mean bold where every seed that was measured has a value. The training loss is smoothed."""
+    seeds = {seed: _values(own, column) for seed, own in rows.dropna(subset=column).groupby("seed")}
     table = pd.DataFrame(seeds).dropna()
     if len(seeds) > 1:
         for values in seeds.values():
@@ -118,7 +110,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, column: str, look: dict) -> object:
 
 
 def _values(rows: pd.DataFrame, column: str) -> pd.Series:
-    values = rows.dropna(subset=column).drop_duplicates("tokens").set_index("tokens")[column]
+    values = rows.drop_duplicates("tokens").set_index("tokens")[column]
     window = max(1, round(SMOOTHING * len(values))) if column == "train_loss" else 1
     return values.rolling(window, min_periods=1).mean()
 
