@@ -15,7 +15,7 @@ SMOOTHING = 0.05  # of the logged points: the window of the running mean of the 
 COPIES = 0.25  # nats/token: a model with a larger copying gain has begun to copy from its context
 PANELS = {
     "validation_loss": "Validation text, mean over all specialists",
-    "train_loss": "Training text: a different mixture for each method",
+    "train_loss": "Training text: its own for each method",
     "copying_gain": "Copying: the gain of a second reading",
 }
 LABELS = {"validation_loss": "validation loss", "train_loss": "training loss", "copying_gain": "copying gain"}
