@@ -34,7 +34,7 @@ from soe_bench.method import Method, with_parameters
 from soe_bench.runs.build import build_method, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
-from soe_bench.system.arguments import command, count, read
+from soe_bench.system.arguments import command, count, read, wants_help
 from soe_bench.system.machine import prepare_process
 
 PAIRS = 24  # pairs with losses: every model with its nearest, and some others
@@ -190,7 +190,7 @@ def measure(run: Run, count: int) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
     given = sys.argv[1:] if arguments is None else arguments
-    if any(argument in ("-h", "--help") for argument in given):
+    if wants_help(given):
         print(__doc__)
         return 0
     own = [argument for argument in given if argument.startswith("pairs=")]

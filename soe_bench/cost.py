@@ -42,7 +42,7 @@ def check(given: list[str]) -> dict[str, Any]:
 def main(given: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
     given = sys.argv[1:] if given is None else given
-    if any(argument in ("-h", "--help") for argument in given):
+    if arguments.wants_help(given):
         print(__doc__)
         return 0
     run(**check(given))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from soe_bench.errors import UserError
 
@@ -51,18 +51,24 @@ def check_vocabulary(model: nn.Module, size: int) -> None:
 
 
 @torch.no_grad()
+def token_losses(model: nn.Module, inputs: np.ndarray, targets: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """The loss in nats at each of the targets (N, T), of the model on the inputs (N, T), a few rows at a time: which
+    rows, and their losses (rows, T). It is 0 where the target is IGNORED."""
+    device = next(model.parameters()).device
+    for start in range(0, len(inputs), WINDOWS[device.type]):
+        rows = slice(start, start + WINDOWS[device.type])
+        target = torch.from_numpy(targets[rows]).to(device)
+        logits = model(torch.from_numpy(inputs[rows]).to(device))
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none")
+        yield rows, loss.view(target.shape)
+
+
 def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (D,) and number of predicted tokens (D,) for each of D documents (arrays of token ids)."""
-    device = next(model.parameters()).device
     inputs, targets, owners = windows(documents, length)
     nats = np.zeros(len(documents))
-    at_once = WINDOWS[device.type]
-    for start in range(0, len(inputs), at_once):
-        batch = slice(start, start + at_once)
-        target = torch.from_numpy(targets[batch]).to(device)
-        logits = model(torch.from_numpy(inputs[batch]).to(device))
-        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none")
-        np.add.at(nats, owners[batch], loss.view(target.shape).sum(1, dtype=torch.float64).cpu().numpy())
+    for rows, loss in token_losses(model, inputs, targets):
+        np.add.at(nats, owners[rows], loss.sum(1, dtype=torch.float64).cpu().numpy())
     tokens = np.zeros(len(documents), dtype=np.int64)
     np.add.at(tokens, owners, (targets != IGNORED).sum(1))
     return nats, tokens
@@ -74,7 +80,6 @@ def mean_loss(model: nn.Module, documents: Sequence[np.ndarray], length: int) ->
     return float(nats.sum() / tokens.sum())
 
 
-@torch.no_grad()
 def copying_gain(model: nn.Module, passages: np.ndarray) -> float:
     """How much lower the loss of N passages of L > 1 tokens, (N, L), is at their second reading: nats per token, mean
     over all tokens but each passage's first. The model reads each passage twice in a row.
@@ -82,14 +87,12 @@ def copying_gain(model: nn.Module, passages: np.ndarray) -> float:
     0: the model does not copy from its context. Models learn to within a short phase of training, in which their loss
     falls (Olsson et al. 2022, In-context Learning and Induction Heads, https://arxiv.org/abs/2209.11895).
     """
-    device, length = next(model.parameters()).device, passages.shape[1]
-    twice = torch.from_numpy(np.concatenate([passages, passages], 1).astype(np.int64)).to(device)
-    gain = 0.0
-    for tokens in twice.split(WINDOWS[device.type]):
-        loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        loss = loss.view(len(tokens), -1)
-        gain += float((loss[:, : length - 1] - loss[:, length:]).sum(dtype=torch.float64))
-    return gain / (len(passages) * (length - 1))
+    length, twice = passages.shape[1], np.concatenate([passages, passages], 1).astype(np.int64)
+    gains = [
+        float((loss[:, : length - 1] - loss[:, length:]).sum(dtype=torch.float64))
+        for _, loss in token_losses(model, twice[:, :-1], twice[:, 1:])
+    ]
+    return sum(gains) / (len(passages) * (length - 1))
 
 
 def shuffled(n: int, count: int, seed: int) -> np.ndarray:

@@ -180,7 +180,7 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
 @arguments.command
 def main(given: list[str]) -> int:
     """Returns 0, or 2 for bad input."""
-    if not given or set(given) & {"-h", "--help"}:
+    if not given or arguments.wants_help(given):
         print(__doc__)
         return 0 if given else 2
     values = arguments.read(given[1:], KEYS)

@@ -12,14 +12,14 @@ import sys
 
 from soe_bench.config import job_configs, quoted
 from soe_bench.data.sizing import sized
-from soe_bench.system.arguments import command
+from soe_bench.system.arguments import command, wants_help
 
 
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if any(argument in ("-h", "--help") for argument in arguments):
+    if wants_help(arguments):
         print(__doc__)
         return 0
     cfgs, launcher = job_configs(sized([quoted(argument) for argument in arguments]))

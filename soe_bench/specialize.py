@@ -120,7 +120,7 @@ def run(values: dict[str, Any]) -> bool:
 @arguments.command
 def main(given: list[str]) -> int:
     """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model."""
-    if not given or set(given) & {"-h", "--help"}:
+    if not given or arguments.wants_help(given):
         print(__doc__)
         return 0 if given else 2
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)

@@ -1,7 +1,7 @@
 """`python -m soe_bench.report.compare A B [results=FOLDER]`: method A minus method B, paired by specialist and seed.
 
-A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. From the
-records alone, in a results folder or a folder of them (default: results, in a checkout).
+A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. From the records alone, in a
+results folder or a folder of them (default: results, in a checkout).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.stats import Difference, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
-from soe_bench.system.arguments import Kind, command, path, read
+from soe_bench.system.arguments import Kind, command, path, read, wants_help
 
 KEYS: dict[str, Kind] = {"results": path}
 
@@ -107,7 +107,7 @@ def _equality(view: View, one: str, other: str) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """0: compared; 2: bad input."""
     given = sys.argv[1:] if arguments is None else arguments
-    if any(argument in ("-h", "--help") for argument in given):
+    if wants_help(given):
         print(__doc__)
         return 0
     names = [argument for argument in given if not argument.startswith("results=")]

@@ -258,9 +258,11 @@ def validation_loss(cfg: DictConfig, method: Method, corpus: Corpus) -> float | 
 def generic_copying_gain(cfg: DictConfig, method: Method, corpus: Corpus) -> float | None:
     """`evaluate.copying_gain` of the model at h_0, on the beginnings of the first COPIED generic validation documents
     that fill half of the context. None for a method without a model at h_0, and without such documents."""
+    if method.per_specialist:
+        return None
     documents, half = [tokens for _, tokens, _ in corpus.documents(GENERIC, "validation")], cfg.train.seq_len // 2
     passages = [tokens[1 : half + 1] for tokens in documents if len(tokens) > half][:COPIED]  # without the end of text
-    if method.per_specialist or not passages or half < 2:
+    if not passages or half < 2:
         return None
     return copying_gain(method.specialist(corpus.h_0 if method.takes_h else None, documents), np.stack(passages))
 

@@ -32,6 +32,11 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
     return guarded
 
 
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for the help of its command."""
+    return bool({"-h", "--help"} & set(arguments))
+
+
 def read(arguments: Sequence[str], keys: Mapping[str, Kind], several: Sequence[str] = ()) -> dict[str, Any]:
     """The value of each given key; a list for the keys in `several`, which may be given more than once.
 

@@ -62,7 +62,8 @@ def hand_on(number: int) -> bool:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it ended meanwhile
             command = " ".join(child.cmdline())
-            found |= any(name in command for name in WORKERS)
-            if any(name in command for name in WORKERS if number == signal.SIGTERM or name != JOBLIB):
+            names = [name for name in WORKERS if name in command]
+            found |= bool(names)
+            if any(number == signal.SIGTERM or name != JOBLIB for name in names):
                 child.terminate()
     return found
