@@ -123,10 +123,11 @@ def test_the_command_line_passes_a_sound_method(method, capsys, monkeypatch):
 
 def test_the_command_line_says_what_fails_and_what_was_not_checked(capsys):
     assert check.main(["method=generic", "method._target_=made_up_methods.OtherVocabulary", "train.tokens=4096"]) == 1
-    first, *_, failed, left, verdict = capsys.readouterr().out.splitlines()
+    first, _, third, *_, failed, left, verdict = capsys.readouterr().out.splitlines()
     assert first == "pass  builds: " + (
         "The method builds with a corpus, and without one on the meta device, as the plan of its memory does."
     )
+    assert third == "pass  trains: Losses and tensors stay finite, and parameters change."
     assert failed.startswith("FAIL  specialist: the specialist's logits")
     assert left == f"not checked until that is fixed: {', '.join(ALL[ALL.index('specialist') + 1 :])}"
     assert verdict.startswith("generic breaks 1 of the rules")
