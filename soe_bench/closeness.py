@@ -77,7 +77,10 @@ def models_of(method: Method, corpus: Corpus) -> Models:
         return _experts(family, method.models.value, origin, method.own, corpus)
     if isinstance(method, MergeAligned):
         if not isinstance(method.experts, SeparateExperts):
-            raise UserError(f"{method.label} aligns experts of a common parent: method.parent.method=separate_experts")
+            raise UserError(
+                f"{method.label} is for experts from separate initialisations, and these have a common parent: set "
+                "method.parent.method=separate_experts"
+            )
         return _experts("aligned", method.models, None, group_mixtures(method.context, method.count), corpus)
     h = np.stack([own_weights(corpus, name) for name in corpus.specialists])
     texts = [_passages(corpus, corpus.rows(name, "validation")) for name in corpus.specialists]

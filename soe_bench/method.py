@@ -1,7 +1,7 @@
 """The method contract: what train.py, evaluate.py and records.py need of a method, and dense training.
 
-A method is one class named by `_target_` in conf/method/<name>.yaml. The one training loop (train.py) asks it at each
-step for the domain weights to train on, samples the batch from them, and hands it back for the update.
+A method is one class named by `_target_` in conf/method/<name>.yaml. The one training loop (train.py) asks the
+method at each step for the domain weights to train on, samples the batch from them, and gives it to `update`.
 """
 
 from __future__ import annotations

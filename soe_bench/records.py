@@ -79,8 +79,8 @@ class RunRecord:
     stored_parameters: int = _field("parameters kept for all specialists")
     deployed_parameters: int = _field("parameters of one specialist as it is used")
     trained_for: int | None = _field(
-        "number of specialists that the training made a model each for (CRISP), so that each costs that share of it; "
-        "null: one training serves all"
+        "number of specialists that the training made a model for, one each (CRISP): each is charged that part of the "
+        "training; null: one training serves all"
     )
     threads: int = _field("threads that it was computed with")
     precision: str = _field("number format that it was computed in")
@@ -107,8 +107,8 @@ class Evaluation:
     estimator: str | None = _field("how h was estimated; null if it was not", default=None)
     n_documents: int | None = _field("number of documents that h was estimated from; null if it was not", default=None)
     document_draw: int | None = _field(
-        "which random draw of `n_documents` documents; null: all documents of the split. Only null enters the tables, "
-        "but for `documents`",
+        "which random draw of `n_documents` documents; null: all documents of the split. Rows with a "
+        "number here are used by the table and the figure `documents` alone",
         default=None,
     )
     budget_tokens: int = _field(
@@ -123,9 +123,8 @@ class EvaluationRecord(Evaluation):
     run_id: str = _field("the run, which has its row in runs.csv")
     sweep: str = _field("the sweep that it was made for")
     specialist_tokens: int | None = _field(
-        "what the model was fine-tuned on, trials of the rate included; 0 for a weighted sum, and for what is tuned by "
-        "gradient on validation or estimate text. This and the next two: what it took to deliver this one specialist "
-        "beside the training; null: not measured",
+        "tokens of fine-tuning, trials of the rate included; 0 without fine-tuning. This field and the next two say what "
+        "this one specialist took beside the training; null: not measured",
         "tokens",
     )
     specialist_flops: float | None = _field("FLOPs of the matrix products, evaluations included", "FLOPs")

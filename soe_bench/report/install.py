@@ -2,8 +2,8 @@
 
 Each run's mean test loss over the specialists must lie in the interval where one more seed of the expected values
 (results/demo.csv) falls with probability 0.99. So must its difference from generic pretraining and, for a method that
-takes domain weights, how much it loses with those of another specialist. That last one is nearly the same at each seed,
-and it is zero where training or evaluation mixes up the domain weights. `make check-install` runs the whole demo first,
+takes domain weights, how much it loses with those of another specialist. That last one is far above zero at each seed,
+and about zero where training or evaluation mixes up the domain weights. `make check-install` runs the whole demo first,
 and `make reproduce` one method of it, which it names. `--write` makes a demo of several seeds the expected values.
 """
 

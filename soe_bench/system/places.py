@@ -31,7 +31,7 @@ def find_run(place: str | Path) -> Path:
             f"{folder} is no run, as it has neither config.json nor {WEIGHTS}: give one of {home() / 'runs'}"
         )
     if not all((folder / name).is_file() for name in ("training.json", "config.json", WEIGHTS)):
-        raise UserError(f"{folder} is no finished run: run the command that trains it again, which goes on with it")
+        raise UserError(f"{folder} is no finished run: give the command that trained it once more, and it goes on")
     return folder
 
 

@@ -66,11 +66,11 @@ def _copying(frame: pd.DataFrame) -> str:
         return ""
     seeds = frame.dropna(subset="copying_gain").groupby("label", sort=False).seed.nunique()
     measured = ", ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
-    begun, never = f"A dot marks where its mean first passes {COPIES:g}: there", f"It never passes {COPIES:g}, where"
-    where = begun if _begins(frame) else never
+    begun = f"A dot marks where its mean first passes {COPIES:g}; from there we say that a model copies from its context."
+    never = f"Its mean never passes {COPIES:g}, from where we would say that a model copies from its context."
     return (
         " The copying gain is how much lower the loss of generic validation text is when the model reads a passage for "
-        f"the second time in a row. It was measured for {measured}. {where} a model has begun to copy from its context."
+        f"the second time in a row. It was measured for {measured}. {begun if _begins(frame) else never}"
     )
 
 

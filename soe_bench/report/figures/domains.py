@@ -81,10 +81,9 @@ def _finding(domains: pd.DataFrame, places: pd.DataFrame | None) -> str:
         n = len(places)
         one = (places.drop(columns="outside") > 0.5).any(axis=1).sum()
         far = (places.outside > MOST_BEYOND_Q99).sum()
-        verbs = ("has", "lies") if n == 1 else ("have", "lie")
         return (
-            f"{one} of {n} specialist{'s' * (n > 1)} {verbs[0]} more than half of the weight on a single domain; "
-            f"{far} of {n} {verbs[1]} outside the corpus"
+            f"{one} of {n} specialist{'s' * (n > 1)} {'has' if 1 in (one, n) else 'have'} more than half of the weight "
+            f"on a single domain; {far} of {n} {'lies' if 1 in (far, n) else 'lie'} outside the corpus"
         )
     half = int((domains.fraction.cumsum() < 0.5 * domains.fraction.sum()).sum()) + 1
     largest = f"the largest holds {100 * domains.fraction.iloc[0]:.0f} %"

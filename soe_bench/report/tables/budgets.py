@@ -27,8 +27,8 @@ class Budgets:
     def fixed_set(self) -> str:
         """The specialists, in words."""
         return (
-            "All cells rest on the same specialists, those within the corpus with a record at every budget, for every "
-            f"method that was fine-tuned on all of them: n = {len(self.specialists)} of {len(self.view.averaged)}: "
+            "All cells rest on the same specialists: those within the corpus that have a record at every budget, for "
+            f"each method that has such a record of any specialist: n = {len(self.specialists)} of {len(self.view.averaged)}: "
             f"{', '.join(self.specialists)}."
         )
 

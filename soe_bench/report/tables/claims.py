@@ -141,7 +141,7 @@ def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | 
         "The verdict of a test is replicated if both intervals lie wholly on the rule's side of the threshold, "
         "contradicted if both lie wholly on the other side, and not separated otherwise. A single seed has no "
         "interval. On the generic text the interval over seeds alone decides.",
-        f"A claim has the first of these verdicts that one of its deciding tests has: {', '.join(VERDICTS)}.",
+        "A claim has the worst verdict of its deciding tests, in this order: {}.".format(", ".join(VERDICTS)),
         f"The soups compared have {soups.family}. Those of another base model have as many tokens per parameter.",
         *(f"{note} A test leaves these out, unless its name says otherwise." for note in within_note(view)),
         *(f"{claim.name}: {claim.measure}. Rule: {claim.rule}." for claim in claims),

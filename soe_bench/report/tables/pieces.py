@@ -61,9 +61,8 @@ def difference_cells(difference: Difference | None, n_specialists: int) -> dict[
 def within_note(view: View) -> list[str]:
     """Which specialists a mean within the corpus leaves out, if there are any."""
     out = ", ".join(view.outside)
-    return (
-        [f"Within the corpus means without {out}, which lie outside it."] if view.averaged != view.specialists else []
-    )
+    note = f"`Within the corpus` leaves out these specialists, whose text lies outside it: {out}."
+    return [note] if view.averaged != view.specialists else []
 
 
 def not_compared(view: View, labels: list[str]) -> list[str]:
