@@ -63,7 +63,7 @@ class RunRecord:
     parameters: int = _field(
         "P, parameters of the base model (and of what a method adds to it: `dense_conditioned` has one vector more)"
     )
-    pi: str | None = _field("the distribution that h is drawn from in training")
+    pi: str | None = _field("the distribution that h is drawn from in training; `h_0` also for methods that draw none")
     draws_per_step: int | None = _field("R, draws of h per training step")
     parent: str | None = _field("run id of the run that it started from")
     seed_data: int = _field("seed of the token order")
@@ -101,7 +101,7 @@ class Evaluation:
     split: str = _field("`validation` (choices are made on it) or `test` (opened only to write records)")
     h_source: str = _field(
         "where the domain weights h come from: `estimate` (the specialist's estimate split), `tuned` (by gradient on "
-        "validation), `uniform`, `shuffled` (another specialist's), `h_0` (the generic weights), `zero` (alpha = 0: "
+        "validation), `uniform`, `shuffled` (that of the next specialist in the alphabet), `h_0` (the generic weights), `zero` (alpha = 0: "
         "the shared parameters alone), `none` (the method takes no h)"
     )
     estimator: str | None = _field("how h was estimated; null if it was not", default=None)

@@ -65,24 +65,28 @@ def specialists_table(view: View, one: str, other: str, difference: Difference) 
 
 
 def report(view: View, one: str, other: str) -> str:
-    """The comparison in words and a table. Raises UserError where no specialist and seed has both methods."""
-    difference = paired_difference(view.losses(one), view.losses(other))
-    if difference is None:
+    """The comparison in words and a table. The mean, its intervals and the counts leave out the specialists outside the
+    corpus, as all tables do. Raises UserError where no specialist and seed has both methods."""
+    each = paired_difference(view.losses(one), view.losses(other))
+    difference = paired_difference(view.averaged_losses(one), view.averaged_losses(other))
+    if each is None or difference is None:
         raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
-    table = specialists_table(view, one, other, difference)
+    table = specialists_table(view, one, other, each)
+    averaged = table.specialist.isin(difference.by_specialist.index)
     seeds = len(difference.by_seed)
     width = max(len(name) for name in table.specialist)
     lines = [f"{one} minus {other}, nats/token, {view.title}; below 0: {one} is better", ""]
     lines += [
         f"  {row.specialist:<{width}}  {row.difference:+.4f}  {row.low:+.4f} to {row.high:+.4f}  {row.outcome}"
-        for row in table.itertuples()
+        + ", outside the corpus" * (not within)
+        for row, within in zip(table.itertuples(), averaged, strict=True)
     ]
     how = "95 % t-interval over seeds" if seeds > 1 else "one seed: two standard errors over documents"
-    count = table.outcome.value_counts()
+    count = table.outcome[averaged].value_counts()
     lines += [
         "",
         f"{count.get('win', 0)} wins, {count.get('tie', 0)} ties, {count.get('loss', 0)} losses ({how})",
-        f"mean {difference.mean:+.4f} over {len(table)} of {len(view.specialists)} specialists and {seeds} "
+        f"mean {difference.mean:+.4f} over {averaged.sum()} of {len(view.specialists)} specialists and {seeds} "
         f"seed{'s' if seeds > 1 else ''}; {difference.verdict}",
     ]
     for unit, interval in (("seeds", difference.over_seeds), ("specialists", difference.over_specialists)):

@@ -18,6 +18,7 @@ from soe_bench.report.view import CENTROIDS, View
 
 FAMILY = ["training_tokens", "pi", "draws_per_step"]
 BUDGETS = (10_000, 100_000, 1_000_000)  # tokens: those of C6
+ENOUGH = 3  # seeds: a single run with more experts than all others does not decide the claims
 Effect = tuple[pd.Series, list[str]]
 
 
@@ -48,8 +49,10 @@ class Soups:
 
     @property
     def counts(self) -> list[int]:
-        """The numbers of experts that have a record, without 0, largest first."""
-        return sorted(set(self.runs.n_experts) - {0}, reverse=True)
+        """The numbers of experts that have a record, without 0, largest first; after them those with fewer seeds than
+        ENOUGH, or than all others have."""
+        seeds = self.runs[self.runs.n_experts > 0].groupby("n_experts").seed.nunique()
+        return sorted(seeds.index, key=lambda n: (seeds[n] < min(ENOUGH, seeds.max()), -n))
 
     @property
     def family(self) -> str:
