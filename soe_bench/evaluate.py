@@ -84,8 +84,8 @@ def copying_gain(model: nn.Module, passages: np.ndarray) -> float:
     """How much lower the loss of N passages of L > 1 tokens, (N, L), is at their second reading: nats per token, mean
     over all tokens but each passage's first. The model reads each passage twice in a row.
 
-    0: the model does not copy from its context. Models learn to copy within a short phase of training, in which their loss
-    falls (Olsson et al. 2022, In-context Learning and Induction Heads, https://arxiv.org/abs/2209.11895).
+    0: the model does not copy from its context. Models learn to copy within a short phase of training, in which
+    their loss falls (Olsson et al. 2022, In-context Learning and Induction Heads, https://arxiv.org/abs/2209.11895).
     """
     length, twice = passages.shape[1], np.concatenate([passages, passages], 1).astype(np.int64)
     gains = [

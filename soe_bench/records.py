@@ -101,8 +101,8 @@ class Evaluation:
     split: str = _field("`validation` (choices are made on it) or `test` (opened only to write records)")
     h_source: str = _field(
         "where the domain weights h come from: `estimate` (the specialist's estimate split), `tuned` (by gradient on "
-        "validation), `uniform`, `shuffled` (that of the next specialist in the alphabet), `h_0` (the generic weights), `zero` (alpha = 0: "
-        "the shared parameters alone), `none` (the method takes no h)"
+        "validation), `uniform`, `shuffled` (that of the next specialist in the alphabet), `h_0` (the generic "
+        "weights), `zero` (alpha = 0: the shared parameters alone), `none` (the method takes no h)"
     )
     estimator: str | None = _field("how h was estimated; null if it was not", default=None)
     n_documents: int | None = _field("number of documents that h was estimated from; null if it was not", default=None)
@@ -123,8 +123,8 @@ class EvaluationRecord(Evaluation):
     run_id: str = _field("the run, which has its row in runs.csv")
     sweep: str = _field("the sweep that it was made for")
     specialist_tokens: int | None = _field(
-        "tokens of fine-tuning, trials of the rate included; 0 without fine-tuning. This field and the next two say what "
-        "this one specialist took beside the training; null: not measured",
+        "tokens of fine-tuning, trials of the rate included; 0 without fine-tuning. This field and the next two say "
+        "what this one specialist took beside the training; null: not measured",
         "tokens",
     )
     specialist_flops: float | None = _field("FLOPs of the matrix products, evaluations included", "FLOPs")

@@ -1,9 +1,14 @@
 """Two methods side by side: hand-computed differences, what counts as a win, and what it says of unequal budgets."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 from made_up_records import run, write_records
 
-from soe_bench.report.compare import main
+from soe_bench.report.compare import main, report
+from soe_bench.report.load import load_results
+from soe_bench.report.view import make_views
 
 
 def soup_and_generic(seeds, **changes):
@@ -32,6 +37,15 @@ def test_three_seeds_by_hand(tmp_path, capsys):
     assert "1 wins, 1 ties, 1 losses (95 % t-interval over seeds)" in text
     assert "mean +0.0667 over 3 of 3 specialists and 3 seeds" in text and "generic text: +0.1000" in text
     assert "training tokens: equal, 16,000,000" in text
+
+
+def test_a_specialist_outside_the_corpus_is_shown_and_does_not_count(tmp_path):
+    [view] = make_views(load_results(write_records(tmp_path, soup_and_generic(3))))
+    corpus = pd.DataFrame({"specialist": ["a", "b", "c"], "fraction_beyond_q99": [0.01, 0.06, 0.01]})
+    corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
+    text = report(replace(view, corpus=corpus), "soup n=4", "generic")
+    assert "b  +0.3000  +0.2255 to +0.3745  loss, outside the corpus" in text
+    assert "1 wins, 1 ties, 0 losses" in text and "mean -0.0500 over 2 of 3 specialists" in text
 
 
 def test_one_seed_has_errors_over_documents(tmp_path, capsys):

@@ -58,7 +58,7 @@ def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
     table = main_table(replace(view, corpus=corpus), "loss")
     assert table.frame[WITHIN].tolist() == ["3.0000", "2.9000"]  # the means on a
-    assert "- Within the corpus means without b, which lie outside it." in table.markdown()
+    assert "- `Within the corpus` leaves out these specialists, whose text lies outside it: b." in table.markdown()
     nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)), "loss").frame[WITHIN]
     assert nothing.tolist() == ["missing", "missing"]
     assert WITHIN not in main_table(view, "loss").frame

@@ -66,8 +66,8 @@ def _copying(frame: pd.DataFrame) -> str:
         return ""
     seeds = frame.dropna(subset="copying_gain").groupby("label", sort=False).seed.nunique()
     measured = ", ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
-    begun = f"A dot marks where its mean first passes {COPIES:g}; from there we say that a model copies from its context."
-    never = f"Its mean never passes {COPIES:g}, from where we would say that a model copies from its context."
+    begun = f"A dot marks where its mean first passes {COPIES:g}: from there on we say that a model copies its context."
+    never = f"Its mean never passes {COPIES:g}, from where on we would say that a model copies its context."
     return (
         " The copying gain is how much lower the loss of generic validation text is when the model reads a passage for "
         f"the second time in a row. It was measured for {measured}. {begun if _begins(frame) else never}"

@@ -33,7 +33,7 @@ def portfolio_chart(view: View) -> Chart | None:
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
-        finding = f"For {FINDING} specialists the soup's loss is {finding} (the best other method with at most as many FLOPs)"
+        finding = f"For {FINDING} specialists the soup's loss is {finding}, the best other on at most as many FLOPs"
     titles = {panel: f"{panel}: {text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))

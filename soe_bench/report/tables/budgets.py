@@ -28,8 +28,8 @@ class Budgets:
         """The specialists, in words."""
         return (
             "All cells rest on the same specialists: those within the corpus that have a record at every budget, for "
-            f"each method that has such a record of any specialist: n = {len(self.specialists)} of {len(self.view.averaged)}: "
-            f"{', '.join(self.specialists)}."
+            f"each method that has such a record of any specialist: n = {len(self.specialists)} of "
+            f"{len(self.view.averaged)}: {', '.join(self.specialists)}."
         )
 
     @property

@@ -15,8 +15,8 @@ INTERVALS = (
     "number. `specialists low` and `specialists high` are a 95 % percentile bootstrap "
     f"({RESAMPLES} resamples, generator seed {BOOTSTRAP_SEED}) over the specialists' differences, each averaged over "
     "seeds; `specialists` is their number. With 16 specialists it covers the truth in 92 % of cases, with 8 in 88 %, "
-    "with 3 in about 75 %, with 2 in 50 %. No interval is corrected for the number of comparisons, and none covers another "
-    "division into domains, as all seeds share one."
+    "with 3 in about 75 %, with 2 in 50 %. No interval is corrected for the number of comparisons, and none covers "
+    "another division into domains, as all seeds share one."
 )
 VERDICT = (
     "The verdict is better or worse only if both intervals lie wholly on that side of 0. Otherwise it is not "
