@@ -15,6 +15,11 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         f"text of {len(cfg.data.source.wheels)} pinned Python wheels (about 38M training tokens)"
     ),
     "specialists": lambda cfg: f"{len(cfg.data.specialists)} sets of documents held out of the same wheels",
+    "specialists' documents in the corpus": lambda cfg: "{:g} to {:g} % of those of {} of the {} sets".format(
+        *(100 * end(fraction for fraction in fractions(cfg) if fraction) for end in (min, max)),
+        sum(fraction > 0 for fraction in fractions(cfg)),
+        len(fractions(cfg)),
+    ),
     "embedder": lambda cfg: f"TF-IDF and truncated SVD ({cfg.data.embedding.dimensions} dimensions)",
     "fine-tuning": lambda cfg: "rates {:g} and {:g}, at most {:g} passes, early stopping on validation text".format(
         *cfg.evaluate.fine_tuning.lrs, cfg.evaluate.fine_tuning.passes
@@ -43,6 +48,10 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         f"the generic run on {cfg.method.parent.fraction:.0%} of the training tokens, which count"
     ),
 }
+
+
+def fractions(cfg) -> list[float]:
+    return [rule.get("generic_fraction", 0) for rule in cfg.data.specialists.values()]
 
 
 def experts_of_the_sweep() -> set[int]:
