@@ -66,8 +66,8 @@ def _copying(frame: pd.DataFrame) -> str:
         return ""
     seeds = frame.dropna(subset="copying_gain").groupby("label", sort=False).seed.nunique()
     measured = ", ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
-    begun = f"A dot marks where its mean first passes {COPIES:g}: from there on we say that a model copies its context."
-    never = f"Its mean never passes {COPIES:g}, from where on we would say that a model copies its context."
+    begun = f"A dot marks where its mean first passes {COPIES:g} (dotted): from there on a model is said to copy."
+    never = f"Its mean never passes {COPIES:g} (dotted), above which a model is said to copy from its context."
     return (
         " The copying gain is how much lower the loss of generic validation text is when the model reads a passage for "
         f"the second time in a row. It was measured for {measured}. {begun if _begins(frame) else never}"
@@ -118,6 +118,9 @@ def _values(rows: pd.DataFrame, column: str) -> pd.Series:
 def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     """From just under the lowest value to where most of the losses lie: the first steps would flatten the rest."""
     low, high = frame[column].min(), frame[column].quantile(1.0 if column == "copying_gain" else 0.9)
+    if column == "copying_gain":
+        low, high = min(low, 0), max(high, COPIES)
+        axes.axhline(COPIES, color="grey", linestyle=":", linewidth=1)
     if high > low:
         axes.set_ylim(low - 0.08 * (high - low), high + 0.35 * (high - low))
     axes.grid(axis="y")

@@ -7,24 +7,27 @@ from soe_bench.report.figures.style import family
 from soe_bench.report.tables import pieces as tables
 from soe_bench.report.view import View
 
-MOST = 8  # methods that one figure can show
+MOST = 10  # methods that one figure can show
 
 
 def handful(view: View, labels: list[str]) -> list[str]:
-    """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise the generic runs, the soups
-    that the claims compare, dense_on_pi, and of each family of other methods the one with the lowest mean loss on the
-    specialists' validation text (of those with no such record, the first), among those with as many training tokens as
-    most runs have, where there are such."""
+    """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise at most MOST: the soups that
+    the claims compare, dense_on_pi and the generic run to compare them with (without soups, all generic runs); then of
+    each family of other methods the one with the lowest mean loss on the specialists' validation text, the lowest
+    first. Those with as many training tokens as most runs come before all others."""
     if len(labels) <= MOST:
         return labels
     methods = view.methods.method
-    chosen = {label for label in labels if methods[label] == "generic"} | _soups(view)
+    soups = _soups(view)
+    chosen = {view.generic_for(label) for label in soups} or set(methods.index[methods == "generic"])
+    chosen = (chosen | soups) & set(labels)
     usual = view.runs.training_tokens.mode()[0]
     others = sorted(
         (label for label in labels if methods[label] not in ("generic", "soup", "dense_on_pi")),
         key=lambda label: (view.training_tokens(label) != usual, _validation(view, label)),
     )
-    chosen |= set({family(methods[label]): label for label in reversed(others)}.values())  # the first of each family
+    first = {family(methods[label]): label for label in reversed(others)}.values()  # of each family
+    chosen |= set([label for label in others if label in first][: max(0, MOST - len(chosen))])
     return [label for label in labels if label in chosen]
 
 
@@ -33,7 +36,10 @@ def left_out(labels: list[str], shown: list[str]) -> str:
     gone = len(labels) - len(shown)
     if not gone:
         return ""
-    return f"Of each family of methods only the best on validation text is shown; the tables have {gone} more.\n"
+    return (
+        "Beside generic pretraining, the soups and dense_on_pi only the methods that are best on validation text are "
+        f"shown, one of each family; the tables have {gone} more.\n"
+    )
 
 
 def not_compared(view: View, shown: list[str]) -> str:
