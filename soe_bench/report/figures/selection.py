@@ -11,10 +11,10 @@ MOST = 10  # methods that one figure can show
 
 
 def handful(view: View, labels: list[str]) -> list[str]:
-    """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise at most MOST: the soups that
-    the claims compare, dense_on_pi and the generic run to compare them with (without soups, all generic runs); then of
-    each family of other methods the one with the lowest mean loss on the specialists' validation text, the lowest
-    first. Those with as many training tokens as most runs come before all others."""
+    """Those of the labels to show, in their order: all, if they are at most MOST. Otherwise at most MOST: the soups
+    that the claims compare, dense_on_pi and the generic run to compare them with (without soups, all generic runs);
+    then of each family of other methods the one with the lowest mean loss on the specialists' validation text, the
+    lowest first. Those with as many training tokens as most runs come before all others."""
     if len(labels) <= MOST:
         return labels
     methods = view.methods.method
