@@ -69,7 +69,7 @@ def report(view: View, one: str, other: str) -> str:
     corpus, as all tables do. Raises UserError where no specialist and seed has both methods."""
     each = paired_difference(view.losses(one), view.losses(other))
     difference = paired_difference(view.averaged_losses(one), view.averaged_losses(other))
-    if each is None or difference is None:
+    if difference is None:
         raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
     table = specialists_table(view, one, other, each)
     averaged = table.specialist.isin(difference.by_specialist.index)

@@ -64,6 +64,14 @@ def test_what_had_more_training_tokens_is_not_chosen(records, tmp_path):
     assert "merge_5 n=16, 32M tokens" in view.shown and set(handful(view, view.shown)) == CHOSEN
 
 
+def test_soups_without_a_generic_run_to_compare_with_leave_the_generic_runs_in(records, tmp_path):
+    rows = [row | {"training_tokens": 8_000_000} if row["method"] == "generic" else row for row in records]
+    view = view_of(tmp_path, [row for row in rows if row["run_id"] != "long"])
+    assert view.generic_for("soup n=16") is None and "generic" in {
+        view.methods.method[n] for n in handful(view, view.shown)
+    }
+
+
 def test_few_methods_are_all_shown(records, tmp_path):
     few = [row for row in records if row["method"] in {f"merge_{i}" for i in range(MOST)}]
     view = view_of(tmp_path, few)

@@ -19,7 +19,7 @@ def handful(view: View, labels: list[str]) -> list[str]:
         return labels
     methods = view.methods.method
     soups = _soups(view)
-    chosen = {view.generic_for(label) for label in soups} or set(methods.index[methods == "generic"])
+    chosen = {view.generic_for(label) for label in soups} - {None} or set(methods.index[methods == "generic"])
     chosen = (chosen | soups) & set(labels)
     usual = view.runs.training_tokens.mode()[0]
     others = sorted(
