@@ -98,12 +98,16 @@ def method_file(name: str) -> Path:
     return path
 
 
-def with_method(cfg: DictConfig, name: str) -> DictConfig:
-    """A copy of a run's configuration with another method, as conf/method has it, all else equal. Raises UserError for
-    settings of that method that break their rules."""
+def with_method(cfg: DictConfig, name: str, tuned: bool = False) -> DictConfig:
+    """A copy of a run's configuration with another method, as conf/method has it, all else equal. With `tuned`, the
+    method also has what conf/tuned says of it at the run's scale. Raises UserError for settings of that method that
+    break their rules."""
     other = cfg.copy()
+    at_scale = CONF / "tuned" / f"{name}_{cfg.scale_name}.yaml"
     with open_dict(other):
         other.method = OmegaConf.load(method_file(name))
+        if tuned and at_scale.exists():
+            other.method = OmegaConf.merge(other.method, OmegaConf.load(at_scale))
     settings.check(other)
     return other
 
@@ -212,7 +216,7 @@ def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> t
             raise UserError("references takes one list for the whole sweep, such as references=[generic]")
         references = base.references if isinstance(base.references, ListConfig) else []  # all else is refused below
         own, others = ([_checked(compose("config", job)) for job in each] for each in jobs(swept, references))
-        if any(cfg.method != with_method(cfg, cfg.method.name).method for cfg in others):
+        if any(cfg.method != with_method(cfg, cfg.method.name, tuned=True).method for cfg in others):
             raise UserError(
                 "the sweep file's own settings of the method would change its references: put them into its "
                 "hydra.sweeper.params, as method.KEY: VALUE"
@@ -235,6 +239,8 @@ def _checked(cfg: DictConfig) -> DictConfig:
 
 def refusal(error: Exception) -> str:
     """Hydra's error in one line, with the options if a group has not the one that was asked for."""
+    if "${method}_${scale}" in str(error):  # of conf/tuned, after ~method or ~scale
+        return "the method is missing, or the scale: a run needs both"
     missing = re.search(r"Could not find '(.+)/(.+?)'", str(error))
     if missing and missing[1] == "hydra/launcher":
         return f"the launcher {missing[2]} is not installed: conf/launcher says how to do it"

@@ -19,10 +19,11 @@ from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod
 from soe_bench.records import ESTIMATORS
 from soe_bench.runs import sweep
+from soe_bench.runs.run import parent_of
 from soe_bench.settings import kinds
 
 ROOT = Path(__file__).parents[1]
-GROUPS = ("method", "pi", "data", "embedder", "scale", "model", "launcher", "sweep")
+GROUPS = ("method", "pi", "data", "embedder", "scale", "tuned", "model", "launcher", "sweep")
 OPTIONS = [
     ("+" * (group == "sweep") + f"{group}={path.stem}")
     for group in GROUPS
@@ -48,6 +49,32 @@ def test_every_key_of_conf_is_known(option):
 
 def test_every_group_of_conf_is_tried():
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == set(GROUPS)
+
+
+TUNED = [path.stem.rsplit("_", 1) for path in sorted((CONF / "tuned").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("method, scale", TUNED)
+def test_tuning_at_a_scale_changes_the_method_there_alone(method, scale):
+    def run(scale: str, *more: str) -> DictConfig:
+        return job_configs([f"method={method}", f"scale={scale}", *more])[0][0]
+
+    untuned, tuned = run("small").method, run(scale).method
+    changed = OmegaConf.load(CONF / "tuned" / f"{method}_{scale}.yaml")
+    assert tuned != untuned and tuned == OmegaConf.merge(untuned, changed) and tuned.keys() == untuned.keys()
+    assert run(scale, "method.lr=0.5").method.lr == 0.5
+
+
+def test_references_are_tuned_for_their_scale_and_a_start_is_not():
+    cfgs, _ = job_configs(["+sweep=experts", "scale=medium", "method.n_experts=4", "seed=0"])
+    rates = {cfg.method.name: cfg.method.lr for cfg in cfgs}
+    assert rates["generic"] == OmegaConf.load(CONF / "tuned/generic_medium.yaml").lr
+    (start,) = (parent_of(cfg).method.lr for cfg in cfgs if cfg.method.name == "soup")
+    assert start == OmegaConf.load(CONF / "method/generic.yaml").lr != rates["generic"]
+
+
+def test_a_scale_has_the_name_of_its_file():
+    assert all(OmegaConf.load(path).scale_name == path.stem for path in (CONF / "scale").glob("*.yaml"))
 
 
 def test_names_agree_with_the_code():
@@ -101,6 +128,7 @@ def test_names_agree_with_the_code():
         ("wandb.project=team/project", "wandb.project is 'team/project'"),
         ("home=", "home is ''"),
         ("~method", "method is missing"),
+        ("~scale", "or the scale: a run needs both"),
         ("~train.checkpoint_every", "train.checkpoint_every is missing"),
         ("~method.router.hidden", "method.router.hidden is missing"),
         ("method.router=3", "method.router is 3: it must be a group of settings"),

@@ -191,20 +191,25 @@ def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
     return both[budget], labels
 
 
-def documents(soups: Soups, experts: int, few: int, many: int, draws: int) -> Effect:
-    """The soup at h from `few` documents minus at h from `many` (nearest_centroid), each a mean over draws of them, on
-    the specialists that have both; raises NotRun if one of these has fewer than `draws` of either."""
-    label, rows = soups.label(experts), soups.view.draws()
-    rows = rows[(rows.label == label) & (rows.estimator == CENTROIDS)]
-    if not {few, many} <= set(rows.n_documents):
-        raise NotRun(f"no record of {few} and of {many} drawn documents")
-    losses = rows[rows.n_documents.isin([few, many])].groupby(["specialist", "seed", "n_documents"]).loss
-    means = losses.agg(mean).unstack().dropna()
-    sizes = losses.size().unstack().loc[means.index]
-    if len(lacking := sizes[sizes.min(axis=1) < draws]):
-        specialist, seed = lacking.index[0]
-        raise NotRun(f"fewer than {draws} draws of {few} or {many} documents of {specialist}, seed {seed}")
-    return means[few] - means[many], [label]
+def documents(soups: Soups, experts: int, few: int, many: int | None, draws: int) -> Effect:
+    """The soup at h from `few` documents minus at h from `many` (None: all), on the specialists that have both."""
+    label = soups.label(experts)
+    losses = soups.view.losses(label) if many is None else _drawn(soups.view, label, many, draws)
+    return (_drawn(soups.view, label, few, draws) - losses).dropna(), [label]
+
+
+def _drawn(view: View, label: str, count: int, draws: int) -> pd.Series:
+    """Losses of a label at h from `count` documents (nearest_centroid), each a mean over draws of them; raises NotRun
+    if a specialist and seed has fewer than `draws`."""
+    rows = view.draws()
+    rows = rows[(rows.label == label) & (rows.estimator == CENTROIDS) & (rows.n_documents == count)]
+    losses = rows.groupby(["specialist", "seed"]).loss
+    if not len(rows):
+        raise NotRun(f"no record of {count} drawn documents")
+    if losses.size().min() < draws:
+        specialist, seed = losses.size().idxmin()
+        raise NotRun(f"fewer than {draws} draws of {count} documents of {specialist}, seed {seed}")
+    return losses.agg(mean)
 
 
 def gap_to_crisp(soups: Soups, experts: int) -> Effect:
@@ -251,8 +256,8 @@ def _break_even(view: View, label: str, other: str, budget: int = 0) -> Effect:
 
 def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, budget: int) -> Effect:
     """Soup minus the `rival` fine-tuned on `budget` tokens (0: as trained) where that many specialists together cost as
-    many FLOPs by both, training included: of the rival's runs that take 80 to 105 % of the soup's FLOPs, the one that
-    takes the most."""
+    many FLOPs by both, training included: of the rival's runs that take 80 to 105 % of the soup's FLOPs, the one with
+    the lowest mean on the specialists' validation text (of a fine-tuned rival, as it is before that)."""
     view, label = soups.view, soups.label(experts)
 
     def total(each: str, budget: int) -> float:
@@ -260,7 +265,7 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
         return mean(costs.flops_once + specialists_served * costs.flops_each) if len(costs) else math.nan
 
     own = total(label, 0)
-    equal = {each: x for each in soups.labels_of(rival) if 0.8 <= (x := total(each, budget)) / own <= 1.05}
+    equal = [each for each in soups.labels_of(rival) if 0.8 <= total(each, budget) / own <= 1.05]
     if not equal:
         raise NotRun(
             f"no record of {rival}"
@@ -268,8 +273,17 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
             + f" that takes 80 to 105 % of the "
             f"soup's FLOPs for {specialists_served} specialists"
         )
-    best = max(equal, key=equal.__getitem__)
+    best = equal[0] if len(equal) == 1 else _best_on_validation(view, equal)
     return view.losses(label) - view.losses(best, budget=budget), [label, best]
+
+
+def _best_on_validation(view: View, labels: list[str]) -> str:
+    losses = {each: view.mean_loss(each, split="validation") for each in labels}
+    known = {each: loss for each, loss in losses.items() if loss is not None}
+    if len(known) < len(losses):
+        lacking = min(losses.keys() - known.keys())
+        raise NotRun(f"no validation record of {lacking} on each specialist, to choose between {' and '.join(labels)}")
+    return min(known, key=known.__getitem__)
 
 
 def merge_gap(soups: Soups, experts: None) -> Effect:

@@ -111,7 +111,7 @@ class Run:
 
 def parent_of(cfg: DictConfig) -> DictConfig | None:
     """The configuration of the run that a method starts from: method.parent.method on method.parent.fraction of the
-    tokens. None if it starts from scratch."""
+    tokens, at method.parent.lr (null: the rate in conf/method, at every scale). None if it starts from scratch."""
     parent = cfg.method.get("parent")
     if not parent:
         return None

@@ -103,6 +103,10 @@ class PostHocSettings(KnownClass):
     parent: ParentSettings
 
 
+class LogitAdjustmentSettings(PostHocSettings):
+    strength: NotNegative
+
+
 class MergeSettings(PostHocSettings):
     weights: one_of("h", "uniform")
 
@@ -137,6 +141,7 @@ METHODS: dict[str, type[Target]] = {
     "baselines.ensemble.Ensemble": MergeSettings,
     "baselines.generic.Generic": KnownMethodSettings,
     "baselines.hypernetwork.Hypernetwork": HypernetworkSettings,
+    "baselines.logit_adjustment.LogitAdjustment": LogitAdjustmentSettings,
     "baselines.low_rank_soup.LowRankSoup": LowRankSoupSettings,
     "baselines.merge_aligned.MergeAligned": MergeSettings,
     "baselines.merge_dare_ties.MergeDareTies": DareTiesSettings,

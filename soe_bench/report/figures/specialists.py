@@ -15,15 +15,14 @@ from soe_bench.report.view import View
 
 def specialists_chart(view: View) -> Chart | None:
     """None if no method can be paired with generic. Specialists are sorted by the last method (the largest soup). Of
-    many methods a handful, on the seeds that all of them have."""
+    many methods a handful, each on the seeds that it shares with generic."""
     shown = handful(view, view.shown)
     differences = {label: difference for label in shown if (difference := view.to_generic(label))}
-    seeds = set.intersection(*(set(each.by_seed.index) for each in differences.values())) if differences else ()
-    if not seeds:
+    if not differences:
         return None
-    tables = {label: t_intervals(each.by_cell[sorted(seeds)]) for label, each in differences.items()}
+    tables = {label: t_intervals(each.by_cell).assign(seeds=len(each.by_seed)) for label, each in differences.items()}
     frame = pd.concat(tables, names=["label", "specialist"]).rename(columns={"mean": "difference"}).reset_index()
-    frame = frame.assign(seeds=len(seeds), outside=frame.specialist.isin(view.outside))
+    frame = frame.assign(outside=frame.specialist.isin(view.outside))
     last = tables[frame.label.iloc[-1]]["mean"]  # NaN, so at the end, for a specialist that it lacks
     frame = frame.assign(label=pd.Categorical(frame.label, list(tables)), order=frame.specialist.map(last))
     frame = frame.sort_values(["label", "order", "specialist"], ignore_index=True).drop(columns="order")
@@ -59,7 +58,8 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     for axes, rows in zip(grid, parts, strict=True):
         _panel(axes, rows, labels, palette)
     marks, names = grid[0].get_legend_handles_labels()
-    legend(figure, dict(zip(names, marks, strict=True)), dict.fromkeys(labels, set(frame.seeds)))
+    seeds = {shortened(label): set(rows.seeds) for label, rows in frame.groupby("label")}
+    legend(figure, dict(zip(names, marks, strict=True)), seeds)
     return figure
 
 

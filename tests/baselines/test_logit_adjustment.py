@@ -1,0 +1,70 @@
+"""Generic pretraining with logits adjusted for h: the frequencies by hand, and what it reduces to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_soup import VOCAB, K, tiny_context
+
+from baselines.generic import Generic
+from baselines.logit_adjustment import LogitAdjustment
+from soe_bench.errors import UserError
+
+PARENT = {"method": "generic", "fraction": 1.0}
+
+
+def counts() -> np.ndarray:
+    """Domain 0 has tokens 0 and 1 alone, three to one; the others have every token once."""
+    table = np.ones((K, VOCAB), dtype=np.int64)
+    table[0] = 0
+    table[0, :2] = 3 * VOCAB, VOCAB
+    return table
+
+
+def adjusted(strength: float = 1.0) -> LogitAdjustment:
+    method = LogitAdjustment("logit_adjustment", strength, PARENT)
+    method.build(replace(tiny_context(), token_counts=counts))
+    return method
+
+
+def log_frequencies(domain: int) -> np.ndarray:
+    generic = counts().sum(0) + 1
+    own = counts()[domain] + VOCAB * generic / generic.sum()
+    return np.log(own / own.sum())
+
+
+def test_the_shift_is_the_logarithm_of_the_ratio_of_frequencies():
+    """At the weights (1/2, 1/2, 0, ...), worked out with numpy; a token that domain 0 has less often gets less."""
+    method, h = adjusted(0.5), np.array([0.5, 0.5, 0, 0, 0])
+    own = 0.5 * np.exp(log_frequencies(0)) + 0.5 * np.exp(log_frequencies(1))
+    generic = np.mean([np.exp(log_frequencies(i)) for i in range(K)], axis=0)
+    shift = method.shift(torch.tensor(h)[None])[0].numpy()
+    assert shift == pytest.approx(0.5 * np.log(own / generic))
+    assert shift[0] > 0 > shift[2]
+
+
+def test_a_specialist_is_the_generic_model_with_that_shift():
+    method, tokens, h = adjusted(), torch.arange(8)[None] % VOCAB, np.eye(K)[0]
+    generic = Generic("generic", 0.1)
+    generic.build(tiny_context())
+    expected = generic.specialist(None)(tokens) + method.shift(torch.tensor(h)[None])[0]
+    torch.testing.assert_close(method.specialist(h)(tokens), expected)
+    torch.testing.assert_close(method.logits(torch.tensor(h)[None], tokens[None])[0], expected)
+
+
+@pytest.mark.parametrize(
+    "method, h", [(adjusted(0.0), np.eye(K)[0]), (adjusted(), None), (adjusted(), np.full(K, 1 / K))]
+)
+def test_without_strength_or_at_h_0_it_is_the_generic_model(method, h):
+    tokens = torch.arange(8)[None] % VOCAB
+    torch.testing.assert_close(method.specialist(h)(tokens), method.specialist(None)(tokens))
+
+
+def test_it_starts_from_one_whole_generic_run():
+    adjusted().start_from(Generic("generic", 0.1))
+    for parent in (PARENT | {"fraction": 0.5}, None):
+        with pytest.raises(UserError, match="with fraction 1"):
+            LogitAdjustment("logit_adjustment", 1.0, parent).start_from(Generic("generic", 0.1))
+    with pytest.raises(UserError, match="one dense model"):
+        adjusted().start_from(adjusted())
