@@ -20,7 +20,7 @@ class DenseOnPi(Dense):
         self.pi = pi
 
     def mixtures(self, context: MethodContext) -> np.ndarray:
-        return context.h_0[None]
+        return context.h_0[None]  # one model; each step draws what it is trained on
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.pi.sample(rng, self.context.draws_per_step, self.context.h_0)

@@ -7,8 +7,9 @@ ICML 2025, arXiv 2502.01804. For any `torch.nn.Module` with P parameters:
     Theta(h) = S + sum_j alpha_j E_j          Combine: one ordinary model of P parameters
     min over S, E, omega of  E_{h ~ pi} loss(Theta(h); mix(h))                            (Eq. 3, Algorithm 2)
 
-Only Theta needs automatic differentiation. With R draws h_r per step, g_r = dL/dTheta_r as rows of G (R, P) and the
-coefficients as rows of A (R, n), the chain rule gives
+Only Theta needs automatic differentiation. A step has R draws h_r with a text x_r each, and its loss is L = 1/R sum_r
+loss(Theta(h_r); x_r). With g_r = dL/dTheta_r, which contains the 1/R, as rows of G (R, P) and the coefficients as rows
+of A (R, n), the chain rule gives
 
     dL/dS = sum_r g_r,     dL/dA = G E^T,     dL/dE = A^T G (rank R, never formed whole: see ops/adamw.py).
 
@@ -116,7 +117,8 @@ class SoupOfExperts(ExpertMethod):
         a = alpha.detach()
         theta = combine(S.value, E.value, a)  # Theta_r = S + sum_j alpha_rj E_j, (R, P)
         loss, g = self.flat.gradient_slice(self.gradient_at, theta, tokens)  # g_r = dL/dTheta_r, (R, P)
-        d_alpha, gram, loss = distributed.total(g @ E.value.T, g @ g.T, loss)  # dL/dalpha_rj = <E_j, g_r>, (R, n)
+        d_alpha, gram, loss = distributed.total(g @ E.value.T, g @ g.T, loss)  # dL/dalpha_rj = <E_j, g_r>, (R, n);
+        # gram = G G^T gives the norm that clips
         (d_omega,) = torch.autograd.grad(alpha, omega, d_alpha)
         gradients = [
             Gradient(S, torch.ones_like(g[:, :1]), g, gram),  # dL/dS = sum_r g_r

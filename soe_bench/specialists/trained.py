@@ -33,6 +33,7 @@ from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext, with_parameters
+from soe_bench.mixture import check_weights
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_config, read_training
 from soe_bench.runs.run import IDENTITY
@@ -187,10 +188,14 @@ class TrainedSoup:
         """The base model at the parameters theta (P,)."""
         return with_parameters(self.method.context.base, self.method.flat, theta)
 
+    def at(self, h: np.ndarray) -> nn.Module:
+        """The model Theta(h) for domain weights h (k,) of your own. Raises UserError off the simplex."""
+        return self.model(self.parameters(self.coefficients(check_weights(h, len(self.h_0))[None]))[0])
+
     @cached_property
     def at_h_0(self) -> nn.Module:
         """The soup's own model of generic text."""
-        return self.model(self.parameters(self.coefficients(self.h_0[None]))[0])
+        return self.at(self.h_0)
 
     def generic(self, place: str | Path | None = None) -> nn.Module | None:
         """The generic run's model: that of the run `place`, or else the one of the same budget that lies beside the

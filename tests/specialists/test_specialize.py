@@ -155,6 +155,17 @@ def test_a_worse_specialist_is_replaced_by_the_strict_gate_alone(
     assert (f"- generic run: {soup_runs['generic'].name}" in said) == of_run
 
 
+def test_a_model_at_domain_weights_of_ones_own(soup):
+    """Theta(h) = S + sum_j alpha_j E_j, added up by hand."""
+    h = np.eye(len(soup.h_0))[1]
+    method = soup.method
+    expected = method.shared.value[0] + soup.coefficients(h[None])[0] @ method.experts.value
+    found = torch.cat([value.flatten() for value in soup.at(h).parameters()])
+    torch.testing.assert_close(found, torch.cat([x.flatten() for x in method.flat.unflatten(expected).values()]))
+    with pytest.raises(UserError, match="off the simplex"):
+        soup.at(2 * h)
+
+
 def test_too_little_text_for_a_gate(command, texts, tmp_path):
     one = next(texts.iterdir())
     one.write_text(one.read_text()[:400])
