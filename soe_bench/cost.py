@@ -1,10 +1,9 @@
 """python -m soe_bench.cost specialists=N [gpu_hour=PRICE] [flops_per_second=RATE] [results=FOLDER] [out=FOLDER]
 
-What N specialists cost by the soup, by generic pretraining and fine-tuning, by CRISP and by merging: tokens, FLOPs,
-hours as measured, money where a price is given, and how good the models are. From records alone; nothing is trained.
-`gpu_hour` is the price of an hour, of those measured or, with `flops_per_second`, of the FLOPs at that rate. `results`
-is a results folder or a folder of them (default: results, in a checkout). `out` gets cost.md, cost.csv, cost.png, and
-in cost_by_number.csv the numbers of the figure.
+What N specialists cost by each method, fine-tuned or not: tokens, FLOPs, hours, money where a price is given, how good
+the models are, and from how many specialists the soup costs less. From records alone; nothing is trained. `gpu_hour` is
+the price of an hour. The hours are those measured or, with `flops_per_second`, those of the FLOPs at that rate.
+`results` is a results folder or a folder of them (default: results, in a checkout). `out` gets cost.md and cost.csv.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.files import check_writable, write_bytes, write_text
+from soe_bench.system.files import check_writable, write_text
 
 KEYS: dict[str, arguments.Kind] = {
     "specialists": arguments.count,
@@ -52,25 +51,24 @@ def main(given: list[str] | None = None) -> int:
 def run(
     specialists: int, gpu_hour: float | None, flops_per_second: float | None, results: Path, out: Path | None
 ) -> None:
-    """Prints the table, and writes it and the figure where `out` says."""
-    from soe_bench.report.figures.investment import investment_chart  # what is refused needs no pandas
-    from soe_bench.report.figures.style import render
-    from soe_bench.report.format import to_csv
-    from soe_bench.report.tables.investment import investment_table
-    from soe_bench.report.ways import investment
+    """Prints the table of the setting that has a soup and most methods, and writes it where `out` says. Raises
+    UserError where none has a soup whose costs were measured."""
+    from soe_bench.report.load import load_results, results_folders  # what is refused needs no pandas
+    from soe_bench.report.tables.costs import cost_table, has_costs
+    from soe_bench.report.view import make_views
 
-    found = investment(results)
-    table = investment_table(found, specialists, gpu_hour, flops_per_second)
-    print(f"from the records in {found.folder}, the folder with most of the ways below", end="\n\n")
+    views = [(folder, view) for folder in results_folders(results) for view in make_views(load_results(folder))]
+    found = [(folder, view) for folder, view in views if has_costs(view)]
+    if not found:
+        raise UserError(f"{results}: no record of a soup with its cost: run a sweep that has one, such as experts")
+    folder, view = max(found, key=lambda each: len(each[1].methods))
+    table = cost_table(view, specialists, gpu_hour, flops_per_second)
+    print(f"from the records in {folder}, the folder with most methods", end="\n\n")
     print(table.markdown())
     if out:
-        chart = investment_chart(found, specialists)
-        images, _ = render(chart)
         write_text(out / "cost.md", table.markdown())
         write_text(out / "cost.csv", table.csv())
-        write_text(out / "cost_by_number.csv", to_csv(chart.frame))
-        write_bytes(out / "cost.png", images["png"])
-        print(f"{out}: wrote cost.md, cost.csv, cost_by_number.csv and cost.png")
+        print(f"{out}: wrote cost.md and cost.csv")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What N specialists cost by each way, against values worked out by hand, and the command around it."""
+"""What N specialists cost by each method, against values worked out by hand, and the command around it."""
 
 import csv
 import subprocess
@@ -21,7 +21,8 @@ def losses(a: float, b: float, far: float = 9.0) -> dict[str, float]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Every way in `results/all`, with two merges, and a soup with generic alone, of more records, in `results/few`."""
+    """Five methods in `results/all`, generic pretraining fine-tuned too. A soup and generic alone, of more records, in
+    `results/few`."""
     rows, few = [], []
     for seed in range(2):
         soup = run("soup", 4, seed, losses(3.0, 4.0, 8.0), "estimate", **SOUP)
@@ -44,55 +45,70 @@ def folder(tmp_path):
 
 def table(path) -> dict[str, dict[str, str]]:
     with path.open(encoding="utf-8") as file:
-        return {row["way"]: row for row in csv.DictReader(file)}
+        return {row["method"]: row for row in csv.DictReader(file)}
 
 
-def test_every_way_by_hand(folder, tmp_path, capsys):
+def cells(row: dict[str, str]) -> str:
+    """The cells of a row but the first, with - for an empty one."""
+    return " ".join(cell.replace(" ", "_") or "-" for cell in list(row.values())[1:])
+
+
+def test_every_method_by_hand(folder, tmp_path, capsys):
     """At N = 10. The soup takes 50 + 2 N FLOPs and 60 s + N / 4 s; fine-tuning 20 + 8 N and 60 + 1500 N; CRISP 41 N and
-    20.5 N; the merge 30 + 4 N and 60 + 10 N. `far` lies outside the corpus and is in no mean."""
+    20.5 N; a merge 30 + 4 N and 60 + 10 N. `far` lies outside the corpus and is in no mean."""
     out = tmp_path / "out"
-    words = ["specialists=10", "gpu_hour=2", "flops_per_second=0.01", f"results={folder}", f"out={out}"]
-    assert cost.main(words) == 0
-    ways = table(out / "cost.csv")
-    assert list(ways) == ["soup n=4", "generic", "generic, fine-tuned on 100k", "crisp", "merge_ties"]
-    expected = {  # tokens, FLOPs, hours measured, hours at that rate, money, loss, minus generic, better, break-evens
-        "soup n=4": "1e+03 70 0.0174 1.94 3.89 3.5000 0.0000 1_of_2 - -",
-        "generic": "1e+03 20 0.0167 0.556 1.11 3.5000 - - never never",
-        "generic, fine-tuned on 100k": "5e+03 100 4.18 2.78 5.56 missing -0.2000 1_of_1 6 1",
-        "crisp": "2.01e+04 410 0.0569 11.4 22.8 3.3000 -0.2000 2_of_2 2 3",
-        "merge_ties": "1e+03 70 0.0444 1.94 3.89 3.7000 0.2000 1_of_2 11 1",
+    assert cost.main(["specialists=10", "gpu_hour=2", f"results={folder}", f"out={out}"]) == 0
+    rows = table(out / "cost.csv")
+    assert {name: cells(row) for name, row in rows.items()} == {
+        # tokens, FLOPs, hours, money, loss, minus generic, on so many specialists, break-even
+        "generic": "1e+03 20 0.0167 0.0333 3.5000 - - never",
+        "crisp": "2.01e+04 410 0.0569 0.114 3.3000 -0.2000 2_of_2 2",
+        "merge_linear": "1e+03 70 0.0444 0.0889 3.6000 0.1000 2_of_2 11",
+        "merge_ties": "1e+03 70 0.0444 0.0889 3.7000 0.2000 2_of_2 11",
+        "soup n=4": "1e+03 70 0.0174 0.0347 3.5000 0.0000 2_of_2 -",
+        "generic, fine-tuned on 100k": "5e+03 100 4.18 8.37 missing -0.2000 1_of_2 6",
     }
-    found = {
-        way: " ".join(cell.replace(" ", "_") or "-" for cell in list(row.values())[1:]) for way, row in ways.items()
-    }
-    assert found == expected
     said = capsys.readouterr().out
-    assert f"from the records in {folder / 'all'}, " in said and "left out" not in said
-    assert "the best on validation text of 2 merges" in said
+    assert f"from the records in {folder / 'all'}, " in said and "Hours are measured (cpu with 1 threads)" in said
     assert "leaves out these specialists, whose text lies outside it: far" in said
     assert (out / "cost.md").read_text(encoding="utf-8") in said
-    assert (out / "cost.png").read_bytes().startswith(b"\x89PNG")
-    with (out / "cost_by_number.csv").open(encoding="utf-8") as file:
-        by_number = {(row["way"], row["specialists"]): float(row["FLOPs"]) for row in csv.DictReader(file)}
-    assert by_number["merge_ties", "10"] == by_number["soup n=4", "10"] == 70
-    assert by_number["crisp", "100"] == 4100
+    assert sorted(path.name for path in out.iterdir()) == ["cost.csv", "cost.md"]
 
 
-def test_without_out_nothing_is_written_and_what_is_missing_is_named(folder, tmp_path, monkeypatch, capsys):
+def test_hours_and_money_at_a_rate_are_those_of_the_flops(folder, tmp_path, capsys):
+    """100 FLOPs at 0.01 a second take 10,000 s; without a price there is no money."""
+    words = ["specialists=10", "flops_per_second=0.01", f"results={folder}", f"out={tmp_path / 'out'}"]
+    assert cost.main(words) == 0
+    row = table(tmp_path / "out" / "cost.csv")["generic, fine-tuned on 100k"]
+    assert (row["FLOPs"], row["hours"]) == ("100", "2.78") and "money" not in row
+    assert "Hours are the FLOPs at 0.01 FLOPs per second." in capsys.readouterr().out
+    assert cost.main([*words, "gpu_hour=2"]) == 0
+    assert table(tmp_path / "out" / "cost.csv")["generic, fine-tuned on 100k"]["money"] == "5.56"
+
+
+def test_what_was_not_measured_has_no_row(tmp_path):
+    rows = run("soup", 4, 0, losses(3.0, 4.0), "estimate", **SOUP)
+    rows += run("generic", 0, 0, losses(3.1, 3.9), "none", **GENERIC, specialist_flops=None)
+    write_records(tmp_path / "one", rows)
+    assert cost.main(["specialists=3", f"results={tmp_path / 'one'}", f"out={tmp_path / 'out'}"]) == 0
+    assert list(table(tmp_path / "out" / "cost.csv")) == ["soup n=4"]
+
+
+def test_without_out_nothing_is_written(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     assert cost.main(["specialists=3", f"results={folder / 'few'}"]) == 0
-    said = capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
-    (left_out,) = [line for line in said.splitlines() if "Left out" in line]
-    assert all(word in left_out for word in ("fine-tuning", "CRISP", "merging")) and "as many tokens" not in left_out
-    assert "money" not in said.splitlines()[4] and "rate" not in said.splitlines()[4]
+    assert "| soup n=4 |" in capsys.readouterr().out
 
 
-def test_records_without_a_soup_are_refused(tmp_path, capsys):
+def test_records_without_a_soup_or_its_cost_are_refused(tmp_path, capsys):
     write_records(tmp_path / "results", run("generic", 0, 0, {"a": 3.0}, "none"))
     assert cost.main(["specialists=3", f"results={tmp_path / 'results'}"]) == 2
     assert "no record of a soup" in capsys.readouterr().err
+    write_records(tmp_path / "results", run("soup", 4, 0, {"a": 3.0}, "estimate", specialist_flops=None))
+    assert cost.main(["specialists=3", f"results={tmp_path / 'results'}"]) == 2
+    assert "no record of a soup with its cost" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

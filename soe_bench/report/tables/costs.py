@@ -1,4 +1,5 @@
-"""The table of costs: what each method spends, once and for each specialist, and from where the soup costs less."""
+"""What each method spends, once and for each specialist, and from where the soup costs less: the table of a results
+folder, and that of so many specialists."""
 
 import pandas as pd
 
@@ -7,9 +8,10 @@ from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
 from soe_bench.report.stats import paired_difference
 from soe_bench.report.tables.budgets import with_budget
-from soe_bench.report.tables.pieces import view_table, within_note
+from soe_bench.report.tables.pieces import provenance, view_table, within_note
 from soe_bench.report.view import MISSING, View
 
+UNITS = ("tokens", "flops", "seconds")
 SPENT = {  # column -> what of the spending, and how it is written
     "tokens once": ("tokens_once", "{:.0f}".format),
     "FLOPs once": ("flops_once", "{:.3g}".format),
@@ -22,13 +24,7 @@ SPENT = {  # column -> what of the spending, and how it is written
 def costs_table(view: View) -> Table | None:
     """A row per method, and one for each budget of tokens that it was fine-tuned on."""
     soup = largest_soup(view)
-    budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
-    rows = [
-        _row(view, label, budget, soup)
-        for budget in budgets
-        for label in view.order
-        if not budget or len(view.losses(label, budget=budget))
-    ]
+    rows = [_row(view, label, budget, soup) for label, budget in _delivered(view, view.order)]
     notes = [
         "Costs are means over seeds; what is paid for each specialist is a mean over the specialists too. "
         "`peak memory GB` is the most of any run.",
@@ -47,6 +43,48 @@ def costs_table(view: View) -> Table | None:
     return view_table(view, "costs", "What a method costs, and the soup's break-even", rows, notes, view.cells())
 
 
+def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float | None) -> Table:
+    """What so many specialists cost by each method of the view whose costs were measured, as trained and for each
+    budget of tokens that it was fine-tuned on. The view must have a largest soup, with its costs (see `has_costs`).
+
+    `gpu_hour` is the price of an hour. `rate`, in FLOPs per second, gives the hours instead of the measured time.
+    """
+    ways = [way for way in _delivered(view, view.shown) if mean_spending(view, *way) is not None]
+    rows = [_cost_row(view, *way, specialists, gpu_hour, rate) for way in ways]
+    cells = view.cells()[view.cells().label.isin([label for label, _ in ways])]
+    machines = sorted({f"{run.device} with {run.threads} threads" for run in cells.itertuples()})
+    measured = (
+        f"Hours are measured ({'; '.join(machines)}), the specialists one after the other."
+        + " They come from several machines, so compare the FLOPs." * (len(machines) > 1)
+    )
+    notes = [
+        f"N = {specialists} specialists cost what the training takes that serves all, with that of the models that it "
+        "starts from, and N times what is paid for each. The latter is a mean over the specialists of the records "
+        f"({len(view.specialists)}), and is assumed to be the same for any other.",
+        "A method that trains a model for each specialist pays its share of that training, parents included, for "
+        "each. Fine-tuning is paid for each, with the trials of its learning rate. What was not measured has no row.",
+        "Not counted: the corpus, the search for the settings of the training, measuring the losses, and keeping and "
+        "serving the models.",
+        f"Hours are the FLOPs at {rate:g} FLOPs per second." if rate else measured,
+        *([f"Money is {gpu_hour:g} for each of these hours, in the currency of that price."] if gpu_hour else []),
+        "The loss is on test text (nats/token), a mean over the seeds and the specialists within the corpus. "
+        f"{MISSING}: one of them has no record. It is for the specialists of the records, whatever N.",
+        "`minus generic` is the difference to generic pretraining without fine-tuning on as many tokens as the soup, "
+        "paired by specialist and seed, on so many `specialists`. Below 0 is better.",
+        f"`break-even` is the smallest number of specialists from which {largest_soup(view)} costs fewer FLOPs than "
+        "the row's method. never: there is none; up to N: it costs less for the first N only.",
+        *within_note(view),
+        *provenance(cells),
+    ]
+    return Table("cost", f"What {specialists} specialists cost, {view.title}", pd.DataFrame(rows), notes)
+
+
+def has_costs(view: View) -> bool:
+    """Whether the view has a largest soup whose costs were measured."""
+    soup = largest_soup(view)
+    return soup is not None and mean_spending(view, soup) is not None
+
+
 def largest_soup(view: View) -> str | None:
     """The soup with most experts, or None if there is none, or no single one."""
     soups = Soups(view)
@@ -54,6 +92,34 @@ def largest_soup(view: View) -> str | None:
         return soups.label(max(soups.counts, default=None))
     except NotRun:
         return None
+
+
+def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
+    """The labels as trained (budget 0), and then fine-tuned on each budget of which they have a record."""
+    budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
+    return [(each, b) for b in budgets for each in labels if not b or len(view.losses(each, budget=b))]
+
+
+def _cost_row(
+    view: View, label: str, budget: int, specialists: int, gpu_hour: float | None, rate: float | None
+) -> dict[str, str]:
+    soup, spent, difference = largest_soup(view), mean_spending(view, label, budget), None
+    generic = view.generic_for(soup)
+    tokens, flops, seconds = (spent[f"{unit}_once"] + specialists * spent[f"{unit}_each"] for unit in UNITS)
+    hours = (flops / rate if rate else seconds) / 3600
+    if generic and (label, budget) != (generic, 0):
+        difference = paired_difference(view.averaged_losses(label, budget=budget), view.averaged_losses(generic))
+    return {
+        "method": with_budget(label, budget),
+        "tokens": f"{tokens:.3g}",
+        "FLOPs": f"{flops:.3g}",
+        "hours": short(hours),
+        **({"money": short(gpu_hour * hours)} if gpu_hour else {}),
+        "loss": fixed(view.mean_loss(label, budget=budget), missing=MISSING),
+        "minus generic": fixed(difference.mean) if difference else "",
+        "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
+        "break-even": "" if (label, budget) == (soup, 0) else _break_even(mean_spending(view, soup), spent),
+    }
 
 
 def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str]:
