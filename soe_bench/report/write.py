@@ -30,7 +30,7 @@ from soe_bench.report.tables.corpus import deviations_table, domains_table, spec
 from soe_bench.report.tables.costs import costs_table
 from soe_bench.report.tables.distances import closeness_table
 from soe_bench.report.tables.documents import documents_table
-from soe_bench.report.tables.main import MEASURES, controls_table, difference_table, main_table
+from soe_bench.report.tables.main import controls_table, difference_table, main_table
 from soe_bench.report.view import View, make_views
 from soe_bench.system.files import write_bytes
 
@@ -153,8 +153,7 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
 
 
 def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], Item | list[Item] | None]]]:
-    for measure, (name, _) in MEASURES.items():
-        yield f"table {name}", partial(main_table, view, measure)
+    yield "table main", partial(main_table, view)
     yield "table difference", partial(difference_table, view)
     yield "table controls", partial(controls_table, view)
     yield "table budgets", partial(budgets_table, view)

@@ -48,20 +48,18 @@ def test_main_table(records, tmp_path):
     }
     soup = main_table["soup n=4"]
     assert (soup["a"], soup["b"], soup["mean"], soup["generic text"]) == ("2.9000", "3.7000", "3.3000", "3.6000")
-    bits = table(tmp_path, "main_bits_per_byte")["soup n=4"]
-    assert (bits["a"], bits["b"], bits["mean"]) == ("1.4500", "1.8500", "1.6500")
 
 
 def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path):
     (view,) = make_views(load_results(write_records(tmp_path, records)))
     corpus = pd.DataFrame({"specialist": ["a", "b"], "fraction_beyond_q99": [0.01, 0.06]})
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
-    table = main_table(replace(view, corpus=corpus), "loss")
+    table = main_table(replace(view, corpus=corpus))
     assert table.frame[WITHIN].tolist() == ["3.0000", "2.9000"]  # the means on a
     assert "- `Within the corpus` leaves out these specialists, whose text lies outside it: b." in table.markdown()
-    nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06)), "loss").frame[WITHIN]
+    nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06))).frame[WITHIN]
     assert nothing.tolist() == ["missing", "missing"]
-    assert WITHIN not in main_table(view, "loss").frame
+    assert WITHIN not in main_table(view).frame
 
 
 def test_a_mean_leaves_out_what_lies_outside_the_corpus_unless_all_does(tmp_path):
@@ -235,7 +233,7 @@ def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
     assert main([str(write_records(tmp_path, [row for row in records if row["method"] == "generic"]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
     start, names = line.split(": ")
-    assert start == "skipped, no data for it yet" and last == f"{tmp_path}: wrote 4 tables and 0 figures"
+    assert start == "skipped, no data for it yet" and last == f"{tmp_path}: wrote 3 tables and 0 figures"
     for name in (
         "table difference",
         "table controls",
@@ -260,7 +258,7 @@ def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
 
 
 def three(name: str, n: int, losses: dict[str, tuple[float, float, float]], **changes) -> list[dict]:
-    """A run for each of three seeds: {specialist: loss by seed}; bits per byte are half of it."""
+    """A run for each of three seeds: {specialist: loss by seed}."""
     by_seed = [{text: values[seed] for text, values in losses.items()} for seed in range(3)]
     return [row for seed in range(3) for row in run(name, n, seed, by_seed[seed], "none", **changes)]
 
@@ -287,7 +285,6 @@ def test_what_is_not_separated_from_the_best_has_a_dagger(close, tmp_path):
     assert rows["generic text"] == ["**3.5000**", "3.5333†", "**3.5000**", "3.6000", "3.5500"]
     assert "best in `mean`, so they have no dagger: once." in (tmp_path / "tables" / "main.md").read_text()
     assert "†" not in (tmp_path / "tables" / "main.csv").read_text()
-    assert markdown_rows(tmp_path, "main_bits_per_byte")["a"][2:4] == ["1.6667†", "1.5667†"]
 
 
 def test_one_seed_marks_nothing_as_not_separated(close, tmp_path):

@@ -11,16 +11,12 @@ from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 MOST_EPOCHS = 16  # up to 15 or 20 passes over scarce text were found to do no harm (see results/LOG.md)
 WITHIN = "mean within the corpus"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
-MEASURES = {
-    "loss": ("main", "Loss on each specialist's test text (nats/token)"),
-    "bits_per_byte": ("main_bits_per_byte", "Bits per byte on each specialist's test text"),
-}
 
 
-def main_table(view: View, measure: str) -> Table | None:
+def main_table(view: View) -> Table | None:
     """Methods x specialists at budget 0: mean over seeds, macro mean with its interval over seeds, that of the
     specialists within the corpus (where some lie outside it), generic text."""
-    losses = _losses(view, measure)
+    losses = _losses(view)
     rows = [_main_row(view, label, losses) for label in view.order]
     frame = pd.DataFrame(rows)
     notes = [
@@ -37,13 +33,13 @@ def main_table(view: View, measure: str) -> Table | None:
         *within_note(view),
         *(untested(frame, "mean", losses["mean"]) if "mean" in losses else []),
     ]
-    name, title = MEASURES[measure]
-    return view_table(view, name, title, rows, notes, view.cells(), turned=True, **mark(frame, losses))
+    title = "Loss on each specialist's test text (nats/token)"
+    return view_table(view, "main", title, rows, notes, view.cells(), turned=True, **mark(frame, losses))
 
 
-def _losses(view: View, measure: str) -> dict[str, Losses]:
+def _losses(view: View) -> dict[str, Losses]:
     """Column -> method -> the values behind its cell."""
-    values = view.cells().set_index(["label", "specialist", "seed"])[measure]
+    values = view.cells().set_index(["label", "specialist", "seed"]).loss
     text = values.index.get_level_values("specialist")
     columns = {"mean": text != GENERIC_TEXT} if view.specialists else {}
     columns |= {WITHIN: text.isin(view.within)} if view.outside else {}
