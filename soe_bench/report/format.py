@@ -1,29 +1,20 @@
 """Tables as CSV and Markdown text with fixed formats: the same records give the same bytes."""
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import pandas as pd
-
-WIDEST = 9  # columns of numbers
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text already. `bold` and `daggers` hold (row, column) positions that the Markdown prints
-    bold or with a dagger. It has one column a row of the table if `turned`, in several parts below each other if there
-    are more than WIDEST (a page is long, not wide)."""
+    """A table whose cells are text already, with notes on what they rest on."""
 
     name: str
     title: str
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    bold: frozenset[tuple[int, int]] = frozenset()
-    daggers: frozenset[tuple[int, int]] = frozenset()
-    turned: bool = False
     json: str = ""  # the same for programs, if there is such a file
 
     def csv(self) -> str:
@@ -32,32 +23,15 @@ class Table:
 
     def markdown(self) -> str:
         """Title, table, notes."""
-        rows = [
-            [self._marked(i, j, value) for j, value in enumerate(row)]
-            for i, row in enumerate(self.frame.itertuples(index=False))
-        ]
-        heads = list(self.frame.columns)
-        parts = [_lines([heads, *part], self.turned) for part in (_split(rows) if self.turned else [rows])]
-        lines = [f"# {self.title}", *(line for part in parts for line in ("", *part)), ""]
-        return "\n".join([*lines, *(f"- {note}" for note in self.notes)]).rstrip("\n") + "\n"
+        rules = ["---:" if number else "---" for number in self.numbers]
+        rows = self.frame.itertuples(index=False)
+        lines = [f"# {self.title}", "", _md_row(self.frame.columns), "|" + "|".join(rules) + "|", *map(_md_row, rows)]
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]).rstrip("\n") + "\n"
 
-    def _marked(self, i: int, j: int, value: str) -> str:
-        return f"**{value}**" if (i, j) in self.bold else value + "†" * ((i, j) in self.daggers)
-
-
-def _split(rows: list) -> list[list]:
-    """The rows in as few parts of at most WIDEST as can be, as equal as can be."""
-    n = max(math.ceil(len(rows) / WIDEST), 1)
-    ends = [round(i * len(rows) / n) for i in range(n + 1)]
-    return [rows[start:end] for start, end in pairwise(ends)]
-
-
-def _lines(rows: list[list[str]], turned: bool) -> list[str]:
-    """The lines of a Markdown table, its head first; columns of numbers to the right."""
-    columns = rows if turned else list(zip(*rows, strict=True))
-    rules = ["---:" if j and any(is_number(cell) for cell in column) else "---" for j, column in enumerate(columns)]
-    head, *body = zip(*columns, strict=True)
-    return [_md_row(head), "|" + "|".join(rules) + "|", *(_md_row(row) for row in body)]
+    @property
+    def numbers(self) -> list[bool]:
+        """Whether each column holds numbers, which stand on its right. The first names the rows."""
+        return [place > 0 and any(map(_is_number, self.frame[name])) for place, name in enumerate(self.frame)]
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -103,10 +77,9 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text)
 
 
-def is_number(text: str) -> bool:
-    """Whether a cell, its marks aside, is a number."""
+def _is_number(text: str) -> bool:
     try:
-        float(text.strip("*†"))
+        float(text)
     except ValueError:
         return False
     return True

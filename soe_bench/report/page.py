@@ -12,11 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from soe_bench.report.figures.style import Chart
-from soe_bench.report.format import Table, is_number
+from soe_bench.report.format import Table
 from soe_bench.system.files import write_bytes
 
 PAGE = "report.html"
-LONG = 40  # characters: a cell with more wraps
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,6 @@ class Section:
     sections: tuple["Section", ...] = ()
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table on the page."""
-
-    text: str
-    number: bool
-    bold: bool = False
-
-    @property
-    def kind(self) -> str:
-        """Its class in the style sheet."""
-        return "number" if self.number else "long" if len(self.text) > LONG else ""
-
-
 def write_page(folder: Path, sections: Iterable[Section]) -> None:
     """Write the folder's report.html."""
     write_bytes(folder / PAGE, html(f"Report: {folder.resolve().name}", sections).encode())
@@ -75,7 +60,7 @@ def html(title: str, sections: Iterable[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["code"] = _code
-    return environment.get_template("page.html").render(title=title, sections=list(sections), grid=grid)
+    return environment.get_template("page.html").render(title=title, sections=list(sections))
 
 
 def _code(text: str) -> Markup:
@@ -142,21 +127,3 @@ def _in_words(test: dict[str, str], claim: dict[str, str]) -> str:
     specialists = test["specialists"] + (" specialists" if " of " in test["specialists"] else "")
     other = f", {test['verdict']}" if test["verdict"] != claim["claim's verdict"] else ""
     return f"{test['test']}: {test['in words']} ({seeds}, {specialists}){other}"
-
-
-def grid(table: Table) -> tuple[list[str], list[list[Cell]]]:
-    """Head and rows of a table, turned if it is to be, with its daggers."""
-    rows = [list(map(str, table.frame.columns))]
-    rows += [
-        [f"{value}{'†' * ((i, j) in table.daggers)}" for j, value in enumerate(row)]
-        for i, row in enumerate(table.frame.itertuples(index=False))
-    ]
-    bold = {(i + 1, j) for i, j in table.bold}
-    if table.turned:
-        rows, bold = list(map(list, zip(*rows, strict=True))), {(j, i) for i, j in bold}
-    numbers = [j > 0 and any(map(is_number, column[1:])) for j, column in enumerate(zip(*rows, strict=True))]
-    cells = [
-        [Cell(text, numbers[j] and len(text) <= LONG, (i, j) in bold) for j, text in enumerate(row)]
-        for i, row in enumerate(rows)
-    ]
-    return rows[0], cells[1:]

@@ -150,9 +150,9 @@ class View:
         return None if means is None else mean(means)
 
     def seed_means(self, losses: pd.Series, specialists: list[str] | None = None) -> pd.Series | None:
-        """Mean over the specialists (`averaged`, unless some are named) for each seed; None (missing) if a (specialist,
-        seed) has no record."""
-        table = losses.unstack("seed").reindex(specialists or self.averaged)
+        """Mean over the specialists (None: `averaged`) for each seed; None (missing) if a (specialist, seed) has no
+        record, or there is no specialist."""
+        table = losses.unstack("seed").reindex(self.averaged if specialists is None else specialists)
         return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
     def generic_text_losses(self, label: str) -> pd.Series:

@@ -46,10 +46,3 @@ def report(folder, rows: list[dict]):
     for path, text in texts(folder, tables, charts).items():
         write_text(path, text)
     return folder
-
-
-def markdown_rows(folder, name: str) -> dict[str, list[str]]:
-    """The rows of a Markdown table by their first cell."""
-    lines = (folder / "tables" / f"{name}.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    return {row[0]: row[1:] for row in rows}

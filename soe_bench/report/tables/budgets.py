@@ -8,7 +8,6 @@ import pandas as pd
 
 from soe_bench.report.format import Table, fixed, from_to
 from soe_bench.report.stats import Difference, mean, paired_difference
-from soe_bench.report.tables.marks import DAGGER, mark, untested
 from soe_bench.report.tables.pieces import INTERVALS, VERDICT, difference_cells, not_compared, view_table
 from soe_bench.report.view import MISSING, View
 
@@ -75,20 +74,15 @@ def budgets_table(view: View) -> Table | None:
     if budgets is None:
         return None
     rows = [_row(budgets, label) for label in budgets.losses]
-    frame, names = pd.DataFrame(rows), [budget_name(b) for b in budgets.budgets]
-    by_budget = zip(names, budgets.budgets, strict=True)
-    losses = {name: {label: table[b] for label, table in budgets.losses.items()} for name, b in by_budget}
     notes = [
         "The losses are on test text. The name of a column is the number of tokens of the specialist's own text that "
         "the model was fine-tuned on. h comes from the estimate split. A cell is a mean over specialists and seeds.",
         budgets.fixed_set,
         f"`seeds` counts those that have every budget, or all where none has. {MISSING}: one of these specialists has "
         "no record.",
-        DAGGER,
-        *untested(frame, names[-1], losses[names[-1]]),
     ]
     title = "Loss after fine-tuning (nats/token)"
-    return view_table(view, "budgets", title, rows, notes, budgets.records, **mark(frame, losses))
+    return view_table(view, "budgets", title, rows, notes, budgets.records)
 
 
 def budgets_difference_table(view: View) -> Table | None:

@@ -37,4 +37,4 @@ def closeness_table(distances: pd.DataFrame) -> Table:
         f"Runs: {', '.join(sorted(set(distances.run_id)))}.",
     ]
     title = "How close models are, and what merging two of them costs"
-    return Table("closeness", title, pd.DataFrame(rows).astype(str), notes, turned=True)
+    return Table("closeness", title, pd.DataFrame(rows).astype(str), notes)

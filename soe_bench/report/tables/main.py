@@ -4,7 +4,6 @@ import pandas as pd
 
 from soe_bench.report.format import Table, fixed, from_to
 from soe_bench.report.stats import mean, paired_difference, t_interval
-from soe_bench.report.tables.marks import DAGGER, Losses, mark, untested
 from soe_bench.report.tables.pieces import INTERVALS, VERDICT, difference_cells, not_compared, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 
@@ -16,9 +15,7 @@ CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
 def main_table(view: View) -> Table | None:
     """Methods x specialists at budget 0: mean over seeds, macro mean with its interval over seeds, that of the
     specialists within the corpus (where some lie outside it), generic text."""
-    losses = _losses(view)
-    rows = [_main_row(view, label, losses) for label in view.order]
-    frame = pd.DataFrame(rows)
+    rows = [_main_row(view, label) for label in view.order]
     notes = [
         "The losses are on test text, without fine-tuning. The domain weights h come from the specialist's estimate "
         "split; on the generic text they are h_0, those of the whole corpus. A cell is a mean over seeds.",
@@ -29,42 +26,35 @@ def main_table(view: View) -> Table | None:
         "The name of a method says its training tokens, its pi (the distribution of h in training) or its draws of h "
         "per step only where most runs of the method have others.",
         f"`flag` says where some domain was read more than {MOST_EPOCHS} times in training.",
-        DAGGER,
+        "Rows may differ in training tokens and in seeds. The table difference compares each method with generic "
+        "pretraining on as many tokens, paired by specialist and seed.",
         *within_note(view),
-        *(untested(frame, "mean", losses["mean"]) if "mean" in losses else []),
     ]
     title = "Loss on each specialist's test text (nats/token)"
-    return view_table(view, "main", title, rows, notes, view.cells(), turned=True, **mark(frame, losses))
+    return view_table(view, "main", title, rows, notes, view.cells())
 
 
-def _losses(view: View) -> dict[str, Losses]:
-    """Column -> method -> the values behind its cell."""
-    values = view.cells().set_index(["label", "specialist", "seed"]).loss
-    text = values.index.get_level_values("specialist")
-    columns = {"mean": text != GENERIC_TEXT} if view.specialists else {}
-    columns |= {WITHIN: text.isin(view.within)} if view.outside else {}
-    columns |= {name: text == name for name in view.specialists} | {"generic text": text == GENERIC_TEXT}
-    return {
-        column: {label: own.droplevel("label") for label, own in values[rows].groupby("label")}
-        for column, rows in columns.items()
-    }
-
-
-def _main_row(view: View, label: str, losses: dict[str, Losses]) -> dict[str, str]:
-    cells = view.cells()[view.cells().label == label]
-    means = view.seed_means(losses["mean"][label], view.specialists) if label in losses.get("mean", {}) else None
+def _main_row(view: View, label: str) -> dict[str, str]:
+    cells, losses = view.cells()[view.cells().label == label], view.losses(label)
     row = {
         "method": label,
         "seeds": from_to(cells.groupby("specialist").size()),
         "training tokens": f"{view.training_tokens(label) / 1e6:.3g}M",
     }
-    for column, by_method in losses.items():
-        hole = label not in by_method or (column in ("mean", WITHIN) and means is None)
-        row[column] = MISSING if hole else fixed(mean(by_method[label]))
-        if column == "mean":
-            interval = t_interval([] if hole else means)
-            row |= {"mean low": fixed(interval.low), "mean high": fixed(interval.high)}
+    if view.specialists:
+        means = view.seed_means(losses, view.specialists)
+        interval = t_interval([] if means is None else means)
+        row |= {"mean": _mean(means), "mean low": fixed(interval.low), "mean high": fixed(interval.high)}
+    if view.outside:
+        row[WITHIN] = _mean(view.seed_means(losses, view.within))
+    by_text = cells.groupby("specialist").loss.agg(mean)
+    columns = {name: name for name in view.specialists} | {"generic text": GENERIC_TEXT}
+    row |= {column: fixed(by_text.get(text), missing=MISSING) for column, text in columns.items()}
     return row | {"flag": f"over {MOST_EPOCHS} epochs" if (cells.max_epochs > MOST_EPOCHS).any() else ""}
+
+
+def _mean(means: pd.Series | None) -> str:
+    return MISSING if means is None else fixed(mean(means))
 
 
 def difference_table(view: View) -> Table | None:

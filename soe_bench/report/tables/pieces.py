@@ -1,7 +1,5 @@
 """What tables are made of: the cells of a difference, the notes that many of them have, and the table of a view."""
 
-from typing import Any
-
 import pandas as pd
 
 from soe_bench.report.format import Table, fixed
@@ -31,11 +29,11 @@ def view_table(
     rows: list[dict[str, str]],
     notes: list[str],
     source: pd.DataFrame,
-    **more: Any,
+    json: str = "",
 ) -> Table | None:
     """The table of the rows, or None if there are none. The notes end with what its records (`source`) come from."""
     title = f"{title}, {view.title}"
-    return Table(name + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(source)], **more) if rows else None
+    return Table(name + view.suffix, title, pd.DataFrame(rows), [*notes, *provenance(source)], json) if rows else None
 
 
 def effect_cells(name: str, difference: Difference | None, of: str) -> dict[str, str]:
