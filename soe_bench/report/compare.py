@@ -67,8 +67,10 @@ def specialists_table(view: View, one: str, other: str, difference: Difference) 
 def report(view: View, one: str, other: str) -> str:
     """The comparison in words and a table. The mean, its intervals and the counts leave out the specialists outside the
     corpus, as all tables do. Raises UserError where no specialist and seed has both methods."""
-    each = paired_difference(view.losses(one), view.losses(other))
-    difference = paired_difference(view.averaged_losses(one), view.averaged_losses(other))
+    each, difference, text = (
+        paired_difference(view.losses(one, specialists=texts), view.losses(other, specialists=texts))
+        for texts in (None, view.averaged, [GENERIC_TEXT])
+    )
     if difference is None:
         raise UserError(f"no specialist has a record of both {one} and {other} with the same seed: run both")
     table = specialists_table(view, one, other, each)
@@ -92,7 +94,6 @@ def report(view: View, one: str, other: str) -> str:
     for unit, interval in (("seeds", difference.over_seeds), ("specialists", difference.over_specialists)):
         if interval.n > 1:
             lines.append(f"  95 % over {unit} (n = {interval.n}): {interval.low:+.4f} to {interval.high:+.4f}")
-    text = paired_difference(view.generic_text_losses(one), view.generic_text_losses(other))
     lines.append(f"{GENERIC_TEXT} text: " + (f"{text.mean:+.4f}" if text else "no record of both"))
     return "\n".join([*lines, *_equality(view, one, other)])
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from soe_bench.report.spending import spending
 from soe_bench.report.stats import mean
-from soe_bench.report.view import CENTROIDS, View
+from soe_bench.report.view import CENTROIDS, GENERIC_TEXT, View
 
 FAMILY = ["training_tokens", "pi", "draws_per_step"]
 BUDGETS = (10_000, 100_000, 1_000_000)  # tokens: those of C6
@@ -123,8 +123,8 @@ def against_generic(soups: Soups, experts: int, text: str) -> Effect:
     `generic` one (h: h_0)."""
     view, label = soups.view, soups.label(experts)
     generic = soups.generic(label)
-    losses = {"specialists": view.losses, "generic": view.generic_text_losses}[text]
-    return losses(label) - losses(generic), [label, generic]
+    on = {"specialists": None, "generic": [GENERIC_TEXT]}[text]
+    return view.losses(label, specialists=on) - view.losses(generic, specialists=on), [label, generic]
 
 
 def between_experts(soups: Soups, experts: int, reference: int) -> Effect:

@@ -1,7 +1,8 @@
 """A view: the records that may be compared with each other (one scale, model and data), labelled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone, so that `_cells` can be cached
 class View:
     """The records of one setting, with `label` and `seed`. `drawn`: those with h from randomly drawn documents. `all`:
     all others, except those of other estimators of h. `records`: those of `all` on test text without fine-tuning.
@@ -102,27 +103,11 @@ class View:
         """The specialists that means are over: those within the corpus, or all where none is."""
         return self.within or self.specialists
 
-    @cached_property
-    def _found(self) -> dict[tuple, pd.DataFrame]:
-        """What `cells` has returned: the tables ask for the same cells a thousand times."""
-        return {}
-
     def cells(self, h_source: str | None = None, split: str = "test", budget: int = 0) -> pd.DataFrame:
         """One row per (label, specialist, seed), fine-tuned on `budget` tokens of the specialist's text. Default: each
         method at what it knows of h without looking at the test text: h_source estimate (none for methods that take no
         h) for specialists, h_0 for generic text."""
-        if (key := (h_source, split, budget)) not in self._found:
-            self._found[key] = self._find(*key)
-        return self._found[key]
-
-    def _find(self, h_source: str | None, split: str, budget: int) -> pd.DataFrame:
-        rows = self.all[(self.all.split == split) & (self.all.budget_tokens == budget)]
-        generic = rows.specialist == GENERIC_TEXT
-        if h_source is None:
-            keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
-        else:
-            keep = (rows.h_source == h_source) & ~generic
-        return _one_each(rows[keep], ["label", "specialist", "seed"])
+        return _cells(self, h_source, split, budget)
 
     def draws(self) -> pd.DataFrame:
         """One row per (label, specialist, seed, estimator, n_documents, document_draw): h estimated from that many
@@ -131,35 +116,31 @@ class View:
         rows = rows[(rows.h_source == "estimate") & rows.estimator.notna() & (rows.specialist != GENERIC_TEXT)]
         return _one_each(rows, ["label", "specialist", "seed", "estimator", "n_documents", "document_draw"])
 
-    def losses(self, label: str, h_source: str | None = None, split: str = "test", budget: int = 0) -> pd.Series:
-        """Losses (nats/token) of one label on the specialists, indexed (specialist, seed)."""
-        rows = self.cells(h_source, split, budget)
-        rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT)]
-        return rows.set_index(["specialist", "seed"]).loss
-
-    def averaged_losses(
-        self, label: str, h_source: str | None = None, split: str = "test", budget: int = 0
+    def losses(
+        self,
+        label: str,
+        h_source: str | None = None,
+        split: str = "test",
+        budget: int = 0,
+        specialists: Sequence[str] | None = None,
     ) -> pd.Series:
-        """`losses` on the specialists that means are over."""
-        losses = self.losses(label, h_source, split, budget)
-        return losses[losses.index.get_level_values("specialist").isin(self.averaged)]
+        """Losses (nats/token) of one label, indexed (specialist, seed), on the named specialists, of which GENERIC_TEXT
+        may be one (None: all, without it)."""
+        rows = self.cells(h_source, split, budget)
+        rows = rows[rows.label == label]
+        keep = rows.specialist != GENERIC_TEXT if specialists is None else rows.specialist.isin(specialists)
+        return rows[keep].set_index(["specialist", "seed"]).loss
 
-    def mean_loss(self, label: str, h_source: str | None = None, split: str = "test", budget: int = 0) -> float | None:
-        """The mean of `averaged_losses`; None (missing) if a (specialist, seed) has no record."""
-        means = self.seed_means(self.losses(label, h_source, split, budget))
+    def mean_loss(self, label: str, split: str = "test", budget: int = 0) -> float | None:
+        """Mean over the `averaged` specialists and seeds; None (missing) if a (specialist, seed) has no record."""
+        means = self.seed_means(self.losses(label, split=split, budget=budget))
         return None if means is None else mean(means)
 
-    def seed_means(self, losses: pd.Series, specialists: list[str] | None = None) -> pd.Series | None:
+    def seed_means(self, losses: pd.Series, specialists: Sequence[str] | None = None) -> pd.Series | None:
         """Mean over the specialists (None: `averaged`) for each seed; None (missing) if a (specialist, seed) has no
         record, or there is no specialist."""
         table = losses.unstack("seed").reindex(self.averaged if specialists is None else specialists)
         return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
-
-    def generic_text_losses(self, label: str) -> pd.Series:
-        """Losses (nats/token) of one label on the generic text, h_0 for a method that takes h, indexed as `losses`."""
-        rows = self.cells()
-        rows = rows[(rows.label == label) & (rows.specialist == GENERIC_TEXT)]
-        return rows.set_index(["specialist", "seed"]).loss
 
     def training_tokens(self, label: str) -> int:
         """The training tokens of a label's runs."""
@@ -174,14 +155,14 @@ class View:
             generics = generics[generics.draws_per_step == rows.draws_per_step[label]]
         return generics.index[0] if len(generics) == 1 else None
 
-    def to_generic(self, label: str, averaged: bool = False) -> Difference | None:
-        """Paired difference to the generic run of `generic_for`, on all specialists or on those that means are over;
-        None if there is none, or for that run itself."""
+    def to_generic(self, label: str, specialists: Sequence[str] | None = None) -> Difference | None:
+        """Paired difference to the generic run of `generic_for` on the specialists (None: all); None if there is none,
+        or for that run itself."""
         generic = self.generic_for(label)
         if generic is None or generic == label:
             return None
-        losses = self.averaged_losses if averaged else self.losses
-        return paired_difference(losses(label), losses(generic))
+        own, other = (self.losses(each, specialists=specialists) for each in (label, generic))
+        return paired_difference(own, other)
 
 
 def make_views(results: Results) -> list[View]:
@@ -205,6 +186,18 @@ def make_views(results: Results) -> list[View]:
         corpus = None if corpora is None else corpora[corpora.data_fingerprint == fingerprint]
         views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels, corpus))
     return views
+
+
+@lru_cache
+def _cells(view: View, h_source: str | None, split: str, budget: int) -> pd.DataFrame:
+    """What `View.cells` returns: the tables ask for the same cells a thousand times."""
+    rows = view.all[(view.all.split == split) & (view.all.budget_tokens == budget)]
+    generic = rows.specialist == GENERIC_TEXT
+    if h_source is None:
+        keep = rows.h_source.isin(["estimate", "none"]) & ~generic | rows.h_source.isin(["h_0", "none"]) & generic
+    else:
+        keep = (rows.h_source == h_source) & ~generic
+    return _one_each(rows[keep], ["label", "specialist", "seed"])
 
 
 def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:

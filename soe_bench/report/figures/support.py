@@ -8,7 +8,7 @@ from soe_bench.report.effects import Soups, most_seeds
 from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.style import FIXED, Chart, soup_colour
 from soe_bench.report.stats import mean
-from soe_bench.report.view import View
+from soe_bench.report.view import GENERIC_TEXT, View
 
 PI = re.compile(r"support 1\.\.(\d+) (.+)")  # as MetaDistribution writes itself
 TITLES = {"specialists": "Test text of the specialists", "generic": "Generic test text, with h = h_0"}
@@ -63,7 +63,7 @@ def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
 
 def _rows(view: View, label: str, line: str, n: int, support: int | None) -> list[dict]:
     """A row per text and seed; none for a text that has no record, or specialists with a hole."""
-    own = view.generic_text_losses(label).droplevel("specialist")
+    own = view.losses(label, specialists=[GENERIC_TEXT]).droplevel("specialist")
     losses = {"specialists": view.seed_means(view.losses(label)), "generic": own}
     return [
         row

@@ -6,7 +6,7 @@ import pandas as pd
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
-from soe_bench.report.stats import paired_difference
+from soe_bench.report.stats import Difference, paired_difference
 from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.tables.pieces import provenance, view_table, within_note
 from soe_bench.report.view import MISSING, View
@@ -108,7 +108,7 @@ def _cost_row(
     tokens, flops, seconds = (spent[f"{unit}_once"] + specialists * spent[f"{unit}_each"] for unit in UNITS)
     hours = (flops / rate if rate else seconds) / 3600
     if generic and (label, budget) != (generic, 0):
-        difference = paired_difference(view.averaged_losses(label, budget=budget), view.averaged_losses(generic))
+        difference = _difference(view, label, budget, generic)
     return {
         "method": with_budget(label, budget),
         "tokens": f"{tokens:.3g}",
@@ -127,7 +127,7 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
     first, spent = runs.iloc[0], mean_spending(view, label, budget)
     difference, from_n = None, ""
     if soup and (label, budget) != (soup, 0):
-        difference = paired_difference(view.averaged_losses(label, budget=budget), view.averaged_losses(soup))
+        difference = _difference(view, label, budget, soup)
         from_n = _break_even(mean_spending(view, soup), spent)
     return {
         "method": with_budget(label, budget),
@@ -140,6 +140,12 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
         "seeds": str(len(difference.by_seed)) if difference else "",
         "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
     }
+
+
+def _difference(view: View, label: str, budget: int, other: str) -> Difference | None:
+    """The label, fine-tuned on the budget, minus another as trained, on the specialists that means are over."""
+    losses = view.losses(label, budget=budget, specialists=view.averaged)
+    return paired_difference(losses, view.losses(other, specialists=view.averaged))
 
 
 def _break_even(own: pd.Series | None, other: pd.Series | None) -> str:

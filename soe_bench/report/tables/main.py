@@ -62,7 +62,7 @@ def difference_table(view: View) -> Table | None:
     rows = [
         {"method": label, **difference_cells(difference, len(view.averaged))}
         for label in view.order
-        if (difference := view.to_generic(label, averaged=True))
+        if (difference := view.to_generic(label, view.averaged))
     ]
     notes = [
         "A difference is the method's loss minus that of generic pretraining on the same specialist and seed, as a "
@@ -98,7 +98,11 @@ def controls_table(view: View) -> Table | None:
 
 
 def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
-    losses, reference = view.averaged_losses(label, h_source), view.averaged_losses(label, "estimate")
+    losses, reference = (view.losses(label, h, specialists=view.averaged) for h in (h_source, "estimate"))
     difference = None if h_source == "estimate" else paired_difference(losses, reference)
-    loss = fixed(view.mean_loss(label, h_source), missing=MISSING)
-    return {"method": label, "h": h_source, "loss": loss, **difference_cells(difference, len(view.averaged))}
+    return {
+        "method": label,
+        "h": h_source,
+        "loss": _mean(view.seed_means(losses)),
+        **difference_cells(difference, len(view.averaged)),
+    }
