@@ -155,14 +155,11 @@ class View:
             generics = generics[generics.draws_per_step == rows.draws_per_step[label]]
         return generics.index[0] if len(generics) == 1 else None
 
-    def to_generic(self, label: str, specialists: Sequence[str] | None = None) -> Difference | None:
-        """Paired difference to the generic run of `generic_for` on the specialists (None: all); None if there is none,
-        or for that run itself."""
+    def to_generic(self, label: str) -> Difference | None:
+        """Paired difference to the generic run of `generic_for` on all specialists; None if there is none, or for that
+        run itself."""
         generic = self.generic_for(label)
-        if generic is None or generic == label:
-            return None
-        own, other = (self.losses(each, specialists=specialists) for each in (label, generic))
-        return paired_difference(own, other)
+        return None if generic in (None, label) else paired_difference(self.losses(label), self.losses(generic))
 
 
 def make_views(results: Results) -> list[View]:

@@ -24,7 +24,7 @@ from soe_bench.report.load import Results, folders_with_runs, load_results
 from soe_bench.report.page import Section, results_sections, write_page
 from soe_bench.report.tables.bench import bench_table
 from soe_bench.report.tables.bench_lists import LISTS, list_table
-from soe_bench.report.tables.budgets import budgets_difference_table, budgets_table
+from soe_bench.report.tables.budgets import budgets_table
 from soe_bench.report.tables.claims import claims_table, models_table
 from soe_bench.report.tables.corpus import deviations_table, domains_table, specialists_table
 from soe_bench.report.tables.costs import costs_table
@@ -157,7 +157,6 @@ def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], I
     yield "table difference", partial(difference_table, view)
     yield "table controls", partial(controls_table, view)
     yield "table budgets", partial(budgets_table, view)
-    yield "table budgets_difference", partial(budgets_difference_table, view)
     yield "table documents", partial(documents_table, view)
     yield "table costs", partial(costs_table, view)
     yield "figure alpha", partial(alpha_charts, view, results.alpha)

@@ -12,7 +12,7 @@ from soe_bench.report.__main__ import main
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
-from soe_bench.report.tables.budgets import budgets_difference_table
+from soe_bench.report.tables.budgets import budgets_table
 from soe_bench.report.tables.costs import costs_table
 from soe_bench.report.tables.main import WITHIN, controls_table, difference_table, main_table
 from soe_bench.report.view import make_views
@@ -82,7 +82,7 @@ def test_a_mean_leaves_out_what_lies_outside_the_corpus_unless_all_does(tmp_path
     ):
         difference = difference_table(each).frame.iloc[0]
         uniform = controls_table(each).frame.set_index("h").difference["uniform"]
-        fine_tuned = budgets_difference_table(each).frame.set_index("budget").difference["10k"]
+        fine_tuned = budgets_table(each).frame.set_index(["budget", "method"]).difference["10k", "soup n=4"]
         cost = costs_table(each).frame.set_index("method")["loss minus the soup's"]["generic"]
         assert [difference.difference, difference.specialists, uniform, fine_tuned, cost] == expected
 
@@ -130,6 +130,7 @@ def test_difference_table(records, tmp_path):
     # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; two specialists: -0.3 to -0.1
     assert rows["soup n=4"] == {
         "method": "soup n=4",
+        "loss": "3.3000",
         "difference": "-0.2000",
         "seeds low": "-0.2497",
         "seeds high": "-0.1503",

@@ -8,29 +8,31 @@ from soe_bench.report.figures.pieces import Lines, looks, points
 from soe_bench.report.figures.selection import handful, left_out, not_compared
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
-from soe_bench.report.stats import mean
+from soe_bench.report.stats import mean, paired_difference
 from soe_bench.report.tables.budgets import budget_name, fine_tuned
 from soe_bench.report.view import View
 
 
 def budgets_chart(view: View) -> Chart | None:
     """None if nothing was fine-tuned. Of many methods a handful."""
-    budgets = fine_tuned(view)
-    if budgets is None:
+    found = fine_tuned(view)
+    if found is None:
         return None
-    labels = [label for label in view.shown if label in budgets.losses]
+    labels = [label for label in view.shown if (0, label) in found.losses]
     shown = handful(view, labels)
     rows = []
-    for label, budget in product(shown, budgets.budgets):
-        x = budget or budgets.budgets[1] / 10  # 0 stands a decade left of the smallest budget
-        means, difference = budgets.means(label, budget), budgets.to_generic(label, budget)
+    for label, budget in product(shown, found.budgets):
+        x = budget or found.budgets[1] / 10  # 0 stands a decade left of the smallest budget
+        losses, generic = found.losses[budget, label], found.generic(budget, label)
+        difference = None if generic is None else paired_difference(losses, generic)
+        means = view.seed_means(losses, found.specialists)
         for panel, values in (("loss", means), ("difference", difference and difference.by_seed)):
             rows += [] if values is None else points(panel, label, x, values, label=label, budget_tokens=budget)
     if not rows:
         return None
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)
     caption = (
-        f"The loss is on test text, a mean over the {len(budgets.specialists)} of {len(view.averaged)} specialists "
+        f"The loss is on test text, a mean over the {len(found.specialists)} of {len(view.averaged)} specialists "
         "within the corpus that have every budget. A dash is one seed, and a bar a 95 % t-interval over seeds. Below "
         "0 the method is better than generic pretraining that was fine-tuned on as many tokens.\n"
         f"{left_out(labels, shown)}{not_compared(view, shown)}{view.title}"

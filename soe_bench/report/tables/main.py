@@ -1,10 +1,16 @@
 """The tables of results: methods against specialists, controls, paired differences to generic."""
 
-import pandas as pd
-
 from soe_bench.report.format import Table, fixed, from_to
-from soe_bench.report.stats import mean, paired_difference, t_interval
-from soe_bench.report.tables.pieces import INTERVALS, VERDICT, difference_cells, not_compared, view_table, within_note
+from soe_bench.report.stats import mean, t_interval
+from soe_bench.report.tables.pieces import (
+    INTERVALS,
+    VERDICT,
+    loss_cells,
+    mean_cell,
+    not_compared,
+    view_table,
+    within_note,
+)
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 
 MOST_EPOCHS = 16  # up to 15 or 20 passes over scarce text were found to do no harm (see results/LOG.md)
@@ -44,29 +50,27 @@ def _main_row(view: View, label: str) -> dict[str, str]:
     if view.specialists:
         means = view.seed_means(losses, view.specialists)
         interval = t_interval([] if means is None else means)
-        row |= {"mean": _mean(means), "mean low": fixed(interval.low), "mean high": fixed(interval.high)}
+        row |= {"mean": mean_cell(means), "mean low": fixed(interval.low), "mean high": fixed(interval.high)}
     if view.outside:
-        row[WITHIN] = _mean(view.seed_means(losses, view.within))
+        row[WITHIN] = mean_cell(view.seed_means(losses, view.within))
     by_text = cells.groupby("specialist").loss.agg(mean)
     columns = {name: name for name in view.specialists} | {"generic text": GENERIC_TEXT}
     row |= {column: fixed(by_text.get(text), missing=MISSING) for column, text in columns.items()}
     return row | {"flag": f"over {MOST_EPOCHS} epochs" if (cells.max_epochs > MOST_EPOCHS).any() else ""}
 
 
-def _mean(means: pd.Series | None) -> str:
-    return MISSING if means is None else fixed(mean(means))
-
-
 def difference_table(view: View) -> Table | None:
     """Paired difference to generic for each method; None if there is nothing to compare."""
     rows = [
-        {"method": label, **difference_cells(difference, len(view.averaged))}
+        {"method": label, **loss_cells(view, view.losses(label), view.losses(generic), view.averaged)}
         for label in view.order
-        if (difference := view.to_generic(label, view.averaged))
+        if (generic := view.generic_for(label)) not in (None, label)
     ]
+    rows = [row for row in rows if row["difference"]]
     notes = [
-        "A difference is the method's loss minus that of generic pretraining on the same specialist and seed, as a "
-        "mean over the seeds and the specialists within the corpus. Below 0 the method is better.",
+        "`loss` is a mean over the method's seeds and the specialists within the corpus. A difference is the loss "
+        "minus that of generic pretraining on the same specialist and seed. Below 0 the method is better. "
+        f"{MISSING}: a specialist has no record.",
         *within_note(view),
         INTERVALS,
         "`specialists better` counts those whose difference, averaged over seeds, is below 0.",
@@ -82,8 +86,13 @@ def controls_table(view: View) -> Table | None:
     for label in view.order:
         present = set(view.records[view.records.label == label].h_source) & set(CONTROLS)
         if present - {"estimate", "h_0"}:
-            shown = [h_source for h_source in CONTROLS if h_source in present or h_source != "tuned"]
-            rows += [_control_row(view, label, h_source) for h_source in shown]
+            shown = [h for h in CONTROLS if h in present or h != "tuned"]
+            known = view.losses(label, "estimate")
+            rows += [
+                {"method": label, "h": h}
+                | loss_cells(view, view.losses(label, h), None if h == "estimate" else known, view.averaged)
+                for h in shown
+            ]
     notes = [
         "`h` says which domain weights the method was given. estimate: the specialist's own; tuned: adjusted on "
         "validation text; uniform: equal weights; shuffled: those of another specialist; h_0: those of the whole "
@@ -95,14 +104,3 @@ def controls_table(view: View) -> Table | None:
         VERDICT,
     ]
     return view_table(view, "controls", "Does h matter? Loss under other h (nats/token)", rows, notes, view.cells())
-
-
-def _control_row(view: View, label: str, h_source: str) -> dict[str, str]:
-    losses, reference = (view.losses(label, h, specialists=view.averaged) for h in (h_source, "estimate"))
-    difference = None if h_source == "estimate" else paired_difference(losses, reference)
-    return {
-        "method": label,
-        "h": h_source,
-        "loss": _mean(view.seed_means(losses)),
-        **difference_cells(difference, len(view.averaged)),
-    }

@@ -1,10 +1,12 @@
 """What tables are made of: the cells of a difference, the notes that many of them have, and the table of a view."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from soe_bench.report.format import Table, fixed
-from soe_bench.report.stats import BOOTSTRAP_SEED, RESAMPLES, Difference
-from soe_bench.report.view import View
+from soe_bench.report.stats import BOOTSTRAP_SEED, RESAMPLES, Difference, mean, paired_difference
+from soe_bench.report.view import MISSING, View
 
 UNITS = ("seeds", "specialists")
 BOUNDS = tuple(f"{unit} {end}" for unit in UNITS for end in ("low", "high"))
@@ -55,6 +57,21 @@ def difference_cells(difference: Difference | None, n_specialists: int) -> dict[
         "specialists better": str(int((difference.by_specialist < 0).sum())),
         "verdict": difference.verdict,
     }
+
+
+def loss_cells(
+    view: View, losses: pd.Series, reference: pd.Series | None, specialists: Sequence[str]
+) -> dict[str, str]:
+    """The column `loss` (a mean over the specialists and seeds), and those of the paired difference to the reference,
+    empty if there is none."""
+    losses = losses[losses.index.isin(specialists, "specialist")]
+    difference = None if reference is None else paired_difference(losses, reference)
+    return {"loss": mean_cell(view.seed_means(losses, specialists)), **difference_cells(difference, len(specialists))}
+
+
+def mean_cell(means: pd.Series | None) -> str:
+    """The mean of what `View.seed_means` gives."""
+    return MISSING if means is None else fixed(mean(means))
 
 
 def within_note(view: View) -> list[str]:
