@@ -24,27 +24,23 @@ KEYS: dict[str, Kind] = {"results": path}
 
 
 def find(views: list[View], *names: str) -> tuple[View, list[str]]:
-    """The first view with all the names (folder by folder, settings with most records first), and their labels in it.
-    Raises UserError for a name of several labels there, and if there is no such view."""
+    """The first view (folder by folder, settings with most records first) in which each name is a label or begins one,
+    and these labels. Raises UserError for a name of several labels there, and if there is no such view."""
     if not views:
         raise UserError("there are no test records: run a sweep first")
-    view = next((view for view in views if all(candidates(name, view) for name in names)), views[0])
-    return view, [resolve(name, view) for name in names]
 
+    def fitting(view: View) -> list[list[str]]:
+        return [
+            [name] if name in view.order else [each for each in view.order if each.startswith(name)] for name in names
+        ]
 
-def candidates(name: str, view: View) -> list[str]:
-    """The labels of the view that `name` is or begins."""
-    return [name] if name in view.order else [label for label in view.order if label.startswith(name)]
-
-
-def resolve(name: str, view: View) -> str:
-    """The label of the view that `name` is or begins. Raises UserError if there is none, or more than one."""
-    found = candidates(name, view)
-    if len(found) != 1:
-        what = f"{name!r} fits several methods" if found else f"there is no record of {name!r}"
-        what += ": give more of the name of one of these:" if found else ": the methods with records are:"
-        raise UserError("\n  ".join([what, *(found or view.order)]))
-    return found[0]
+    view = next((view for view in views if all(fitting(view))), views[0])
+    for name, labels in zip(names, fitting(view), strict=True):
+        if len(labels) != 1:
+            what = f"{name!r} fits several methods" if labels else f"there is no record of {name!r}"
+            what += ": give more of the name of one of these:" if labels else ": the methods with records are:"
+            raise UserError("\n  ".join([what, *(labels or view.order)]))
+    return view, [label for [label] in fitting(view)]
 
 
 def specialists_table(view: View, one: str, other: str, difference: Difference) -> pd.DataFrame:

@@ -94,15 +94,21 @@ def test_what_has_more_training_tokens_than_the_one_generic_run_is_not_compared(
     assert "no generic run on as many training tokens: crisp" in text
 
 
-def test_figures_compare_the_seeds_that_all_methods_have(records, tmp_path):
-    """A soup and a method of seed 0 alone: the first is left out of the figure of experts, the second brings the other
-    down to that seed."""
+def test_each_method_has_its_own_seeds_in_the_figure_of_experts_and_specialists_has_those_of_all(records, tmp_path):
+    """A soup and a method of seed 0 alone, which bring the figure of specialists down to that seed."""
     rows = records + run("soup", 16, 0, {"a": 2.5, "b": 3.5}, "estimate")
     rows += run("other", 0, 0, {"a": 2.0, "b": 3.0}, "none")
     rows += run("generic", 0, 7, {"a": 9.0, "b": 9.0}, "none")  # a seed that no soup has
     (view,) = make_views(load_results(write_records(tmp_path, rows)))
     experts, specialists = experts_chart([view]), specialists_chart(view)
-    assert experts.frame.groupby("label").seed.agg(set).to_dict() == {"generic": set("012"), "soup n=4": set("012")}
+    panels = dict(tuple(experts.frame.groupby(experts.frame.panel.str.endswith(": loss"))))
+    seeds = {"generic": set("0127"), "soup n=4": set("012"), "soup n=16": {"0"}}
+    assert panels[True].groupby("label").seed.agg(set).to_dict() == seeds
+    by_seed = panels[False].set_index(["label", "seed"]).value.to_dict()
+    # generic has 3.5, 3.53 and 3.47; the soup with 4 experts gains 0.1, 0.11, 0.09 on a and thrice that on b
+    paired = {("soup n=4", "0"): -0.2, ("soup n=4", "1"): -0.22, ("soup n=4", "2"): -0.18, ("soup n=16", "0"): -0.5}
+    assert by_seed == pytest.approx(paired)
+    assert "with 16 experts is 0.50 lower" in experts.finding
     assert specialists.frame.seeds.unique().tolist() == [1]
     found = specialists.frame.set_index(["label", "specialist"]).difference
     assert found.to_dict() == pytest.approx(

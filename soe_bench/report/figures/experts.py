@@ -16,22 +16,21 @@ REFERENCES = ("generic", "dense_on_pi")
 
 
 def experts_chart(views: list[View]) -> Chart | None:
-    """The views in which methods with experts have a record for every specialist and seed, and more than one number of
-    experts. If no view has more than one: those with a method without experts beside them; None if there is none."""
-    found = {view.title: made for view in views if (made := _rows(view))}
-    several = {name: made for name, made in found.items() if len({row["x"] for row in made[0]} - {None}) > 1}
-    found = several or {name: made for name, made in found.items() if None in {row["x"] for row in made[0]}}
+    """The views with methods of several numbers of experts. If there is none: those with a method with experts and one
+    without beside it; None without these too."""
+    found = {view.title: rows for view in views if (rows := _rows(view))}
+    several = {name: rows for name, rows in found.items() if len({row["x"] for row in rows} - {None}) > 1}
+    found = several or {name: rows for name, rows in found.items() if len({row["x"] for row in rows}) > 1}
     if not found:
         return None
-    frame = pd.DataFrame([row for rows, _ in found.values() for row in rows])
+    frame = pd.DataFrame([row for rows in found.values() for row in rows])
     findings = {short: _finding(frame[frame.scale == name]) for name, short in _short(found).items()}
-    missing = [f"{label} ({name})" for name, (_, gone) in found.items() for label in gone]
     caption = (
         "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss, where a dash is "
         "one seed. Below is the loss minus that of generic pretraining with the same seed, where a bar is a 95 % "
         "t-interval over seeds; below 0 the method is better. A method without experts is a line across, in a band "
-        "from its lowest seed to its highest."
-        + (f" Not shown, as specialists or seeds are missing: {'; '.join(missing)}." if missing else "")
+        "from its lowest seed to its highest. Each method rests on the seeds that it has; one that lacks a specialist "
+        "is not shown."
     )
     differences = {panel for panel in frame.panel if panel.endswith(": difference")}
     plain = {name: name.rpartition(" ")[0] for name in found}  # without the fingerprint of the corpus, where that does
@@ -68,9 +67,8 @@ def _short(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _rows(view: View) -> tuple[list[dict], list[str]] | None:
-    """The points of a view, on the seeds of the method with experts that has most, and the labels that lack one of
-    these; of many methods a handful."""
+def _rows(view: View) -> list[dict]:
+    """The points of a view, for each label on its own seeds; of many methods a handful."""
     runs = view.methods
     methods = {runs.method[label] for label in handful(view, view.shown)}
     labels = [label for label in view.shown if runs.method[label] in methods]
@@ -80,30 +78,26 @@ def _rows(view: View) -> tuple[list[dict], list[str]] | None:
         for label in labels
         if runs.n_experts[label] or (runs.method[label] in REFERENCES and runs.training_tokens[label] in tokens)
     ]
-    losses = {label: view.seed_means(view.losses(label)) for label in labels}
-    with_experts = [set(losses[label].index) for label in labels if runs.n_experts[label] and losses[label] is not None]
-    if not with_experts:
-        return None
-    seeds = sorted(max(with_experts, key=len))
-    missing = [label for label in labels if losses[label] is None or not set(seeds) <= set(losses[label].index)]
+    means = {label: view.seed_means(view.losses(label)) for label in labels}
     rows = []
-    for label in labels:
-        if label in missing:
+    for label, losses in means.items():
+        if losses is None:
             continue
         n, method, generic = int(runs.n_experts[label]), runs.method[label], view.generic_for(label)
         line = label.replace(f"{method} n={n}", method, 1)
         facts = dict(scale=view.title, label=label)
-        rows += points(f"{view.title}: loss", line, n or None, losses[label][seeds], **facts)
-        if generic in losses and generic not in (label, *missing):
-            difference = (losses[label] - losses[generic])[seeds]
+        rows += points(f"{view.title}: loss", line, n or None, losses, **facts)
+        if generic != label and means.get(generic) is not None:
+            difference = (losses - means[generic]).dropna()
             rows += points(f"{view.title}: difference", line, n or None, difference, **facts)
-    return rows, missing
+    return rows
 
 
 def _finding(frame: pd.DataFrame) -> tuple[str, str]:
-    """The most experts, and what they give, in the last method of the order of tables (the soup)."""
+    """The most experts, and what they give, in the last line of those with most numbers of experts (the soup's)."""
     rows = frame[frame.x.notna()]
-    rows = rows[(rows.line == rows.line.iloc[-1])]
+    numbers = rows.groupby("line", sort=False).x.nunique()
+    rows = rows[rows.line == numbers.index[numbers == numbers.max()][-1]]
     rows = rows[rows.x == rows.x.max()]
     differences = rows[rows.panel.str.endswith(": difference")].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
