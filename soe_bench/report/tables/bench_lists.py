@@ -9,17 +9,22 @@ from soe_bench.report.format import Table
 from soe_bench.report.tables.bench import provenance, three_digits
 
 LINEAR = 1.1  # an exponent up to this, as measured, is no faster than linear
-Column = str | Callable[[dict, list[dict]], float | str | None]
+Column = str | tuple[str, str] | Callable[[dict, list[dict]], float | str | None]
 
 
 @dataclass(frozen=True)
 class List:
-    """How a list becomes a table: its title, what each column is (a field of a point, or a function of it and of all
-    points), and what to say of them."""
+    """How a list becomes a table: its title, what each column is (a field of a point, the ratio of two of its fields,
+    or a function of it and of all points), and what to say of them."""
 
     title: str
     columns: dict[str, Column]
     notes: Sequence[str]
+
+
+def _same(fields: str) -> dict[str, Column]:
+    """Columns with the names of their fields."""
+    return {name: name for name in fields.split()}
 
 
 def _linear(point: dict, _: list[dict]) -> str:
@@ -36,11 +41,7 @@ LISTS = {
     "growth": List(
         "Time and memory of a step against n, P, R and k",
         {
-            "axis": "axis",
-            "n": "n",
-            "P": "P",
-            "R": "R",
-            "k": "k",
+            **_same("axis n P R k"),
             "step (s)": "step_seconds",
             "exponent of step": "step_seconds_exponent",
             "soup's part (s)": "soup_seconds",
@@ -60,15 +61,11 @@ LISTS = {
     "bases": List(
         "A training step on two base models, beside its limit",
         {
-            "base": "base",
-            "n": "n",
-            "P": "P",
-            "tokens": "tokens",
-            "precision": "precision",
+            **_same("base n P tokens precision"),
             "step (s)": lambda p, _: p["step_seconds"] or "out of memory",
             "least (s)": "least_seconds",
-            "fraction": lambda p, _: p["step_seconds"] and p["least_seconds"] / p["step_seconds"],
-            "tokens per second": lambda p, _: p["step_seconds"] and p["tokens"] / p["step_seconds"],
+            "fraction": ("least_seconds", "step_seconds"),
+            "tokens per second": ("tokens", "step_seconds"),
             "peak memory (bytes)": "peak_bytes",
         },
         [
@@ -81,8 +78,7 @@ LISTS = {
     "processes": List(
         "A training step in several processes",
         {
-            "n": "n",
-            "processes": "processes",
+            **_same("n processes"),
             "sent for parameters (bytes)": "parameters_sent",
             "of 2 R P words": lambda p, _: p["parameters_sent"] / (2 * 4 * p["R"] * p["P"]),
             "sent for sums (bytes)": "sums_sent",
@@ -98,7 +94,7 @@ LISTS = {
     ),
     "end_to_end": List(
         "Where the time of whole commands goes",
-        {"command": "command", "part": "stage", "time (s)": "seconds"},
+        {**_same("command"), "part": "stage", "time (s)": "seconds"},
         [
             "The parts are those that the commands themselves print. `start` is the imports, `plan` measures a few "
             "steps, `records` collects what was measured, and the jobs of a sweep may run side by side: what follows "
@@ -111,13 +107,12 @@ LISTS = {
         {
             "soup": "source",
             "specialists": "count",
-            "n": "n",
-            "P": "P",
+            **_same("n P"),
             "time (s)": "seconds",
             "reading the bank (s)": "reading_seconds",
-            "against one reading": lambda p, _: p["seconds"] / p["reading_seconds"],
+            "against one reading": ("seconds", "reading_seconds"),
             "least (s)": "least_seconds",
-            "fraction": lambda p, _: p["least_seconds"] / p["seconds"],
+            "fraction": ("least_seconds", "seconds"),
             "peak memory (bytes)": "peak_bytes",
             "of the specialists": lambda p, _: p["peak_bytes"] and p["peak_bytes"] / (4 * p["count"] * p["P"]),
         },
@@ -131,12 +126,10 @@ LISTS = {
     "precision": List(
         "A training step in bfloat16 and in float32",
         {
-            "base": "base",
-            "precision": "precision",
-            "P": "P",
+            **_same("base precision P"),
             "step (s)": "step_seconds",
             "least (s)": "least_seconds",
-            "fraction": lambda p, _: p["least_seconds"] / p["step_seconds"],
+            "fraction": ("least_seconds", "step_seconds"),
             "steps": "steps",
             "loss after them": lambda p, _: f"{p['loss']:.3f}",
         },
@@ -152,9 +145,7 @@ LISTS = {
         {
             "axis": "axis",
             "part": "stage",
-            "k": "k",
-            "n": "n",
-            "P": "P",
+            **_same("k n P"),
             "time (s)": "seconds",
             "exponent of time": "seconds_exponent",
             "peak memory (bytes)": "peak_bytes",
@@ -173,7 +164,7 @@ LISTS = {
     ),
     "arrangements": List(
         "What to do with two cores",
-        {"base": "base", "arrangement": "arrangement", "tokens per second": "tokens_per_second"},
+        {**_same("base arrangement"), "tokens per second": "tokens_per_second"},
         [
             "Tokens per second are those of all jobs together, as the median over rounds in which the arrangements "
             "take turns. A job trains a soup with 16 experts and R = 8 draws of h.",
@@ -190,5 +181,9 @@ def list_table(name: str, bench: dict) -> Table:
 
 
 def _cell(column: Column, point: dict, points: list[dict]) -> str:
-    value = point[column] if isinstance(column, str) else column(point, points)
+    if isinstance(column, tuple):
+        top, bottom = (point[name] for name in column)
+        value = None if None in (top, bottom) else top / bottom
+    else:
+        value = point[column] if isinstance(column, str) else column(point, points)
     return three_digits(value) if isinstance(value, float) or value is None else str(value)
