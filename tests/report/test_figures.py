@@ -391,16 +391,3 @@ def test_the_title_of_several_settings_names_what_tells_them_apart():
         k2,
         "scale small, model d32, corpus k2 3c",
     ]
-
-
-def test_a_method_with_one_seed_takes_none_from_the_others(tmp_path):
-    rows = []
-    for seed in range(3):
-        rows += run("generic", 0, seed, {"a": 4.0 + seed / 10, "b": 4.0}, "none")
-        rows += run("soup", 4, seed, {"a": 3.0, "b": 3.5}, "estimate")
-    rows += run("ensemble", 0, 0, {"a": 3.8, "b": 3.9}, "estimate")
-    chart = specialists_chart(make_views(load_results(write_records(tmp_path, rows)))[0])
-    seeds = chart.frame.groupby("label").seeds.agg(set)
-    assert seeds["soup n=4"] == {3} and seeds["ensemble"] == {1}
-    soup = chart.frame[(chart.frame.label == "soup n=4") & (chart.frame.specialist == "a")]
-    assert soup.difference.tolist() == pytest.approx([-1.1]) and soup.low.notna().all()
