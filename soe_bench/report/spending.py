@@ -11,15 +11,18 @@ def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
     `flops_each`, `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row
     without a record whose costs were measured.
 
-    A training that makes a model for each of its `trained_for` specialists costs nothing once, and each of them its
-    share.
+    A training that makes a model for each of its `trained_for` specialists costs each of them its share, and nothing
+    once; or what its parent took, if that has a record.
     """
     rows = view.cells(budget=budget)
     rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT) & rows.specialist_flops.notna()]
     serves_all, share = rows.trained_for.isna(), (1 / rows.trained_for.astype(float)).fillna(0)
-    spent = {"tokens": rows.training_tokens, "flops": rows.flops, "seconds": rows.seconds}
-    once = {f"{unit}_once": values.where(serves_all, 0) for unit, values in spent.items()}
-    each = {f"{unit}_each": share * values + rows[f"specialist_{unit}"] for unit, values in spent.items()}
+    names, runs = {"tokens": "training_tokens", "flops": "flops", "seconds": "seconds"}, view.runs.set_index("run_id")
+    common = {unit: rows.parent.map(runs[name]).fillna(0) for unit, name in names.items()}
+    once = {f"{unit}_once": rows[name].where(serves_all, common[unit]) for unit, name in names.items()}
+    each = {
+        f"{unit}_each": share * (rows[name] - common[unit]) + rows[f"specialist_{unit}"] for unit, name in names.items()
+    }
     return pd.DataFrame({"seed": rows.seed, **once, **each}).groupby("seed").agg(mean).astype(float)
 
 
