@@ -138,9 +138,9 @@ def test_a_new_version_of_a_method_is_another_run_and_so_is_what_starts_from_it(
 def test_methods_that_start_as_the_soup_say_the_same():
     files = [OmegaConf.load(path) for path in (CONF / "method").glob("*.yaml")]
     parents = {each.name: each.parent for each in files if each.get("parent") and each.parent.method == "generic"}
-    halves = {"domain_experts", "domain_experts_half_generic"}  # whose parent is half of the work
-    other = {name for name, parent in parents.items() if parent.fraction != parents["soup"].fraction}
-    assert len(parents) > 6 and other == halves
+    other = {name: each.fraction for name, each in parents.items() if each.fraction != parents["soup"].fraction}
+    halves = {"domain_experts": 0.5, "domain_experts_half_generic": 0.5}  # whose parent is half of the work
+    assert len(parents) > 6 and other == halves | {"crisp_branched": 0.9, "logit_adjustment": 1.0}
 
 
 @pytest.mark.parametrize(
