@@ -80,7 +80,7 @@ class RunRecord:
     deployed_parameters: int = _field("parameters of one specialist as it is used")
     trained_for: int | None = _field(
         "number of specialists that the training made a model for, one each (CRISP): each is charged that part of the "
-        "training; null: one training serves all"
+        "training, without a parent that has a record; null: one training serves all"
     )
     threads: int = _field("threads that it was computed with")
     precision: str = _field("number format that it was computed in")

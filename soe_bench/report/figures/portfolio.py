@@ -68,5 +68,5 @@ def _finding(frame: pd.DataFrame) -> str:
         differences = {key: mean(values) for key, values in paired.items() if len(values)}
         if differences:
             best = max(differences, key=differences.__getitem__)
-            return in_words(differences[best], best[0])
+            return in_words(differences[best], f"that of {best[0]}")
     return ALONE

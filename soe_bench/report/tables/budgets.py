@@ -67,8 +67,8 @@ def budgets_table(view: View) -> Table | None:
     notes = [
         "`budget` is the number of tokens of the specialist's own text that the model was fine-tuned on. The losses "
         "are on test text, with h from the estimate split.",
-        "All rows rest on the same specialists: those within the corpus that have a record at every budget, for each "
-        f"method that has such a record of any specialist: n = {len(found.specialists)} of {len(view.averaged)}: "
+        "All rows rest on the same specialists: those within the corpus that have a record at every budget for all "
+        f"methods that were fine-tuned on every budget: n = {len(found.specialists)} of {len(view.averaged)}: "
         f"{', '.join(found.specialists)}.",
         "`loss` is a mean over these specialists and the seeds that have every budget (all, where none has). "
         f"{MISSING}: one of these specialists has no record.",

@@ -29,8 +29,8 @@ def costs_table(view: View) -> Table | None:
         "Costs are means over seeds; what is paid for each specialist is a mean over the specialists too. "
         "`peak memory GB` is the most of any run.",
         "`once` is paid for the training, that of its parents included, whatever the number of specialists. `each` is "
-        "paid for one specialist more. A method that trains a model per specialist pays nothing once, and for each "
-        "specialist its share of the training.",
+        "paid for one specialist more. A method that trains a model per specialist pays once only for a common parent "
+        "that has a record, and for each specialist its share of the rest.",
         "Fine-tuning includes the tokens, FLOPs and seconds of the trials of its learning rate.",
         f"`break-even specialists` is the smallest number of specialists from which {soup or 'the largest soup'} "
         "costs fewer FLOPs than the row's method, training included. never: there is none; up to N: it costs less for "
