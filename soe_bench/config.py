@@ -125,6 +125,10 @@ def no_option(group: str, name: str) -> str:
 def no_setting(key: str, plain: list[str]) -> str:
     """Says that there is no such setting, and what its group has, or which setting is nearest, of those that the groups
     in `plain` have."""
+    if key.startswith("hydra.launcher."):
+        return (
+            f"the launcher has no setting {key.split('.')[-1]}: choose one that has, launcher=NAME (see conf/launcher)"
+        )
     groups = [argument for argument in plain if (CONF / argument.partition("=")[0]).is_dir()]
     try:
         known = _keys(OmegaConf.to_container(compose("config", groups)))

@@ -147,6 +147,7 @@ def test_names_agree_with_the_code():
             "method.router={hiden:3,activation:linear,init_std:1}",
             "there is no setting method.router.hiden: method.router has hidden, ",
         ),
+        ("hydra.launcher.n_jobs=2", "the launcher has no setting n_jobs: choose one that has, launcher=NAME"),
         ("method=suop", "there is no method 'suop': choose one of soup, "),
         ("data=whels", "there is no data 'whels': choose one of wheels, "),
         ("scale=smal", "there is no scale 'smal': choose one of small, "),
