@@ -279,11 +279,10 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
 
 def _best_on_validation(view: View, labels: list[str]) -> str:
     losses = {each: view.mean_loss(each, split="validation") for each in labels}
-    known = {each: loss for each, loss in losses.items() if loss is not None}
-    if len(known) < len(losses):
-        lacking = min(losses.keys() - known.keys())
-        raise NotRun(f"no validation record of {lacking} on each specialist, to choose between {' and '.join(labels)}")
-    return min(known, key=known.__getitem__)
+    if lacking := [each for each, loss in losses.items() if loss is None]:
+        choice = " and ".join(labels)
+        raise NotRun(f"no validation record of {lacking[0]} on each specialist, to choose between {choice}")
+    return min(labels, key=losses.__getitem__)
 
 
 def merge_gap(soups: Soups, experts: None) -> Effect:

@@ -47,8 +47,12 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
         }
     else:
         weights = {name: own_weights(corpus, name) for name in corpus.specialists}
-        facts = {"h_0": corpus.h_0, "centroids": corpus.centroids, "specialists": weights}
-        facts["token_counts"] = corpus.token_counts
+        facts = {
+            "h_0": corpus.h_0,
+            "centroids": corpus.centroids,
+            "token_counts": corpus.token_counts,
+            "specialists": weights,
+        }
         if run.parent:
             parent = {
                 name: tensor.to(device or cfg.device)

@@ -3,6 +3,7 @@
 import pytest
 from made_up_records import run, write_csv, write_records
 
+from soe_bench.errors import UserError
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.budgets import budgets_chart
 from soe_bench.report.figures.curves import curves_chart
@@ -62,6 +63,14 @@ def test_what_had_more_training_tokens_is_not_chosen(records, tmp_path):
     more = both("merge_5", 16, 0.5, 0.5, run_id="more", training_tokens=32_000_000)
     view = view_of(tmp_path, records + more)
     assert "merge_5 n=16, 32M tokens" in view.shown and set(handful(view, view.shown)) == CHOSEN
+
+
+def test_recipes_of_a_soup_that_the_claims_cannot_choose_between_are_not_shown(records, tmp_path):
+    """Twelve further soups with 64 experts: the figure would have more methods than it can show."""
+    more = [both("soup", 64, 3.0, 3.0, run_id=f"again-{i}", recipe=f"{i}-again") for i in range(12)]
+    view = view_of(tmp_path, records + [row for rows in more for row in rows])
+    shown = handful(view, view.shown)
+    assert len(shown) <= MOST and not any("n=64" in label for label in shown)
 
 
 def test_soups_without_a_generic_run_to_compare_with_leave_the_generic_runs_in(records, tmp_path):
@@ -139,6 +148,17 @@ def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_
     view = view_of(tmp_path, rows)
     assert "crisp" in view.shown and "crisp" not in set(specialists_chart(view).frame.label)
     assert "no generic run on as many training tokens: crisp" in difference_table(view).notes[4]
+
+
+@pytest.mark.parametrize("experts", [[0], [0, 1, 1]])
+def test_missing_and_double_coefficients_are_refused(experts, tmp_path):
+    rows = [row for name in ("a", "b") for row in run("soup", 2, 0, {name: 3.0}, "estimate")]
+    view, facts = view_of(tmp_path, rows), dict(run_id="soup-2-0", method="soup", n_experts=2, seed=0, alpha=0.5)
+    table = [facts | dict(specialist="a", expert=expert) for expert in experts]
+    table += [facts | dict(specialist="b", expert=expert) for expert in (0, 1)]
+    write_csv(tmp_path / "alpha.csv", table)
+    with pytest.raises(UserError, match="missing or double coefficients: restore the file"):
+        alpha_charts(view, load_results(tmp_path).alpha)
 
 
 def test_coefficients_are_those_of_the_soup(tmp_path):

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from soe_bench.errors import UserError
 from soe_bench.report.figures.pieces import heat_map
 from soe_bench.report.figures.style import Chart
 from soe_bench.report.view import GENERIC_TEXT, View
@@ -24,7 +25,7 @@ def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
     for n in sorted({rows.n_experts.max(), ALWAYS} & set(rows.n_experts)):
         runs = rows[rows.n_experts == n]
         _, seed, run = min((view.labels[row.run_id], row.seed, row.run_id) for row in runs.itertuples())
-        table = _ordered(runs[runs.run_id == run].pivot(index="specialist", columns="expert", values="alpha"))
+        table = _ordered(_table(runs[runs.run_id == run], run))
         frame = table.rename_axis(columns="expert").stack().rename("alpha").reset_index()
         caption = (
             f"What the router of {view.labels[run]}, seed {seed}, gives at the h of each specialist's estimate split, "
@@ -33,6 +34,14 @@ def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
         )
         charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))
     return charts
+
+
+def _table(rows: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """Specialists x experts; raises UserError unless each pair is there once."""
+    table = rows.pivot_table(index="specialist", columns="expert", values="alpha")
+    if len(rows) != table.size or table.isna().any(axis=None):
+        raise UserError(f"alpha.csv: run {run_id} has missing or double coefficients: restore the file")
+    return table
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:

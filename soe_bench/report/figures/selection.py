@@ -1,8 +1,10 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
+from contextlib import suppress
+
 import pandas as pd
 
-from soe_bench.report.effects import Soups
+from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import family
 from soe_bench.report.tables import pieces as tables
 from soe_bench.report.view import View
@@ -18,7 +20,7 @@ def handful(view: View, labels: list[str]) -> list[str]:
     if len(labels) <= MOST:
         return labels
     methods, usual = view.methods.method, view.runs.training_tokens.mode()[0]
-    soups = set(Soups(view).runs.label)
+    soups = _soups(view)
     chosen = {view.generic_for(label) for label in soups} - {None} or set(methods.index[methods == "generic"])
     chosen = (chosen | soups) & set(labels)
     others = pd.Series(
@@ -50,3 +52,12 @@ def left_out(labels: list[str], shown: list[str]) -> str:
 def not_compared(view: View, shown: list[str]) -> str:
     """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
     return "".join(f"{note}\n" for note in tables.not_compared(view, shown))
+
+
+def _soups(view: View) -> set[str]:
+    """The soup with each number of experts that the claims compare, and dense_on_pi."""
+    soups, labels = Soups(view), set()
+    for n in (0, *soups.counts):
+        with suppress(NotRun):
+            labels.add(soups.label(n))
+    return labels

@@ -30,12 +30,8 @@ OTHERS = [
     *("#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854"),
     *("#C44E52", "#999999", "#00B3A4", "#F2A2C0", "#556B2F"),
 ]
-FAMILIES = (
-    "merge_*",
-    "*_expert",
-    "domain_experts*",
-    "crisp*",
-)  # methods of one colour, of which a crowded figure has the best
+# Methods of one colour, of which a crowded figure has the best.
+FAMILIES = ("merge_*", "*_expert", "domain_experts*", "crisp*")
 FAMILY_COLOURS = FIXED | dict(  # the same in every figure and results folder
     zip(
         ("*_expert", "crisp*", "domain_experts*", "merge_*", "separate_experts", "low_rank_soup", "hypernetwork")

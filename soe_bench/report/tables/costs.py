@@ -50,7 +50,8 @@ def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float
     `gpu_hour` is the price of an hour. `rate`, in FLOPs per second, gives the hours instead of the measured time.
     """
     ways = [way for way in _delivered(view, view.shown) if mean_spending(view, *way) is not None]
-    rows = [_cost_row(view, *way, specialists, gpu_hour, rate) for way in ways]
+    soup = largest_soup(view)
+    rows = [_cost_row(view, *way, soup, specialists, gpu_hour, rate) for way in ways]
     cells = view.cells()[view.cells().label.isin([label for label, _ in ways])]
     machines = sorted({f"{run.device} with {run.threads} threads" for run in cells.itertuples()})
     measured = (
@@ -61,8 +62,9 @@ def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float
         f"N = {specialists} specialists cost what the training takes that serves all, with that of the models that it "
         "starts from, and N times what is paid for each. The latter is a mean over the specialists of the records "
         f"({len(view.specialists)}), and is assumed to be the same for any other.",
-        "A method that trains a model for each specialist pays its share of that training, parents included, for "
-        "each. Fine-tuning is paid for each, with the trials of its learning rate. What was not measured has no row.",
+        "A method that trains a model for each specialist pays for each its share of that training, but once for a "
+        "common parent that has a record. Fine-tuning is paid for each, with the trials of its learning rate. What was "
+        "not measured has no row.",
         "Not counted: the corpus, the search for the settings of the training, measuring the losses, and keeping and "
         "serving the models.",
         f"Hours are the FLOPs at {rate:g} FLOPs per second." if rate else measured,
@@ -71,7 +73,7 @@ def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float
         f"{MISSING}: one of them has no record. It is for the specialists of the records, whatever N.",
         "`minus generic` is the difference to generic pretraining without fine-tuning on as many tokens as the soup, "
         "paired by specialist and seed, on so many `specialists`. Below 0 is better.",
-        f"`break-even` is the smallest number of specialists from which {largest_soup(view)} costs fewer FLOPs than "
+        f"`break-even` is the smallest number of specialists from which {soup} costs fewer FLOPs than "
         "the row's method. never: there is none; up to N: it costs less for the first N only.",
         *within_note(view),
         *provenance(cells),
@@ -101,10 +103,9 @@ def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
 
 
 def _cost_row(
-    view: View, label: str, budget: int, specialists: int, gpu_hour: float | None, rate: float | None
+    view: View, label: str, budget: int, soup: str, specialists: int, gpu_hour: float | None, rate: float | None
 ) -> dict[str, str]:
-    soup, spent, difference = largest_soup(view), mean_spending(view, label, budget), None
-    generic = view.generic_for(soup)
+    spent, generic, difference = mean_spending(view, label, budget), view.generic_for(soup), None
     tokens, flops, seconds = (spent[f"{unit}_once"] + specialists * spent[f"{unit}_each"] for unit in UNITS)
     hours = (flops / rate if rate else seconds) / 3600
     if generic and (label, budget) != (generic, 0):
