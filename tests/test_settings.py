@@ -73,6 +73,11 @@ def test_references_are_tuned_for_their_scale_and_a_start_is_not():
     assert start == OmegaConf.load(CONF / "method/generic.yaml").lr != rates["generic"]
 
 
+def test_a_parent_on_all_tokens_is_the_run_that_is_tuned_for_the_scale():
+    (cfg,), _ = job_configs(["method=logit_adjustment", "scale=medium"])
+    assert parent_of(cfg).method == job_configs(["method=generic", "scale=medium"])[0][0].method
+
+
 def test_a_scale_has_the_name_of_its_file():
     assert all(OmegaConf.load(path).scale_name == path.stem for path in (CONF / "scale").glob("*.yaml"))
 

@@ -111,11 +111,14 @@ class Run:
 
 def parent_of(cfg: DictConfig) -> DictConfig | None:
     """The configuration of the run that a method starts from: method.parent.method on method.parent.fraction of the
-    tokens, at method.parent.lr (null: the rate in conf/method, at every scale). None if it starts from scratch."""
+    tokens, at method.parent.lr (null: its own rate). None if it starts from scratch.
+
+    A parent on all tokens is the run that has its own record, so it has what conf/tuned says. A shorter one has not,
+    because what is there was tuned on all tokens."""
     parent = cfg.method.get("parent")
     if not parent:
         return None
-    other = with_method(cfg, parent.method)
+    other = with_method(cfg, parent.method, tuned=parent.fraction == 1)
     if parent.get("lr"):
         with open_dict(other):
             other.method.lr = parent.lr
