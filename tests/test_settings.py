@@ -61,7 +61,7 @@ def test_tuning_at_a_scale_changes_the_method_there_alone(method, scale):
 
     untuned, tuned = run("small").method, run(scale).method
     changed = OmegaConf.load(CONF / "tuned" / f"{method}_{scale}.yaml")
-    assert tuned != untuned and tuned == OmegaConf.merge(untuned, changed) and tuned.keys() == untuned.keys()
+    assert tuned != untuned and tuned == OmegaConf.merge(OmegaConf.to_container(untuned), changed) and tuned.keys() == untuned.keys()
     assert run(scale, "method.lr=0.5").method.lr == 0.5
 
 
