@@ -20,6 +20,7 @@ class Crisp(Dense):
     takes_h = True
     controls = ("uniform", "shuffled", "h_0")
     per_specialist = True
+    one_model = False
     tokens_each = 1.0
 
     def mixtures(self, context: MethodContext) -> np.ndarray:

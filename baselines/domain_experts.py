@@ -35,6 +35,7 @@ class DomainExperts(Dense):
 
     takes_h = True
     controls = ("uniform", "shuffled", "h_0")
+    one_model = False
 
     def __init__(
         self, name: str, lr: float, groups: int, generic_fraction: float = 0.0, parent: Mapping | None = None

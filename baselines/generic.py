@@ -10,7 +10,5 @@ from soe_bench.method import Dense, MethodContext
 class Generic(Dense):
     """The baseline of the paper (arXiv 2502.01804): pretraining on the generic corpus, that is on mix(h_0)."""
 
-    one_model = True
-
     def mixtures(self, context: MethodContext) -> np.ndarray:
         return context.h_0[None]

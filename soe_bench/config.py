@@ -82,10 +82,11 @@ def _said(error: BaseException) -> str:
 
 
 def identity(node: Any) -> Any:
-    """A plain configuration with class names in place of class paths, so that its hash stays the same if a module
-    moves."""
+    """A plain configuration with class names in place of the paths of this project's classes, so that its hash stays
+    the same if a module moves here. Those of other packages keep their paths: a changed copy has the name of ours."""
     if isinstance(node, dict):
-        named = {"class": node["_target_"].rpartition(".")[2]} if "_target_" in node else {}
+        path = node.get("_target_", "")
+        named = {"class": path.rpartition(".")[2] if path.split(".")[0] in PACKAGES else path} if path else {}
         return named | {key: identity(value) for key, value in node.items() if key != "_target_"}
     return [identity(value) for value in node] if isinstance(node, list) else node
 

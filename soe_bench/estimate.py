@@ -48,6 +48,7 @@ def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray
     `estimate`: Algorithm 3 on all its estimate documents (for generic text: h_0). `uniform`: 1/k. `shuffled`: the
     estimate of the next specialist in the alphabet. `h_0`: the generic weights. None for `zero` (alpha = 0, only the
     shared parameters) and `none` (the method takes no h). The source `tuned` needs the method: see `tuned_weights`.
+    Raises KeyError for any other.
     """
     if h_source in ("zero", "none"):
         return None
@@ -58,6 +59,8 @@ def domain_weights(corpus: Corpus, specialist: str, h_source: str) -> np.ndarray
     if h_source == "shuffled":
         names = corpus.specialists
         specialist = names[(names.index(specialist) + 1) % len(names)]
+    elif h_source != "estimate":
+        raise KeyError(h_source)
     return estimate(corpus, specialist)
 
 
@@ -69,17 +72,19 @@ def estimate(
     `nearest_centroid`: each passage's tokens count for the nearest centroid (Algorithm 3); `tuned_coefficients` starts
     from it. `smoothed`: the same with PRIOR_TOKENS tokens of h_0 added. `soft`: each passage is divided among the
     domains by its probability under spherical Gaussians around the centroids, with the variance of the generic training
-    passages around theirs.
+    passages around theirs. Raises KeyError for any other.
     """
     if estimator == "soft":
         rows = corpus.estimate_rows(specialist, n_documents, draw)
         responsibilities = _responsibilities(corpus, specialist).loc[rows.index]
         return np.average(responsibilities, axis=0, weights=rows.tokens)
     h = corpus.histogram(specialist, n_documents, draw)
+    if estimator in ("nearest_centroid", "tuned_coefficients"):
+        return h
     if estimator == "smoothed":
         tokens = corpus.estimate_rows(specialist, n_documents, draw).tokens.sum()
         return (tokens * h + PRIOR_TOKENS * corpus.h_0) / (tokens + PRIOR_TOKENS)
-    return h
+    raise KeyError(estimator)
 
 
 @lru_cache(maxsize=1)  # the specialists come one after the other, each with many draws

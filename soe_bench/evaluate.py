@@ -127,5 +127,4 @@ def summarize(nats: np.ndarray, tokens: np.ndarray, size: int) -> dict[str, Any]
         "documents": documents,
         "loss_se_documents": error,
         "bits_per_byte": total / math.log(2) / size,
-        "perplexity": math.exp(loss),
     }

@@ -151,7 +151,7 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     cfg["home"] = str(folder.resolve().parents[1])
     corpus = corpora.load(corpus_folder(folder, training))
     run = Run.of(OmegaConf.create(cfg), training["data_fingerprint"])
-    if run.hash != training["config_hash"]:
+    if run.hash[:16] != training["run_id"]:
         raise UserError(f"{folder} was trained with other settings than its config.json has: train it again")
     if name not in (known := [*corpus.specialists, GENERIC]):
         raise UserError(f"the corpus has no specialist {name!r}: choose one of {', '.join(known)}")

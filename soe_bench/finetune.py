@@ -31,24 +31,23 @@ class FineTuned:
 
 def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg: DictConfig, seed: int) -> FineTuned:
     """Trains on `tokens` (N,) by AdamW at each of the fine-tuning rates, and keeps the parameters with the lowest loss
-    on `validation` (M,), the specialist's validation tokens.
+    on `validation` (M,), the specialist's validation tokens: those of some rate after some epoch, or the given ones.
 
     `cfg` is the run's configuration: evaluate.fine_tuning has the settings, train.seq_len and train.optimizer are those
-    of pretraining. A rate stops early if more than `patience` evaluations in a row gave no lower validation loss, or if
-    it diverges. `seed` decides the order of the text.
+    of pretraining. `seed` decides the order of the text. A rate that diverges ends there.
     """
     settings, optimizer = cfg.evaluate.fine_tuning, Optimizer(**cfg.train.optimizer)
     inputs = _windows(tokens, cfg.train.seq_len)
     batch = min(settings.batch_size, len(inputs))
-    steps = max(1, min(settings.passes * len(inputs), settings.tokens // cfg.train.seq_len) // batch)
-    evaluate_at = {round(steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
+    steps = max(1, min(settings.epochs * len(inputs), settings.max_tokens // cfg.train.seq_len) // batch)
+    evaluate_at = {steps, *(epoch * len(inputs) // batch for epoch in range(1, settings.epochs))}
     flat, device = Flat(model), next(model.parameters()).device
     start = flat.flatten(model)
     best = (mean_loss(model, [validation], cfg.train.seq_len), 0.0, start)
     trained, evaluated = 0, 1
+    order = shuffled(len(inputs), steps * batch, seed)
     for rate in settings.lrs:
-        theta, waited, lowest = ParameterBank(start[None].clone(), flat), 0, best[0] if best[1] == 0 else np.inf
-        order = shuffled(len(inputs), steps * batch, seed)
+        theta = ParameterBank(start[None].clone(), flat)
         for step in range(steps):
             rows = torch.from_numpy(inputs[order[step * batch : (step + 1) * batch]]).to(device)
             loss, grad = gradient(model, flat, theta.value, rows[None], cfg.train.precision)
@@ -57,16 +56,11 @@ def fine_tune(model: nn.Module, tokens: np.ndarray, validation: np.ndarray, cfg:
             except FloatingPointError:  # this rate diverged, another may not
                 break
             trained += batch * cfg.train.seq_len
-            if step + 1 not in evaluate_at:
-                continue
-            loss = mean_loss(with_parameters(model, flat, theta.value[0]), [validation], cfg.train.seq_len)
-            evaluated += 1
-            if loss < best[0]:
-                best = (loss, rate, theta.value[0].clone())
-            waited = 0 if loss < lowest else waited + 1
-            lowest = min(lowest, loss)
-            if waited > settings.patience:
-                break
+            if step + 1 in evaluate_at:
+                loss = mean_loss(with_parameters(model, flat, theta.value[0]), [validation], cfg.train.seq_len)
+                evaluated += 1
+                if loss < best[0]:
+                    best = (loss, rate, theta.value[0].clone())
     read = evaluated * len(windows([validation], cfg.train.seq_len)[0])
     flops = (3 * trained // cfg.train.seq_len + read) * forward_flops(model, cfg.train.seq_len)
     return FineTuned(with_parameters(model, flat, best[2]), best[1], trained, flops)

@@ -34,7 +34,8 @@ class MethodContext:
     `draws_per_step` draws of domain weights with `sequences` sequences of `seq_len` tokens in all. Of the corpus:
     `h_0` (k,), the generic weights; `centroids` (k, d); `token_counts()` (k, V), how often each token occurs in the
     training text of each domain; the weights (k,) of each specialist by name. `parent` holds the tensors of the run
-    that the method starts from, by name; None without one."""
+    that the method starts from, by name; None without one. A plan builds the method without a corpus: then `parent` is
+    None, there are no `token_counts`, and the weights and centroids stand for any of their shape."""
 
     base: nn.Module
     h_0: np.ndarray
@@ -203,6 +204,7 @@ class Dense(Method):
     """
 
     parallel = True
+    one_model = True
 
     @abstractmethod
     def mixtures(self, context: MethodContext) -> np.ndarray:

@@ -21,7 +21,7 @@ from soe_bench.system.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 3  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv
+SCHEMA = 4  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv; 4: what a parent took, rate of fine-tuning
 SPLITS = ("validation", "test")
 ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
@@ -75,12 +75,15 @@ class RunRecord:
     training_tokens: int = _field("what the training read, a parent's included", "tokens")
     flops: float = _field("what the training computed, a parent's included", "FLOPs")
     seconds: float = _field("how long the training took, a parent's included", "seconds")
+    parent_tokens: int | None = _field("the parent's part of `training_tokens`; null without a parent", "tokens")
+    parent_flops: float | None = _field("the parent's part of `flops`", "FLOPs")
+    parent_seconds: float | None = _field("the parent's part of `seconds`", "seconds")
     peak_memory_bytes: int = _field("peak memory of the training process, or of the device", "bytes")
     stored_parameters: int = _field("parameters kept for all specialists")
     deployed_parameters: int = _field("parameters of one specialist as it is used")
     trained_for: int | None = _field(
-        "number of specialists that the training made a model for, one each (CRISP): each is charged that part of the "
-        "training, without a parent that has a record; null: one training serves all"
+        "number of specialists that the training made a model for, one each (CRISP): each is charged that part of what "
+        "the training took without its parent, which serves all; null: all of the training serves all"
     )
     threads: int = _field("threads that it was computed with")
     precision: str = _field("number format that it was computed in")
@@ -90,7 +93,6 @@ class RunRecord:
     )
     commit: str | None = _field("the code's commit at the time of the training")
     dirty: bool | None = _field("whether there were uncommitted changes")
-    config_hash: str = _field("hash of the resolved configuration")
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,10 @@ class EvaluationRecord(Evaluation):
     )
     specialist_flops: float | None = _field("FLOPs of the matrix products, evaluations included", "FLOPs")
     specialist_seconds: float | None = _field("time", "seconds")
+    fine_tuning_rate: float | None = _field(
+        "the learning rate of fine-tuning that validation text chose; 0: none gave a lower loss there, and the model is "
+        "as it was; null: not fine-tuned"
+    )
     loss_seconds: float | None = _field("how long the loss below took to compute; null: not measured", "seconds")
     loss: float = _field("mean cross-entropy: `nats_sum / tokens`", "nats/token")
     nats_sum: float = _field("summed loss", "nats")
@@ -139,7 +145,6 @@ class EvaluationRecord(Evaluation):
         "standard error of `loss` over documents; null for one document", "nats/token"
     )
     bits_per_byte: float = _field("`nats_sum / (ln 2 * bytes)`", "bits/byte")
-    perplexity: float = _field("`exp(loss)`", "1/token")
 
 
 @dataclass(frozen=True)
@@ -379,8 +384,8 @@ def _contradictions(row: dict) -> Iterator[str]:
     sums = {"loss": ("nats_sum / tokens", row["tokens"])}
     sums["bits_per_byte"] = ("nats_sum / (ln 2 * bytes)", math.log(2) * row["bytes"])
     wrong = [(name, rule) for name, (rule, size) in sums.items() if not math.isclose(row[name] * size, row["nats_sum"])]
-    if row["perplexity"] <= 0 or not math.isclose(math.log(row["perplexity"]), row["loss"], abs_tol=1e-9):
-        wrong.append(("perplexity", "exp(loss)"))
+    if (row["fine_tuning_rate"] is None) != (row["budget_tokens"] == 0):
+        wrong.append(("fine_tuning_rate", "the budget: a rate with fine-tuning, null without"))
     if (row["loss_se_documents"] is None) != (row["documents"] == 1) or (row["loss_se_documents"] or 0) < 0:
         wrong.append(("loss_se_documents", "the number of documents: a number >= 0 for two or more, null for one"))
     for name, rule in wrong:

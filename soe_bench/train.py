@@ -54,7 +54,8 @@ class Curve:
         distributed.on_first(self._open, progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
         self.first, self.begin = progress.step, time.perf_counter()
-        self.row_begin = self.shown = self.begin
+        self.last, self.row_begin = self.first, self.begin  # the last row, or the start
+        self.shown = self.begin
 
     def _open(self, size: int) -> None:
         with refusals(self.path):
@@ -70,7 +71,8 @@ class Curve:
     def append(self, step: int, row: dict) -> None:
         distributed.on_first(self._write, row)
         self.tracker.log({key: value for key, value in row.items() if value is not None}, step)
-        self.row_begin = now = time.perf_counter()
+        self.last, self.row_begin = step, time.perf_counter()
+        now = self.row_begin
         if now - self.shown > PROGRESS_SECONDS or step == self.steps:
             left = (self.steps - step) * (now - self.begin) / (step - self.first)
             log.info(
@@ -146,7 +148,7 @@ def train(
                 ) from error
             progress.step = done = step + 1
             if done % every == 0 or done in validate_at:
-                speed = len(progress.losses) * tokens_per_step(cfg) / (time.perf_counter() - curve.row_begin)
+                speed = (done - curve.last) * tokens_per_step(cfg) / (time.perf_counter() - curve.row_begin)
                 curve.append(
                     done,
                     {

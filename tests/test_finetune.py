@@ -1,5 +1,6 @@
-"""Fine-tuning: it learns the text, never ends worse on validation text, stops early, and counts what it takes."""
+"""Fine-tuning: it learns the text, never ends worse on validation text, and counts what it takes."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ PATTERN = np.tile(np.arange(1, 9), 80)  # what there is to learn: each token fol
 
 @pytest.fixture
 def cfg(compose):
-    return compose(f"train.seq_len={LENGTH}", "evaluate.fine_tuning.lrs=[1e-3,3e-2]", "evaluate.fine_tuning.passes=8")
+    return compose(f"train.seq_len={LENGTH}", "evaluate.fine_tuning.lrs=[1e-3,3e-2]", "evaluate.fine_tuning.epochs=8")
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def test_it_learns_and_counts_every_rate(cfg, model):
         tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
     assert loss(tuned.model, PATTERN[400:]) < 0.5 < loss(model, PATTERN[400:])
     assert tuned.rate == 3e-2
-    steps = 8 * 24 // 8  # eight passes over 24 windows, 8 a step
+    steps = 8 * 24 // 8  # eight epochs of 24 windows, 8 per step
     assert tuned.tokens == 2 * steps * 8 * LENGTH
-    evaluations = 1 + 2 * cfg.evaluate.fine_tuning.evaluations  # of 7 windows of validation text
+    evaluations = 1 + 2 * 8  # of 7 windows of validation text
     assert tuned.flops == (3 * 2 * steps * 8 + 7 * evaluations) * forward_flops(model, LENGTH)
     assert tuned.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # the given one is kept
@@ -61,29 +62,34 @@ def test_it_repeats_from_its_seed(cfg, model):
     assert not torch.equal(one.model.norm.weight, other.model.norm.weight)
 
 
-def test_where_nothing_helps_it_stops_early_and_gives_the_model_as_it_was(cfg, model):
+def test_where_nothing_helps_it_gives_the_model_as_it_was(cfg, model):
     learned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0).model
     noise = np.random.default_rng(0).integers(1, 9, 6400)
     tuned = fine_tune(learned, noise, PATTERN[:100], cfg, seed=0)
     assert tuned.rate == 0 and loss(tuned.model, PATTERN) == loss(learned, PATTERN)
-    assert tuned.tokens < 2 * 8 * 6400 / 2
 
 
-@pytest.mark.parametrize("patience", [0, 1, 3])
-def test_a_rate_ends_after_more_than_patience_evaluations_without_a_lower_loss(cfg, model, monkeypatch, patience):
-    cfg.evaluate.fine_tuning.patience = patience
-    losses = iter([1.0] * 100)  # of the model as it was, then the same after every training
-    monkeypatch.setattr(finetune, "mean_loss", lambda *_: next(losses))
+@pytest.mark.parametrize("best", range(1, 17))  # 8 evaluations of the first rate, then 8 of the second
+def test_it_keeps_the_parameters_of_the_best_epoch_of_the_best_rate(cfg, model, monkeypatch, best):
+    seen = []
+
+    def made_up(tried, *_):
+        seen.append(tried.state_dict()["model.norm.weight"].clone())
+        return 9.0 - (len(seen) - 1 == best)
+
+    monkeypatch.setattr(finetune, "mean_loss", made_up)
     tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
-    assert tuned.tokens == 2 * (patience + 1) * 3 * 8 * LENGTH  # two rates, an evaluation every 3 steps
+    assert torch.equal(tuned.model.state_dict()["model.norm.weight"], seen[best]) and len(seen) == 17
+    assert tuned.rate == cfg.evaluate.fine_tuning.lrs[best > 8]
+    assert not any(torch.equal(one, other) for one, other in itertools.pairwise(seen[:9]))
 
 
-def test_patience_begins_anew_with_every_lower_loss(cfg, model, monkeypatch):
-    cfg.evaluate.fine_tuning.lrs = [1e-3]
-    losses = iter([9.0, 8.0, 8.5, 7.0, 7.5, 7.0, 1.0])  # no lower one twice in a row at the sixth
-    monkeypatch.setattr(finetune, "mean_loss", lambda *_: next(losses))
-    tuned = fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0)
-    assert tuned.tokens == 5 * 3 * 8 * LENGTH and next(losses) == 1.0
+def test_no_rate_reads_more_than_max_tokens_and_the_end_is_evaluated(cfg, model, monkeypatch):
+    cfg.evaluate.fine_tuning.update(lrs=[1e-3], max_tokens=30 * LENGTH)
+    calls = []
+    monkeypatch.setattr(finetune, "mean_loss", lambda *_: calls.append(1) or 1.0)
+    assert fine_tune(model, PATTERN[:400], PATTERN[:100], cfg, seed=0).tokens == 24 * LENGTH  # 3 steps of 8 windows
+    assert len(calls) == 2
 
 
 def test_a_rate_that_diverges_loses_to_the_others(cfg, model):
@@ -103,4 +109,7 @@ def test_budgets_are_nested_and_a_larger_one_than_the_text_is_missing(compose):
     assert len(small) == 100 and (small == large[:100]).all()
     total = corpus.rows("first", "train").tokens.sum()
     assert len(corpus.training_tokens("first", total)) == total
+    rows, tokens = corpus.rows("first", "train"), corpus.training_tokens("first", total).tolist()
+    passages = [passage.tolist() for passage in corpus.tokens(rows)]
+    assert sorted(tokens) == sorted(itertools.chain(*passages)) and tokens != list(itertools.chain(*passages))
     assert corpus.training_tokens("first", total + 1) is None and corpus.training_tokens("generic", 10) is None

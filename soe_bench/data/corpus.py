@@ -138,12 +138,14 @@ class Corpus:
         return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
 
     def training_tokens(self, specialist: str, budget: int) -> np.ndarray | None:
-        """The first `budget` tokens of the specialist's own training text, uint16; None if it has fewer. A smaller
-        budget is therefore a part of a larger one."""
+        """`budget` tokens of the specialist's own training text, uint16; None if it has fewer.
+
+        They are of passages in a fixed random order, so that a few long documents are not all of them; a smaller budget
+        is a part of a larger one."""
         rows = self.passages[(self.passages.specialist == specialist) & (self.passages.split == "train")]
         if specialist == GENERIC or rows.tokens.sum() < budget:
             return None
-        return np.concatenate(self.tokens(rows))[:budget]
+        return np.concatenate(self.tokens(rows.sample(frac=1, random_state=0)))[:budget]
 
     def estimate_rows(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:
         """The passages that domain weights are estimated from: at most 8 per document of the estimate split.

@@ -11,14 +11,14 @@ def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
     `flops_each`, `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row
     without a record whose costs were measured.
 
-    A training that makes a model for each of its `trained_for` specialists costs each of them its share, and nothing
-    once; or what its parent took, if that has a record.
+    A training that makes a model for each of its `trained_for` specialists costs once what its parent took, and each of
+    them its share of the rest.
     """
     rows = view.cells(budget=budget)
     rows = rows[(rows.label == label) & (rows.specialist != GENERIC_TEXT) & rows.specialist_flops.notna()]
     serves_all, share = rows.trained_for.isna(), (1 / rows.trained_for.astype(float)).fillna(0)
-    names, runs = {"tokens": "training_tokens", "flops": "flops", "seconds": "seconds"}, view.runs.set_index("run_id")
-    common = {unit: rows.parent.map(runs[name]).fillna(0) for unit, name in names.items()}
+    names = {"tokens": "training_tokens", "flops": "flops", "seconds": "seconds"}
+    common = {unit: rows[f"parent_{unit}"].astype(float).fillna(0) for unit in names}
     once = {f"{unit}_once": rows[name].where(serves_all, common[unit]) for unit, name in names.items()}
     each = {
         f"{unit}_each": share * (rows[name] - common[unit]) + rows[f"specialist_{unit}"] for unit, name in names.items()

@@ -113,7 +113,7 @@ class Maker:
     def _specialist(self, evaluation: Evaluation) -> tuple[nn.Module, dict]:
         cfg, corpus, validation = self.cfg, self.corpus, self._validation(evaluation.specialist)
         tuned, before = self._tuned(evaluation)
-        start, trained, flops = time.perf_counter(), 0, 0
+        start, trained, flops, rate = time.perf_counter(), 0, 0, None
         with FlopCounter() as counter:
             model = self._instantiate(evaluation, tuned, validation)
         tokens = (
@@ -123,11 +123,12 @@ class Maker:
         )
         if tokens is not None:
             better = fine_tune(model, tokens, np.concatenate(validation), cfg, cfg.seeds.mix)
-            model, trained, flops = better.model, better.tokens, better.flops
+            model, trained, flops, rate = better.model, better.tokens, better.flops, better.rate
         return model, {
             "specialist_tokens": trained,
             "specialist_flops": before.flops + counter.get_total_flops() + flops,
             "specialist_seconds": round(before.seconds + time.perf_counter() - start, 4),
+            "fine_tuning_rate": rate,
         }
 
     def _validation(self, name: str) -> list[np.ndarray]:

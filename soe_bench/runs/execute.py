@@ -135,9 +135,12 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
     """What all evaluations of a run share."""
     cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg, method)
     memory = int(distributed.total(torch.tensor(peak_memory(cfg.device)))[0])  # of all processes
-    before: dict[str, Any] = {"training_tokens": 0, "flops": 0, "seconds": 0.0}
-    if run.parent:
-        before = read_training(run.parent.folder)
+    own = {
+        "training_tokens": steps * tokens_per_step(cfg),
+        "flops": steps * cost["flops_per_step"],
+        "seconds": round(progress.seconds, 2),
+    }
+    before = read_training(run.parent.folder) if run.parent else {}
     return RunRecord(
         run_id=run.hash[:16],
         method=method.label,
@@ -155,9 +158,10 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
         seed_kmeans=cfg.seeds.kmeans,
         data=cfg.data.name,
         data_fingerprint=run.fingerprint,
-        training_tokens=before["training_tokens"] + steps * tokens_per_step(cfg),
-        flops=before["flops"] + steps * cost["flops_per_step"],
-        seconds=round(before["seconds"] + progress.seconds, 2),
+        **{name: value + before.get(name, 0) for name, value in own.items()},
+        parent_tokens=before.get("training_tokens"),
+        parent_flops=before.get("flops"),
+        parent_seconds=before.get("seconds"),
         peak_memory_bytes=memory,
         stored_parameters=cost["stored_parameters"],
         deployed_parameters=cost["deployed_parameters"],
@@ -167,5 +171,4 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
         device=f"{distributed.size()} x " * (distributed.size() > 1) + device_name(cfg.device),
         max_epochs=round(float(mixture.epochs.max()), 3),
         **git_state(),
-        config_hash=run.hash,
     )

@@ -149,7 +149,7 @@ def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) ->
     for name in names:
         test = text(name, "test")
         for budget in e.budgets if method.deployable else ():
-            total += test + 3 * len(tuning.lrs) * min(tuning.passes * budget, tuning.tokens)
+            total += test + 3 * len(tuning.lrs) * min(tuning.epochs * budget, tuning.max_tokens)
         if method.takes_h:
             controls = [control for control in method.controls if control in e.controls]
             total += len(controls) * test + ("tuned" in controls) * TUNED_H.steps * step

@@ -24,12 +24,15 @@ from soe_bench.config import identity, make, with_method
 from soe_bench.data.corpus import fingerprint
 
 IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evaluation, paths, logger, threads do not
+# How often a run is saved and looked at is no part of it either. In its hash these have the values that they had when they
+# were, so that runs keep their names.
+WATCHED = {"checkpoint_every": 500, "validations": 10, "curve_tokens": 2048}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity. `hash` covers the IDENTITY groups, without the nulls of `train`, the data
-    fingerprint, and the method's `version`; `recipe` covers the same without the seeds. `parent` is the run that this
+    """A configuration with its identity. `hash` covers the IDENTITY groups, without the nulls of `train` and what is
+    WATCHED, the data fingerprint, and the method's `version`; `recipe` covers the same without the seeds. `parent` is the run that this
     one starts from."""
 
     cfg: DictConfig
@@ -46,7 +49,7 @@ class Run:
         parent."""
         data = data or fingerprint(cfg.data, cfg.seeds.kmeans)
         groups = {group: identity(OmegaConf.to_container(cfg[group], resolve=True)) for group in IDENTITY}
-        groups["train"] = {key: value for key, value in groups["train"].items() if value is not None}
+        groups["train"] = {key: value for key, value in groups["train"].items() if value is not None} | WATCHED
         groups["data"] = data
         start = parent_of(cfg)
         parent = None if start is None else cls.of(start, data)

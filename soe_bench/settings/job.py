@@ -67,10 +67,8 @@ class Train(Group):
 class FineTuning(Group):
     lrs: list_of(Positive, "different rates, one at least", least=1)
     batch_size: whole(1, 2**20)
-    passes: Count
-    tokens: Count
-    evaluations: Count
-    patience: Count
+    epochs: Count
+    max_tokens: Count
 
 
 class Evaluate(Group):

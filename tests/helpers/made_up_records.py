@@ -87,10 +87,12 @@ def record(**changes) -> dict:
         **TEXT,
         "loss_se_documents": 0.01,
         "bits_per_byte": 3e6 / math.log(2) / 2_885_390,
-        "perplexity": math.exp(3),
         "training_tokens": 16000000,
         "flops": 1e13,
         "seconds": 60.0,
+        "parent_tokens": None,
+        "parent_flops": None,
+        "parent_seconds": None,
         "peak_memory_bytes": 10**9,
         "stored_parameters": 290000,
         "deployed_parameters": 290000,
@@ -105,7 +107,7 @@ def record(**changes) -> dict:
         "max_epochs": 1.5,
         "commit": "0123456789abcdef",
         "dirty": False,
-        "config_hash": "abc",
+        "fine_tuning_rate": 1e-3 if changes.get("budget_tokens") else None,
         **changes,
     }
 
@@ -137,7 +139,7 @@ def sums(row: dict) -> dict[str, float]:
     """What follows from a record's loss."""
     nats = row["loss"] * row["tokens"]
     bits = nats / math.log(2) / row["bytes"]
-    return {"nats_sum": nats, "bits_per_byte": bits, "perplexity": math.exp(row["loss"])}
+    return {"nats_sum": nats, "bits_per_byte": bits}
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:

@@ -16,6 +16,7 @@ def fine_tuned(rng, rows: list[dict]) -> list[dict]:
         row
         | {
             "budget_tokens": budget,
+            "fine_tuning_rate": 1e-3,
             "loss": row["loss"] * (1 - lead) + rng.normal(0, 0.01),
             "specialist_tokens": 12 * budget,
             "specialist_flops": 12 * budget * 6.0 * row["parameters"],

@@ -318,7 +318,7 @@ def tuned_generic(seed: int, flops: dict[str, float]) -> list[dict]:
     """Generic pretraining and its fine-tuning on 100k tokens, which takes `flops` by specialist."""
     rows = generic(seed, flops=1e13)
     return rows + [
-        row | {"budget_tokens": 100_000, "specialist_flops": flops[row["specialist"]]}
+        row | {"budget_tokens": 100_000, "fine_tuning_rate": 1e-3, "specialist_flops": flops[row["specialist"]]}
         for row in rows
         if row["specialist"] in flops
     ]

@@ -97,14 +97,11 @@ def test_cost_table_by_hand(records, tmp_path):
     assert (crisp["break-even specialists"], crisp["loss minus the soup's"]) == ("2", "-0.1000")  # 54 < 82, 52 > 41
 
 
-def test_a_common_parent_with_a_record_is_paid_once(records, tmp_path):
+def test_the_parent_of_a_model_per_specialist_is_paid_once(records, tmp_path):
     """Of the 80 FLOPs, 4000 tokens and 40 s that make two models the parent took 60, 3000 and 24."""
-    for seed in range(2):
-        parent = dict(run_id=f"parent-{seed}", flops=60.0, training_tokens=3000, seconds=24.0)
-        records += run("generic", 0, seed, {"a": 3.4, "b": 4.4}, "none", **GENERIC | parent)
-        for row in records:
-            if row["run_id"] == f"crisp-0-{seed}":
-                row["parent"] = f"parent-{seed}"
+    for row in records:
+        if row["method"] == "crisp":
+            row |= dict(parent="p", parent_flops=60.0, parent_tokens=3000, parent_seconds=24.0)
     crisp = rows_of(tmp_path, records)["crisp"]
     assert [crisp[name] for name in ("tokens once", "FLOPs once", "tokens each", "FLOPs each", "seconds each")] == [
         "3000",

@@ -27,8 +27,8 @@ def portfolio_chart(view: View) -> Chart | None:
     caption = (
         "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
         "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic "
-        "pretraining serves all N; a method that trains a model per specialist pays N times, but once for a common "
-        "parent that has a record. Along a line the runs have more and more training tokens. A dash is one seed. A "
+        "pretraining serves all N; a method that trains a model per specialist pays N times, but once for the "
+        "parent that these start from. Along a line the runs have more and more training tokens. A dash is one seed. A "
         f"title compares two methods on the seeds that both have. Merges are not drawn.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]

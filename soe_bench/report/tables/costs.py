@@ -29,8 +29,8 @@ def costs_table(view: View) -> Table | None:
         "Costs are means over seeds; what is paid for each specialist is a mean over the specialists too. "
         "`peak memory GB` is the most of any run.",
         "`once` is paid for the training, that of its parents included, whatever the number of specialists. `each` is "
-        "paid for one specialist more. A method that trains a model per specialist pays once only for a common parent "
-        "that has a record, and for each specialist its share of the rest.",
+        "paid for one specialist more. A method that trains a model per specialist pays once for the parent that these "
+        "start from, and for each specialist its share of the rest.",
         "Fine-tuning includes the tokens, FLOPs and seconds of the trials of its learning rate.",
         f"`break-even specialists` is the smallest number of specialists from which {soup or 'the largest soup'} "
         "costs fewer FLOPs than the row's method, training included. never: there is none; up to N: it costs less for "
@@ -62,9 +62,9 @@ def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float
         f"N = {specialists} specialists cost what the training takes that serves all, with that of the models that it "
         "starts from, and N times what is paid for each. The latter is a mean over the specialists of the records "
         f"({len(view.specialists)}), and is assumed to be the same for any other.",
-        "A method that trains a model for each specialist pays for each its share of that training, but once for a "
-        "common parent that has a record. Fine-tuning is paid for each, with the trials of its learning rate. What was "
-        "not measured has no row.",
+        "A method that trains a model for each specialist pays once for the parent that these start from, and for each "
+        "its share of the rest. Fine-tuning is paid for each, with the trials of its learning rate. What was not "
+        "measured has no row.",
         "Not counted: the corpus, the search for the settings of the training, measuring the losses, and keeping and "
         "serving the models.",
         f"Hours are the FLOPs at {rate:g} FLOPs per second." if rate else measured,
