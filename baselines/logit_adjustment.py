@@ -13,33 +13,38 @@ from baselines.generic import Generic
 from soe_bench.errors import UserError
 from soe_bench.method import Method, MethodContext
 
+PRIOR_TOKENS = 20  # of each domain, that are added to what follows each token
+
 
 class Adjusted(nn.Module):
-    """A model whose logits are all shifted by one vector (V,)."""
+    """A model whose logits are shifted by a row of a table (m, V): by its only row, or by that of the token before."""
 
-    def __init__(self, base: nn.Module, shift: Tensor) -> None:
+    def __init__(self, base: nn.Module, table: Tensor) -> None:
         super().__init__()
         self.base = copy.deepcopy(base)
-        self.register_buffer("shift", shift)
+        self.register_buffer("table", table)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.base(tokens) + self.shift
+        return self.base(tokens) + self.table[tokens % len(self.table)]
 
 
 class LogitAdjustment(Generic):
     """The generic model with `strength * log(p(w | h) / p(w | h_0))` added to the logit of each token w, as in Menon et
-    al., https://arxiv.org/abs/2007.07314. p(w | h) = sum_i h_i p_i(w) is the frequency of w in training text of the
-    mixture h. Each domain's frequencies p_i are counted with V further tokens of the generic text, V being the
-    vocabulary's size, so that none is 0. It trains nothing itself.
+    al., https://arxiv.org/abs/2007.07314. It trains nothing itself.
+
+    `order` 1: p(w | h) = sum_i h_i p_i(w) is the frequency of w in training text of the mixture h. Each domain's
+    frequencies p_i are counted with V further tokens of the generic text, V being the vocabulary's size, so that none
+    is 0. `order` 2: the frequency after the token before, counted in the same text, with PRIOR_TOKENS further tokens of
+    each domain after every token.
     """
 
     takes_h = True
     controls = ("uniform", "shuffled", "h_0")
     one_model = False
 
-    def __init__(self, name: str, strength: float, parent: Mapping) -> None:
+    def __init__(self, name: str, strength: float, parent: Mapping, order: int = 1) -> None:
         super().__init__(name, 0.0, parent)
-        self.strength = strength
+        self.strength, self.order = strength, order
 
     def start_from(self, parent: Method) -> None:
         if not parent.one_model or (self.parent or {}).get("fraction") != 1:
@@ -50,21 +55,46 @@ class LogitAdjustment(Generic):
 
     def build(self, context: MethodContext) -> None:
         super().build(context)
-        if context.token_counts is not None:  # None in planning
-            counts = context.token_counts().astype(np.float64)
-            generic = counts.sum(0) + 1
-            smoothed = counts + counts.shape[1] * generic / generic.sum()
-            frequencies = smoothed / smoothed.sum(1, keepdims=True)
-            self.frequencies = torch.as_tensor(frequencies).to(self.models.value)
+        if context.domain_tokens is None:  # in planning
+            return
+        like = self.models.value
+        vocabulary = context.base(torch.zeros((1, 1), dtype=torch.long, device=like.device)).shape[-1]
+        texts = [context.domain_tokens(i) for i in range(len(context.h_0))]
+        counts = np.stack([np.bincount(text, minlength=vocabulary) for text in texts]).astype(np.float64)
+        generic = counts.sum(0) + 1
+        smoothed = counts + vocabulary * generic / generic.sum()
+        self.sizes = torch.as_tensor(smoothed.sum(1)).to(like)  # (k,)
+        self.frequencies = torch.as_tensor(smoothed / smoothed.sum(1, keepdims=True)).to(like)  # (k, V)
+        if self.order == 2:
+            self.pairs = _pair_counts(texts, vocabulary).to(like)
 
     def shift(self, h: Tensor) -> Tensor:
-        """What is added to the logits (R, V) at h (R, k)."""
-        generic = self.weights_tensor(self.context.h_0) @ self.frequencies
-        return self.strength * ((h @ self.frequencies).log() - generic.log())
+        """What is added to the logits at h (R, k): tables (R, 1, V), or by the token before (R, V, V)."""
+        return self.strength * (
+            self._log_frequencies(h) - self._log_frequencies(self.weights_tensor(self.context.h_0)[None])
+        )
+
+    def _log_frequencies(self, h: Tensor) -> Tensor:
+        if self.order == 1:
+            return (h @ self.frequencies).log()[:, None]
+        part = h / self.sizes  # of each domain's tokens
+        seen = torch.sparse.mm(self.pairs, part.T).T.unflatten(1, (-1, self.frequencies.shape[1]))
+        return torch.log_softmax((seen + PRIOR_TOKENS * (part @ self.frequencies)[:, None]).log(), 2)
 
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
         model = super().specialist(h)
         return model if h is None else Adjusted(model, self.shift(self.weights_tensor(h)[None])[0])
 
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
-        return super().logits(h, tokens) + self.shift(h)[:, None, None]
+        shift = torch.stack([table[own % len(table)] for table, own in zip(self.shift(h), tokens, strict=True)])
+        return super().logits(h, tokens) + shift
+
+
+def _pair_counts(texts: Sequence[np.ndarray], vocabulary: int) -> Tensor:
+    """(V * V, k) sparse: how often token w follows token v in each text, in row v V + w."""
+    found = [np.unique(text[:-1].astype(np.int64) * vocabulary + text[1:], return_counts=True) for text in texts]
+    rows = np.concatenate([pairs for pairs, _ in found])
+    columns = np.repeat(np.arange(len(texts)), [len(pairs) for pairs, _ in found])
+    values = torch.from_numpy(np.concatenate([counts for _, counts in found]))
+    size = (vocabulary**2, len(texts))
+    return torch.sparse_coo_tensor(torch.from_numpy(np.stack([rows, columns])), values, size, check_invariants=True).coalesce()

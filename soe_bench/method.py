@@ -32,10 +32,10 @@ class MethodContext:
 
     `base` is the model at its initialisation (from seeds.init), `initial(seed)` one at another; a step is
     `draws_per_step` draws of domain weights with `sequences` sequences of `seq_len` tokens in all. Of the corpus:
-    `h_0` (k,), the generic weights; `centroids` (k, d); `token_counts()` (k, V), how often each token occurs in the
-    training text of each domain; the weights (k,) of each specialist by name. `parent` holds the tensors of the run
+    `h_0` (k,), the generic weights; `centroids` (k, d); `domain_tokens(i)`, the token ids of domain i's
+    training text; the weights (k,) of each specialist by name. `parent` holds the tensors of the run
     that the method starts from, by name; None without one. A plan builds the method without a corpus: then `parent` is
-    None, there are no `token_counts`, and the weights and centroids stand for any of their shape."""
+    None, there are no `domain_tokens`, and the weights and centroids stand for any of their shape."""
 
     base: nn.Module
     h_0: np.ndarray
@@ -48,7 +48,7 @@ class MethodContext:
     moments: torch.dtype | None = None  # of AdamW; None: as the parameters
     seed: int = 0
     centroids: np.ndarray | None = None
-    token_counts: Callable[[], np.ndarray] | None = None
+    domain_tokens: Callable[[int], np.ndarray] | None = None
     specialists: Mapping[str, np.ndarray] = field(default_factory=dict)
     initial: Callable[[int], nn.Module] | None = None
     parent: Mapping[str, Tensor] | None = None

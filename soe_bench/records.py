@@ -75,9 +75,9 @@ class RunRecord:
     training_tokens: int = _field("what the training read, a parent's included", "tokens")
     flops: float = _field("what the training computed, a parent's included", "FLOPs")
     seconds: float = _field("how long the training took, a parent's included", "seconds")
-    parent_tokens: int | None = _field("the parent's part of `training_tokens`; null without a parent", "tokens")
-    parent_flops: float | None = _field("the parent's part of `flops`", "FLOPs")
-    parent_seconds: float | None = _field("the parent's part of `seconds`", "seconds")
+    parent_tokens: int | None = _field("the parent's part of `training_tokens`; null: no parent, or not kept", "tokens")
+    parent_flops: float | None = _field("the parent's part of `flops`; null as there", "FLOPs")
+    parent_seconds: float | None = _field("the parent's part of `seconds`; null as there", "seconds")
     peak_memory_bytes: int = _field("peak memory of the training process, or of the device", "bytes")
     stored_parameters: int = _field("parameters kept for all specialists")
     deployed_parameters: int = _field("parameters of one specialist as it is used")
@@ -132,8 +132,8 @@ class EvaluationRecord(Evaluation):
     specialist_flops: float | None = _field("FLOPs of the matrix products, evaluations included", "FLOPs")
     specialist_seconds: float | None = _field("time", "seconds")
     fine_tuning_rate: float | None = _field(
-        "the learning rate of fine-tuning that validation text chose; 0: none gave a lower loss there, and the model is "
-        "as it was; null: not fine-tuned"
+        "the learning rate of fine-tuning that validation text chose; 0: none gave a lower loss there, and the model "
+        "is as it was; null: not fine-tuned"
     )
     loss_seconds: float | None = _field("how long the loss below took to compute; null: not measured", "seconds")
     loss: float = _field("mean cross-entropy: `nats_sum / tokens`", "nats/token")

@@ -21,8 +21,10 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         len(fractions(cfg)),
     ),
     "embedder": lambda cfg: f"TF-IDF and truncated SVD ({cfg.data.embedding.dimensions} dimensions)",
-    "fine-tuning": lambda cfg: "rates {:g}, {:g} and {:g}, at most {:g} epochs, the best epoch on validation text".format(
-        *cfg.evaluate.fine_tuning.lrs, cfg.evaluate.fine_tuning.epochs
+    "fine-tuning": lambda cfg: (
+        "rates {:g}, {:g} and {:g}, at most {:g} epochs, the best epoch on validation text".format(
+            *cfg.evaluate.fine_tuning.lrs, cfg.evaluate.fine_tuning.epochs
+        )
     ),
     "number of experts": lambda cfg: f"{min(experts_of_the_sweep())} to {max(experts_of_the_sweep())}",
     "domains k": lambda cfg: f"{cfg.data.k}",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import settings
-from soe_bench.config import CONF, job_configs, make, with_method
+from soe_bench.config import CONF, identity, job_configs, make, with_method
 from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod
 from soe_bench.records import ESTIMATORS
@@ -61,7 +61,11 @@ def test_tuning_at_a_scale_changes_the_method_there_alone(method, scale):
 
     untuned, tuned = run("small").method, run(scale).method
     changed = OmegaConf.load(CONF / "tuned" / f"{method}_{scale}.yaml")
-    assert tuned != untuned and tuned == OmegaConf.merge(OmegaConf.to_container(untuned), changed) and tuned.keys() == untuned.keys()
+    assert (
+        tuned != untuned
+        and tuned == OmegaConf.merge(OmegaConf.to_container(untuned), changed)
+        and tuned.keys() == untuned.keys()
+    )
     assert run(scale, "method.lr=0.5").method.lr == 0.5
 
 
@@ -71,6 +75,12 @@ def test_references_are_tuned_for_their_scale_and_a_start_is_not():
     assert rates["generic"] == OmegaConf.load(CONF / "tuned/generic_medium.yaml").lr
     (start,) = (parent_of(cfg).method.lr for cfg in cfgs if cfg.method.name == "soup")
     assert start == OmegaConf.load(CONF / "method/generic.yaml").lr != rates["generic"]
+
+
+def test_the_path_of_a_class_identifies_it_outside_the_project_alone():
+    own, stranger = {"_target_": "soe_bench.model.Llama", "x": 1}, {"_target_": "mine.model.Llama", "x": 1}
+    assert identity(own) == {"class": "Llama", "x": 1} == identity(own | {"_target_": "baselines.moved.Llama"})
+    assert identity(stranger) == {"class": "mine.model.Llama", "x": 1}
 
 
 def test_a_parent_on_all_tokens_is_the_run_that_is_tuned_for_the_scale():

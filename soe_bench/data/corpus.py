@@ -88,10 +88,6 @@ class Corpus:
         out."""
         return self._tokens[self._domain_bounds[i] : self._domain_bounds[i + 1]]
 
-    def token_counts(self) -> np.ndarray:
-        """(k, V) how often each token occurs in the training text of each domain."""
-        return np.stack([np.bincount(self.domain_tokens(i), minlength=self.vocab_size) for i in range(self.k)])
-
     @contextmanager
     def withheld(self, split: str) -> Iterator[None]:
         """Context in which nothing may read this split: choices made inside cannot be made on it."""

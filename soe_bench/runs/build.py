@@ -50,7 +50,7 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
         facts = {
             "h_0": corpus.h_0,
             "centroids": corpus.centroids,
-            "token_counts": corpus.token_counts,
+            "domain_tokens": corpus.domain_tokens,
             "specialists": weights,
         }
         if run.parent:

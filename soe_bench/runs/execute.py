@@ -7,7 +7,6 @@ import logging
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout

@@ -24,16 +24,16 @@ from soe_bench.config import identity, make, with_method
 from soe_bench.data.corpus import fingerprint
 
 IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evaluation, paths, logger, threads do not
-# How often a run is saved and looked at is no part of it either. In its hash these have the values that they had when they
-# were, so that runs keep their names.
+# How often a run is saved and looked at is no part of it either. Its hash has these values, whatever they are, so that
+# runs keep the names that they had when they were.
 WATCHED = {"checkpoint_every": 500, "validations": 10, "curve_tokens": 2048}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration with its identity. `hash` covers the IDENTITY groups, without the nulls of `train` and what is
-    WATCHED, the data fingerprint, and the method's `version`; `recipe` covers the same without the seeds. `parent` is the run that this
-    one starts from."""
+    """A configuration with its identity. `hash` covers the IDENTITY groups (without the nulls of `train` and what is
+    WATCHED), the data fingerprint, and the method's `version`; `recipe` covers the same without the seeds. `parent` is
+    the run that this one starts from."""
 
     cfg: DictConfig
     fingerprint: str

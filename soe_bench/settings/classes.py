@@ -105,6 +105,7 @@ class PostHocSettings(KnownClass):
 
 class LogitAdjustmentSettings(PostHocSettings):
     strength: NotNegative
+    order: one_of(1, 2) = 1
 
 
 class MergeSettings(PostHocSettings):

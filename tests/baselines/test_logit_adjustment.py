@@ -1,5 +1,6 @@
 """Generic pretraining with logits adjusted for h: the frequencies by hand, and what it reduces to."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from tiny_soup import VOCAB, K, tiny_context
 
 from baselines.generic import Generic
-from baselines.logit_adjustment import LogitAdjustment
+from baselines.logit_adjustment import PRIOR_TOKENS, LogitAdjustment
 from soe_bench.errors import UserError
 
 PARENT = {"method": "generic", "fraction": 1.0}
@@ -22,9 +23,14 @@ def counts() -> np.ndarray:
     return table
 
 
-def adjusted(strength: float = 1.0) -> LogitAdjustment:
-    method = LogitAdjustment("logit_adjustment", strength, PARENT)
-    method.build(replace(tiny_context(), token_counts=counts))
+def text(domain: int) -> np.ndarray:
+    """Text with those counts: each token as often, one after the other."""
+    return np.repeat(np.arange(VOCAB, dtype=np.uint16), counts()[domain])
+
+
+def adjusted(strength: float = 1.0, order: int = 1) -> LogitAdjustment:
+    method = LogitAdjustment("logit_adjustment", strength, PARENT, order)
+    method.build(replace(tiny_context(), domain_tokens=text))
     return method
 
 
@@ -39,22 +45,47 @@ def test_the_shift_is_the_logarithm_of_the_ratio_of_frequencies():
     method, h = adjusted(0.5), np.array([0.5, 0.5, 0, 0, 0])
     own = 0.5 * np.exp(log_frequencies(0)) + 0.5 * np.exp(log_frequencies(1))
     generic = np.mean([np.exp(log_frequencies(i)) for i in range(K)], axis=0)
-    shift = method.shift(torch.tensor(h)[None])[0].numpy()
+    shift = method.shift(torch.tensor(h)[None])[0, 0].numpy()
     assert shift == pytest.approx(0.5 * np.log(own / generic))
     assert shift[0] > 0 > shift[2]
 
 
-def test_a_specialist_is_the_generic_model_with_that_shift():
-    method, tokens, h = adjusted(), torch.arange(8)[None] % VOCAB, np.eye(K)[0]
+def test_of_order_2_it_is_the_ratio_of_the_frequencies_after_the_token_before():
+    """Worked out with numpy, pair by pair: c_i(v, w) of each text, and PRIOR_TOKENS tokens of its own frequencies."""
+    method, h = adjusted(0.5, order=2), np.array([0.5, 0.5, 0, 0, 0])
+
+    def frequencies(weights: np.ndarray) -> np.ndarray:
+        total = np.zeros((VOCAB, VOCAB))
+        for i, weight in enumerate(weights):
+            pairs = np.zeros((VOCAB, VOCAB))
+            for one, other in itertools.pairwise(text(i).tolist()):
+                pairs[one, other] += 1
+            size = counts()[i].sum() + VOCAB
+            total += weight / size * (pairs + PRIOR_TOKENS * np.exp(log_frequencies(i)))
+        return total / total.sum(1, keepdims=True)
+
+    expected = 0.5 * np.log(frequencies(h) / frequencies(np.full(K, 1 / K)))
+    assert method.shift(torch.tensor(h)[None])[0].numpy() == pytest.approx(expected)
+    assert expected[0, 0] > 0 > expected[0, 2]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_specialist_is_the_generic_model_with_that_shift(order):
+    method, tokens, h = adjusted(order=order), torch.arange(8)[None] % VOCAB, np.eye(K)[0]
     generic = Generic("generic", 0.1)
     generic.build(tiny_context())
-    expected = generic.specialist(None)(tokens) + method.shift(torch.tensor(h)[None])[0]
+    table = method.shift(torch.tensor(h)[None])[0]
+    expected = generic.specialist(None)(tokens) + (table[tokens] if order == 2 else table[0])
     torch.testing.assert_close(method.specialist(h)(tokens), expected)
     torch.testing.assert_close(method.logits(torch.tensor(h)[None], tokens[None])[0], expected)
 
 
 @pytest.mark.parametrize(
-    "method, h", [(adjusted(0.0), np.eye(K)[0]), (adjusted(), None), (adjusted(), np.full(K, 1 / K))]
+    "method, h",
+    [
+        *((adjusted(0.0), np.eye(K)[0]), (adjusted(), None), (adjusted(), np.full(K, 1 / K))),
+        (adjusted(order=2), np.full(K, 1 / K)),
+    ],
 )
 def test_without_strength_or_at_h_0_it_is_the_generic_model(method, h):
     tokens = torch.arange(8)[None] % VOCAB

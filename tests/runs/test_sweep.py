@@ -118,7 +118,8 @@ def test_hydra_launches_the_jobs_that_were_planned(command, monkeypatch):
 
 def test_identity_covers_what_matters_and_nothing_else(compose, tmp_path):
     base = Run.of(compose())
-    for same in ("threads=2", "wandb.mode=offline", f"results_dir={tmp_path / 'other'}", "sweep_name=x"):
+    watched = ("train.checkpoint_every=7", "train.validations=3", "train.curve_tokens=99")
+    for same in ("threads=2", "wandb.mode=offline", f"results_dir={tmp_path / 'other'}", "sweep_name=x", *watched):
         assert Run.of(compose(same)).hash == base.hash
     for other in ("seed=1", "method.n_experts=4", "train.tokens=8192", "model=d64", "data.k=3", "seeds.kmeans=1"):
         assert Run.of(compose(other)).hash != base.hash
