@@ -110,7 +110,7 @@ class Method(ABC):
 
     def parameters_at(self, h: Tensor | None) -> Tensor:
         """Theta(h) (R, P), differentiable in the domain weights h (R, k); None stands for "without domain information"
-        and gives one row.
+        and gives one row, of a method that does not need h.
 
         A method whose specialists are not the base model at other parameters gives `specialist` and `logits` instead.
         """
