@@ -95,6 +95,8 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     (folder / "tokenizer.json").write_text(written.to_str(pretty=True), encoding="utf-8")
     said: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), EOS)
     said |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    # transformers 4 returns token_type_ids otherwise, which generate refuses for a Llama.
+    said |= {"model_input_names": ["input_ids", "attention_mask"], "padding_side": "left"}
     said["model_max_length"] = llama_config(model)["max_position_embeddings"]
     write_json(folder / "tokenizer_config.json", said)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -169,12 +171,12 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
         f"run: {folder.name}, method {method.label}, trained on {training['training_tokens']:,} tokens",
         f"commit: {training['commit']}",
         f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
-        f"context: {cfg['train']['seq_len']} tokens",
     ] + ([f"h: {card.numbers(h)}"] if method.takes_h else [])
     if isinstance(method, ExpertMethod):
         facts.append(f"alpha: {card.numbers(method.coefficients(h[None])[0].tolist())}")
     said = [f"The model of method `{method.label}` for the specialist {card.plain(name)} of the corpus.", NO_GATE]
-    return model, corpus.path / "tokenizer.json", card.page(card.plain(name), said, facts, cfg["train"]["seq_len"])
+    text = card.page(card.plain(name), said, facts, model, cfg["train"]["seq_len"])
+    return model, corpus.path / "tokenizer.json", text
 
 
 @arguments.command

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import nn
 
 from soe_bench.specialists.specialist import AT_H_0, Specialist
 from soe_bench.system.machine import git_state
@@ -13,11 +14,15 @@ from soe_bench.system.machine import git_state
 NEAREST = 5  # domains that are named
 LOAD = """## How to load it
 
+    pip install torch transformers
+
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("this folder")
 model = AutoModelForCausalLM.from_pretrained("this folder")
+made = model.generate(**tokenizer("The first words", return_tensors="pt"), do_sample=True, max_new_tokens=40)
+print(tokenizer.decode(made[0], skip_special_tokens=True))
 ```
 
 Every text begins with the end-of-text token, which the tokenizer puts there. It was trained on {length} tokens of
@@ -113,18 +118,18 @@ def card(made: Specialist) -> str:
         f"soup: run {soup.name}, trained on {training['training_tokens']:,} tokens at commit {training['commit']}",
         f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
         f"made by soe_bench at commit {commit}",
-        f"context: {soup.seq_len} tokens",
         f"h: {numbers(made.estimate.h)}",
     ]
     facts += [f"alpha: {numbers(made.alpha.tolist())}"] if made.alpha is not None else []
     warnings = [f"**Warning.** {text}" for text in made.warnings]
-    return page(what, [*warnings, *words(made)], facts, soup.seq_len)
+    return page(what, [*warnings, *words(made)], facts, made.model, soup.seq_len)
 
 
-def page(title: str, paragraphs: Sequence[str], facts: Sequence[str], length: int) -> str:
-    """A model card: paragraphs, the facts that it can be made again from, and how to load it."""
+def page(title: str, paragraphs: Sequence[str], facts: Sequence[str], model: nn.Module, length: int) -> str:
+    """A model card: paragraphs, the size of the model, the facts that it can be made again from, and how to load it."""
+    size = f"model: {sum(value.numel() for value in model.parameters()):,} parameters, {length} tokens of context"
     head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [soup-of-experts]\n---"
-    listed = "\n".join(f"- {fact}" for fact in facts)
+    listed = "\n".join(f"- {fact}" for fact in [size, *facts])
     parts = [head, f"# {title}", *paragraphs, "## Where it comes from", listed, LOAD.replace("{length}", str(length))]
     return "\n\n".join(parts)
 

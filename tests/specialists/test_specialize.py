@@ -82,6 +82,19 @@ def test_generate_stops_at_end_of_text(command, tmp_path):
     assert ended[0, length:].tolist() == [0]
 
 
+def test_the_lines_of_the_card_generate_text_with_any_transformers(command, soup, texts, tmp_path, capsys):
+    """transformers 4 takes the names of the inputs from the tokenizer's file, and generate refuses others."""
+    pytest.importorskip("transformers", reason="transformers is in the bench extra")
+    assert command()[0] == 0
+    said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert said["model_input_names"] == ["input_ids", "attention_mask"] and said["padding_side"] == "left"
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    exec(card.partition("```python\n")[2].partition("```")[0].replace("this folder", str(tmp_path / "out")), {})
+    assert capsys.readouterr().out.startswith("The first words")
+    parameters = sum(value.numel() for value in soup.at_h_0.parameters())
+    assert f"- model: {parameters:,} parameters, 64 tokens of context" in card and "pip install torch" in card
+
+
 def test_the_command_and_the_library_make_the_same_model(command, soup_runs, soup, texts, tmp_path):
     assert command()[0] == 0
     found = load_file(tmp_path / "out" / "model.safetensors")
