@@ -37,7 +37,7 @@ DTYPES = ("float32", "bfloat16")
 MODEL = ("config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "README.md")
 CORPUS = ("tokenizer.json", "embedder.json", "embedder.safetensors", "centroids.npy", "domains.csv")
 MINILM = "minilm"  # the folder of a sentence embedder's files, in place of embedder.safetensors
-OWNED = {*MODEL, *CORPUS, EXPORTED, "generic.safetensors", "test_lines.npy"}
+OWNED = {*MODEL, *CORPUS, EXPORTED, "generic.safetensors", "test_lines.npy", "training_runs.npy"}
 KEYS: dict[str, arguments.Kind] = {
     "out": arguments.path,
     "specialist": str,
@@ -108,7 +108,7 @@ def write_soup(folder: Path, soup: TrainedSoup) -> None:
     from safetensors.torch import save
 
     from soe_bench.data.corpus import file_hash
-    from soe_bench.specialists.trained import GENERIC_WEIGHTS, TEST_LINES
+    from soe_bench.specialists.trained import GENERIC_WEIGHTS, TEST_LINES, TRAINING_RUNS
 
     for name in CORPUS:
         if (soup.files / name).is_file():
@@ -116,6 +116,7 @@ def write_soup(folder: Path, soup: TrainedSoup) -> None:
     if (soup.files / MINILM).is_dir():
         shutil.copytree(soup.files / MINILM, folder / MINILM)
     np.save(folder / TEST_LINES, soup.test_lines)
+    np.save(folder / TRAINING_RUNS, soup.training_runs)
     generic = soup.generic()
     if generic is not None:
         values = soup.method.flat.flatten(generic)[None]

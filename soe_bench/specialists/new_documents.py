@@ -18,7 +18,7 @@ from soe_bench.data.sources.textfiles import KINDS, Notes, kind, texts
 from soe_bench.data.splits import spread
 from soe_bench.data.tokenizer import encode
 from soe_bench.errors import UserError
-from soe_bench.specialists.trained import TrainedSoup, line_hashes
+from soe_bench.specialists.trained import TrainedSoup, line_hashes, run_hashes
 
 CHARACTERS = 10_000_000  # at most read
 PER_FILE = 2_000_000
@@ -26,19 +26,21 @@ FEW = {False: 4, True: 8}  # below so many documents (with a part for choices) t
 HELD_OUT_TOKENS = 50_000  # of a held-out part, at most
 PASSAGES = 12  # of a document in a held-out part, at most
 SETTING = " (data.source.text_field)"  # of data=local, which these documents have not
-SEEN = 0.2  # a fraction of lines from the corpus's test text that is worth saying
+SEEN = 0.2  # a fraction from the corpus's own text that is worth saying
 
 
 @dataclass(frozen=True)
 class Documents:
     """`passages`: one row each, with path (of the document), number, text, ids (uint16 tokens), tokens (with the one
     before the text) and bytes. `notes`: what was left out and how often. `seen`: the fraction of the long lines that
-    are lines of the corpus's test text."""
+    are lines of the corpus's test text. `trained`: the fraction of the runs of tokens that are in the text that the
+    soup was trained on."""
 
     passages: pd.DataFrame
     notes: list[str]
     seen: float
     line_break: int
+    trained: float = 0.0
 
     @property
     def count(self) -> int:
@@ -117,8 +119,12 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documen
     table["tokens"] = table.ids.map(len) + 1
     table["bytes"] = table.text.map(lambda text: len(text.encode()))
     lines = line_hashes("\n".join(table.text))
-    seen = float(np.isin(lines, soup.test_lines).mean()) if len(lines) else 0.0
-    return Documents(table, said, seen, soup.tokenizer.encode("\n").ids[0])
+    runs = np.concatenate([run_hashes(ids) for ids in table.ids])
+    seen, trained = (
+        float(np.isin(own, known).mean()) if len(own) else 0.0
+        for own, known in ((lines, soup.test_lines), (runs, soup.training_runs))
+    )
+    return Documents(table, said, seen, soup.tokenizer.encode("\n").ids[0], trained)
 
 
 def is_path(given: str | Path) -> bool:

@@ -292,6 +292,11 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
         if made.outside
         else []
     )
+    if made.documents.trained > new_documents.SEEN:
+        found.append(
+            f"The soup was trained on {made.documents.trained:.0%} of the text: losses on it say nothing about new "
+            "text of your own."
+        )
     if made.documents.seen > new_documents.SEEN:
         found.append(
             f"{made.documents.seen:.0%} of the text's long lines are in the test text of the soup's own corpus: losses "

@@ -36,6 +36,7 @@ def test_an_exported_soup_makes_the_same_specialists(soup, exported, tmp_path):
     assert torch.equal(soup.method.flat.flatten(one.model), soup.method.flat.flatten(other.model))
     assert one.verdict == other.verdict and one.outside == other.outside and "generic run" in str(one.verdict)
     assert np.array_equal(soup.test_lines, alone.test_lines)
+    assert len(soup.training_runs) > 10 and np.array_equal(soup.training_runs, alone.training_runs)
     assert alone.bits_per_byte == soup.bits_per_byte and alone.effective_domains == soup.effective_domains
 
 
@@ -107,7 +108,7 @@ def test_a_damaged_file_of_a_run_is_one_line(soup_runs, tmp_path, name, content,
 
 
 @pytest.mark.parametrize(
-    "content", ['{"format": 2, "files": {}}', '{"format": 2, "files": {}, "name": 1, "config": 2}']
+    "content", ['{"format": 3, "files": {}}', '{"format": 3, "files": {}, "name": 1, "config": 2}']
 )
 def test_a_list_that_lacks_things_is_one_line(exported, tmp_path, content):
     copied = shutil.copytree(exported, tmp_path / "soup")

@@ -7,6 +7,7 @@ from made_up_soups import write_documents
 from soe_bench.errors import UserError
 from soe_bench.specialists import new_documents
 from soe_bench.specialists.specialist import Soup
+from soe_bench.specialists.trained import run_hashes
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,26 @@ def test_the_soups_own_test_text_is_recognised(soup, tmp_path):
     trained = write_documents(tmp_path / "trained", soup.corpus, "first", 4, "train")
     assert new_documents.read(tested, soup).seen == 1
     assert new_documents.read(trained, soup).seen == 0
+
+
+def test_the_part_that_the_soup_was_trained_on_is_recognised(soup, tmp_path):
+    trained = write_documents(tmp_path / "trained", soup.corpus, "generic", 4)
+    held_out = write_documents(tmp_path / "tested", soup.corpus, "generic", 4, "test")
+    assert new_documents.read(trained, soup).trained > 0.95
+    assert new_documents.read(held_out, soup).trained == 0
+    texts = [path.read_text() for folder in (trained, held_out) for path in sorted(folder.iterdir())]
+    assert 0.2 < new_documents.read(texts, soup).trained < 0.8
+    moved = [text[len(text) // 3 :] for text in texts[:4]]  # other passages, and other first tokens
+    assert new_documents.read(moved, soup).trained > 0.9
+
+
+@pytest.mark.parametrize("length", [0, 31, 32, 33, 2**20 + 40])
+def test_the_same_run_has_the_same_hash_wherever_it_stands(length):
+    tokens = np.random.default_rng(0).integers(0, 2048, length).astype(np.uint16)
+    whole = run_hashes(tokens)
+    before = np.concatenate([np.arange(1000, dtype=np.uint16), tokens])
+    assert np.isin(whole, run_hashes(before)).all()
+    assert len(whole) == pytest.approx(max(0, length - 31) / 64, abs=1 + 0.02 * length / 64)
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,11 @@ def test_text_of_the_soups_own_test_split_is_said(command, soup, tmp_path):
     assert "100% of the text's long lines are in the test text" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_text_that_the_soup_was_trained_on_is_said(command, soup, tmp_path):
+    command(documents=write_documents(tmp_path / "trained", soup.corpus, "generic", 6))
+    assert "**Warning.** The soup was trained on 100% of the text" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_text_outside_the_corpus_is_warned_of(soup, texts):
     """Japanese text among known words passes the distance test, and the tokens give it away."""
     mixed = [
