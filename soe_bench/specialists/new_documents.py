@@ -127,20 +127,29 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documen
     return Documents(table, said, seen, soup.tokenizer.encode("\n").ids[0], trained)
 
 
-def is_path(given: str | Path) -> bool:
-    """Whether it names a file or folder that is there, rather than being a text itself."""
+def _place(given: str | Path) -> Path | None:
+    """The file or folder that it names; None if it is a text itself. Raises UserError for a path that leads nowhere."""
     if isinstance(given, Path):
-        return True
-    return len(given) < 1024 and "\n" not in given and "\0" not in given and os.path.exists(given)
+        return given
+    if len(given) >= 1024 or "\n" in given or "\0" in given:
+        return None
+    place = os.path.expanduser(given)
+    if os.path.exists(place):
+        return Path(place)
+    looks = given[:1] in ("/", "~", ".") or "/" in given or os.sep in given or kind(given) is not None
+    if looks and " " not in given and len(given) < 256:  # longer, it may be text of a script without spaces
+        raise UserError(f"documents: there is no file or folder {given}: correct the path")
+    return None
 
 
 def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str, str]]:
     files: dict[str, Path] = {}
-    for place in [Path(each) for each in given if is_path(each)]:
+    places = [_place(each) for each in given]
+    for place in filter(None, places):
         prefix = f"{place}: " if len(given) > 1 else ""
         files |= {prefix + name: path for name, path in _files(place, notes).items()}
     left = CHARACTERS
-    for number, text in enumerate(str(each) for each in given if not is_path(each)):
+    for number, text in enumerate(str(each) for each, place in zip(given, places, strict=True) if place is None):
         yield f"text {number}", text.encode(errors="replace").decode()
     for name in sorted(files, key=_order):
         if left <= 0:

@@ -29,6 +29,21 @@ def test_texts_and_paths_are_read_alike(soup, tmp_path):
     assert sorted(both.passages.text) == sorted(texts[:2])
 
 
+@pytest.mark.parametrize("path", ["/no/such/file", "~/nothing", "~nobody/x", "./x", "texts/y", "x.txt", "y.jsonl.gz"])
+def test_a_path_that_leads_nowhere_is_no_text(soup, path):
+    for given in (path, [words(0), path]):
+        with pytest.raises(UserError, match=f"there is no file or folder {path}: correct the path"):
+            new_documents.read(given, soup)
+
+
+def test_the_users_folder_is_expanded(soup, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text(words(0))
+    assert list(new_documents.read("~/a.txt", soup).passages.text) == [words(0)]
+    for text in (f"/ and {words(1)} or ~/a.txt", "料理/法律、" * 50):
+        assert list(new_documents.read(text, soup).passages.text) == [text]
+
+
 @pytest.mark.parametrize("choices, count", [(False, 12), (True, 12), (False, 1), (True, 1)])
 def test_no_text_is_in_two_parts(soup, choices, count):
     text = "\n".join(words(i, 100) for i in range(16 // count + 8))
