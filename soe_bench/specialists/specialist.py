@@ -22,6 +22,7 @@ from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.specialists import gate, new_documents
 from soe_bench.specialists.gate import Verdict
 from soe_bench.specialists.new_documents import Documents
+from soe_bench.specialists.own import OwnDocuments
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.laps import Laps
 
@@ -287,11 +288,9 @@ def _outside(made: Specialist) -> list[str]:
 
 
 def _warnings(made: Specialist, options: Options) -> list[str]:
-    found = (
-        [f"The text is outside the corpus that the soup was trained on. {' '.join(made.outside)}"]
-        if made.outside
-        else []
-    )
+    place = "unusual for" if isinstance(made.documents, OwnDocuments) else "outside"  # that corpus holds text like it
+    signs = " ".join(made.outside)
+    found = [f"The text is {place} the corpus that the soup was trained on. {signs}"] if signs else []
     if made.documents.trained > new_documents.SEEN:
         found.append(
             f"The soup was trained on {made.documents.trained:.0%} of the text: losses on it say nothing about new "

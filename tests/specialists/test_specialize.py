@@ -19,6 +19,7 @@ from soe_bench import specialize
 from soe_bench.errors import UserError
 from soe_bench.specialists import specialist
 from soe_bench.specialists.gate import judge
+from soe_bench.specialists.own import own_documents
 from soe_bench.specialists.specialist import Soup
 
 HOSTILE = "new texts (1), a=b, 日本語 'quoted' [x] ${y} <script>"
@@ -284,6 +285,15 @@ def test_text_outside_the_corpus_is_warned_of(soup, texts):
     outside = soup.specialize({"": mixed}, gate="off")[""]
     assert not inside.outside
     assert any("tokens per byte" in sign for sign in outside.outside) and "outside the corpus" in outside.warnings[0]
+
+
+def test_text_of_the_soups_own_corpus_is_not_said_to_be_outside_it(soup_runs):
+    soup = Soup.load(soup_runs["soup"])
+    soup.facts["distance_quantiles"] = {"q99": 0.0}  # all passages are farther
+    (made,) = specialist.specialists(soup, {"first": own_documents(soup, "first")}, specialist.Options(gate="warn"))
+    assert made.warnings[0].startswith(
+        "The text is unusual for the corpus that the soup was trained on. 100% of its passages are farther from"
+    )
 
 
 def test_text_that_the_generic_model_finds_hard_is_warned_of(soup, texts):
