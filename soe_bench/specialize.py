@@ -4,6 +4,7 @@ python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
 
 soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
 documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more.
+text_field=  The field of .jsonl and column of .parquet that holds the text, by default as in the soup's corpus.
 out=         The folder to write. It must not exist.
 generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.
 gate=        Half of the documents is kept aside (a quarter with tune or finetune). On these the specialist is compared
@@ -41,6 +42,7 @@ REFUSED = 3  # exit status
 KEYS: dict[str, arguments.Kind] = {
     "soup": str,
     "documents": arguments.path,
+    "text_field": str,
     "out": arguments.path,
     "generic": str,
     "gate": arguments.choice("strict", "warn", "off"),
@@ -99,7 +101,9 @@ def run(values: dict[str, Any]) -> bool:
     soup = Soup.load(values["soup"])
     laps.end("soup")
     given = values["documents"] if many else {"": values["documents"]}
-    options = Options(**{key: values[key] for key in ("gate", "generic", "tune", "finetune") if key in values})
+    options = Options(
+        **{key: values[key] for key in ("gate", "generic", "tune", "finetune", "text_field") if key in values}
+    )
     with written(out, values.get("overwrite", False)) as temporary:
         for made in specialists(soup, given, options, laps):
             folder = temporary / made.name

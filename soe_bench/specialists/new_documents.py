@@ -25,7 +25,7 @@ PER_FILE = 2_000_000
 FEW = {False: 4, True: 8}  # below so many documents (with a part for choices) their passages are split, not they
 HELD_OUT_TOKENS = 50_000  # of a held-out part, at most
 PASSAGES = 12  # of a document in a held-out part, at most
-SETTING = " (data.source.text_field)"  # of data=local, which these documents have not
+SETTING = "data.source.text_field"  # of data=local: these documents have the key text_field for it
 SEEN = 0.2  # a fraction from the corpus's own text that is worth saying
 
 
@@ -89,15 +89,17 @@ class Documents:
         return np.concatenate([piece for first, ids in zip(before, rows.ids, strict=True) for piece in ([first], ids)])
 
 
-def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documents:
+def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup, text_field: str | None = None) -> Documents:
     """Documents from texts, and from files and folders of the kinds that data=local reads. At most CHARACTERS
-    characters are read, the files in the order of a hash of their names, so that it is a sample.
+    characters are read, the files in the order of a hash of their names, so that it is a sample. `text_field`: of
+    .jsonl and .parquet, by default as in the soup's corpus.
 
     Raises UserError if no usable text is left: it says what was left out.
     """
     notes, data = Notes(strict=False), soup.cfg.data
     rows = []
-    for name, text in _documents([given] if isinstance(given, str | Path) else given, notes):
+    places = [given] if isinstance(given, str | Path) else given
+    for name, text in _documents(places, text_field or data.text_field, notes):
         pieces = [
             piece for piece in cut(text.splitlines(), data.passage_characters) if len(piece) >= data.minimum_characters
         ]
@@ -109,7 +111,8 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup) -> Documen
         if original >= 0:
             notes.add("passage that repeats another one, left out", row[0], refuse=False)
     said = [
-        f"{count} x {kind.replace(SETTING, '')}; the first: {notes.first[kind]}" for kind, count in notes.counts.items()
+        f"{count} x {kind.replace(SETTING, 'text_field')}; the first: {notes.first[kind]}"
+        for kind, count in notes.counts.items()
     ]
     kept = [row for row, original in zip(rows, repeated, strict=True) if original < 0]
     if not kept:
@@ -142,7 +145,7 @@ def _place(given: str | Path) -> Path | None:
     return None
 
 
-def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str, str]]:
+def _documents(given: Sequence[str | Path], field: str, notes: Notes) -> Iterator[tuple[str, str]]:
     files: dict[str, Path] = {}
     places = [_place(each) for each in given]
     for place in filter(None, places):
@@ -156,7 +159,7 @@ def _documents(given: Sequence[str | Path], notes: Notes) -> Iterator[tuple[str,
             notes.add(f"file beyond {CHARACTERS:,} characters in all, not read", name, refuse=False)
             continue
         most, limit = min((PER_FILE, f"{PER_FILE:,} characters"), (left, f"{CHARACTERS:,} characters in all"))
-        for path, text in texts(files[name], name, "text", most, limit, notes):
+        for path, text in texts(files[name], name, field, most, limit, notes):
             left -= len(text)
             yield path, text
 

@@ -44,6 +44,7 @@ class Options:
     generic: str | Path | None = None
     tune: bool = False
     finetune: int = 0
+    text_field: str | None = None
 
     def __post_init__(self) -> None:
         if self.gate not in GATES:
@@ -102,8 +103,9 @@ class Soup(TrainedSoup):
     def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
         """The model that the command would write for these documents: texts, or paths of files and folders.
 
-        `options` are those of the command (gate, generic, tune, finetune). With the strict gate that is the generic
-        model where the specialist is worse, which is logged. Raises UserError for documents without usable text.
+        `options` are those of the command (gate, generic, tune, finetune, text_field). With the strict gate that is the
+        generic model where the specialist is worse, which is logged. Raises UserError for documents without usable
+        text.
         """
         return self.specialize({"": documents}, **options)[""].model
 
@@ -124,7 +126,7 @@ def specialists(
     laps = laps or Laps()
     generic = soup.generic(options.generic) if options.gate != "off" else None
     read = {
-        name: each if isinstance(each, Documents) else _named(name, new_documents.read, each, soup)
+        name: each if isinstance(each, Documents) else _named(name, new_documents.read, each, soup, options.text_field)
         for name, each in given.items()
     }
     parts = {name: _named(name, _parts, each, options) for name, each in read.items()}

@@ -1,11 +1,14 @@
 """New documents: what is read and left out, and how the parts are kept apart."""
 
+import json
+
 import numpy as np
 import pytest
 from made_up_soups import write_documents
 
 from soe_bench.errors import UserError
-from soe_bench.specialists import new_documents
+from soe_bench.records import read_config
+from soe_bench.specialists import new_documents, trained
 from soe_bench.specialists.specialist import Soup
 from soe_bench.specialists.trained import run_hashes
 
@@ -34,6 +37,18 @@ def test_a_path_that_leads_nowhere_is_no_text(soup, path):
     for given in (path, [words(0), path]):
         with pytest.raises(UserError, match=f"there is no file or folder {path}: correct the path"):
             new_documents.read(given, soup)
+
+
+def test_the_field_of_the_text_is_the_soups_own_unless_told(soup_runs, soup, tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": words(0), "body": words(1)}) + "\n")
+    assert list(new_documents.read(tmp_path, soup).passages.text) == [words(0)]
+    assert list(new_documents.read(tmp_path, soup, "body").passages.text) == [words(1)]
+    cfg = read_config(soup_runs["soup"])
+    cfg["data"]["source"]["text_field"] = "body"
+    monkeypatch.setattr(trained, "read_config", lambda folder: cfg)
+    assert list(new_documents.read(tmp_path, Soup.load(soup_runs["soup"])).passages.text) == [words(1)]
+    with pytest.raises(UserError, match="row without text in 'no' .text_field., skipped"):
+        new_documents.read(tmp_path, soup, "no")
 
 
 def test_the_users_folder_is_expanded(soup, tmp_path, monkeypatch):

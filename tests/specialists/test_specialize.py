@@ -193,6 +193,13 @@ def test_too_little_text_for_a_gate(command, texts, tmp_path):
     assert "No gate" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_the_field_of_the_text_reaches_the_reader(command, texts, tmp_path):
+    rows = [json.dumps({"body": path.read_text()}) + "\n" for path in texts.iterdir()]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    assert "add .txt" in command(documents=tmp_path / "rows.jsonl")[2]
+    assert "Read 12 documents" in command("text_field=body", documents=tmp_path / "rows.jsonl")[1]
+
+
 def test_one_long_document_is_judged_by_passage(soup, texts):
     text = "\n".join(path.read_text() for path in texts.iterdir())
     made = soup.specialize({"": [text]}, gate="warn")[""]
