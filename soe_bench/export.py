@@ -56,7 +56,10 @@ def written(out: Path, overwrite: bool) -> Iterator[Path]:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            yield temporary
+            try:
+                yield temporary
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("stopped; nothing was written") from None
             check_out(out, overwrite, OWNED)  # another process may have been faster
             if out.exists():
                 shutil.rmtree(old, ignore_errors=True)

@@ -13,12 +13,13 @@ from typing import Any
 from soe_bench.errors import UserError
 from soe_bench.system.files import reason, show_every_character, user_path
 
+STOPPED = 130  # exit status after Ctrl-C
 Kind = Callable[[str], Any]  # reads a value, or raises ValueError that says what it must be
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
     """The main function of a command, in which a UserError or an OSError becomes one line on standard error and the
-    exit status 2."""
+    exit status 2, and Ctrl-C, also during imports, one line and STOPPED."""
 
     @wraps(main)
     def guarded(*given: Any, **named: Any) -> int:
@@ -28,6 +29,9 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except (UserError, OSError) as error:
             print(f"error: {reason(error)}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt as stop:
+            print(str(stop) or "stopped", file=sys.stderr)
+            return STOPPED
 
     return guarded
 
