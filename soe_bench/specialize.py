@@ -14,7 +14,8 @@ gate=        Half of the documents is kept aside (a quarter with tune or finetun
 tune=true    Also tries coefficients tuned by gradient, and takes them if they are better on text kept aside for that.
              This helps with text that is unlike the soup's corpus.
 finetune=N   Fine-tunes the specialist on at most N tokens of the documents, with the benchmark's settings.
-many=true    documents is a folder of folders: each becomes a specialist, in a folder of its own name in out.
+many=true    documents is a folder of folders: each becomes a specialist, in a folder of its own name in out. One that
+             has too little text is left out. After Ctrl-C those that are done are kept.
 dtype=       float32 (default) or bfloat16.
 overwrite=true  Replaces an earlier export at out.
 
@@ -24,12 +25,14 @@ python -m soe_bench.specialize soup=soup-n16-demo-s0-181edc07 documents=contract
 python -m soe_bench.specialize soup=my-soup documents="my texts (1)" documents=more.jsonl.gz out=both gate=warn
 python -m soe_bench.specialize soup=my-soup documents=customers out=models many=true dtype=bfloat16
 
-The exit status is 0, 2 for bad input, and 3 if the strict gate wrote a generic model.
+The exit status is 0, 2 for bad input (also in one of many), 3 if the strict gate wrote a generic model, and 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ from soe_bench.errors import UserError
 from soe_bench.system import arguments
 from soe_bench.system.places import check_out, find_run, find_soup
 
+log = logging.getLogger("soe_bench")
 REFUSED = 3  # exit status
 KEYS: dict[str, arguments.Kind] = {
     "soup": str,
@@ -78,16 +82,19 @@ def folders(given: list[Path]) -> dict[str, Path]:
     """name -> folder of documents, for many=true. Raises UserError unless there is one folder with folders in it."""
     if len(given) > 1 or not given[0].is_dir():
         raise UserError("many=true needs one documents=FOLDER with a folder for each specialist")
-    found = {path.name: path for path in sorted(given[0].iterdir()) if path.is_dir() and path.name[0] != "."}
+    there = [path for path in sorted(given[0].iterdir()) if path.name[0] != "."]
+    found = {path.name: path for path in there if path.is_dir()}
     if not found:
         raise UserError(
             f"{given[0]} has no folders: give a folder with a folder for each specialist, or leave out many"
         )
+    if loose := [path.name for path in there if path.name not in found]:
+        log.warning("left out, as they lie beside the folders of the specialists: %s", ", ".join(loose))
     return found
 
 
-def run(values: dict[str, Any]) -> bool:
-    """Makes and writes the specialists; returns whether the gate let every one pass."""
+def run(values: dict[str, Any]) -> int:
+    """Makes and writes the specialists; returns the exit status."""
     from soe_bench.export import write_model, written
     from soe_bench.specialists import card
     from soe_bench.specialists.specialist import Options, Soup, specialists
@@ -96,7 +103,7 @@ def run(values: dict[str, Any]) -> bool:
 
     laps = Laps()
     prepare_process(None)
-    many, passed, out = values.get("many", False), True, values["out"]
+    many, status, out = values.get("many", False), 0, values["out"]
     laps.end("start")
     soup = Soup.load(values["soup"])
     laps.end("soup")
@@ -104,31 +111,49 @@ def run(values: dict[str, Any]) -> bool:
     options = Options(
         **{key: values[key] for key in ("gate", "generic", "tune", "finetune", "text_field") if key in values}
     )
+    left_out: dict[str, str] = {}
+    done: set[str] = set()
     with written(out, values.get("overwrite", False)) as temporary:
-        for made in specialists(soup, given, options, laps):
-            folder = temporary / made.name
-            folder.mkdir(exist_ok=True)
-            write_model(
-                folder, made.model, soup.files / "tokenizer.json", values.get("dtype", "float32"), card.card(made)
-            )
-            passed &= not made.refused
-            title = [f"# {made.name}"] if many else []
-            notes = [f"left out: {note}" for note in made.documents.notes]
-            print("\n\n".join([*title, *notes, *card.words(made, escape=str)]), "\n")
-            laps.end("writing")
+        try:
+            for made in specialists(soup, given, options, laps, left_out if many else None):
+                folder = temporary / made.name
+                folder.mkdir(exist_ok=True)
+                write_model(
+                    folder, made.model, soup.files / "tokenizer.json", values.get("dtype", "float32"), card.card(made)
+                )
+                done.add(made.name)
+                status = REFUSED if made.refused else status
+                title = [f"# {made.name}"] if many else []
+                notes = [f"left out: {note}" for note in made.documents.notes]
+                print("\n\n".join([*title, *notes, *card.words(made, escape=str)]), "\n")
+                laps.end("writing")
+        except KeyboardInterrupt:
+            if not many or not done:
+                raise
+            for folder in temporary.iterdir():
+                if folder.name not in done:
+                    shutil.rmtree(folder)
+            left_out = dict.fromkeys(given, "stopped before it was done") | left_out
+            status = arguments.STOPPED
+        if not done:
+            name, reason = next(iter(left_out.items()))
+            raise UserError(f"none of the {len(given)} folders of documents can be used; the first, {name}: {reason}")
     print(f"wrote {out}")
     laps.say()
-    return passed
+    for name in [name for name in left_out if name not in done]:
+        print(f"left out: {name}: {left_out[name]}", file=sys.stderr)
+        status = status if status == arguments.STOPPED else 2
+    return status
 
 
 @arguments.command
 def main(given: list[str]) -> int:
-    """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model."""
+    """Returns 0, 2 for bad input, REFUSED if the strict gate wrote a generic model, STOPPED after Ctrl-C."""
     if not given or arguments.wants_help(given):
         print(__doc__)
         return 0 if given else 2
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return 0 if run(check(given)) else REFUSED
+    return run(check(given))
 
 
 if __name__ == "__main__":

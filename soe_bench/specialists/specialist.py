@@ -115,22 +115,34 @@ class Soup(TrainedSoup):
 
 
 def specialists(
-    soup: TrainedSoup, given: Mapping[str, Any], options: Options, laps: Laps | None = None
+    soup: TrainedSoup,
+    given: Mapping[str, Any],
+    options: Options,
+    laps: Laps | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> Iterator[Specialist]:
     """A specialist for each named list of documents (texts, or paths, or `Documents` that are read already). The parts
     of the work are ended in `laps`.
 
     One reading of the bank serves as many as fit into memory. Raises UserError before anything is computed if some
-    documents hold too little text.
+    documents hold too little text; with `left_out` they are left out instead, and it gets the reason under their name.
     """
     laps = laps or Laps()
     generic = soup.generic(options.generic) if options.gate != "off" else None
-    read = {
-        name: each if isinstance(each, Documents) else _named(name, new_documents.read, each, soup, options.text_field)
-        for name, each in given.items()
-    }
-    parts = {name: _named(name, _parts, each, options) for name, each in read.items()}
+    read, parts = {}, {}
+    for name, each in given.items():
+        try:
+            text = each if isinstance(each, Documents) else new_documents.read(each, soup, options.text_field)
+            parts[name] = _parts(name, text, options)
+        except UserError as error:
+            if left_out is None:
+                raise UserError(f"{name}: {error}" if name else str(error)) from error
+            left_out[name] = str(error)
+        else:
+            read[name] = text
     laps.end("reading documents")
+    if not read:
+        return
     estimates = {name: estimate(soup, rows["estimate"]) for name, rows in parts.items()}
     alpha = soup.coefficients(np.stack([each.h for each in estimates.values()]))
     laps.end("domain weights")
@@ -146,15 +158,7 @@ def specialists(
             yield made
 
 
-def _named(name: str, call: Any, *arguments: Any) -> Any:
-    """`call`, whose UserError names the specialist, where it has a name."""
-    try:
-        return call(*arguments)
-    except UserError as error:
-        raise UserError(f"{name}: {error}" if name else str(error)) from error
-
-
-def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
+def _parts(name: str, text: Documents, options: Options) -> dict[str, pd.DataFrame]:
     """The parts of the documents; without gate and choices all of them are for the estimate."""
     parts = text.parts(options.choices)
     if options.gate == "off" and not options.choices:
@@ -172,7 +176,7 @@ def _parts(text: Documents, options: Options) -> dict[str, pd.DataFrame]:
             raise UserError(f"{message}, or leave out tune and finetune")
         if options.gate == "strict":
             raise UserError(f"{message}, or go on without a comparison: gate=off")
-        log.warning("%s", message)
+        log.warning("%s%s", f"{name}: " if name else "", message)
         return {"estimate": pd.concat(parts.values()).sort_index()}
     return parts
 

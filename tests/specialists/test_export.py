@@ -17,11 +17,6 @@ from soe_bench.specialists.specialist import Soup
 
 
 @pytest.fixture(scope="module")
-def soup(soup_runs):
-    return Soup.load(soup_runs["soup"])
-
-
-@pytest.fixture(scope="module")
 def exported(soup_runs, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "soup"
     assert export.main([str(soup_runs["soup"]), f"out={out}"]) == 0

@@ -13,11 +13,6 @@ from soe_bench.specialists.specialist import Soup
 from soe_bench.specialists.trained import run_hashes
 
 
-@pytest.fixture(scope="module")
-def soup(soup_runs):
-    return Soup.load(soup_runs["soup"])
-
-
 def words(number, count=60):
     return " ".join(f"w{number}x{i}" for i in range(count))
 

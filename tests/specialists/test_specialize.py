@@ -26,28 +26,6 @@ HOSTILE = "new texts (1), a=b, 日本語 'quoted' [x] ${y} <script>"
 FILES = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
 
 
-@pytest.fixture(scope="module")
-def soup(soup_runs):
-    return Soup.load(soup_runs["soup"])
-
-
-@pytest.fixture
-def texts(soup, tmp_path):
-    return write_documents(tmp_path / "texts", soup.corpus, "uneven", 12)
-
-
-@pytest.fixture
-def command(soup_runs, texts, tmp_path, capsys):
-    """command("key=value", ...) -> (status, printed, errors); soup, documents and out are given unless told."""
-
-    def run(*given, **changed):
-        values = {"soup": soup_runs["soup"], "documents": texts, "out": tmp_path / "out", "gate": "warn"} | changed
-        status = specialize.main([f"{key}={value}" for key, value in values.items() if value is not None] + [*given])
-        return status, *capsys.readouterr()
-
-    return run
-
-
 def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
