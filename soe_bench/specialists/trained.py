@@ -86,7 +86,7 @@ class TrainedSoup:
     @classmethod
     def _run(cls, folder: Path) -> Self:
         cfg, training = read_config(folder), read_training(folder)
-        if not cfg["method"]["_target_"].endswith(".SoupOfExperts"):
+        if not isinstance(make(cfg["method"]), SoupOfExperts):
             raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
         corpus = corpora.load(corpus_folder(folder, training))
         data = {key: cfg["data"][key] for key in ("passage_characters", "minimum_characters", "duplicate_jaccard")}
@@ -168,6 +168,11 @@ class TrainedSoup:
             if value is None or value.shape != bank.value.shape:
                 raise UserError(f"{self.bank} does not hold the parameters of its own configuration: train it again")
             bank.value = value
+        if others := tensors.keys() - {f"{name}.value" for name in ("shared", "experts", "router")}:
+            raise UserError(
+                f"{self.bank} also holds {min(others)}, so its class of soup has parameters that are unknown here: "
+                "give a run of method=soup, or of a subclass that adds none"
+            )
         method.context = replace(context, base=make(cfg.model.base))
         return method
 

@@ -8,6 +8,7 @@ from baselines.generic import Generic
 from soe_bench.data import corpus as corpora
 from soe_bench.method import with_parameters
 from soe_bench.ops.gradient import gradient
+from soe_bench.soup import SoupOfExperts
 
 
 class TwoFiles(Generic):
@@ -30,6 +31,10 @@ class TwoFiles(Generic):
 
     def tensors(self):
         return super().tensors() | {"shift.value": self.shift}
+
+
+class OwnSoup(SoupOfExperts):
+    """A soup of a stranger's."""
 
 
 class TunedOnText(Generic):

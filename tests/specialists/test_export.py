@@ -141,6 +141,23 @@ def test_the_text_of_the_corpus_need_not_be_there(soup_runs, tmp_path, monkeypat
     assert export.main([str(soup_runs["soup"]), "specialist=first", f"out={tmp_path / 'model'}"]) == 0
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_subclass_of_the_soup_is_a_soup_unless_it_has_more_parameters(soup_runs, soup, tmp_path, more):
+    home = shutil.copytree(soup_runs["soup"].parents[1], tmp_path / "home", symlinks=True)
+    run = home / "runs" / soup_runs["soup"].name
+    cfg = json.loads((run / "config.json").read_text())
+    cfg["method"]["_target_"] = "made_up_methods.OwnSoup"
+    (run / "config.json").write_text(json.dumps(cfg))
+    if more:
+        tensors = {name: value.clone() for name, value in load_file(run / "model.safetensors").items()}
+        checkpoint.save(run / "model.safetensors", tensors | {"shift.value": torch.zeros(1)}, {})
+        with pytest.raises(UserError, match="also holds shift.value, so its class of soup has parameters that are unk"):
+            _ = Soup.load(run).method
+    else:
+        own = Soup.load(run).at(soup.h_0)
+        assert all(torch.equal(a, b) for a, b in zip(own.parameters(), soup.at_h_0.parameters(), strict=True))
+
+
 def test_a_soup_of_another_vocabulary_than_its_tokenizers_is_refused(exported, tmp_path):
     other = shutil.copytree(exported, tmp_path / "soup")
     facts = json.loads((other / "soup.json").read_text())
