@@ -15,6 +15,9 @@ from soe_bench.data.sources.textfiles import sha256
 from soe_bench.errors import UserError
 from soe_bench.specialists.specialist import Soup
 
+LLAMA = "which transformers cannot load"
+REFUSALS = {"ensemble": "is not one model", "dense_conditioned": LLAMA, "logit_adjustment": LLAMA}
+
 
 @pytest.fixture(scope="module")
 def exported(soup_runs, tmp_path_factory):
@@ -170,15 +173,14 @@ def test_a_soup_of_another_vocabulary_than_its_tokenizers_is_refused(exported, t
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
-    ["low_rank_soup", "merge_ties", "crisp", "domain_experts", "hypernetwork", "ensemble", "dense_conditioned"],
+    ["low_rank_soup", "merge_ties", "crisp", "domain_experts", "hypernetwork", *REFUSALS],
 )
 def test_the_models_of_other_methods(tmp_path, shared_home, method, capsys):
     transformers = pytest.importorskip("transformers", reason="transformers is in the bench extra")
     run = train(tmp_path, shared_home, f"method={method}", *SHORT)
     status = export.main([str(run), "specialist=halves", f"out={tmp_path / 'model'}"])
-    refusals = {"ensemble": "is not one model", "dense_conditioned": "which transformers cannot load"}
-    if method in refusals:
-        assert status == 2 and refusals[method] in capsys.readouterr().err
+    if method in REFUSALS:
+        assert status == 2 and REFUSALS[method] in capsys.readouterr().err and method in export.__doc__
         return
     assert status == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
