@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,15 +14,16 @@ WEIGHTS = "model.safetensors"
 MOST = 5  # runs that a message names
 
 
-def find_run(place: str | Path) -> Path:
-    """The folder of a trained run, given as its folder or its name. Raises UserError if there is none, or if the run is
-    not finished."""
+def find_run(place: str | Path, soup: bool = False) -> Path:
+    """The folder of a trained run, given as its folder or its name. Raises UserError, which names the newest runs (with
+    `soup` those of a soup), if there is none, or if the run is not finished."""
     folder = user_path(str(place)) or Path()
     if not folder.is_dir() and len(folder.parts) == 1:
         folder = home() / "runs" / folder
     if not folder.is_dir():
         trained = sorted((home() / "runs").glob(f"*/{WEIGHTS}"), key=lambda file: file.stat().st_mtime, reverse=True)
-        there = ", ".join(file.parent.name for file in trained[:MOST]) or "none"
+        named = [file.parent.name for file in trained if not soup or _is_soup(file.parent)]
+        there = ", ".join(named[:MOST]) or "none"
         raise UserError(
             f"there is no run {str(place)!r}: give the folder of a run, or a name under {home() / 'runs'} (the newest "
             f"there: {there})"
@@ -38,7 +40,15 @@ def find_run(place: str | Path) -> Path:
 def find_soup(place: str | Path) -> Path:
     """The folder of a trained run or of an exported soup. Raises UserError as `find_run` does."""
     folder = user_path(str(place)) or Path()
-    return folder if (folder / EXPORTED).is_file() else find_run(place)
+    return folder if (folder / EXPORTED).is_file() else find_run(place, soup=True)
+
+
+def _is_soup(folder: Path) -> bool:
+    """Whether a run has the settings of a soup, by its config.json: what its class is would take an import of torch."""
+    try:
+        return "expert_lr_ratio" in json.loads((folder / "config.json").read_bytes())["method"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def check_out(out: Path, overwrite: bool, owned: set[str]) -> None:

@@ -313,13 +313,18 @@ def test_bad_arguments_are_one_line(command, changed, message):
     assert message in errors
 
 
-def test_a_wrong_name_is_answered_with_those_that_there_are(command, tmp_path, monkeypatch):
+def test_a_wrong_name_is_answered_with_those_that_there_are(command, soup_runs, tmp_path, monkeypatch):
     monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path / "mine"))
     assert command(soup="soop")[2].endswith("(the newest there: none)\n")
-    for name in ("soup-one", "unfinished"):
+    for name in ("soup-one", "unfinished", "generic-one", "damaged"):
         (tmp_path / "mine" / "runs" / name).mkdir(parents=True)
-    (tmp_path / "mine" / "runs" / "soup-one" / "model.safetensors").touch()
+    for name, kind in (("soup-one", "soup"), ("generic-one", "generic"), ("damaged", "generic")):
+        run = tmp_path / "mine" / "runs" / name
+        (run / "model.safetensors").touch()
+        shutil.copy(soup_runs[kind] / "config.json", run)
+    (run / "config.json").write_text("[")
     assert command(soup="soop")[2].endswith("(the newest there: soup-one)\n")
+    assert "generic-one" in command(generic="genric")[2]
 
 
 def test_a_run_of_another_method_or_corpus_is_refused(command, soup_runs, soup, tmp_path):
