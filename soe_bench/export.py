@@ -111,6 +111,7 @@ def write_soup(folder: Path, soup: TrainedSoup) -> None:
     from safetensors.torch import save
 
     from soe_bench.data.corpus import file_hash
+    from soe_bench.specialists import card
     from soe_bench.specialists.trained import GENERIC_WEIGHTS, TEST_LINES, TRAINING_RUNS
 
     for name in CORPUS:
@@ -130,6 +131,7 @@ def write_soup(folder: Path, soup: TrainedSoup) -> None:
     shutil.copyfile(soup.bank, folder / WEIGHTS)
     measured = {"bits_per_byte": soup.bits_per_byte, "effective_domains": soup.effective_domains}
     write_json(folder / EXPORTED, soup.facts | measured | {"files": hashes})
+    (folder / "README.md").write_text(card.soup_card(soup), encoding="utf-8")
 
 
 def write_json(path: Path, content: dict) -> None:

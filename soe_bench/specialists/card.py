@@ -9,9 +9,16 @@ import numpy as np
 from torch import nn
 
 from soe_bench.specialists.specialist import AT_H_0, Specialist
+from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.machine import git_state
 
 NEAREST = 5  # domains that are named
+LICENCE = """## Licence
+
+The code that made this model has the MIT licence. Whether the weights may be passed on depends on the licences of the
+text that the model was trained on, and of the documents if it was fine-tuned on them. Decide that before you do.
+"""
+SHARED = "Before you share this folder, look for what nobody else should see: {what} of the text that it was made of."
 LOAD = """## How to load it
 
     pip install torch transformers
@@ -28,11 +35,30 @@ print(tokenizer.decode(made[0], skip_special_tokens=True))
 Every text begins with the end-of-text token, which the tokenizer puts there. It was trained on {length} tokens of
 context: give it no more. lm-eval-harness puts the token there itself in tasks of perplexity: add
 `add_bos_token=False` to its `model_args` for these.
+"""
+SOUP = """---
+tags: [soup-of-experts]
+---
 
-## Licence
+# {name}: a soup of experts
 
-The code that made this model has the MIT licence. Whether the weights may be passed on depends on the licences of the
-text that the model was trained on, and of the documents if it was fine-tuned on them. Decide that before you do.
+{experts} experts and what they share. It is no model for transformers: `soe_bench` makes models of it, each for some
+documents of yours.
+
+## How to load it
+
+    python -m soe_bench.specialize soup="this folder" documents="new texts" out=my-specialist
+
+```python
+from soe_bench import Soup
+
+model = Soup.load("this folder").specialist("new texts")  # a torch.nn.Module
+```
+
+## What it was trained on
+
+{facts}
+
 """
 
 
@@ -111,12 +137,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def card(made: Specialist) -> str:
     """The README.md of a specialist's folder."""
-    soup, training, commit = made.soup, made.soup.training, git_state()["commit"]
+    soup, commit = made.soup, git_state()["commit"]
     what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
     facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.origin else []
     facts += [
-        f"soup: run {soup.name}, trained on {training['training_tokens']:,} tokens at commit {training['commit']}",
-        f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
+        *_origin(soup),
         f"made by soe_bench at commit {commit}",
         f"h: {numbers(made.estimate.h)}",
     ]
@@ -131,7 +156,30 @@ def page(title: str, paragraphs: Sequence[str], facts: Sequence[str], model: nn.
     head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [soup-of-experts]\n---"
     listed = "\n".join(f"- {fact}" for fact in [size, *facts])
     parts = [head, f"# {title}", *paragraphs, "## Where it comes from", listed, LOAD.replace("{length}", str(length))]
-    return "\n\n".join(parts)
+    shared = SHARED.format(what="this card has names of folders and frequent words")
+    return "\n\n".join(parts) + f"\n{LICENCE}\n{shared}\n"
+
+
+def soup_card(soup: TrainedSoup) -> str:
+    """The README.md of an exported soup."""
+    size = sum(value.numel() for value in soup.at_h_0.parameters())
+    generic = soup.facts["generic"] or "none, so that its specialists are compared with the soup alone"
+    facts = [*_origin(soup), f"its models: {size:,} parameters, {soup.seq_len} tokens of context"]
+    facts += [f"generic run of the same budget: {generic}"]
+    text = SOUP.format(
+        name=plain(soup.name), experts=soup.method.n_experts, facts="\n".join(f"- {fact}" for fact in facts)
+    )
+    shared = SHARED.format(what="domains.csv has names of folders and frequent words, tokenizer.json words")
+    return f"{text}{LICENCE}\n{shared}\n"
+
+
+def _origin(soup: TrainedSoup) -> list[str]:
+    """Which training made a soup, on what."""
+    training = soup.training
+    return [
+        f"soup: run {soup.name}, trained on {training['training_tokens']:,} tokens at commit {training['commit']}",
+        f"corpus: {training['data']}, fingerprint {training['data_fingerprint']}",
+    ]
 
 
 def numbers(values: Sequence[float] | np.ndarray) -> str:

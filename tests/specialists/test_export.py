@@ -38,9 +38,24 @@ def test_an_exported_soup_makes_the_same_specialists(soup, exported, tmp_path):
     assert alone.bits_per_byte == soup.bits_per_byte and alone.effective_domains == soup.effective_domains
 
 
+def test_the_card_of_an_exported_soup_says_how_to_load_it(soup, exported, tmp_path):
+    said = (exported / "README.md").read_text(encoding="utf-8")
+    texts = write_documents(tmp_path / "texts", soup.corpus, "halves", 12)
+    code = said.partition("```python\n")[2].partition("```")[0]
+    exec(code.replace("this folder", str(exported)).replace("new texts", str(texts)), made := {})
+    parameters = sum(value.numel() for value in made["model"].parameters())
+    assert f"{parameters:,} parameters, 64 tokens of context" in said and "4 experts" in said and "Licence" in said
+    for fact in (soup.name, soup.facts["generic"], soup.training["data_fingerprint"], "20,480 tokens at commit"):
+        assert fact in said
+    assert "Before you share this folder" in said
+
+
 def test_no_path_of_this_machine_is_exported(exported, soup_runs):
-    said = (exported / "soup.json").read_text()
-    assert str(soup_runs["soup"].parents[1]) not in said and "home" not in json.loads(said)["config"]
+    said = (exported / "soup.json").read_text() + (exported / "README.md").read_text()
+    assert (
+        str(soup_runs["soup"].parents[1]) not in said
+        and "home" not in json.loads((exported / "soup.json").read_text())["config"]
+    )
 
 
 def test_the_bank_is_mapped_and_not_held(exported):

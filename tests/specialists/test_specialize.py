@@ -121,6 +121,7 @@ def test_what_is_said(command, soup, tmp_path):
         "alpha: ",
         "h: ",
         "Licence",
+        "Before you share this folder, look for what nobody else should see: this card has names of folders",
         "64 tokens",
     ):
         assert fact in said
