@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from soe_bench.data.corpus import file_hash
 from soe_bench.export import write_model, written
 from soe_bench.records import read_training
 from soe_bench.report.pilot_page import DATA, write_pilot
@@ -29,12 +30,13 @@ from soe_bench.system.files import home, write_text
 from soe_bench.system.machine import prepare_process
 
 MODELS = "models"  # in the results folder: a folder for each specialist
+WRITTEN = "pilot_models.json"  # the hash of each file in it, as a pilot wrote it
 SAMPLE_TOKENS, TEMPERATURE = 120, 0.8
 
 
 def finish(runs: list[Run]) -> None:
     """Writes models/<specialist>, pilot.json and pilot.html into the results folder of a finished pilot, prints each
-    verdict, and last the command that makes a further specialist."""
+    verdict, and last the command that makes a further specialist. A model's folder that was changed since stays."""
     soup_run, generic_run = (next(run for run in runs if run.cfg.method.name == name) for name in ("soup", "generic"))
     prepare_process(None)
     results, soup = Path(soup_run.cfg.results_dir), Soup.load(soup_run.folder)
@@ -45,13 +47,25 @@ def finish(runs: list[Run]) -> None:
     for name in [name for name, each in given.items() if each.units < LEAST]:  # duplicates are gone
         print(f"{name}: too little test text is left without duplicates, so it is not judged and not written")
         del given[name]
+    before = _written_before(results)
     for made in specialists(soup, given, Options(generic=generic_run.folder)) if given else ():
         folder = results / MODELS / _folder_name(made.name)
+        name = folder.relative_to(results).as_posix()
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with written(folder, overwrite=True) as temporary:
-            write_model(temporary, made.model, soup.files / "tokenizer.json", "float32", card.card(made))
-        print(f"{made.name}: {_verdict(made).words}\n  written: the {made.kind}, in {folder}")
-        shown.append(_described(made, soup, place) | {"folder": folder.relative_to(results).as_posix()})
+        about, kept = _described(made, soup, place) | {"folder": name}, ""
+        if changed := _changed(folder, before.get(name, {})):
+            kept = (
+                f"The {made.kind} was not written: {folder} holds {changed}, which is not as a pilot wrote it. Move "
+                "that folder elsewhere and run the same command again."
+            )
+            about["written"] = "nothing"
+        else:
+            with written(folder, overwrite=True) as temporary:
+                write_model(temporary, made.model, soup.files / "tokenizer.json", "float32", card.card(made))
+            before[name] = {file.name: file_hash(file) for file in folder.iterdir()}
+            write_text(results / WRITTEN, json.dumps(before, indent=1) + "\n")
+        print(f"{made.name}: {_verdict(made).words}\n  {kept or f'written: the {made.kind}, in {folder}'}")
+        shown.append(about | {"kept": kept})
     seconds = time.perf_counter() - start
     command = f"python -m soe_bench.specialize soup={_named(soup_run)} documents=FOLDER out=my-specialist"
     content = {
@@ -73,6 +87,23 @@ def _verdict(made: Specialist) -> Verdict:
     """Its verdict, which every specialist of a pilot has."""
     assert made.verdict is not None
     return made.verdict
+
+
+def _written_before(results: Path) -> dict[str, dict[str, str]]:
+    """folder -> file -> hash of the models that a pilot wrote."""
+    try:
+        return dict(json.loads((results / WRITTEN).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _changed(folder: Path, before: dict[str, str]) -> str | None:
+    """A file in the folder that is not as a pilot wrote it; None if there is none."""
+    if folder.is_symlink() or folder.is_file():
+        return folder.name
+    files = sorted(file for file in folder.rglob("*") if not file.is_dir())
+    names = (file.relative_to(folder).as_posix() for file in files if before.get(file.name) != file_hash(file))
+    return next(names, None)
 
 
 def _folder_name(name: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 from arguments import in_this_process
 from browser import DESKTOP, PHONE, needs_browser, seen
 from made_up_folders import COOKING, HOSTILE, LAW, write_folder
+from markupsafe import escape
 
 from soe_bench import specialize
 from soe_bench.config import CONF
@@ -206,6 +208,27 @@ def test_a_damaged_file_is_one_line(content, tmp_path):
     (tmp_path / DATA).write_text(content)
     with pytest.raises(UserError, match="run the pilot's command again"):
         write_pilot(tmp_path)
+
+
+def test_a_model_that_was_changed_stays_and_the_page_is_written(pilot, tmp_path, capsys, monkeypatch):
+    home = Path(shutil.copytree(pilot.results.parent, tmp_path / "copy", symlinks=True))
+    changed, own = (home / "results" / "models" / name for name in (HOSTILE, "料理"))
+    (changed / "notes.txt").write_text("mine")
+    before = (own / "README.md").read_bytes()
+    (own / "README.md").write_bytes(before + b"edited")
+    given = arguments(home / "my texts (1)", home)
+    done = run(given, home, capsys, monkeypatch)
+    assert (
+        done.status == 0 and (changed / "notes.txt").exists() and (own / "README.md").read_bytes().endswith(b"edited")
+    )
+    for folder, name in ((changed, "notes.txt"), (own, "README.md")):
+        said = f"was not written: {folder} holds {name}, which is not as a pilot wrote it. Move that folder elsewhere"
+        assert said in done.out and str(escape(said)) in done.page
+    assert {each["written"] for each in done.data["specialists"]} == {"nothing"}
+    (changed / "notes.txt").unlink()
+    shutil.rmtree(own)
+    again = run(given, home, capsys, monkeypatch)  # both are as a pilot wrote them, or not there
+    assert again.status == 0 and "not written" not in again.out and (own / "README.md").is_file()
 
 
 @pytest.mark.slow

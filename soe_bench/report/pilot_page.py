@@ -94,7 +94,7 @@ def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
         pd.DataFrame(nearest),
         ["weight: in h, the share of the specialist's text (95 % interval, if its documents are drawn again)"],
     )
-    written = f"The {each['written']} was written, into the folder {each['folder']} beside this page."
+    written = each["kept"] or f"The {each['written']} was written, into the folder {each['folder']} beside this page."
     return Section(
         f"Specialist {each['name']}",
         (each["verdict"], written, *(f"Warning: {warning}" for warning in each["warnings"])),
