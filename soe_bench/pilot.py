@@ -67,15 +67,25 @@ def finish(runs: list[Run]) -> None:
         print(f"{made.name}: {_verdict(made).words}\n  {kept or f'written: the {made.kind}, in {folder}'}")
         shown.append(about | {"kept": kept})
     seconds = time.perf_counter() - start
+    audit = json.loads((soup.corpus.path / "audit.json").read_bytes())
     command = f"python -m soe_bench.specialize soup={_named(soup_run)} documents=FOLDER out=my-specialist"
     content = {
         "soup": soup_run.name,
         "generic": generic_run.name,
         "generic_fraction": soup_run.cfg.data.source.generic_fraction,
         "parameters": soup.training["deployed_parameters"],
+        "read": {
+            "documents_read": audit["documents_read"],
+            "documents": audit["documents"],
+            "sources": {name: facts["tokens"] for name, facts in audit["sources"].items()},
+            "generic_training_tokens": audit["generic_training_tokens"],
+            "duplicates_removed": sum(audit["duplicates_removed"].values()),
+            "notes": audit.get("notes", {}),
+            "training_tokens": soup.training["training_tokens"],
+        },
         "domains": _domains(soup, place),
         "specialists": shown,
-        "cost": _cost(soup, soup_run, generic_run, seconds, len(shown)),
+        "cost": _cost(audit, soup_run, generic_run, seconds, len(shown)),
         "command": command,
     }
     write_text(results / DATA, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -180,10 +190,8 @@ def sample(model: nn.Module, soup: TrainedSoup) -> str:
     return text.rstrip("\N{REPLACEMENT CHARACTER}")  # a character that is cut at the end
 
 
-def _cost(soup: TrainedSoup, soup_run: Run, generic_run: Run, seconds: float, count: int) -> list[dict[str, Any]]:
+def _cost(audit: dict[str, Any], soup_run: Run, generic_run: Run, seconds: float, count: int) -> list[dict[str, Any]]:
     """What each part took: seconds, training tokens and FLOPs."""
-    assert soup.corpus is not None
-    audit = json.loads((soup.corpus.path / "audit.json").read_bytes())
     rows = [{"part": "corpus", "seconds": round(sum(audit["seconds"].values()), 1), "tokens": None, "flops": None}]
     for part, run in (("soup", soup_run), ("generic pretraining", generic_run)):
         facts = read_training(run.folder)

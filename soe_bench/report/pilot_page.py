@@ -35,6 +35,7 @@ def _sections(pilot: dict[str, Any]) -> list[Section]:
     domains = pilot["domains"]
     return [
         _overview(pilot),
+        _read(pilot["read"]),
         *(_specialist(each, domains) for each in pilot["specialists"]),
         _map(domains, pilot["specialists"]),
         _domains(domains),
@@ -60,6 +61,11 @@ def _overview(pilot: dict[str, Any]) -> Section:
             "Result",
             (*text, "No specialist was made: the folder has no specialists/, or they have too little test text."),
         )
+    text += (
+        f"{1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
+        "comparison rest on it. For texts that are known beforehand, training on the text itself (method=crisp, or "
+        "fine-tuning) may give better models.",
+    )
     rows = []
     for each in pilot["specialists"]:
         own = next(row for row in each["rows"] if row["model"] == "specialist")
@@ -70,6 +76,25 @@ def _overview(pilot: dict[str, Any]) -> Section:
         )
     note = "minus generic: the specialist's loss minus that of the better generic model; below 0 it is better"
     return Section("Result", text, table=Table("gate", "The gate", pd.DataFrame(rows), [note]))
+
+
+def _read(read: dict[str, Any]) -> Section:
+    """What the corpus holds of the folder."""
+    trained = read["generic_training_tokens"]
+    total, tokens = sum(trained.values()), read["training_tokens"]
+    notes = "; ".join(f"{count} x {kind}" for kind, count in read["notes"].items()) or "nothing"
+    text = (
+        f"{read['documents_read']:,} documents were read, and {read['documents']:,} of them are in the corpus. "
+        f"{read['duplicates_removed']:,} passages that repeat others were left out. "
+        f"What else was left out, cut or guessed: {notes}.",
+        f"The generic training text has {total:,} tokens. Each of the two models read {tokens:,}, "
+        f"{tokens / total:.1f} passes over it.",
+    )
+    rows = [
+        {"source": name, "tokens": f"{count:,}", "of these trained on": f"{trained.get(name, 0):,}"}
+        for name, count in read["sources"].items()
+    ]
+    return Section("What was read", text, table=Table("read", "Sources of the text", pd.DataFrame(rows)))
 
 
 def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
