@@ -9,6 +9,7 @@ from pydantic import Field
 from soe_bench.settings.kinds import (
     BelowOne,
     Count,
+    Encoding,
     Experts,
     Fraction,
     Group,
@@ -183,6 +184,7 @@ BASES: dict[str, type[Target]] = {"soe_bench.model.Llama": LlamaSettings}
 class LocalSettings(KnownClass):
     folder: Text | None
     text_field: Text
+    encoding: Encoding | None = None  # earlier runs have none
     characters_per_file: Count
     characters_per_source: Count
     characters: Count

@@ -58,6 +58,16 @@ def list_of(kind: Any, words: str, least: int = 0) -> Any:
     return Annotated[list[kind], WrapValidator(checked)]
 
 
+def _known(value: Any, inner: Any) -> Any:
+    """The name of an encoding. Python has codecs that give no text too, such as zip: they are refused."""
+    try:
+        b"a".decode(inner(value), "replace")
+    except (ValidationError, LookupError, ValueError):
+        words = "null, or an encoding that Python knows, such as shift_jis or gb18030"
+        raise PydanticCustomError("rule", "it must be {words}", {"words": words}) from None
+    return value
+
+
 Count = whole(1)
 Size = whole(1, 2**31 - 1)  # of something that a machine holds side by side
 Seed = whole(0, 2**32 - 1)  # the range that numpy, torch and scikit-learn all take
@@ -70,6 +80,7 @@ Positive = number("a finite number above 0", gt=0)
 NotNegative = number("a finite number from 0", ge=0)
 BelowOne = number("a number from 0, below 1", ge=0, lt=1)
 Text = Annotated[str, Field(min_length=1), must_be("text that is not empty")]
+Encoding = Annotated[str, WrapValidator(_known)]
 Name = Annotated[
     str,
     Field(pattern=f"^{NAME}$"),

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import zstandard
-from omegaconf import DictConfig, OmegaConf
+from own_texts import config, prose, read, small, write
 
 from soe_bench.config import job_configs, quoted
 from soe_bench.data.builder import open_corpus
@@ -25,44 +24,8 @@ from soe_bench.data.sources.textfiles import KINDS, POINTER
 from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
 NAME = "my texts (1) 日本語"
 DAMAGED = "damaged or not readable, skipped from there on"
-
-
-def prose(seed: int, words: int = 120, theme: str = "w") -> str:
-    """Words of one theme, different for each seed."""
-    letters = "abcdefghijklmnopqrst"
-    numbers = np.random.default_rng(seed).integers(0, 300, words)
-    return " ".join(f"{theme}{letters[n // 20]}{letters[n % 20]}" for n in numbers)
-
-
-def write(folder: Path, files: dict[str, str | bytes]) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
-
-
-def small(folder: Path) -> Path:
-    """Sixty generic documents in three sources, two specialists of eight and nine documents."""
-    rows = "".join(json.dumps({"text": prose(100 + i, theme="forum")}) + "\n" for i in range(20))
-    files: dict[str, str | bytes] = {f"news/{i}.txt": prose(i, theme="news") for i in range(20)}
-    files |= {f"{i}.md": prose(200 + i, theme="note") for i in range(20)} | {"forum/a.jsonl": rows}
-    files |= {f"specialists/law/{i}.txt": prose(300 + i, theme="news") for i in range(8)}
-    files |= {f"specialists/日本語/{i}.md": prose(400 + i, theme="文") for i in range(9)}
-    return write(folder, files)
-
-
-def config(folder: Path | None, **changes: object) -> DictConfig:
-    data = OmegaConf.load(CONF / "local.yaml")
-    sizes = {"k": 4, "vocab_size": 400, "minimum_domain_tokens": 100, "source": {"folder": folder and str(folder)}}
-    return OmegaConf.merge(data, sizes, changes)
-
-
-def read(folder: Path, **settings: object) -> tuple[list, Local]:
-    source = Local(str(folder), **settings)
-    return list(source.documents(folder)), source
 
 
 def test_a_folder_becomes_a_corpus(tmp_path: Path) -> None:
@@ -134,30 +97,6 @@ def test_rows_and_files_are_documents(tmp_path: Path) -> None:
     assert "file without a column 'text' (data.source.text_field), skipped" in read(folder)[1].notes
     with pytest.raises(UserError, match="b/picture.png: not one of .*strict=false"):
         read(folder, text_field="body", strict=True)
-
-
-@pytest.mark.parametrize(
-    ("content", "text", "note"),
-    [
-        ("Grüße " * 20, "Grüße " * 20, None),
-        (("\ufeff" + "Grüße " * 20).encode("utf-8"), "Grüße " * 20, None),
-        (("Grüße 日本 " * 20).encode("utf-16"), "Grüße 日本 " * 20, None),
-        (("Grüße “so” " * 20).encode("cp1252"), "Grüße “so” " * 20, "not valid utf-8, read as cp1252 (latin-1)"),
-        (("Grüße " * 20).encode("utf-16")[:-1], None, "not valid utf-16, read as cp1252 (latin-1)"),
-        (b"PK\x03\x04\x00\x00" * 50, None, "binary content, skipped"),
-        (bytes(range(1, 9)) * 50, None, "binary content, skipped"),
-    ],
-)
-def test_encodings(tmp_path: Path, content: str | bytes, text: str | None, note: str | None) -> None:
-    folder = write(tmp_path, {"good.txt": prose(0), "odd.txt": content})
-    documents, source = read(folder)
-    found = {d.path: "\n".join(d.pieces) for d in documents}
-    assert list(source.notes) == ([note] if note else [])
-    if text:
-        assert found["odd.txt"] == text
-    if note:
-        with pytest.raises(UserError, match="^odd.txt: .*strict=false"):
-            read(folder, strict=True)
 
 
 def test_malformed_lines_are_counted_and_said_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

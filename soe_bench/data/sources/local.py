@@ -29,7 +29,7 @@ class Local:
     the text. At most `characters_per_file`, `characters_per_source` and in all `characters` characters are read, so
     that a folder of any size fits into memory. Documents below `minimum_characters` are left out. `strict`: refuse
     what would be skipped or guessed. `generic_fraction`: the part of each specialist's text that goes to the generic
-    text."""
+    text. `encoding`: of the text files and .jsonl; null for UTF-8, or else cp1252. A byte-order mark goes before it."""
 
     def __init__(
         self,
@@ -41,8 +41,9 @@ class Local:
         minimum_characters: int = 80,
         generic_fraction: float = 0.0,
         strict: bool = False,
+        encoding: str | None = None,
     ) -> None:
-        self.folder, self.text_field, self.strict = folder, text_field, strict
+        self.folder, self.text_field, self.strict, self.encoding = folder, text_field, strict, encoding
         self.per_file, self.per_source, self.characters = characters_per_file, characters_per_source, characters
         self.minimum, self.generic_fraction = minimum_characters, generic_fraction
         self.notes: dict[str, int] = {}
@@ -103,7 +104,7 @@ class Local:
                 notes.add(f"file beyond {limit}, not read", name, refuse=False)
                 continue
             most, limit = min((self.per_file, "data.source.characters_per_file"), (left[source], limit))
-            for path, text in texts(files[name], name, self.text_field, most, limit, notes):
+            for path, text in texts(files[name], name, self.text_field, most, limit, notes, self.encoding):
                 left[source] -= len(text)
                 if len(text.strip()) < self.minimum:
                     notes.add(f"document below {self.minimum} characters, left out", path, refuse=False)

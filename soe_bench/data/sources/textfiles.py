@@ -27,7 +27,8 @@ MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-FALLBACK = "cp1252"  # Windows' latin-1, which adds quotation marks
+FALLBACK = "cp1252"  # latin-1 with quotation marks
+OTHER = f"not valid utf-8, read as {FALLBACK}, Windows' latin-1 (data.source.encoding)"
 BLOCK = 1 << 16
 BATCH = 256  # rows
 
@@ -77,26 +78,31 @@ def _sha256(file: Path, size: int, changed: int) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
-def texts(file: Path, name: str, field: str, characters: int, limit: str, notes: Notes) -> Iterator[tuple[str, str]]:
+def texts(
+    file: Path, name: str, field: str, characters: int, limit: str, notes: Notes, given: str | None = None
+) -> Iterator[tuple[str, str]]:
     """(name, text) of each document in a file. A text file is one document; so is each row of .jsonl or .parquet.
 
     Reads at most about `characters` characters and never holds more. What cannot be read is counted in `notes`, and so
-    is a file that is cut, with the `limit` in words.
+    is a file that is cut, with the `limit` in words. `given`: the encoding of a file without a byte-order mark; None
+    for UTF-8, else cp1252.
     """
     try:
-        yield from _texts(file, name, field, characters, limit, notes)
+        yield from _texts(file, name, field, characters, limit, notes, given)
     except (ArrowException, OSError) as error:
         notes.unreadable(name, error)
 
 
-def _texts(file: Path, name: str, field: str, characters: int, limit: str, notes: Notes) -> Iterator[tuple[str, str]]:
+def _texts(
+    file: Path, name: str, field: str, characters: int, limit: str, notes: Notes, given: str | None
+) -> Iterator[tuple[str, str]]:
     with file.open("rb") as stream:
         if stream.read(len(POINTER)) == POINTER:
             notes.add("pointer of Git LFS without the content, skipped: `git lfs pull` fetches it", name)
             return
     if kind(file.name) == ".parquet":
         rows = _parquet_rows(file, name, field, notes)
-    elif (encoding := _encoding(file)) is None:
+    elif (encoding := _encoding(file, given)) is None:
         notes.add("binary content, skipped", name)
         return
     elif kind(file.name) == ".jsonl":
@@ -126,27 +132,40 @@ def _characters(file: Path, encoding: str, errors: str) -> Iterator[IO[str]]:
         yield text
 
 
-def _encoding(file: Path) -> str | None:
-    """The encoding by the byte-order mark, else utf-8. None for binary content: a zero byte, or over 5 % control
-    characters."""
+def _encoding(file: Path, given: str | None) -> str | None:
+    """The encoding by the byte-order mark, else the `given` one, else utf-8. None for binary content: a zero character,
+    or over 5 % control characters."""
     with _bytes(file) as stream:
         head = stream.read(BLOCK)
     for mark, encoding in MARKS.items():
         if head.startswith(mark):
             return encoding
-    control = sum(head.count(bytes([code])) for code in range(32) if code not in b"\t\n\f\r\x1b")
-    return None if 0 in head or control > 0.05 * len(head) else "utf-8"
+    shown = head.decode(given or "latin-1", "replace")
+    control = sum(shown.count(chr(code)) for code in range(32) if code not in b"\t\n\f\r\x1b")
+    return None if "\0" in shown or control > 0.05 * len(shown) else given or "utf-8"
 
 
 def _text(file: Path, name: str, characters: int, limit: str, encoding: str, notes: Notes) -> str:
     try:
         text, more = _read(file, characters, encoding, "strict")
     except UnicodeDecodeError:
-        notes.add(f"not valid {encoding}, read as {FALLBACK} (latin-1)", name)
-        text, more = _read(file, characters, FALLBACK if encoding == "utf-8" else encoding, "replace")
+        text, more = _read(file, characters, encoding, "replace")
+        if encoding == "utf-8" and not _damaged(text):
+            notes.add(OTHER, name)
+            text, more = _read(file, characters, FALLBACK, "replace")
+        else:
+            notes.add(f"damaged {encoding}, its bad bytes replaced by a mark (U+FFFD)", name)
     if more:
         notes.add(f"file beyond {limit}, cut", name, refuse=False)
     return text
+
+
+def _damaged(text: str) -> bool:
+    """Whether a text with replacement characters is UTF-8 with some bad bytes, and not of another encoding, in which
+    few characters beyond ASCII are valid UTF-8 by chance."""
+    beyond, bad = len(text) - len(text.encode("ascii", "ignore")), text.count("\ufffd")
+    valid = beyond - bad
+    return bad <= max(valid // 10, min(valid, len(text) // 1000))
 
 
 def _read(file: Path, characters: int, encoding: str, errors: str) -> tuple[str, bool]:
