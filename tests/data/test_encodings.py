@@ -1,5 +1,7 @@
 """Encodings of text files and rows: which one a file is read in, what is replaced, and what the warnings say."""
 
+import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,35 @@ def test_an_encoding_that_python_has_not_is_one_line(name: str) -> None:
 def test_an_encoding_is_a_setting() -> None:
     assert job_configs(["data=local", "data.source.encoding=gb18030"])[0][0].data.source.encoding == "gb18030"
     assert job_configs(["data=local"])[0][0].data.source.encoding is None
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "note"),
+    [(GERMAN.encode("cp1252"), GERMAN, OTHER), (GERMAN.encode() + b"\xfc", GERMAN + "\ufffd", DAMAGED)],
+)
+def test_rows_are_read_as_text_files_are(tmp_path: Path, content: bytes, text: str, note: str) -> None:
+    good = json.dumps({"text": JAPANESE}, ensure_ascii=False).encode()
+    documents, source = read(write(tmp_path, {"a.jsonl": good + b'\n{"text": "' + content + b'"}'}))
+    assert [d.pieces for d in documents] == [[JAPANESE], [text]] and source.notes == {note: 1}
+    with pytest.raises(UserError, match="^a.jsonl, line 2: .*strict=false"):
+        read(tmp_path, strict=True)
+
+
+def test_rows_in_an_encoding_that_is_given(tmp_path: Path) -> None:
+    row = json.dumps({"text": JAPANESE}, ensure_ascii=False).encode("shift_jis")
+    documents, source = read(
+        write(tmp_path, {"a.jsonl": row + b"\n" + row.replace(b'"}', b'\x81"}')}), encoding="cp932"
+    )
+    assert documents[0].pieces == [JAPANESE] and documents[1].pieces[0].startswith(JAPANESE)
+    assert source.notes == {DAMAGED.replace("utf-8", "cp932"): 1}
+
+
+def test_each_reason_for_a_row_without_text_is_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [json.dumps({"body": "a", "title\n": "b"}), '{"text": ', json.dumps({"text": JAPANESE})]
+    with caplog.at_level(logging.WARNING, "soe_bench"):
+        documents, _ = read(write(tmp_path, {"a.jsonl": "\n".join(rows)}))
+    assert len(documents) == 1 and caplog.messages == [
+        "1 x row without text in 'text' (data.source.text_field), skipped; "
+        "the first: a.jsonl, line 1, which has body, title",
+        "1 x row that is no JSON object with fields, skipped; the first: a.jsonl, line 2",
+    ]

@@ -20,7 +20,7 @@ from soe_bench.config import job_configs, quoted
 from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import fingerprint
 from soe_bench.data.sources.local import Local
-from soe_bench.data.sources.textfiles import KINDS, POINTER
+from soe_bench.data.sources.textfiles import KINDS, OTHER, POINTER
 from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
 
@@ -106,10 +106,14 @@ def test_malformed_lines_are_counted_and_said_or_refused(tmp_path: Path, caplog:
     with caplog.at_level(logging.WARNING, "soe_bench"):
         documents, source = read(folder)
     assert [d.path for d in documents] == ["rows.jsonl:000001", "rows.jsonl:000006"]
-    assert list(source.notes.values()) == [10]
     assert caplog.messages == [
-        "10 x row without text in 'text' (data.source.text_field), skipped; the first: rows.jsonl, line 2"
+        "6 x row that is no JSON object with fields, skipped; the first: rows.jsonl, line 2",
+        "3 x row without text in 'text' (data.source.text_field), skipped; "
+        "the first: rows.jsonl, line 4, which has other",
+        f"1 x {OTHER}; the first: rows.jsonl, line 13",
+        "1 x document below 80 characters, left out; the first: rows.jsonl:000013",
     ]
+    assert list(source.notes.values()) == [6, 3, 1, 1]
     with pytest.raises(UserError, match="rows.jsonl, line 2"):
         read(folder, strict=True)
 
@@ -122,8 +126,9 @@ def test_odd_characters_in_rows(tmp_path: Path) -> None:
         "latin.jsonl": row.replace("日本", "").encode("latin-1"),
     }
     documents, source = read(write(tmp_path, files))
-    assert sorted(d.path for d in documents) == ["cut.jsonl:000001", "half.jsonl:000001"]
-    assert documents[0].pieces[0].encode() and documents[1].pieces[0].encode() and list(source.notes.values()) == [2]
+    assert sorted(d.path for d in documents) == ["cut.jsonl:000001", "half.jsonl:000001", "latin.jsonl:000001"]
+    assert all(d.pieces[0].encode() for d in documents)
+    assert source.notes == {"row that is no JSON object with fields, skipped": 1, OTHER: 1}
 
 
 NAMES = [

@@ -150,22 +150,22 @@ def _text(file: Path, name: str, characters: int, limit: str, encoding: str, not
         text, more = _read(file, characters, encoding, "strict")
     except UnicodeDecodeError:
         text, more = _read(file, characters, encoding, "replace")
-        if encoding == "utf-8" and not _damaged(text):
-            notes.add(OTHER, name)
+        notes.add(said := _invalid(encoding, text), name)
+        if said == OTHER:
             text, more = _read(file, characters, FALLBACK, "replace")
-        else:
-            notes.add(f"damaged {encoding}, its bad bytes replaced by a mark (U+FFFD)", name)
     if more:
         notes.add(f"file beyond {limit}, cut", name, refuse=False)
     return text
 
 
-def _damaged(text: str) -> bool:
-    """Whether a text with replacement characters is UTF-8 with some bad bytes, and not of another encoding, in which
-    few characters beyond ASCII are valid UTF-8 by chance."""
+def _invalid(encoding: str, text: str) -> str:
+    """What is said of a text with replacement characters: some bad bytes in its encoding, or OTHER where it is no
+    UTF-8. In other encodings few characters beyond ASCII are valid UTF-8 by chance."""
     beyond, bad = len(text) - len(text.encode("ascii", "ignore")), text.count("\ufffd")
     valid = beyond - bad
-    return bad <= max(valid // 10, min(valid, len(text) // 1000))
+    if encoding == "utf-8" and bad > max(valid // 10, min(valid, len(text) // 1000)):
+        return OTHER
+    return f"damaged {encoding}, its bad bytes replaced by a mark (U+FFFD)"
 
 
 def _read(file: Path, characters: int, encoding: str, errors: str) -> tuple[str, bool]:
@@ -182,15 +182,40 @@ def _json_rows(
     file: Path, name: str, field: str, characters: int, encoding: str, notes: Notes
 ) -> Iterator[tuple[int, str]]:
     """(line number from 1, text); a line that is no JSON object with a string `field` is counted and skipped."""
+    most = 2 * characters + 1000
     with _characters(file, encoding, "surrogateescape" if encoding == "utf-8" else "replace") as stream:
-        for number, line in enumerate(_lines(stream, 2 * characters + 1000), 1):
+        for number, line in enumerate(_lines(stream, most), 1):
             if line is not None and not line.strip():
                 continue
-            text = record(line.encode(errors="surrogateescape")).get(field) if line else None
-            if isinstance(text, str):
+            place = f"{name}, line {number}"
+            if line is None:
+                notes.add(f"row of over {most:,} characters, skipped", place)
+                continue
+            whole, said = _line(line, encoding)
+            row = record(whole.encode())
+            if isinstance(text := row.get(field), str):
+                if said:
+                    notes.add(said, place)
                 yield number, encodable(text)
+            elif row:
+                has = " ".join(", ".join(row).split())[:200]
+                notes.add(
+                    f"row without text in {field!r} (data.source.text_field), skipped", f"{place}, which has {has}"
+                )
             else:
-                notes.add(f"row without text in {field!r} (data.source.text_field), skipped", f"{name}, line {number}")
+                notes.add("row that is no JSON object with fields, skipped", place)
+
+
+def _line(line: str, encoding: str) -> tuple[str, str | None]:
+    """A line as a file of text would be read, and what is said of it if it is not valid in the encoding. Bad bytes of
+    UTF-8 stand in it as `surrogateescape` leaves them."""
+    if encoding != "utf-8":
+        return line, _invalid(encoding, line) if "\ufffd" in line else None
+    raw = line.encode(errors="surrogateescape")
+    if (read := raw.decode(errors="replace")) == line:
+        return line, None
+    said = _invalid(encoding, read)
+    return raw.decode(FALLBACK, "replace") if said == OTHER else read, said
 
 
 def record(line: str | bytes) -> dict:
