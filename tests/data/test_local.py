@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import tempfile
-import tracemalloc
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -287,42 +285,6 @@ def test_a_damaged_parquet_file_is_skipped(tmp_path: Path) -> None:
     folder = write(tmp_path, {"a.txt": prose(0), "b.parquet": b"PAR1 no more"})
     documents, source = read(folder)
     assert len(documents) == 1 and list(source.notes) == [DAMAGED]
-
-
-@pytest.mark.parametrize("name", ["long.txt", "long.jsonl", "line.jsonl"])
-def test_a_huge_file_is_read_in_a_stream(tmp_path: Path, name: str) -> None:
-    line = {
-        "long.txt": "a few words and more\n",
-        "long.jsonl": json.dumps({"text": prose(0)}) + "\n",
-        "line.jsonl": "no line break ",
-    }[name]
-    with (tmp_path / name).open("w") as stream:
-        for _ in range(64):
-            stream.write(line * (1_000_000 // len(line)))
-    write(tmp_path, {"good.txt": prose(1)})
-    tracemalloc.start()
-    documents, source = read(tmp_path, characters_per_file=200_000)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    size = sum(d.characters for d in documents if d.path.startswith(name))
-    assert peak < 8_000_000 and len(source.notes) == 1
-    assert size == 0 if name == "line.jsonl" else 150_000 < size < 201_000
-
-
-def test_a_source_is_capped(tmp_path: Path) -> None:
-    folder = write(tmp_path, {f"a/{i}.txt": "x" * 100 for i in range(9)} | {"b/0.txt": "y" * 100})
-    documents, source = read(folder, characters_per_source=250)
-    assert [d.source for d in documents].count("a") == 2 and len(documents) == 3
-    assert source.notes["file beyond data.source.characters_per_source, not read"] == 6
-    assert source.notes["file beyond data.source.characters_per_source, cut"] == 1  # and not by characters_per_file
-
-
-def test_all_sources_together_are_capped_and_a_small_one_is_read_whole(tmp_path: Path) -> None:
-    """900 characters for three sources: b has 100 of its share of 300, so 400 are left for a and for c."""
-    files = {f"{source}/{i}.txt": source * 100 for source in "ac" for i in range(9)} | {"b/0.txt": "b" * 100}
-    documents, source = read(write(tmp_path, files), characters=900)
-    assert Counter(d.source for d in documents) == {"a": 4, "b": 1, "c": 4}
-    assert source.notes == {"file beyond data.source.characters, not read": 10}
 
 
 def test_a_document_of_one_token_is_left_out(tmp_path: Path) -> None:

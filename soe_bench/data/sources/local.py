@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from soe_bench.data.sources.document import Document
-from soe_bench.data.sources.textfiles import KINDS, ROWS, Notes, kind, sha256, texts
+from soe_bench.data.sources.textfiles import KINDS, ROWS, Notes, kind, part, sha256, texts
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.system.files import text_folder
@@ -26,10 +26,11 @@ OWN = "."  # the source of the text files that lie directly in the folder
 
 class Local:
     """`folder`: text files, which are not copied. `text_field`: the field of .jsonl and column of .parquet that holds
-    the text. At most `characters_per_file`, `characters_per_source` and in all `characters` characters are read, so
-    that a folder of any size fits into memory. Documents below `minimum_characters` are left out. `strict`: refuse
-    what would be skipped or guessed. `generic_fraction`: the part of each specialist's text that goes to the generic
-    text. `encoding`: of the text files and .jsonl; null for UTF-8, or else cp1252. A byte-order mark goes before it."""
+    the text. At most `characters_per_file` of a document, `characters_per_source` of a source and in all `characters`
+    characters are read, so that a folder of any size fits into memory. Documents below `minimum_characters` are left
+    out. `strict`: refuse what would be skipped or guessed. `generic_fraction`: the part of each specialist's text that
+    goes to the generic text. `encoding`: of the text files and .jsonl; null for UTF-8, or else cp1252. A byte-order
+    mark goes before it."""
 
     def __init__(
         self,
@@ -95,22 +96,32 @@ class Local:
         """
         before, notes, seen = self.identity(), Notes(self.strict), 0
         files = self.files(notes)
-        shares = self._shares(files)
+        shares, sizes = self._shares(files), Counter[str]()
+        for name, file in files.items():
+            sizes[_source(name)] += file.stat().st_size
+        limits = {s: "data.source.characters" + "_per_source" * (self.per_source <= shares[s]) for s in shares}
         left = dict(shares)
         for name in sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
             source = _source(name)
-            limit = "data.source.characters" + "_per_source" * (self.per_source <= shares[source])
+            limit = limits[source]
             if left[source] <= 0:
                 notes.add(f"file beyond {limit}, not read", name, refuse=False)
                 continue
-            most, limit = min((self.per_file, "data.source.characters_per_file"), (left[source], limit))
-            for path, text in texts(files[name], name, self.text_field, most, limit, notes, self.encoding):
+            most = left[source]
+            if kind(name) not in ROWS:
+                most, limit = min((self.per_file, "data.source.characters_per_file"), (most, limit))
+            for path, text in texts(
+                files[name], name, self.text_field, most, limit, notes, self.encoding, self.per_file
+            ):
                 left[source] -= len(text)
                 if len(text.strip()) < self.minimum:
                     notes.add(f"document below {self.minimum} characters, left out", path, refuse=False)
                     continue
                 seen += 1
                 yield Document(source, path, text.splitlines())
+        for source in [source for source, room in left.items() if room <= 0]:
+            what = f"source read in part: raise {limits[source]} to read more"
+            notes.add(what, f"{source}, {part(shares[source], sizes[source])}", refuse=False)
         notes.say()
         self.notes = notes.counts
         log.info("read %s: %d documents of %d sources", self.folder, seen, len(left))

@@ -79,22 +79,29 @@ def _sha256(file: Path, size: int, changed: int) -> str:
 
 
 def texts(
-    file: Path, name: str, field: str, characters: int, limit: str, notes: Notes, given: str | None = None
+    file: Path,
+    name: str,
+    field: str,
+    characters: int,
+    limit: str,
+    notes: Notes,
+    given: str | None = None,
+    longest: int | None = None,
 ) -> Iterator[tuple[str, str]]:
     """(name, text) of each document in a file. A text file is one document; so is each row of .jsonl or .parquet.
 
     Reads at most about `characters` characters and never holds more. What cannot be read is counted in `notes`, and so
     is a file that is cut, with the `limit` in words. `given`: the encoding of a file without a byte-order mark; None
-    for UTF-8, else cp1252.
+    for UTF-8, else cp1252. `longest`: the most characters of a row.
     """
     try:
-        yield from _texts(file, name, field, characters, limit, notes, given)
+        yield from _texts(file, name, field, characters, limit, notes, given, longest or characters)
     except (ArrowException, OSError) as error:
         notes.unreadable(name, error)
 
 
 def _texts(
-    file: Path, name: str, field: str, characters: int, limit: str, notes: Notes, given: str | None
+    file: Path, name: str, field: str, characters: int, limit: str, notes: Notes, given: str | None, longest: int
 ) -> Iterator[tuple[str, str]]:
     with file.open("rb") as stream:
         if stream.read(len(POINTER)) == POINTER:
@@ -106,16 +113,25 @@ def _texts(
         notes.add("binary content, skipped", name)
         return
     elif kind(file.name) == ".jsonl":
-        rows = _json_rows(file, name, field, characters, encoding, notes)
+        rows = _json_rows(file, name, field, longest, encoding, notes)
     else:
         yield name, _text(file, name, characters, limit, encoding, notes)
         return
+    left = characters
     for number, text in rows:
-        if characters <= 0:
-            notes.add(f"file beyond {limit}, cut", name, refuse=False)
+        if left <= 0:
+            notes.add(f"file beyond {limit}, cut", f"{name}, {part(characters, file.stat().st_size)}", refuse=False)
             return
-        yield f"{name}:{number:06d}", text[:characters]
-        characters -= len(text)
+        if len(text) > longest:
+            notes.add(f"row of over {longest:,} characters, cut", f"{name}:{number:06d}", refuse=False)
+        text = text[: min(left, longest)]
+        yield f"{name}:{number:06d}", text
+        left -= len(text)
+
+
+def part(characters: int, size: int) -> str:
+    """How much was read of so many bytes, in words."""
+    return f"{characters:,} characters of {size / 1e6:,.1f} MB"
 
 
 @contextmanager
@@ -154,7 +170,7 @@ def _text(file: Path, name: str, characters: int, limit: str, encoding: str, not
         if said == OTHER:
             text, more = _read(file, characters, FALLBACK, "replace")
     if more:
-        notes.add(f"file beyond {limit}, cut", name, refuse=False)
+        notes.add(f"file beyond {limit}, cut", f"{name}, {part(characters, file.stat().st_size)}", refuse=False)
     return text
 
 
@@ -192,7 +208,7 @@ def _json_rows(
                 notes.add(f"row of over {most:,} characters, skipped", place)
                 continue
             whole, said = _line(line, encoding)
-            row = record(whole.encode())
+            row = record(whole.encode(errors="replace"))
             if isinstance(text := row.get(field), str):
                 if said:
                     notes.add(said, place)
