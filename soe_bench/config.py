@@ -167,16 +167,25 @@ def quoted(argument: str) -> str:
     return f"{key}='{escaped}'"
 
 
-def check_text(cfg: DictConfig) -> None:
-    """Raises UserError if the corpus is a folder of the user's own text that is not there."""
-    if cfg.data.source._target_ == "soe_bench.data.sources.local.Local":
-        text_folder(cfg.data.source.folder)
+def check_text(cfg: DictConfig, written: tuple[str, ...] = ("home",)) -> None:
+    """Raises UserError if the corpus is a folder of the user's own text that is not there, or in which a `written`
+    folder lies: results would become text. Of hidden folders, as ~/.cache is one, no text is read."""
+    if cfg.data.source._target_ != "soe_bench.data.sources.local.Local":
+        return
+    folder = os.path.realpath(text_folder(cfg.data.source.folder))
+    for setting in written:
+        place = Path(os.path.realpath(cfg[setting]))
+        if place.is_relative_to(folder) and not any(part[0] == "." for part in place.relative_to(folder).parts):
+            raise UserError(
+                f"{setting} is {place}, which lies in data.source.folder, so that what is written there would become "
+                f"text of the corpus: choose a folder outside of {folder}"
+            )
 
 
 def check_folders(cfg: DictConfig) -> None:
-    """Raises UserError if a folder that a run needs is not there or cannot be written."""
-    check_text(cfg)
-    for setting in ("home", "results_dir"):
+    """Raises UserError if a folder that a run needs is not there, cannot be written, or lies in the user's own text."""
+    check_text(cfg, written := ("home", "results_dir"))
+    for setting in written:
         check_writable(setting, Path(cfg[setting]))
 
 
