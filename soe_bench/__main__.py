@@ -53,7 +53,7 @@ def begin() -> int:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without a traceback
             show(arguments)
             return 0
-        sys.argv[1:] = arguments = sized(arguments)  # Hydra's workers read them too
+        sys.argv[1:] = arguments = sized(arguments, writes=True)  # Hydra's workers read them too
         cfgs, launcher = job_configs(arguments)
         for cfg in cfgs:
             check_folders(cfg)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from soe_bench.config import job_configs, make
+from soe_bench.config import check_folders, check_text, job_configs, make
 from soe_bench.errors import UserError
-from soe_bench.system.files import CONF, text_folder
+from soe_bench.system.files import CONF
 
 PILOT = "+sweep=pilot"
 BYTES_PER_TOKEN = 2.5  # of the corpora here, whose tokenizers have 2048 tokens; UTF-8 text
@@ -44,12 +46,13 @@ def size(tokens: int) -> Size:
     return Size(scale, min(max(budget, LEAST_TOKENS), budgets[scale]), min(max(tokens // DOMAIN_TOKENS, least), most))
 
 
-def sized(arguments: list[str]) -> list[str]:
+def sized(arguments: list[str], writes: bool = False) -> list[str]:
     """The arguments of a pilot with its size; what they set already stays. Prints what was found and chosen. Other
     arguments are given back as they are.
 
-    It reads the whole folder, so that bad text is refused before anything else is done. Raises UserError for that, and
-    for arguments that make other runs than one soup and one of generic pretraining.
+    It reads the whole folder, so that bad text is refused before anything else is done. Raises UserError for that, for
+    arguments that make other runs than one soup and one of generic pretraining, and before, where the command `writes`
+    results, for folders that cannot be written or hold the results of other text.
     """
     if PILOT not in arguments:
         return arguments
@@ -64,7 +67,11 @@ def sized(arguments: list[str]) -> list[str]:
     if [cfg.method.name for cfg in cfgs] != ["soup", "generic"]:
         raise UserError("a pilot trains one soup and one generic model: give one value of each setting, and no method")
     data = cfgs[0].data
-    text_folder(data.source.folder)
+    if writes:
+        check_folders(cfgs[0])
+        check_unchanged(cfgs[0])
+    else:
+        check_text(cfgs[0])
     # Here and not above: what is refused needs no pandas and no torch.
     from soe_bench.data.builder import read, specialist_rules
     from soe_bench.data.splits import generic_training
@@ -96,3 +103,25 @@ def sized(arguments: list[str]) -> list[str]:
         )
         print(f"chosen for this size: {' '.join(own) or 'nothing'}", flush=True)
     return [*arguments, *own]
+
+
+def check_unchanged(cfg: DictConfig) -> None:
+    """Raises UserError if the results folder holds records of other text than lies in the folder now. The corpora of
+    the records tell, where they are still there; elsewhere the fingerprint does, once the size is known."""
+    results, name = Path(cfg.results_dir), cfg.data.name
+    if not (results / "evaluations.csv").exists():
+        return
+    from soe_bench.data.corpus import fingerprint, load
+    from soe_bench.records import read_records
+
+    for known in {record["data_fingerprint"] for record in read_records(results) if record["data"] == name}:
+        built = Path(cfg.home) / "data" / f"{name}-{known[:12]}"
+        if not (built / "done").is_file():
+            continue
+        load(built)  # a damaged one is refused
+        data = OmegaConf.load(built / "config.yaml")
+        data.source.folder = cfg.data.source.folder
+        seed = json.loads((built / "audit.json").read_text(encoding="utf-8"))["seed_kmeans"]
+        if fingerprint(data, seed) != known:
+            again = shlex.quote(f"results_dir={results}-2")
+            raise UserError(f"the text has changed since the records in {results} were made: add {again}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def check_results(results_dir: Path, runs: list[Run]) -> None:
             raise UserError(
                 f"{results_dir} holds records of another build of the corpus {record['data']} "
                 f"({record['data_fingerprint'][:12]}, this configuration gives {fingerprint[:12]}): "
-                "choose another results_dir, or undo the change to the data"
+                "the text or a setting of it has changed since those records were made, so add "
+                f"{shlex.quote(f'results_dir={results_dir}-2')}, or undo the change"
             )
 
 

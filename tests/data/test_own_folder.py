@@ -1,14 +1,20 @@
 """A folder of the user's own text, and what is refused of it before any work."""
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from arguments import in_this_process
-from own_texts import small
+from made_up_records import record, write_records
+from own_texts import config, prose, small
 
 from soe_bench.config import check_folders, check_text, job_configs
 from soe_bench.data import __main__ as data_cli
+from soe_bench.data import builder
+from soe_bench.data.sizing import sized
 from soe_bench.errors import UserError
+from soe_bench.runs.collect import check_results
 
 
 def configured(folder: Path, **settings: object):
@@ -46,3 +52,47 @@ def test_results_in_the_text_are_one_line_before_any_work(
     assert capsys.readouterr().err.count("\n") == 1
     assert data_cli.main(["audit", *given, "home=new"]) == 2
     assert capsys.readouterr().err.startswith("error: home is ") and not (folder / "new").exists()
+
+
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the text was read")
+
+    monkeypatch.setattr(builder, "read", read)
+
+
+def pilot(folder: Path, results: Path) -> list[str]:
+    places = {"data.source.folder": folder, "home": folder.parent / "home", "results_dir": results}
+    return ["+sweep=pilot", *(f"{key}='{value}'" for key, value in places.items())]
+
+
+def test_a_pilot_that_cannot_write_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_reading(monkeypatch)
+    with pytest.raises(UserError, match="^results_dir is /dev/null/x, which cannot be written"):
+        sized(pilot(small(tmp_path / "texts"), Path("/dev/null/x")), writes=True)
+
+
+def test_a_changed_text_is_said_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, results = small(tmp_path / "texts"), tmp_path / "my pilot"
+    given = pilot(folder, results)
+    corpus = builder.open_corpus(config(folder), tmp_path / "home", 0)
+    no_reading(monkeypatch)
+    write_records(results, [record(data="local", data_fingerprint=corpus.fingerprint)])
+    with pytest.raises(AssertionError, match="the text was read"):  # it is the same
+        sized(given, writes=True)
+    (folder / "more.txt").write_text(prose(900), encoding="utf-8")
+    says = f"the text has changed since the records in {results} were made: add 'results_dir={results}-2'"
+    with pytest.raises(UserError, match=f"^{says}$"):
+        sized(given, writes=True)
+    with pytest.raises(AssertionError, match="the text was read"):  # a plan writes nothing
+        sized(given)
+
+
+def test_records_of_another_build_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    cfg = configured(small(tmp_path / "texts"), results_dir=tmp_path / "my pilot")
+    write_records(tmp_path / "my pilot", [record(data="local", scale=cfg.scale_name)])
+    says = (
+        f"has changed since those records were made, so add 'results_dir={tmp_path / 'my pilot'}-2', or undo the change"
+    )
+    with pytest.raises(UserError, match=f"another build of the corpus local .*{re.escape(says)}$"):
+        check_results(tmp_path / "my pilot", [SimpleNamespace(cfg=cfg, fingerprint="other")])
