@@ -157,12 +157,15 @@ def _keys(node: dict) -> list[str]:
 
 def quoted(argument: str) -> str:
     """The argument with the value of a path key in quotes, and `~` in it expanded: Hydra's grammar refuses
-    `results_dir=my files (1)` bare."""
+    `results_dir=my files (1)` bare. Raises UserError for a path that is there and holds `${`, which would be read as a
+    reference to a setting."""
     key, _, value = argument.partition("=")
     if key not in PATH_KEYS or value[:1] in ("'", '"'):
         return argument
     if value[:1] == "~":
         value = str(user_path(value))
+    if "${" in value and os.path.exists(value):
+        raise UserError(f"{key}: ${{ in {value} would be read as a setting: rename it, or give a link to it")
     escaped = re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + run[2].replace("'", "\\'"), value)
     return f"{key}='{escaped}'"
 

@@ -9,7 +9,7 @@ from arguments import in_this_process
 from made_up_records import record, write_records
 from own_texts import config, prose, small
 
-from soe_bench.config import check_folders, check_text, job_configs
+from soe_bench.config import check_folders, check_text, job_configs, quoted
 from soe_bench.data import __main__ as data_cli
 from soe_bench.data import builder
 from soe_bench.data.sizing import sized
@@ -21,6 +21,20 @@ def configured(folder: Path, **settings: object):
     own = {"home": folder.parent / "home", "results_dir": folder.parent / "results"} | settings
     given = [f"{key}='{value}'" for key, value in own.items()]
     return job_configs(["data=local", f"data.source.folder='{folder}'", *given])[0][0]
+
+
+def test_a_name_that_reads_as_a_setting_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder = small(tmp_path / "my ${x}")
+    assert in_this_process(monkeypatch, ["data=local", f"data.source.folder={folder}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: data.source.folder: ${{ in {folder} would be read as a setting: rename it, or give a link to it\n"
+    )
+    (tmp_path / "link $x").symlink_to(folder)
+    cfg = job_configs(["data=local", quoted(f"data.source.folder={tmp_path / 'link $x'}")])[0][0]
+    check_text(cfg)
+    assert quoted("results_dir=pilot-${seed}") == "results_dir='pilot-${seed}'"  # such references stay
 
 
 @pytest.mark.parametrize("setting", ["home", "results_dir"])
