@@ -61,8 +61,8 @@ def passages(groups: dict[str, list[Document]], data: DictConfig) -> pd.DataFram
     rows: list[tuple] = []
     for name, documents in groups.items():
         if name == GENERIC:
-            for source in sorted({d.source for d in documents}):
-                rows += _generic(source, [d for d in documents if d.source == source], data)
+            for together in _together(documents, data):
+                rows += _generic(together, data)
         else:
             rows += _specialist(name, documents, data)
     table = pd.DataFrame(
@@ -104,26 +104,40 @@ def _specialist(name: str, documents: list[Document], data: DictConfig) -> Itera
         yield from _rows(document, name, split, texts)
 
 
-def _generic(source: str, documents: list[Document], data: DictConfig) -> Iterable[tuple]:
-    """The rows of one generic source: in hash order, a fraction of its documents is held out and the others are
-    training text up to a cap.
-    """
+def _together(documents: list[Document], data: DictConfig) -> list[list[Document]]:
+    """The generic documents of each source, of which a fraction is held out; all of them in one list where every source
+    has so few that none would be held out for one of the splits."""
+    sources = [[d for d in documents if d.source == source] for source in sorted({d.source for d in documents})]
+    each = [_held_out(own, data).values() for own in sources]
+    return sources if all(any(count for _, count in split) for split in zip(*each, strict=True)) else [documents]
+
+
+def _held_out(documents: list[Document], data: DictConfig) -> dict[str, tuple[int, int]]:
+    """How many characters and documents of these are held out for each split."""
     generic = data.splits.generic
-    left = {
+    return {
         split: (generic[split].characters_per_source, round(generic[split].fraction * len(documents)))
         for split in ("test", "validation")
     }
-    room = generic.train.characters_per_source
+
+
+def _generic(documents: list[Document], data: DictConfig) -> Iterable[tuple]:
+    """The rows of generic documents: in hash order, a fraction of them is held out and the others are training text, of
+    each source up to a cap.
+    """
+    generic = data.splits.generic
+    left = _held_out(documents, data)
+    room = dict.fromkeys((d.source for d in documents), generic.train.characters_per_source)
     for document in documents:
         split = next((p for p, (characters, count) in left.items() if characters > 0 and count > 0), "train")
         texts = list(enumerate(cut(document.pieces, data.passage_characters)))
         if split != "train":
             texts = spread(texts, generic[split].passages_per_document)
             left[split] = (left[split][0] - sum(len(text) for _, text in texts), left[split][1] - 1)
-        elif room <= 0:
+        elif room[document.source] <= 0:
             continue
         else:
-            room -= document.characters
+            room[document.source] -= document.characters
         yield from _rows(document, GENERIC, split, texts)
 
 
