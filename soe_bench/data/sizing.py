@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,12 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
             f"Each model reads {budget:,} tokens, {budget / tokens:.1f} passes over it."
         )
         print(f"chosen for this size: {' '.join(own) or 'nothing'}", flush=True)
+        if not rules:
+            print(
+                "warning: the folder has no specialists, so that none is made or compared: put the documents of each "
+                f"into a folder of its own, such as {data.source.folder}/specialists/contracts",
+                file=sys.stderr,
+            )
     return [*arguments, *own]
 
 

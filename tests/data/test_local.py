@@ -174,7 +174,7 @@ def test_everything_left_out_is_counted_with_its_first(tmp_path: Path, caplog: p
     files |= {
         "a/.git/x.txt": prose(1),
         ".env": "x",
-        "specialists/law.jsonl": "x",
+        "specialists/law.txt": "x",
         "a/e.md": POINTER + b"v1\noid sha256:0",
     }
     files |= {"a/f.txt.gz": gzip.compress(prose(2).encode())[:-9], "a/é.txt": prose(3), "a/e\u0301.txt": prose(4)}
@@ -189,7 +189,7 @@ def test_everything_left_out_is_counted_with_its_first(tmp_path: Path, caplog: p
     expected = {
         f"not one of {KINDS}, left out": (3, "a/b.pdf"),
         "hidden file or folder, left out": (2, ".env"),
-        "file directly in specialists/, outside a specialist's folder, left out": (1, "specialists/law.jsonl"),
+        "text file directly in specialists/, where each specialist has a folder, left out": (1, "specialists/law.txt"),
         "pointer of Git LFS without the content, skipped: `git lfs pull` fetches it": (1, "a/e.md"),
         DAMAGED: (1, "a/f.txt.gz (Truncated compressed stream)"),
         "file whose name reads like another one's, left out": (1, "a/é.txt"),

@@ -1,4 +1,4 @@
-"""Documents from the user's own folder: each sub-folder is a source, each folder under specialists/ a specialist."""
+"""Documents from the user's own folder: each sub-folder is a source, all in specialists/ a specialist each."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from soe_bench.system.files import text_folder
 
 log = logging.getLogger("soe_bench")
 SPECIALISTS = "specialists"
+NEARLY = (SPECIALISTS, "specialist")  # in any case
 PLAIN = (".txt", ".md", ".jsonl")
 UNPACKED = 8  # text is seldom packed to less than an eighth of its size
 OWN = "."  # the source of the text files that lie directly in the folder
@@ -64,13 +65,23 @@ class Local:
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def specialists(self) -> dict[str, dict]:
-        """name -> rule, one for each folder under specialists/. Raises UserError for one without text files, or with
-        the name of the generic text."""
+        """name -> rule, one for each folder or file of rows in specialists/. Raises UserError for one without text
+        files, or with the name of the generic text, and for a folder whose name is nearly specialists."""
         notes = Notes(strict=False)
         sources = {_source(name) for name in self.files(notes)}
-        folder = text_folder(self.folder) / SPECIALISTS
-        found = _entries(folder, notes) if folder.is_dir() else []
-        names = [_readable(entry.name) for entry in found if entry.name[0] != "." and os.path.isdir(entry)]
+        top = text_folder(self.folder)
+        for entry in _entries(top, notes):
+            if entry.name.lower() in NEARLY and entry.name != SPECIALISTS and os.path.isdir(entry):
+                raise UserError(
+                    f"is each folder in {_readable(entry.name)}/ a specialist? Then call it {SPECIALISTS}, "
+                    "else give it another name"
+                )
+        found = _entries(top / SPECIALISTS, notes) if (top / SPECIALISTS).is_dir() else []
+        names = [
+            _readable(entry.name)
+            for entry in found
+            if entry.name[0] != "." and (os.path.isdir(entry) or kind(entry.name) in ROWS and os.path.isfile(entry))
+        ]
         for name in names:
             if name == GENERIC:
                 raise UserError(f"the folder {SPECIALISTS}/{name} needs another name: {name} is a reserved name")
@@ -184,7 +195,7 @@ def _unfit(name: str, state: os.stat_result) -> str | None:
     if not kind(name):
         return f"not one of {KINDS}"
     if _source(name) == SPECIALISTS:
-        return f"file directly in {SPECIALISTS}/, outside a specialist's folder"
+        return f"text file directly in {SPECIALISTS}/, where each specialist has a folder"
     return None
 
 
@@ -205,10 +216,13 @@ def _place(state: os.stat_result) -> tuple[int, int]:
 
 def _source(name: str) -> str:
     """The source of a file by its relative path: its first folder, or its first two under specialists/. Directly in
-    the user's folder a file of rows is a source of its own, and all files of text together are one."""
+    the user's folder and in specialists/ a file of rows is a source of its own; in the first, all files of text
+    together are one."""
     folders = name.split("/")[:-1]
+    if folders in ([], [SPECIALISTS]) and kind(name) in ROWS:
+        return name
     if not folders:
-        return name if kind(name) in ROWS else OWN
+        return OWN
     return "/".join(folders[: 2 if folders[0] == SPECIALISTS else 1])
 
 
