@@ -18,6 +18,7 @@ from soe_bench.system.files import CONF
 PILOT = "+sweep=pilot"
 BYTES_PER_TOKEN = 2.5  # of the corpora here, whose tokenizers have 2048 tokens; UTF-8 text
 PASSES = 4  # over the training text: up to about so many are nearly as good as new text (arXiv 2305.16264)
+MOST_PASSES = 16  # more are flagged in the tables too (report/tables/main.py)
 LEAST_TOKENS = 2_000_000  # about 20 for each parameter of scale=small: with less it learns little, however few the text
 DOMAIN_TOKENS = 40_000  # of a domain on average: about a hundred kB, so that it is a subject and not a document
 DOMAINS = 4, 64  # at least and at most, as many as the corpus wheels has
@@ -103,6 +104,11 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
             f"Each model reads {budget:,} tokens, {budget / tokens:.1f} passes over it."
         )
         print(f"chosen for this size: {' '.join(own) or 'nothing'}", flush=True)
+        if budget > MOST_PASSES * tokens:
+            print(
+                f"warning: in more than {MOST_PASSES} passes the models partly memorise this text: add text",
+                file=sys.stderr,
+            )
         if not rules:
             print(
                 "warning: the folder has no specialists, so that none is made or compared: put the documents of each "

@@ -72,3 +72,14 @@ def test_a_pilot_without_specialists_says_how_to_lay_them_out(tmp_path: Path, ca
     write(folder, {f"specialists/law/{i}.txt": prose(60 + i, words=400) for i in range(9)})
     sized(["+sweep=pilot", f"data.source.folder='{folder}'"])
     assert "warning: the folder" not in capsys.readouterr().err
+
+
+def test_more_passes_than_the_text_is_good_for_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    given = ["+sweep=pilot", f"data.source.folder='{small(tmp_path / 'texts')}'"]
+    said = []
+    for tokens in ("280_000", "320_000"):
+        sized([*given, f"train.tokens={tokens}"])
+        said.append(capsys.readouterr())
+    assert "14.9 passes over it" in said[0].out and "17.1 passes over it" in said[1].out
+    says = "warning: in more than 16 passes the models partly memorise this text: add text\n"
+    assert [each.err for each in said] == ["", says]
