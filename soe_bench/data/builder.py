@@ -5,10 +5,11 @@ The file `done` is written last: a folder without it is no finished corpus.
 
 import json
 import logging
+import math
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,7 +191,7 @@ def specialist_rules(source: Source, data: DictConfig) -> dict[str, dict]:
     return {name: named.get(name, {}) | given.get(name, {}) for name in dict.fromkeys([*named, *given])}
 
 
-def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) -> None:
+def _check(table: pd.DataFrame, specialists: Mapping[str, dict], data: DictConfig) -> None:
     """Raises UserError early for what would otherwise fail after the long stages."""
     count = int(generic_training(table).sum())
     if data.k > count:
@@ -199,18 +200,32 @@ def _check(table: pd.DataFrame, specialists: Iterable[str], data: DictConfig) ->
             "or add text"
         )
     present = set(zip(table.specialist, table.split, strict=True))
-    for name in [GENERIC, *specialists]:
-        for split in PRIORITY[:2] if name == GENERIC else PRIORITY[:3]:
+    for split in PRIORITY[:2]:
+        if (GENERIC, split) not in present:
+            raise UserError(
+                f"the generic text, which is all text of no specialist, has no document for the split {split}: "
+                f"add documents to it, or raise data.splits.generic.{split}.fraction"
+            )
+    for name, rule in specialists.items():
+        for split in PRIORITY[:3]:
             if (name, split) not in present:
                 raise UserError(
-                    f"the generic text, which is all text of no specialist, has no document for the split {split}: "
-                    f"add documents to it, or raise data.splits.generic.{split}.fraction"
-                    if name == GENERIC
-                    else f"{name} has no text for the split {split}: give it more documents (a specialist needs at "
-                    f"least three of {data.minimum_characters} characters, no two alike, beside what its "
-                    f"generic_fraction gives to the generic text), or raise data.splits.{split}.fraction or "
-                    "data.splits.largest_fraction"
+                    f"{name} has no text for the split {split}: {_remedy(rule, data)}, or raise "
+                    f"data.splits.{split}.fraction or data.splits.largest_fraction"
                 )
+
+
+def _remedy(rule: dict, data: DictConfig) -> str:
+    """What gives a specialist a document for each split beside what goes to the generic text."""
+    shared = rule.get("generic_fraction", 0.0)
+    if shared == 1:
+        return "lower its generic_fraction, which gives all of its text to the generic text"
+    needed = math.ceil(round((len(PRIORITY) - 1) / (1 - shared), 6))
+    beside = f", as {shared:g} of its text goes to the generic text" if shared else ""
+    return (
+        f"give it more documents: it needs {needed} or more of about equal length{beside}, each with "
+        f"{data.minimum_characters} characters or more and no two alike (a long file can be cut into several)"
+    )
 
 
 def _removed(table: pd.DataFrame, original: np.ndarray) -> dict[str, int]:

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from own_texts import config, prose, small, write
 
-from soe_bench.data.builder import open_corpus
+from soe_bench.config import make
+from soe_bench.data.builder import open_corpus, read
 from soe_bench.data.sizing import sized
 from soe_bench.data.sources.document import Document
 from soe_bench.data.sources.local import Local
@@ -83,3 +84,24 @@ def test_more_passes_than_the_text_is_good_for_are_said(tmp_path: Path, capsys: 
     assert "14.9 passes over it" in said[0].out and "17.1 passes over it" in said[1].out
     says = "warning: in more than 16 passes the models partly memorise this text: add text\n"
     assert [each.err for each in said] == ["", says]
+
+
+@pytest.mark.parametrize(("fraction", "needed"), [(0.0, 3), (0.25, 4), (0.4, 5), (0.7, 10)])
+def test_a_specialist_with_too_few_documents_is_told_how_many_it_needs(
+    tmp_path: Path, fraction: float, needed: int
+) -> None:
+    folder = small(tmp_path / "texts")
+    data = config(folder, source={"generic_fraction": fraction})
+    for count in range(1, needed + 1):
+        write(folder, {f"specialists/few/{count}.txt": prose(700 + count, theme="few")})
+        rules = {"few": Local(str(folder), generic_fraction=fraction).specialists()["few"]}
+        if count in (1, 2):
+            with pytest.raises(UserError, match=f"^few has no text .*: it needs {needed} or more of about"):
+                read(make(data.source), rules, data, tmp_path)
+    read(make(data.source), rules, data, tmp_path)
+
+
+def test_a_specialist_that_gives_all_its_text_away_is_told_so(tmp_path: Path) -> None:
+    folder = small(tmp_path / "texts")
+    with pytest.raises(UserError, match="law has no text for the split test: lower its generic_fraction, which gives"):
+        open_corpus(config(folder, source={"generic_fraction": 1.0}), tmp_path / "home", 0)
