@@ -97,4 +97,6 @@ def _pair_counts(texts: Sequence[np.ndarray], vocabulary: int) -> Tensor:
     columns = np.repeat(np.arange(len(texts)), [len(pairs) for pairs, _ in found])
     values = torch.from_numpy(np.concatenate([counts for _, counts in found]))
     size = (vocabulary**2, len(texts))
-    return torch.sparse_coo_tensor(torch.from_numpy(np.stack([rows, columns])), values, size, check_invariants=True).coalesce()
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([rows, columns])), values, size, check_invariants=True
+    ).coalesce()
