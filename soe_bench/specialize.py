@@ -3,7 +3,8 @@
 python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
 
 soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
-documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more.
+documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more. At
+             most 10 million characters are read, and 2 million of a file.
 text_field=  The field of .jsonl and column of .parquet that holds the text, by default as in the soup's corpus.
 out=         The folder to write. It must not exist.
 generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.

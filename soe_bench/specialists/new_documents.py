@@ -25,7 +25,7 @@ PER_FILE = 2_000_000
 FEW = {False: 4, True: 8}  # below so many documents (with a part for choices) their passages are split, not they
 HELD_OUT_TOKENS = 50_000  # of a held-out part, at most
 PASSAGES = 12  # of a document in a held-out part, at most
-SETTING = "data.source.text_field"  # of data=local: these documents have the key text_field for it
+SETTINGS = {"data.source.text_field": "text_field", " (data.source.encoding)": ""}  # and what is said here
 SEEN = 0.2  # a fraction from the corpus's own text that is worth saying
 
 
@@ -92,14 +92,14 @@ class Documents:
 def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup, text_field: str | None = None) -> Documents:
     """Documents from texts, and from files and folders of the kinds that data=local reads. At most CHARACTERS
     characters are read, the files in the order of a hash of their names, so that it is a sample. `text_field`: of
-    .jsonl and .parquet, by default as in the soup's corpus.
+    .jsonl and .parquet, by default as in the soup's corpus, which also gives the encoding.
 
     Raises UserError if no usable text is left: it says what was left out.
     """
     notes, data = Notes(strict=False), soup.cfg.data
     rows = []
     places = [given] if isinstance(given, str | Path) else given
-    for name, text in _documents(places, text_field or data.text_field, notes):
+    for name, text in _documents(places, text_field or data.text_field, data.encoding, notes):
         pieces = [
             piece for piece in cut(text.splitlines(), data.passage_characters) if len(piece) >= data.minimum_characters
         ]
@@ -110,10 +110,7 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup, text_field
     for row, original in zip(rows, repeated, strict=True):
         if original >= 0:
             notes.add("passage that repeats another one, left out", row[0], refuse=False)
-    said = [
-        f"{count} x {kind.replace(SETTING, 'text_field')}; the first: {notes.first[kind]}"
-        for kind, count in notes.counts.items()
-    ]
+    said = [f"{count} x {_here(kind)}; the first: {notes.first[kind]}" for kind, count in notes.counts.items()]
     kept = [row for row, original in zip(rows, repeated, strict=True) if original < 0]
     if not kept:
         raise UserError(f"there is no usable text in the documents ({'; '.join(said) or 'none given'}): add {KINDS}")
@@ -145,7 +142,16 @@ def _place(given: str | Path) -> Path | None:
     return None
 
 
-def _documents(given: Sequence[str | Path], field: str, notes: Notes) -> Iterator[tuple[str, str]]:
+def _here(note: str) -> str:
+    """A note on what was read, without the settings that only a corpus has."""
+    for setting, own in SETTINGS.items():
+        note = note.replace(setting, own)
+    return note
+
+
+def _documents(
+    given: Sequence[str | Path], field: str, encoding: str | None, notes: Notes
+) -> Iterator[tuple[str, str]]:
     files: dict[str, Path] = {}
     places = [_place(each) for each in given]
     for place in filter(None, places):
@@ -159,7 +165,7 @@ def _documents(given: Sequence[str | Path], field: str, notes: Notes) -> Iterato
             notes.add(f"file beyond {CHARACTERS:,} characters in all, not read", name, refuse=False)
             continue
         most, limit = min((PER_FILE, f"{PER_FILE:,} characters"), (left, f"{CHARACTERS:,} characters in all"))
-        for path, text in texts(files[name], name, field, most, limit, notes):
+        for path, text in texts(files[name], name, field, most, limit, notes, encoding):
             left -= len(text)
             yield path, text
 

@@ -90,7 +90,8 @@ class TrainedSoup:
             raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
         corpus = corpora.load(corpus_folder(folder, training))
         data = {key: cfg["data"][key] for key in ("passage_characters", "minimum_characters", "duplicate_jaccard")}
-        data["text_field"] = cfg["data"]["source"].get("text_field", "text")
+        source = cfg["data"]["source"]
+        data |= {"text_field": source.get("text_field", "text"), "encoding": source.get("encoding")}
         audit = json.loads((corpus.path / "audit.json").read_bytes())
         facts = {
             "format": FORMAT,

@@ -46,6 +46,18 @@ def test_the_field_of_the_text_is_the_soups_own_unless_told(soup_runs, soup, tmp
         new_documents.read(tmp_path, soup, "no")
 
 
+def test_text_is_read_in_the_encoding_of_the_soups_corpus(soup_runs, soup, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("日本語の文書。" * 40, encoding="shift_jis")
+    assert new_documents.read(tmp_path, soup).notes == [
+        "1 x not valid utf-8, read as cp1252, Windows' latin-1; the first: a.txt"
+    ]
+    cfg = read_config(soup_runs["soup"])
+    cfg["data"]["source"]["encoding"] = "shift_jis"
+    monkeypatch.setattr(trained, "read_config", lambda folder: cfg)
+    text = new_documents.read(tmp_path, Soup.load(soup_runs["soup"]))
+    assert text.passages.text[0].startswith("日本語の文書。") and not text.notes
+
+
 def test_the_users_folder_is_expanded(soup, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.txt").write_text(words(0))
