@@ -141,7 +141,7 @@ def test_methods_that_start_as_the_soup_say_the_same():
     parents = {each.name: each.parent for each in files if each.get("parent") and each.parent.method == "generic"}
     other = {name: each.fraction for name, each in parents.items() if each.fraction != parents["soup"].fraction}
     halves = {"domain_experts": 0.5, "domain_experts_half_generic": 0.5}  # whose parent is half of the work
-    assert len(parents) > 6 and other == halves | {"crisp_branched": 0.9, "logit_adjustment": 1.0}
+    assert len(parents) > 6 and other == halves | {"crisp_branched": 0.9, "logit_adjustment": 1.0, "bigram_adjustment": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_methods_that_start_as_the_soup_say_the_same():
         (["seed=a"], "seed is 'a': it must be a whole number"),
         (["train.optimizer.warmup_ratio=x"], "train.optimizer.warmup_ratio is 'x'"),
         (["device=gpu"], "device is 'gpu': it must be cpu or cuda"),
-        (["method.parent.method=dense_on_pi"], "soup starts from one dense model, such as generic"),
+        (["method.parent.method=domain_experts"], "soup starts from one dense model, such as generic"),
         (["method=crisp", "method.parent.method=domain_experts"], "crisp starts from one dense model"),
         (["method=domain_experts", "method.parent.fraction=1.0"], "it leaves no token to train on"),
         (["method=domain_experts", "method.groups=0"], "method.groups is 0"),
@@ -355,6 +355,14 @@ def test_a_damaged_record_line_is_named_and_nothing_is_lost(command, tmp_path):
     assert path.read_text() == before
 
 
+TUNED = {"budget_tokens": 7, "fine_tuning_rate": 1e-3}
+
+
+def test_a_soup_can_start_from_another_dense_model_than_generic(compose):
+    run = Run.of(compose("method=soup", "method.parent.method=dense_on_pi"))
+    assert [run.parent.cfg.method.name, run.parent.parent.cfg.method.name] == ["dense_on_pi", "generic"]
+
+
 def test_collect_upserts_by_key(compose, tmp_path):
     cfg = compose("method.n_experts=4", "method.parent=null", "train.tokens=4096")
     execute(cfg)
@@ -374,7 +382,7 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert collect([run.records], [corpus], folder) == count == len(read_records(folder))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != ".lock"} == first
     rows = read_records(folder)
-    others, budget = (dict(rows[0], **fields) for fields in ({"run_id": "another run"}, {"budget_tokens": 7}))
+    others, budget = (dict(rows[0], **fields) for fields in ({"run_id": "another run"}, TUNED))
     rows[0]["documents"] += 1
     write_records(folder, [*rows, others, budget])
     collect([run.records], [corpus], folder)  # replaces the record of the same key, keeps what others have
