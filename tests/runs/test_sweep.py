@@ -141,7 +141,11 @@ def test_methods_that_start_as_the_soup_say_the_same():
     parents = {each.name: each.parent for each in files if each.get("parent") and each.parent.method == "generic"}
     other = {name: each.fraction for name, each in parents.items() if each.fraction != parents["soup"].fraction}
     halves = {"domain_experts": 0.5, "domain_experts_half_generic": 0.5}  # whose parent is half of the work
-    assert len(parents) > 6 and other == halves | {"crisp_branched": 0.9, "logit_adjustment": 1.0, "bigram_adjustment": 1.0}
+    assert len(parents) > 6 and other == halves | {
+        "crisp_branched": 0.9,
+        "logit_adjustment": 1.0,
+        "bigram_adjustment": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
