@@ -28,7 +28,7 @@ FIXED = {"generic": "#222222", "dense_on_pi": "#D55E00"}
 # Okabe and Ito's palette without the two above and without the blue that the soups have, and more of its kind.
 OTHERS = [
     *("#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854"),
-    *("#C44E52", "#999999", "#00B3A4", "#F2A2C0", "#556B2F", "#B8860B"),
+    *("#C44E52", "#999999", "#00B3A4", "#F2A2C0", "#556B2F", "#E7298A"),
 ]
 # Methods of one colour, of which a crowded figure has the best.
 FAMILIES = ("merge_*", "*_expert", "domain_experts*", "crisp*")
