@@ -33,6 +33,7 @@ from soe_bench.system.stop import STOP, Interrupted
 ROOT = Path(__file__).parents[1]
 MEASURED = (
     "seconds",
+    "parent_seconds",
     "tokens_per_second",
     "specialist_seconds",
     "loss_seconds",
