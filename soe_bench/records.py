@@ -28,6 +28,7 @@ H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
 CONFIG = {"method": "_target_", "model": "base", "train": "seq_len", "data": "name", "evaluate": "fine_tuning"}
 LARGEST = 2**63  # of whole numbers
 MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus
+MOST_EPOCHS = 16  # up to 15 or 20 passes over scarce text were found to do no harm (see results/LOG.md)
 REPAIR = "restore the file, or remove the line"
 TRAIN_AGAIN = "delete training.json there, so that the same command trains the run again"
 EVALUATE_AGAIN = "delete the file, so that the same command evaluates the run again"
@@ -89,7 +90,7 @@ class RunRecord:
     precision: str = _field("number format that it was computed in")
     device: str = _field("what it was computed on")
     max_epochs: float = _field(
-        "most passes over any one domain during training; rows above 16 are flagged in the tables", "passes"
+        f"most passes over any one domain during training; rows above {MOST_EPOCHS} are flagged in the tables", "passes"
     )
     commit: str | None = _field("the code's commit at the time of the training")
     dirty: bool | None = _field("whether there were uncommitted changes")

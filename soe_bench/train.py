@@ -54,8 +54,8 @@ class Curve:
         distributed.on_first(self._open, progress.curve_bytes)
         self.name, self.steps, self.tracker = name, steps, tracker
         self.first, self.begin = progress.step, time.perf_counter()
-        self.last, self.row_begin = self.first, self.begin  # the last row, or the start
-        self.shown = self.begin
+        self.last = self.first  # step of the last row, or of the start
+        self.row_begin = self.shown = self.begin
 
     def _open(self, size: int) -> None:
         with refusals(self.path):
@@ -71,8 +71,8 @@ class Curve:
     def append(self, step: int, row: dict) -> None:
         distributed.on_first(self._write, row)
         self.tracker.log({key: value for key, value in row.items() if value is not None}, step)
-        self.last, self.row_begin = step, time.perf_counter()
-        now = self.row_begin
+        self.row_begin = now = time.perf_counter()
+        self.last = step
         if now - self.shown > PROGRESS_SECONDS or step == self.steps:
             left = (self.steps - step) * (now - self.begin) / (step - self.first)
             log.info(

@@ -1,9 +1,11 @@
 """The training loop: exact resume, stop requests, divergence, damaged checkpoints, a full disk."""
 
 import errno
+import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from arguments import base_arguments
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from soe_bench import checkpoint
+from soe_bench import checkpoint, train
 from soe_bench.config import job_configs, make
 from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
@@ -119,6 +121,28 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
     STOP.clear()
     execute(cfg)
     assert_same(final(cfg), reference)
+
+
+def test_the_speed_after_a_resume_counts_the_steps_since_then(compose, monkeypatch):
+    """On a clock on which each step takes a second; a row is due every five steps, and the run stops between two."""
+    cfg, update, now = compose(TOKENS, "method.n_experts=4", "method.parent=null"), SoupOfExperts.update, [0.0]
+
+    def ticking(*given):
+        now[0] += 1
+        return update(*given)
+
+    monkeypatch.setattr(SoupOfExperts, "update", ticking)
+    monkeypatch.setattr(train, "ROWS", 5)
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    with monkeypatch.context() as patch:
+        break_at(patch, 14, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(Interrupted, match="stopped at step 14"):
+            execute(cfg)
+    STOP.clear()
+    execute(cfg)
+    rows = [json.loads(line) for line in (Run.of(cfg).folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["step"] % 5 == 0] == [5, 10, 15, 20, 25]
+    assert {row["tokens_per_second"] for row in rows} == {16 * 64}
 
 
 def test_a_curve_is_cut_to_its_checkpoint_and_knows_its_length_before_the_next_row(tmp_path):

@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.config import check_folders, check_text, job_configs, make
 from soe_bench.errors import UserError
+from soe_bench.records import MOST_EPOCHS, read_records
 from soe_bench.system.files import CONF
 
 PILOT = "+sweep=pilot"
 BYTES_PER_TOKEN = 2.5  # of the corpora here, whose tokenizers have 2048 tokens; UTF-8 text
 PASSES = 4  # over the training text: up to about so many are nearly as good as new text (arXiv 2305.16264)
-MOST_PASSES = 16  # more are flagged in the tables too (report/tables/main.py)
 LEAST_TOKENS = 2_000_000  # about 20 for each parameter of scale=small: with less it learns little, however few the text
 DOMAIN_TOKENS = 40_000  # of a domain on average: about a hundred kB, so that it is a subject and not a document
 DOMAINS = 4, 64  # at least and at most, as many as the corpus wheels has
@@ -104,9 +104,9 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
             f"Each model reads {budget:,} tokens, {budget / tokens:.1f} passes over it."
         )
         print(f"chosen for this size: {' '.join(own) or 'nothing'}", flush=True)
-        if budget > MOST_PASSES * tokens:
+        if budget > MOST_EPOCHS * tokens:
             print(
-                f"warning: in more than {MOST_PASSES} passes the models partly memorise this text: add text",
+                f"warning: in more than {MOST_EPOCHS} passes the models partly memorise this text: add text",
                 file=sys.stderr,
             )
         if not rules:
@@ -125,7 +125,6 @@ def check_unchanged(cfg: DictConfig) -> None:
     if not (results / "evaluations.csv").exists():
         return
     from soe_bench.data.corpus import fingerprint, load
-    from soe_bench.records import read_records
 
     for known in {record["data_fingerprint"] for record in read_records(results) if record["data"] == name}:
         built = Path(cfg.home) / "data" / f"{name}-{known[:12]}"

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from soe_bench.errors import UserError
+from soe_bench.records import MOST_EPOCHS
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
 from soe_bench.report.format import Table, in_words
 from soe_bench.report.stats import Difference, Interval, side, summarize
-from soe_bench.report.tables.main import MOST_EPOCHS
 from soe_bench.report.tables.pieces import INTERVALS, UNITS, commits, effect_cells, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
 from soe_bench.system.files import CONF

@@ -1,5 +1,6 @@
 """The tables of results: methods against specialists, controls, paired differences to generic."""
 
+from soe_bench.records import MOST_EPOCHS
 from soe_bench.report.format import Table, fixed, from_to
 from soe_bench.report.stats import mean, t_interval
 from soe_bench.report.tables.pieces import (
@@ -13,7 +14,6 @@ from soe_bench.report.tables.pieces import (
 )
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 
-MOST_EPOCHS = 16  # up to 15 or 20 passes over scarce text were found to do no harm (see results/LOG.md)
 WITHIN = "mean within the corpus"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
 
