@@ -14,6 +14,7 @@ from soe_bench.report.figures.documents import documents_chart
 from soe_bench.report.figures.domains import domains_charts
 from soe_bench.report.figures.experts import experts_chart
 from soe_bench.report.figures.gain import gain_chart
+from soe_bench.report.figures.granularity import granularity_chart
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.specialists import specialists_chart
@@ -138,6 +139,7 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
         yield "tables and figures of results (no test record)", list
     yield "figure sizes", partial(sizes_chart, several)
     yield "figure experts", partial(experts_chart, several)
+    yield "figure granularity", partial(granularity_chart, views, results.domains)
     bench = results.bench or {}
     for name, make, rows, source in (
         ("domains", domains_table, results.domains, results.domains),

@@ -1,4 +1,4 @@
-"""The numbers in the figures `sizes` and `support` against values worked out by hand."""
+"""The numbers in the figures `sizes`, `support` and `granularity` against values worked out by hand."""
 
 import json
 from dataclasses import replace
@@ -10,6 +10,7 @@ from made_up_records import run, write_records
 from made_up_sweeps import PI
 
 from soe_bench.report.__main__ import main
+from soe_bench.report.figures.granularity import granularity_chart
 from soe_bench.report.figures.sizes import sizes_chart
 from soe_bench.report.figures.style import style
 from soe_bench.report.figures.support import support_chart
@@ -181,3 +182,50 @@ def test_a_law_that_is_not_one_of_support_is_left_out_and_said(laws, tmp_path):
 def test_no_support_with_one_law(tmp_path):
     assert support_chart(views(tmp_path, generic(0) + law(4, "h_0", 2.8))[0]) is None
     assert support_chart(views(tmp_path / "none", generic(0))[0]) is None
+
+
+def divisions(folder, gains: dict[int, float], bytes_of_a: dict[int, int] | None = None):
+    """Views and domains of one corpus divided into so many domains: generic, and a soup better by so much on a, three
+    times that on b, which lies outside where there are 4 domains; a second seed with 2 domains alone."""
+    rows = []
+    for k, gain in gains.items():
+        facts = dict(data=f"wheels_k{k}", data_fingerprint=f"{k}" * 8)
+        own = generic(0, **facts) + soup(16, 0, gain, text=0.1 * k, **facts)
+        own += (generic(1, **facts) + soup(16, 1, 9.0, **facts)) * (k == 2)
+        rows += [row | {"run_id": f"{row['run_id']}-{k}"} for row in own]
+    text = dict(split="test", fraction_beyond_q99=0.0)
+    corpora = {
+        f"{k}" * 8: pd.DataFrame(
+            [
+                text | dict(data_fingerprint=f"{k}" * 8, specialist="a", bytes=(bytes_of_a or {}).get(k, 5)),
+                text | dict(data_fingerprint=f"{k}" * 8, specialist="b", bytes=6),
+                dict(data_fingerprint=f"{k}" * 8, specialist="b", split="estimate", fraction_beyond_q99=0.9 * (k == 4)),
+            ]
+        )
+        for k in gains
+    }
+    found = [replace(view, corpus=corpora[view.setting["data_fingerprint"]]) for view in views(folder, rows)]
+    return found, pd.DataFrame({"data_fingerprint": [f"{k}" * 8 for k in gains for _ in range(k)]})
+
+
+def test_granularity_by_hand(tmp_path):
+    """b counts nowhere, because it lies outside with 4 domains; seed 1 neither, because it has 2 domains alone."""
+    chart = granularity_chart(*divisions(tmp_path, {2: 0.1, 4: 0.3}))
+    found = {(row.panel, row.line, row.x, row.seed): row.value for row in chart.frame.itertuples()}
+    assert found == pytest.approx(
+        {("specialists", "generic", k, "0"): 3.0 for k in (2, 4)}
+        | {("specialists", "soup n=16", 2, "0"): 2.9, ("specialists", "soup n=16", 4, "0"): 2.7}
+        | {("difference", "soup n=16", 2, "0"): -0.1, ("difference", "soup n=16", 4, "0"): -0.3}
+        | {("generic", "generic", k, "0"): 3.5 for k in (2, 4)}
+        | {("generic", "soup n=16", 2, "0"): 3.7, ("generic", "soup n=16", 4, "0"): 3.9}
+    )
+    assert "2.90 with 2, 2.70 with 4" in chart.finding
+    assert "every number of domains: 1 of 2." in chart.caption and "wheels_k2, wheels_k4" in chart.caption
+    with style():
+        assert chart.draw().axes[0].get_xscale() == "log"
+
+
+def test_no_granularity_with_one_division_or_of_other_texts(tmp_path):
+    assert granularity_chart(*divisions(tmp_path / "one", {2: 0.1})) is None
+    assert granularity_chart(*divisions(tmp_path / "other", {2: 0.1, 4: 0.3}, {4: 7})) is None
+    assert granularity_chart([], None) is None
