@@ -1,9 +1,9 @@
 """python -m soe_bench.closeness method=NAME [pairs=N] [key=value ...]: how close trained models are (claim C3).
 
 The models are the domain experts of a run (from a common parent, from separate initialisations, or these as
-merge_aligned permutes them) or the specialists of a soup. Measures the distance and cosines of each pair of parameter
-vectors and, for at most `pairs` pairs per run, the loss along the line between the two on held-out text of both.
-Writes results_dir/distances.csv.
+merge_aligned permutes them) or the specialists of a soup. They are compared two at a time: by the distance and the
+cosines of their parameter vectors, and for at most `pairs` pairs per run by the loss along the straight line between
+them, on held-out text of both. The results go to results_dir/distances.csv.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """python -m soe_bench.cost specialists=N [gpu_hour=PRICE] [flops_per_second=RATE] [results=FOLDER] [out=FOLDER]
 
-What N specialists cost by each method, fine-tuned or not: tokens, FLOPs, hours, money where a price is given, how good
-the models are, and from how many specialists the soup costs less. From records alone; nothing is trained. `gpu_hour` is
-the price of an hour. The hours are those measured or, with `flops_per_second`, those of the FLOPs at that rate.
-`results` is a results folder or a folder of them (default: results, in a checkout). `out` gets cost.md and cost.csv.
+Prints for each method, fine-tuned or not, what N specialists cost: tokens, FLOPs, hours, and money where a price is
+given. It also prints how good the models are, and from how many specialists on the soup costs less. All comes from
+records, and nothing is trained. `gpu_hour` is the price of an hour. The hours are those measured or, with
+`flops_per_second`, those of the FLOPs at that rate. `results` is a results folder, or a folder of several (default:
+results). `out` gets cost.md and cost.csv.
 """
 
 from __future__ import annotations

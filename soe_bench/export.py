@@ -3,8 +3,8 @@
 python -m soe_bench.export RUN out=FOLDER                   the soup of a run
 python -m soe_bench.export RUN out=FOLDER specialist=NAME   one model: that of a run for a specialist of its corpus
 
-The second form is for every method whose specialists are one model of Llama's form, which those of ensemble,
-dense_conditioned and logit_adjustment are not. RUN is the folder of a trained run, or its name.
+The second form works for every method whose specialists are single models of Llama's form. Those of ensemble,
+dense_conditioned, logit_adjustment and bigram_adjustment are not. RUN is the folder of a trained run, or its name.
 NAME may be `generic`, for the model of generic text. dtype=bfloat16 halves the size of a model; a soup is written as it
 is. FOLDER must not exist; overwrite=true replaces an earlier export.
 

@@ -35,7 +35,7 @@ class MethodContext:
     `h_0` (k,), the generic weights; `centroids` (k, d); `domain_tokens(i)`, the token ids of domain i's
     training text; the weights (k,) of each specialist by name. `parent` holds the tensors of the run
     that the method starts from, by name; None without one. A plan builds the method without a corpus: then `parent` is
-    None, there are no `domain_tokens`, and the weights and centroids stand for any of their shape."""
+    None, there are no `domain_tokens`, and of the weights and centroids only the shapes are right."""
 
     base: nn.Module
     h_0: np.ndarray
@@ -83,7 +83,7 @@ class Method(ABC):
         self.parent = parent
 
     def start_from(self, parent: Method) -> None:
-        """Is told the method of the run that it starts from, before `build`. Raises UserError unless it can start from
+        """Receives the method of the run that it starts from, before `build`. Raises UserError unless it can start from
         it: by default, from one dense model on a part of the tokens."""
         if not parent.one_model:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Domain weights h, their meta-distribution pi, and batches of mix(h) (Algorithm 1)."""
+"""Domain weights h, the distribution pi that training draws them from, and batches of mix(h) (Algorithm 1)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """python -m soe_bench.plan [+sweep=NAME] [key=value ...]: what one run, or the runs of a sweep, would take.
 
-Of one run it prints memory, FLOPs, hours, and the most experts that fit. No parameter is allocated, so `scale=paper`
-takes seconds too: only this machine's rates are measured. Of several runs it prints what the sweep prints before it
-begins: which of them are done, memory, and the time, measured on a few steps of each kind of run. Nothing is written.
+For one run it prints memory, FLOPs, hours, and the largest number of experts that fits into memory. No parameter is
+allocated, so `scale=paper` takes seconds too: only this machine's rates are measured. For a sweep it prints which runs
+are done, and the memory and time of the others, measured on a few steps of each kind of run. Nothing is written.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Soup-of-Experts: shared parameters, a bank of experts and a router from domain weights to coefficients.
 
 Paper: Ablin, Katharopoulos, Seto, Grangier, "Soup-of-Experts: Pretraining Specialist Models via Parameters Averaging",
-ICML 2025, arXiv 2502.01804. For any `torch.nn.Module` with P parameters:
+ICML 2025, arXiv 2502.01804. For any `torch.nn.Module` with P parameters, k domains and n experts:
 
     alpha = phi_omega(h)                      router, (k,) -> (n,)
     Theta(h) = S + sum_j alpha_j E_j          Combine: one ordinary model of P parameters
     min over S, E, omega of  E_{h ~ pi} loss(Theta(h); mix(h))                            (Eq. 3, Algorithm 2)
 
+The text mix(h) has sequences of single domains, which are drawn with the weights h; omega are the router's parameters.
 Only Theta needs automatic differentiation. A step has R draws h_r with a text x_r each, and its loss is L = 1/R sum_r
 loss(Theta(h_r); x_r). With g_r = dL/dTheta_r, which contains the 1/R, as rows of G (R, P) and the coefficients as rows
 of A (R, n), the chain rule gives

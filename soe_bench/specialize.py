@@ -4,13 +4,14 @@ python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
 
 soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
 documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more. At
-             most 10 million characters are read, and 2 million of a file.
+             most 10 million characters are read in all, and 2 million per file.
 text_field=  The field of .jsonl and column of .parquet that holds the text, by default as in the soup's corpus.
-out=         The folder to write. It must not exist.
+out=         The folder to write. It must not exist, unless overwrite=true.
 generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.
-gate=        Half of the documents is kept aside (a quarter with tune or finetune). On these the specialist is compared
-             with the run of method=generic and with the soup at h_0, the domain weights of its whole corpus.
-             strict (default): where it is worse, the better generic model is written instead, and the exit status is 3.
+gate=        What to do where the specialist is worse than a generic model. To find out, half of the documents is kept
+             aside (a quarter with tune or finetune). On these the specialist is compared with the run of
+             method=generic, and with the soup at h_0, the domain weights of its whole corpus.
+             strict (default): the better one of these two is written instead, and the exit status is 3.
              warn: the specialist is written in any case, with a warning. off: nothing is kept aside or compared.
 tune=true    Also tries coefficients tuned by gradient, and takes them if they are better on text kept aside for that.
              This helps with text that is unlike the soup's corpus.
@@ -26,8 +27,8 @@ python -m soe_bench.specialize soup=soup-n16-demo-s0-181edc07 documents=contract
 python -m soe_bench.specialize soup=my-soup documents="my texts (1)" documents=more.jsonl.gz out=both gate=warn
 python -m soe_bench.specialize soup=my-soup documents=customers out=models many=true dtype=bfloat16
 
-The exit status is 0, 2 for bad input (also in one of many), 3 if the strict gate wrote a generic model, and 130 after
-Ctrl-C.
+The exit status is 0 if all was written, 2 for bad input (with many=true, of any folder), 3 if the strict gate wrote a
+generic model, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations

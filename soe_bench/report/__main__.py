@@ -1,7 +1,8 @@
 """`python -m soe_bench.report [DIR] [--check]`: every table and figure from the committed files, and report.html, a
 page of them all.
 
-DIR is a results folder, or a folder of them; what lies in it beside them (deviations.csv, bench.json) has tables too.
+DIR is a results folder, or a folder of several (default: results). A deviations.csv and a bench.json in it get tables
+too.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """`python -m soe_bench.report.compare A B [results=FOLDER]`: method A minus method B, paired by specialist and seed.
 
-A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. From the records alone, in a
-results folder or a folder of them (default: results, in a checkout).
+A and B are labels of the tables ("soup n=16", "generic"), or the beginning of one. FOLDER is a results folder, or a
+folder of several (default: results). Of several settings that have both methods, the one with most methods is used.
+The first line names its scale, model and corpus. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ KEYS: dict[str, Kind] = {"results": path}
 
 
 def find(views: list[View], *names: str) -> tuple[View, list[str]]:
-    """The first view (folder by folder, settings with most records first) in which each name is a label or begins one,
-    and these labels. Raises UserError for a name of several labels there, and if there is no such view."""
+    """Of the views in which each name is a label or begins one, that with most methods (of equal ones the first), and
+    these labels. Raises UserError for a name of several labels there, and if there is no such view."""
     if not views:
         raise UserError("there are no test records: run a sweep first")
 
@@ -34,7 +35,7 @@ def find(views: list[View], *names: str) -> tuple[View, list[str]]:
             [name] if name in view.order else [each for each in view.order if each.startswith(name)] for name in names
         ]
 
-    view = next((view for view in views if all(fitting(view))), views[0])
+    view = max((view for view in views if all(fitting(view))), key=lambda view: len(view.order), default=views[0])
     for name, labels in zip(names, fitting(view), strict=True):
         if len(labels) != 1:
             what = f"{name!r} fits several methods" if labels else f"there is no record of {name!r}"
@@ -47,8 +48,9 @@ def specialists_table(view: View, one: str, other: str, difference: Difference) 
     """A row per specialist of the paired difference: `difference` (nats/token, mean over the seeds of both), `low`,
     `high` and `outcome`.
 
-    win or loss: the whole interval is below or above 0, tie otherwise. The interval is Student's over seeds (95 %); for
-    one seed two standard errors over the test documents, those of both methods as if independent (wider than paired).
+    better or worse: the whole interval is below or above 0, otherwise not separated. The interval is Student's over
+    seeds (95 %); for one seed two standard errors over the test documents, those of both methods as if independent
+    (wider than paired).
     """
     table = t_intervals(difference.by_cell).rename(columns={"mean": "difference"})
     if difference.over_seeds.n < 2:
@@ -56,7 +58,7 @@ def specialists_table(view: View, one: str, other: str, difference: Difference) 
         first, second = (errors[label][difference.by_seed.index[0]].reindex(table.index) for label in (one, other))
         half = (2 * np.hypot(first, second)).fillna(math.inf)
         table = table.assign(low=table.difference - half, high=table.difference + half)
-    table["outcome"] = np.select([table.high < 0, table.low > 0], ["win", "loss"], "tie")
+    table["outcome"] = np.select([table.high < 0, table.low > 0], ["better", "worse"], "not separated")
     return table.reset_index().sort_values(["difference", "specialist"], ignore_index=True)
 
 
@@ -83,7 +85,8 @@ def report(view: View, one: str, other: str) -> str:
     count = table.outcome[averaged].value_counts()
     lines += [
         "",
-        f"{count.get('win', 0)} wins, {count.get('tie', 0)} ties, {count.get('loss', 0)} losses ({how})",
+        f"{one} is better on {count.get('better', 0)}, worse on {count.get('worse', 0)}, not separated on "
+        f"{count.get('not separated', 0)} ({how})",
         f"mean {difference.mean:+.4f} over {averaged.sum()} of {len(view.specialists)} specialists and {seeds} "
         f"seed{'s' if seeds > 1 else ''}; {difference.verdict}",
     ]

@@ -1,4 +1,4 @@
-"""Two methods side by side: hand-computed differences, what counts as a win, and what it says of unequal budgets."""
+"""Two methods side by side: hand-computed differences, what counts as better, and what it says of unequal budgets."""
 
 from dataclasses import replace
 
@@ -31,10 +31,10 @@ def test_three_seeds_by_hand(tmp_path, capsys):
     status, text = said(tmp_path, capsys, soup_and_generic(3), "soup", "generic")
     assert status == 0
     # sd 0.01 over three seeds: half width 4.302653 * 0.01 / sqrt(3) = 0.0248
-    assert "a  -0.1000  -0.1248 to -0.0752  win" in text
-    assert "b  +0.3000  +0.2255 to +0.3745  loss" in text
-    assert "c  +0.0000  +0.0000 to +0.0000  tie" in text
-    assert "1 wins, 1 ties, 1 losses (95 % t-interval over seeds)" in text
+    assert "a  -0.1000  -0.1248 to -0.0752  better" in text
+    assert "b  +0.3000  +0.2255 to +0.3745  worse" in text
+    assert "c  +0.0000  +0.0000 to +0.0000  not separated" in text
+    assert "soup n=4 is better on 1, worse on 1, not separated on 1 (95 % t-interval over seeds)" in text
     assert "mean +0.0667 over 3 of 3 specialists and 3 seeds" in text and "generic text: +0.1000" in text
     assert "training tokens: equal, 16,000,000" in text
 
@@ -44,16 +44,19 @@ def test_a_specialist_outside_the_corpus_is_shown_and_does_not_count(tmp_path):
     corpus = pd.DataFrame({"specialist": ["a", "b", "c"], "fraction_beyond_q99": [0.01, 0.06, 0.01]})
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
     text = report(replace(view, corpus=corpus), "soup n=4", "generic")
-    assert "b  +0.3000  +0.2255 to +0.3745  loss, outside the corpus" in text
-    assert "1 wins, 1 ties, 0 losses" in text and "mean -0.0500 over 2 of 3 specialists" in text
+    assert "b  +0.3000  +0.2255 to +0.3745  worse, outside the corpus" in text
+    assert (
+        "soup n=4 is better on 1, worse on 0, not separated on 1" in text
+        and "mean -0.0500 over 2 of 3 specialists" in text
+    )
 
 
 def test_one_seed_has_errors_over_documents(tmp_path, capsys):
     # each loss_se_documents is 0.01: half width 2 * 0.01 * sqrt(2) = 0.0283
     _, text = said(tmp_path, capsys, soup_and_generic(1), "soup n=4", "gen")
-    assert "a  -0.1000  -0.1283 to -0.0717  win" in text and "two standard errors over documents" in text
+    assert "a  -0.1000  -0.1283 to -0.0717  better" in text and "two standard errors over documents" in text
     _, text = said(tmp_path, capsys, soup_and_generic(1, loss_se_documents=None, documents=1), "soup n=4", "generic")
-    assert "0 wins, 3 ties, 0 losses" in text  # one document says nothing of the spread
+    assert "is better on 0, worse on 0, not separated on 3" in text  # one document says nothing of the spread
 
 
 def test_unequal_budgets_are_named(tmp_path, capsys):

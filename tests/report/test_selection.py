@@ -56,7 +56,7 @@ CHOSEN = {
 def test_the_best_of_each_family_is_chosen_on_validation(records, tmp_path):
     view = view_of(tmp_path, records)
     assert set(handful(view, view.shown)) == CHOSEN
-    assert "the tables have 16 more." in left_out(view.shown, handful(view, view.shown))
+    assert "The tables have 16 more methods." in left_out(view.shown, handful(view, view.shown))
 
 
 def test_what_had_more_training_tokens_is_not_chosen(records, tmp_path):

@@ -31,7 +31,7 @@ def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].sort_values(columns, ignore_index=True)
     said = [f"{mean(rows.merge_gap):.2f} for {LOOKS[family][0]}" for family, rows in _by_family(frame)]
-    finding = f"The midpoint of two models loses {', '.join(said)} (nats/token)"
+    finding = f"Averaging two models adds to the mean of their losses {', '.join(said)} (nats/token)"
     return Chart("closeness", finding, CAPTION, frame, lambda: _draw(frame))
 
 

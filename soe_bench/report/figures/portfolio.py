@@ -29,12 +29,13 @@ def portfolio_chart(view: View) -> Chart | None:
         "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic "
         "pretraining serves all N; a method that trains a model per specialist pays N times, but once for the "
         "parent that these start from. Along a line the runs have more and more training tokens. A dash is one seed. A "
-        f"title compares two methods on the seeds that both have. Merges are not drawn.\n{view.title}"
+        "title compares the soup with the best of the methods that take at most 5 % more FLOPs, on the seeds that both "
+        f"have. Merges are not drawn.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
-        finding = f"For {FINDING} specialists the soup's loss is {finding}, the best other on at most as many FLOPs"
-    titles = {panel: f"{panel}: {text}" for panel, text in findings.items()}
+        finding = f"For {FINDING} specialists the soup is {finding}, the best other method at the soup's FLOPs or fewer"
+    titles = {panel: f"{panel}: {'soup ' * (text != ALONE)}{text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))
 
@@ -68,5 +69,5 @@ def _finding(frame: pd.DataFrame) -> str:
         differences = {key: mean(values) for key, values in paired.items() if len(values)}
         if differences:
             best = max(differences, key=differences.__getitem__)
-            return in_words(differences[best], f"that of {best[0]}")
+            return in_words(differences[best], best[0])
     return ALONE

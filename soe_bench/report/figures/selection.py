@@ -44,8 +44,8 @@ def left_out(labels: list[str], shown: list[str]) -> str:
     if not gone:
         return ""
     return (
-        "Beside generic pretraining, the soups and dense_on_pi only the methods that are best on validation text are "
-        f"shown, one of each family; the tables have {gone} more.\n"
+        "Shown are generic pretraining, the soups, dense_on_pi, and of each family of other methods (all merges are "
+        f"one family) the best on validation text. The tables have {gone} more methods.\n"
     )
 
 
