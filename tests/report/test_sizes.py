@@ -119,6 +119,8 @@ def test_a_claim_about_a_size_names_the_commits_of_its_own_records(tmp_path):
         "d128": c,
         "slope on log2 of the parameters, n=16": f"{a} {b} {c}",
         "the same slope from d32 to d64 alone, n=16": f"{a} {b}",
+        "d16": "",
+        "the same slope over d16, d32 and d64, n=16": "",
     }
 
 
