@@ -52,4 +52,5 @@ class Ensemble(PostHoc):
         return torch.stack([mixed([x[r] for x in each], self.expert_weights(row)) for r, row in enumerate(h)])
 
     def cost(self) -> dict[str, int]:
-        return super().cost() | {"deployed_parameters": self.count * self.flat.size}  # at most: without zero weights
+        most = self.count * (self.flat.size + 1)  # with every expert and its weight
+        return super().cost() | {"deployed_parameters": most}

@@ -84,8 +84,9 @@ class Generated(Method):
         with FlopCounter() as counter, torch.no_grad():
             self.delta(np.tile(context.h_0, (draws, 1)))
         cost, numbers = super().cost(), self.network_flat.size + (2 * draws - 1) * size  # its gradient; Delta and Theta
+        norms = 2 * draws * (draws + 1) * size  # of the gradient of S: its products with itself, and its sum
         return cost | {
-            "flops_per_step": cost["flops_per_step"] + 3 * counter.get_total_flops(),
+            "flops_per_step": cost["flops_per_step"] + 3 * counter.get_total_flops() + norms,
             "state_bytes": cost["state_bytes"] + numbers * self.shared.value.element_size(),
         }
 

@@ -33,8 +33,9 @@ class LogitAdjustment(Generic):
     al., https://arxiv.org/abs/2007.07314. It trains nothing itself.
 
     `order` 1: p(w | h) = sum_i h_i p_i(w) is the frequency of w in training text of the mixture h. Each domain's
-    frequencies p_i are counted with V further tokens of the generic text, V being the vocabulary's size, so that none
-    is 0. `order` 2: the frequency after the token before, counted in the same text, with PRIOR_TOKENS further tokens of
+    frequencies p_i are counted in all training text, which is more than the generic model reads where its budget is less
+    than one pass, and with V further tokens of the generic text, V being the vocabulary's size, so that none is 0.
+    `order` 2: the frequency after the token before, counted in the same text, with PRIOR_TOKENS further tokens of
     each domain after every token.
     """
 
@@ -45,6 +46,8 @@ class LogitAdjustment(Generic):
     def __init__(self, name: str, strength: float, parent: Mapping, order: int = 1) -> None:
         super().__init__(name, 0.0, parent)
         self.strength, self.order = strength, order
+        self.deployable = order == 1  # a specialist's table of pairs is larger than its model
+        self.counted: Sequence[Tensor] = ()  # what stands for the text
 
     def start_from(self, parent: Method) -> None:
         if not parent.one_model or (self.parent or {}).get("fraction") != 1:
@@ -65,8 +68,10 @@ class LogitAdjustment(Generic):
         smoothed = counts + vocabulary * generic / generic.sum()
         self.sizes = torch.as_tensor(smoothed.sum(1)).to(like)  # (k,)
         self.frequencies = torch.as_tensor(smoothed / smoothed.sum(1, keepdims=True)).to(like)  # (k, V)
+        self.counted = [self.frequencies]
         if self.order == 2:
             self.pairs = _pair_counts(texts, vocabulary).to(like)
+            self.counted = [self.frequencies, self.pairs.values()]
 
     def shift(self, h: Tensor) -> Tensor:
         """What is added to the logits at h (R, k): tables (R, 1, V), or by the token before (R, V, V)."""
@@ -88,6 +93,13 @@ class LogitAdjustment(Generic):
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
         shift = torch.stack([table[own % len(table)] for table, own in zip(self.shift(h), tokens, strict=True)])
         return super().logits(h, tokens) + shift
+
+    def cost(self) -> dict[str, int]:
+        cost, table = super().cost(), self.counted[0].shape[1] ** self.order if self.counted else 0
+        return cost | {
+            "stored_parameters": cost["stored_parameters"] + sum(numbers.numel() for numbers in self.counted),
+            "deployed_parameters": cost["deployed_parameters"] + table,
+        }
 
 
 def _pair_counts(texts: Sequence[np.ndarray], vocabulary: int) -> Tensor:

@@ -208,11 +208,12 @@ def parameters(trial: Trial) -> None:
     method = trial.trained
     cost, size = method.cost(), sum(parameter.numel() for parameter in method.context.base.parameters())
     models = list(trial.models.values())
-    held = max(sum(parameter.numel() for parameter in model.parameters()) for model in models)
+    extra = [_buffers(model) - _buffers(method.context.base) for model in models]  # a table of numbers, say
+    held = max(sum(x.numel() for x in model.parameters()) + more for model, more in zip(models, extra, strict=True))
     if cost["deployed_parameters"] != held if method.deployable else cost["deployed_parameters"] < held:
         raise Broken(
             f"cost()['deployed_parameters'] is {cost['deployed_parameters']:,}, but a specialist holds {held:,}: "
-            "its module must register every parameter, and cost() count them"
+            "its module must register every parameter and buffer, and cost() count them"
         )
     stored = sum(
         tensor.numel()
@@ -232,6 +233,10 @@ def parameters(trial: Trial) -> None:
     _, slope = gradient(models[0], flat, flat.flatten(models[0])[None], tokens[None], trial.cfg.train.precision)
     if not slope.any():
         raise Broken("no gradient reaches the specialist's parameters, so no fine-tuning: set deployable = False")
+
+
+def _buffers(model: nn.Module) -> int:
+    return sum(buffer.numel() for buffer in model.buffers())
 
 
 def _matters(trial: Trial, method: Method, tensor: Tensor) -> bool:

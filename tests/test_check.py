@@ -163,9 +163,10 @@ def test_another_vocabulary_is_refused_in_evaluation(compose, monkeypatch):
 
 
 @pytest.mark.parametrize("draws", [1, 16])
-def test_the_cost_of_the_soup_is_the_counted_flops_for_few_draws_and_many(compose, draws):
-    """With one draw a sequence the products of the gradient's norm are an eighth of the step."""
-    cfg = compose("method=soup", f"train.draws_per_step={draws}")
+@pytest.mark.parametrize("name", ["soup", "low_rank_soup", "dense_conditioned", "hypernetwork", "projected"])
+def test_the_cost_of_what_reads_h_is_the_counted_flops_for_few_draws_and_many(compose, name, draws):
+    """With one draw per sequence the products of the gradient's norm are an eighth of the step."""
+    cfg = compose(f"method={name}", f"train.draws_per_step={draws}")
     method = build_method(Run.of(cfg), None)
     tokens = torch.zeros(draws, cfg.train.batch_size // draws, cfg.train.seq_len + 1, dtype=torch.long)
     with FlopCounter() as counter:

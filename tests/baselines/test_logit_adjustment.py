@@ -99,3 +99,15 @@ def test_it_starts_from_one_whole_generic_run():
             LogitAdjustment("logit_adjustment", 1.0, parent).start_from(Generic("generic", 0.1))
     with pytest.raises(UserError, match="one dense model"):
         adjusted().start_from(adjusted())
+
+
+@pytest.mark.parametrize(("order", "deployable"), [(1, True), (2, False)])
+def test_the_table_counts_as_parameters(order, deployable):
+    """A specialist has a number per token, or per pair of tokens. What is stored: each domain's frequencies, and pairs."""
+    method, plain = adjusted(order=order), Generic("generic", 0.0)
+    plain.build(tiny_context())
+    pairs = sum(len(set(itertools.pairwise(text(i)))) for i in range(K)) if order == 2 else 0
+    cost, base = method.cost(), plain.cost()
+    assert cost["deployed_parameters"] - base["deployed_parameters"] == VOCAB**order
+    assert cost["stored_parameters"] - base["stored_parameters"] == K * VOCAB + pairs
+    assert method.deployable is deployable

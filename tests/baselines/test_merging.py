@@ -256,7 +256,7 @@ def test_ensemble_mixes_probabilities():
         torch.testing.assert_close(logits.exp(), hand.expand(2, 3, 4))
         torch.testing.assert_close(logits.exp().sum(-1), torch.ones(2, 3, dtype=torch.float64))
     assert torch.autograd.gradcheck(lambda h: method.logits(h[None], tokens[None]), h.requires_grad_())
-    assert not method.deployable and method.cost()["deployed_parameters"] == 8
+    assert not method.deployable and method.cost()["deployed_parameters"] == 2 * (4 + 1)
 
 
 def test_ensemble_runs_only_experts_with_a_weight():
