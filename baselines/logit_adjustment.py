@@ -33,9 +33,9 @@ class LogitAdjustment(Generic):
     al., https://arxiv.org/abs/2007.07314. It trains nothing itself.
 
     `order` 1: p(w | h) = sum_i h_i p_i(w) is the frequency of w in training text of the mixture h. Each domain's
-    frequencies p_i are counted in all training text, which is more than the generic model reads where its budget is less
-    than one pass, and with V further tokens of the generic text, V being the vocabulary's size, so that none is 0.
-    `order` 2: the frequency after the token before, counted in the same text, with PRIOR_TOKENS further tokens of
+    frequencies p_i are counted in all training text, which is more than the generic model reads where its budget is
+    less than one pass. V further tokens of the generic text are added, V being the vocabulary's size, so that none is
+    0. `order` 2: the frequency after the token before, counted in the same text, with PRIOR_TOKENS further tokens of
     each domain after every token.
     """
 

@@ -154,9 +154,12 @@ def control(soups: Soups, experts: int, h: str) -> Effect:
 
 def against_best(soups: Soups, experts: int, methods: str) -> Effect:
     """Soup minus the method that is best on the validation text of that specialist and seed, among those that match
-    `methods` and have as many training tokens; both on the test text."""
+    `methods`, have as many training tokens, and were run with most seeds; both on the test text."""
     view, label = soups.view, soups.label(experts)
     labels = soups.labels_of(methods, view.training_tokens(label))
+    labels = most_seeds(
+        view.runs[view.runs.label.isin(labels)]
+    )  # one seed of a further method leaves the others theirs
     validation = pd.DataFrame({each: view.losses(each, split="validation") for each in labels}).dropna()
     if validation.empty:
         raise NotRun(f"no specialist and seed with a validation record of each of {', '.join(labels)}")
@@ -278,11 +281,15 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
 
 
 def _best_on_validation(view: View, labels: list[str]) -> str:
-    losses = {each: view.mean_loss(each, split="validation") for each in labels}
-    if lacking := [each for each, loss in losses.items() if loss is None]:
-        choice = " and ".join(labels)
+    """The label with the lowest mean on the seeds that all have."""
+    losses = {each: view.seed_means(view.losses(each, split="validation")) for each in labels}
+    choice = " and ".join(labels)
+    if lacking := [each for each, means in losses.items() if means is None]:
         raise NotRun(f"no validation record of {lacking[0]} on each specialist, to choose between {choice}")
-    return min(labels, key=losses.__getitem__)
+    paired = pd.DataFrame(losses).dropna()
+    if paired.empty:
+        raise NotRun(f"no seed that all have, to choose between {choice}")
+    return paired.mean().idxmin()
 
 
 def merge_gap(soups: Soups, experts: None) -> Effect:

@@ -103,7 +103,7 @@ def test_it_starts_from_one_whole_generic_run():
 
 @pytest.mark.parametrize(("order", "deployable"), [(1, True), (2, False)])
 def test_the_table_counts_as_parameters(order, deployable):
-    """A specialist has a number per token, or per pair of tokens. What is stored: each domain's frequencies, and pairs."""
+    """A specialist has a number per token, or per pair of tokens. Stored are each domain's frequencies, and pairs."""
     method, plain = adjusted(order=order), Generic("generic", 0.0)
     plain.build(tiny_context())
     pairs = sum(len(set(itertools.pairwise(text(i)))) for i in range(K)) if order == 2 else 0

@@ -260,6 +260,17 @@ def test_the_best_merge_is_chosen_on_validation(tmp_path):
     assert found["soup n=4 minus the best single expert"]["note"].startswith("missing: no record of best_expert*")
 
 
+def test_one_seed_of_a_further_merge_leaves_the_others_their_seeds(tmp_path):
+    """merge_ties, far better, was run with seed 0 alone."""
+    rows = [row for seed, spread in enumerate(SPREAD) for row in generic(seed) + soup(4, seed, spread)]
+    rows += [
+        row for seed in range(3) for row in merge("merge_linear", seed, {"a": 3.0, "b": 3.0}, {"a": 3.0, "b": 4.0})
+    ]
+    rows += merge("merge_ties", 0, {"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 1.0})
+    row = claims(tmp_path, rows)["C2"]["soup n=4 minus the best merge"]
+    assert (float(row["effect"]), row["seeds"]) == (pytest.approx(-0.2), "3")
+
+
 def test_merges_of_another_budget_are_not_compared(tmp_path):
     rows = generic(0) + soup(4, 0, 0.1)
     rows += [row | {"training_tokens": 17} for row in merge("merge_linear", 0, {"a": 3.0}, {"a": 2.0})]
@@ -473,6 +484,9 @@ def test_the_rival_of_a_portfolio_is_its_best_on_validation_text(tmp_path):
                 rows += run("crisp", 0, seed, losses, "none", split=split, specialist_flops=0.0, **facts)
     name = "soup n=4 minus 16 runs of CRISP"
     assert claims(tmp_path / "chosen", rows)["C11"][name]["effect"] == "-0.7000"
+    lucky = run("crisp", 0, 3, {"a": 0.1, "b": 0.1}, "none", split="validation", specialist_flops=0.0, **facts)
+    lucky = [row | dict(training_tokens=1, flops=200.0, run_id="crisp-1-3") for row in lucky]  # a seed of its own
+    assert claims(tmp_path / "lucky", rows + lucky)["C11"][name]["effect"] == "-0.7000"
     test_alone = [row for row in rows if row["split"] == "test"]
     note = claims(tmp_path / "without", test_alone)["C11"][name]["note"]
     assert note.startswith("missing: no validation record of crisp")
