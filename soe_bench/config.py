@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.soe_bench_conf import FOLDER
 from hydra_plugins.soe_bench_sweeper import jobs
 from soe_bench import settings
 from soe_bench.errors import UserError
@@ -91,12 +92,22 @@ def identity(node: Any) -> Any:
     return [identity(value) for value in node] if isinstance(node, list) else node
 
 
+def conf_folders() -> list[Path]:
+    """Where settings lie: conf, and the folder that the environment variable SOE_BENCH_CONF names. Raises UserError if
+    that is no folder."""
+    own = os.environ.get(FOLDER)
+    if own and not Path(own).is_dir():
+        raise UserError(f"{FOLDER} is {own}, which is no folder: it must hold method/NAME.yaml and the like")
+    return [CONF, Path(own)] if own else [CONF]
+
+
 def method_file(name: str) -> Path:
-    """conf/method/<name>.yaml. Raises UserError if there is none."""
-    path = CONF / "method" / f"{name}.yaml"
-    if not path.exists():
+    """method/<name>.yaml in one of the `conf_folders`. Raises UserError if there is none."""
+    paths = [folder / "method" / f"{name}.yaml" for folder in conf_folders()]
+    found = next((path for path in paths if path.exists()), None)
+    if found is None:
         raise UserError(no_option("method", name))
-    return path
+    return found
 
 
 def with_method(cfg: DictConfig, name: str, tuned: bool = False) -> DictConfig:
@@ -104,11 +115,12 @@ def with_method(cfg: DictConfig, name: str, tuned: bool = False) -> DictConfig:
     method also has what conf/tuned says of it at the run's scale. Raises UserError for settings of that method that
     break their rules."""
     other = cfg.copy()
-    at_scale = CONF / "tuned" / f"{name}_{cfg.scale_name}.yaml"
+    at_scale = [folder / "tuned" / f"{name}_{cfg.scale_name}.yaml" for folder in conf_folders()]
     with open_dict(other):
         other.method = OmegaConf.load(method_file(name))
-        if tuned and at_scale.exists():
-            other.method = OmegaConf.merge(other.method, OmegaConf.load(at_scale))
+        for path in at_scale if tuned else []:
+            if path.exists():
+                other.method = OmegaConf.merge(other.method, OmegaConf.load(path))
     settings.check(other)
     return other
 
@@ -119,7 +131,8 @@ PATH_KEYS = ("home", "results_dir", "data.source.folder", "data.embedding.folder
 
 def no_option(group: str, name: str) -> str:
     """Says that a group has no such option, and lists those it has, the nearest first."""
-    options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem[0] != "_"]
+    files = [path for folder in conf_folders() for path in sorted((folder / group).glob("*.yaml"))]
+    options = [path.stem for path in files if path.stem[0] != "_"]
     return f"there is no {group} {name!r}: choose one of {', '.join(settings.nearest(name, options))}"
 
 
@@ -130,7 +143,7 @@ def no_setting(key: str, plain: list[str]) -> str:
         return (
             f"the launcher has no setting {key.split('.')[-1]}: choose one that has, launcher=NAME (see conf/launcher)"
         )
-    groups = [argument for argument in plain if (CONF / argument.partition("=")[0]).is_dir()]
+    groups = [a for a in plain if any((folder / a.partition("=")[0]).is_dir() for folder in conf_folders())]
     try:
         known = _keys(OmegaConf.to_container(compose("config", groups)))
     except (HydraException, OmegaConfBaseException):
@@ -201,6 +214,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
+    conf_folders()  # that they are there: Hydra says nothing of one that is not
     if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run one sweep after the other (finished runs are not repeated)")
     added = [o for o in overrides if o.startswith("+") and o not in sweeps]

@@ -60,7 +60,10 @@ class RunRecord:
     n_experts: int = _field("n; 0 for a method without experts")
     recipe: str = _field("a hash of the configuration without its seeds")
     scale: str = _field("name of the scale")
-    model: str = _field("name of the base model")
+    model: str = _field(
+        "name of the base model; in brackets what is not as its file in `conf/model` says, or a length of the context "
+        "that is not the scale's"
+    )
     parameters: int = _field(
         "P, parameters of the base model (and of what a method adds to it: `dense_conditioned` has one vector more)"
     )

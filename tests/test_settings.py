@@ -263,6 +263,28 @@ def test_a_package_of_ones_own_is_named_in_the_environment(monkeypatch):
         make(node)
 
 
+def test_settings_of_ones_own_lie_in_a_folder_of_ones_own(tmp_path, monkeypatch):
+    """The method as a job, as a reference of a sweep, with what was tuned at a scale, and in the list of methods."""
+    for name, text in {
+        "method/two.yaml": "{_target_: made_up_methods.TwoFiles, name: two, lr: 0.1}",
+        "tuned/two_small.yaml": "# @package method\nlr: 0.2\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="there is no method 'two'"):
+        job_configs(["method=two"])
+    monkeypatch.setenv("SOE_BENCH_CONF", str(tmp_path))
+    ((cfg,), _) = job_configs(["method=two"])
+    assert cfg.method._target_ == "made_up_methods.TwoFiles" and cfg.method.lr == 0.2
+    cfgs, _ = job_configs(["+sweep=experts", "seed=0", "references=[two]", "scale=medium"])
+    assert [cfg.method.lr for cfg in cfgs if cfg.method.name == "two"] == [0.1]
+    with pytest.raises(UserError, match="there is no method 'tow': choose one of two, "):
+        job_configs(["method=tow"])
+    monkeypatch.setenv("SOE_BENCH_CONF", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="none, which is no folder"):
+        job_configs(["method=generic"])
+
+
 @pytest.mark.parametrize(
     "text, says",
     [

@@ -22,8 +22,9 @@ from soe_bench.ops.flat import Flat
 from soe_bench.records import RunRecord, read_training
 from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
+from soe_bench.runs.code import CODE, code_of
 from soe_bench.runs.folder import seal
-from soe_bench.runs.run import Run
+from soe_bench.runs.run import Run, model_name
 from soe_bench.system import distributed
 from soe_bench.system.files import write_text
 from soe_bench.system.machine import device_name, git_state, peak_memory, prepare_process, reset_peak_memory
@@ -109,6 +110,8 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
 def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
     distributed.on_first(_forget, folder)
+    if not any(folder.glob("checkpoint-*")):  # a resumed run keeps what it began with
+        _write(folder / CODE, json.dumps(code_of(type(method))))
     mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: evaluation.validate(cfg, method, corpus))
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
@@ -146,7 +149,7 @@ def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -
         n_experts=method.n_experts,
         recipe=run.recipe[:16],
         scale=cfg.scale_name,
-        model=cfg.model.name,
+        model=model_name(cfg),
         parameters=Flat(method.context.base).size,
         pi=str(method.pi),
         draws_per_step=cfg.train.draws_per_step,

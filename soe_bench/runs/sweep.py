@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from soe_bench.config import make
 from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines, read_training
 from soe_bench.runs.build import build_method
+from soe_bench.runs.code import changed
 from soe_bench.runs.collect import check_domains, check_results, check_trained, collect, collect_trials
 from soe_bench.runs.execute import execute
 from soe_bench.runs.forecast import built_corpus, corpus_time, evaluation_tokens
@@ -89,6 +91,13 @@ class Plan:
         for run in (runs | parents).values():
             if run.trained:
                 check_trained(run)
+            if others := changed(run.folder, type(make(run.cfg.method))):
+                log.warning(
+                    "warning: %s began with other code of %s, and is used as it is: to train it anew, raise `version` "
+                    "in the class of the method",
+                    run.name,
+                    " and ".join(others),
+                )
         own = [run for run in parents.values() if run.name not in runs]
         before |= {run.name for run in own if run.trained}
         return cls(list(runs.values()), own, launcher, min(launcher.at_once, len(runs)), before)
