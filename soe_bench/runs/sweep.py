@@ -10,8 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.config import make
 from soe_bench.data.builder import open_corpus
@@ -190,9 +191,10 @@ class Plan:
         width = max(len(run.name) for run in [*self.parents, *self.runs])
         for run in self.parents:
             print(f"{run.name:<{width}}  {'':<10}  {'trained' if run.trained else run.status()}")
+        settings = told_apart(self.runs)
         for run in self.runs:
             status = "done before" if run.name in self.before else run.status()
-            print(f"{run.name:<{width}}  {shown_loss(run):<10}  {status}")
+            print(f"{run.name:<{width}}  {shown_loss(run):<10}  {status}{settings[run.name]}")
         done, results = [run for run in self.runs if run.done], {}
         for folder in {run.cfg.results_dir for run in done}:
             trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
@@ -206,6 +208,22 @@ class Plan:
             print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
             results[Path(folder)] = own[0].cfg if any(run.name not in self.before for run in own) else None
         return results
+
+
+def told_apart(runs: list[Run]) -> dict[str, str]:
+    """For each run the corpus and the settings of its method and training in which it differs from those whose names
+    differ from its own in the hash alone; empty where there are none."""
+    alike: dict[str, list[tuple[str, dict]]] = {}
+    for run in runs:
+        own = {group: OmegaConf.to_container(run.cfg[group], resolve=True) for group in ("method", "train")}
+        flat = {"data": run.cfg.data.name} | pd.json_normalize(own).iloc[0].to_dict()
+        alike.setdefault(run.name.rpartition("-")[0], []).append((run.name, flat))
+    words: dict[str, str] = {}
+    for group in alike.values():
+        keys = dict.fromkeys(key for _, settings in group for key in settings)
+        odd = [key for key in keys if len({repr(settings.get(key)) for _, settings in group}) > 1]
+        words |= {name: "".join(f"  {key}={settings.get(key)}" for key in odd) for name, settings in group}
+    return words
 
 
 def shown_loss(run: Run) -> str:

@@ -97,6 +97,18 @@ def test_references_are_jobs_of_their_own_after_the_others_and_each_once(argumen
     assert "router" not in cfgs[-1].method and cfgs[-1].method.pi.max_support == 2
 
 
+def test_runs_that_differ_in_their_hash_alone_are_told_apart_by_their_settings(arguments):
+    extra = ["-m", "method=soup,generic", "method.lr=0.1,0.2", "train.tokens=4096,8192"]
+    runs = [Run.of(cfg) for cfg in job_configs([*arguments, *extra])[0]]
+    told = sweep.told_apart([*runs, Run.of(job_configs([*arguments, "method=soup", "seed=1"])[0][0])])
+    assert list(told.values())[:3] == [
+        "  method.lr=0.1  train.tokens=4096",
+        "  method.lr=0.1  train.tokens=8192",
+        "  method.lr=0.2  train.tokens=4096",
+    ]
+    assert list(told.values())[-1] == ""  # the only one with that seed
+
+
 def test_a_sweep_file_that_would_change_its_references_is_refused(arguments, monkeypatch, tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     monkeypatch.setattr("soe_bench.config.CONF", tmp_path / "conf")
