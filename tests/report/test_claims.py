@@ -383,6 +383,8 @@ def test_gain_by_size_by_hand(tmp_path):
 
 UNRUN = (  # which the made-up records lack
     "soup n=64 minus generic on as many FLOPs",
+    "soup n=64 minus the best merge on as many FLOPs",
+    "soup n=64 minus the best single expert on as many FLOPs",
     "d16: soup n=16 minus generic",
     "the same slope over d16, d32 and d64, n=16",
     "soup n=64 minus bigram_adjustment",
