@@ -7,7 +7,8 @@ documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and 
              most 10 million characters are read in all, and 2 million per file.
 text_field=  The field of .jsonl and column of .parquet that holds the text, by default as in the soup's corpus.
 out=         The folder to write. It must not exist, unless overwrite=true.
-generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used.
+generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used; of
+             several, the one with the lowest validation loss.
 gate=        What to do where the specialist is worse than a generic model. To find out, half of the documents is kept
              aside (a quarter with tune or finetune). On these the specialist is compared with the run of
              method=generic, and with the soup at h_0, the domain weights of its whole corpus.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import nn
 
-from soe_bench.specialists.specialist import AT_H_0, Specialist
+from soe_bench.specialists.specialist import AT_H_0, GENERIC_RUN, Specialist
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.machine import git_state
 
@@ -93,6 +93,7 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
             f"The soup at h_0, the weights of its whole corpus, needs {needs:.2f} bits per byte for the held-out "
             f"text, and at most {soup.bits_per_byte:.2f} for 99 % of its corpus's held-out passages."
         ]
+        lines += [f"The generic run in this table is {escape(made.origin)}."] if made.origin else []
         lines += [table(made), made.verdict.words]
     return lines
 
@@ -139,7 +140,7 @@ def card(made: Specialist) -> str:
     """The README.md of a specialist's folder."""
     soup, commit = made.soup, git_state()["commit"]
     what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
-    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.origin else []
+    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.kind == GENERIC_RUN else []
     facts += [
         *_origin(soup),
         f"made by soe_bench at commit {commit}",

@@ -73,8 +73,8 @@ class Estimate:
 @dataclass
 class Specialist:
     """A model for some documents. `kind` says which of the compared models it is. `alpha` (n,): its coefficients; None
-    for a generic run, whose name is then `origin`. `verdict`: None without a gate. `refused`: the strict gate replaced
-    it by a generic model."""
+    for a generic run. `verdict`: None without a gate. `refused`: the strict gate replaced it by a generic model.
+    `origin`: the name of the generic run that it was compared with, if any."""
 
     name: str
     soup: TrainedSoup
@@ -218,7 +218,9 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
             compared |= _tune(made, parts["estimate"], validation)
         if options.finetune:
             compared |= _fine_tune(made, parts["estimate"], validation, options.finetune)
-    references = {AT_H_0: soup.at_h_0} | ({GENERIC_RUN: generic} if generic is not None else {})
+    references = {AT_H_0: soup.at_h_0}
+    if generic is not None:
+        references[GENERIC_RUN], made.origin = generic, soup.generic_name(options.generic)
     if "gate" in parts and options.gate != "off":
         held_out, sizes = text.held_out(parts["gate"])
         losses = {
@@ -233,7 +235,6 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
         if not verdict.ship and options.gate == "strict":
             made.refused, made.kind, made.model = True, verdict.reference, references[verdict.reference]
             made.alpha = soup.coefficients(soup.h_0[None])[0] if made.kind == AT_H_0 else None
-            made.origin = soup.generic_name(options.generic) if made.kind == GENERIC_RUN else ""
     made.outside = _outside(made)
     made.warnings = _warnings(made, options)
     for warning in made.warnings:

@@ -36,6 +36,7 @@ from soe_bench.method import MethodContext, with_parameters
 from soe_bench.mixture import check_weights
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_config, read_training
+from soe_bench.runs.folder import read_curve
 from soe_bench.runs.run import IDENTITY
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
@@ -281,8 +282,8 @@ def corpus_folder(run: Path, training: dict) -> Path:
 
 
 def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
-    """The run beside `run` that trained one generic model with the same corpus, base model, budget and seed; the last
-    one, if there are several."""
+    """The run beside `run` that trained one generic model with the same corpus, base model, budget and seed. Of several
+    it is the one with the lowest validation loss, as some may be trials of a bad learning rate, and then the newest."""
     found = []
     for path in run.resolve().parent.glob("*/training.json"):
         try:
@@ -294,7 +295,16 @@ def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
         )
         if same and other["method"] == "generic" and (path.parent / WEIGHTS).is_file():
             found += [path] if base == cfg["model"]["base"] else []
-    return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+    return min(found, key=lambda path: (_validation_loss(path.parent), -path.stat().st_mtime)).parent if found else None
+
+
+def _validation_loss(run: Path) -> float:
+    """The last one in the curve of a run; infinite without specialists to measure it on, or for a damaged curve."""
+    try:
+        measured = read_curve(run).validation_loss.dropna()
+    except UserError:
+        return np.inf
+    return np.inf if measured.empty else measured.iloc[-1]
 
 
 def run_hashes(tokens: np.ndarray) -> np.ndarray:

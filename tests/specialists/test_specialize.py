@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up_soups import write_documents
+from made_up_soups import SHORT, train, write_documents
 from safetensors.torch import load_file
 
 import soe_bench
 from soe_bench import specialize
 from soe_bench.errors import UserError
 from soe_bench.specialists import specialist
+from soe_bench.specialists.card import words
 from soe_bench.specialists.gate import judge
 from soe_bench.specialists.own import own_documents
 from soe_bench.specialists.specialist import Soup
@@ -338,6 +339,18 @@ def test_a_run_of_another_method_or_corpus_is_refused(command, soup_runs, soup, 
     (other / "training.json").write_text(json.dumps(training))
     status, _, errors = command(generic=other)
     assert status == 2 and "was trained on another corpus, with another tokenizer" in errors
+
+
+def test_of_several_generic_runs_the_best_is_compared_with(soup_runs, shared_home, texts, tmp_path):
+    runs = Path(shutil.copytree(soup_runs["soup"].parents[1], tmp_path / "home", symlinks=True)) / "runs"
+    trial = train(tmp_path, shared_home, "method=generic", "method.lr=1e-6", *SHORT)
+    best = runs / soup_runs["generic"].name
+    assert (trial / "training.json").stat().st_mtime > (best / "training.json").stat().st_mtime
+    made = Soup.load(runs / soup_runs["soup"].name).specialize({"": texts}, gate="warn")[""]
+    assert f"The generic run in this table is {best.name}." in words(made, escape=str)
+    equal = Path(shutil.copytree(best, runs / "as-good-and-newer"))
+    (equal / "training.json").touch()
+    assert Soup.load(runs / soup_runs["soup"].name).facts["generic"] == equal.name
 
 
 def test_an_unfinished_or_damaged_run_is_refused(command, soup_runs, tmp_path):
