@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ class Documents:
     seen: float
     line_break: int
     trained: float = 0.0
+    estimate_documents: ClassVar[int | None] = 256  # that h rests on, at most: their passages are embedded
 
     @property
     def count(self) -> int:

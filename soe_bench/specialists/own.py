@@ -16,6 +16,8 @@ class OwnDocuments(Documents):
     """h rests on the split estimate, as in the benchmark, and the gate on all of the split test, so that the losses
     are those of the records. `passages` has the column `split` too; the split train is in no part."""
 
+    estimate_documents = None  # all of the split
+
     @property
     def units(self) -> int:
         """Documents of the gate's part, or its passages if they are too few."""

@@ -27,7 +27,6 @@ from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.laps import Laps
 
 log = logging.getLogger("soe_bench")
-ESTIMATE_DOCUMENTS = 256  # of which at most 8 passages each are embedded
 RESAMPLES = 200
 AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
 SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
@@ -143,7 +142,7 @@ def specialists(
     laps.end("reading documents")
     if not read:
         return
-    estimates = {name: estimate(soup, rows["estimate"]) for name, rows in parts.items()}
+    estimates = {name: estimate(soup, rows["estimate"], read[name].estimate_documents) for name, rows in parts.items()}
     alpha = soup.coefficients(np.stack([each.h for each in estimates.values()]))
     laps.end("domain weights")
     names, size = list(read), max(1, AT_ONCE // soup.method.flat.size)
@@ -184,10 +183,10 @@ def _parts(name: str, text: Documents, options: Options) -> dict[str, pd.DataFra
 FEWEST = {False: "four documents, or one of about 8,000 characters", True: "eight, or one of about 16,000 characters"}
 
 
-def estimate(soup: TrainedSoup, rows: pd.DataFrame) -> Estimate:
-    """Algorithm 3 on passages `rows` (unit, text, tokens): at most 8 passages of a document, of at most
-    ESTIMATE_DOCUMENTS documents."""
-    kept = rows[rows.unit.isin(rows.unit.unique()[:ESTIMATE_DOCUMENTS])]
+def estimate(soup: TrainedSoup, rows: pd.DataFrame, most: int | None = None) -> Estimate:
+    """Algorithm 3 on passages `rows` (unit, text, tokens): at most 8 passages of a document, of the first `most`
+    documents."""
+    kept = rows[rows.unit.isin(rows.unit.unique()[:most])]
     chosen = estimate_rows(kept.assign(source="", path=kept.unit))
     domain, distance = soup.assign(chosen.text.tolist())
     k, tokens = len(soup.h_0), chosen.tokens.to_numpy()

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_up_soups import SHORT, train, write_documents
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 
 import soe_bench
 from soe_bench import specialize
+from soe_bench.data.corpus import document_histogram
 from soe_bench.errors import UserError
 from soe_bench.specialists import specialist
 from soe_bench.specialists.card import words
@@ -106,6 +109,18 @@ def test_h_rests_on_no_text_of_the_gate(soup, texts):
     again = specialist.estimate(soup, parts["estimate"])
     assert np.array_equal(judged.estimate.h, again.h)
     assert judged.verdict.units == parts["gate"].unit.nunique() == 6
+
+
+def test_h_of_a_specialist_of_the_corpus_rests_on_all_documents_of_its_split(soup):
+    own = own_documents(soup, "uneven")
+    rows = own.passages[own.passages.split == "estimate"]
+    copies = [rows.assign(path=f"{i} " + rows.path) for i in range(1 + 256 // rows.path.nunique())]
+    last = rows[rows.domain != rows.domain.iloc[0]].assign(path="last")
+    estimated = pd.concat([*copies, last])
+    held_out = own.passages[own.passages.split == "test"]
+    documents = replace(own, passages=pd.concat([estimated, held_out], ignore_index=True))
+    made = soup.specialize({"uneven": documents})["uneven"]
+    assert made.estimate.h == pytest.approx(document_histogram(estimated, soup.corpus.k), abs=1e-12)
 
 
 def test_what_is_said(command, soup, tmp_path):
