@@ -26,14 +26,13 @@ from typing import TYPE_CHECKING, Any
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
 from soe_bench.system.files import refusals, rename
-from soe_bench.system.places import EXPORTED, WEIGHTS, check_out, find_run
+from soe_bench.system.places import DTYPES, EXPORTED, WEIGHTS, check_out, find_run
 
 if TYPE_CHECKING:
     from torch import nn
 
     from soe_bench.specialists.trained import TrainedSoup
 
-DTYPES = ("float32", "bfloat16")
 MODEL = ("config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "README.md")
 CORPUS = ("tokenizer.json", "embedder.json", "embedder.safetensors", "centroids.npy", "domains.csv")
 MINILM = "minilm"  # the folder of a sentence embedder's files, in place of embedder.safetensors

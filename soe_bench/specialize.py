@@ -42,7 +42,7 @@ from typing import Any
 
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
-from soe_bench.system.places import check_out, find_run, find_soup
+from soe_bench.system.places import DTYPES, check_out, find_run, find_soup
 
 log = logging.getLogger("soe_bench")
 REFUSED = 3  # exit status
@@ -56,7 +56,7 @@ KEYS: dict[str, arguments.Kind] = {
     "tune": arguments.flag,
     "finetune": arguments.count,
     "many": arguments.flag,
-    "dtype": arguments.choice("float32", "bfloat16"),
+    "dtype": arguments.choice(*DTYPES),
     "overwrite": arguments.flag,
 }
 
@@ -112,7 +112,7 @@ def run(values: dict[str, Any]) -> int:
     laps.end("soup")
     given = values["documents"] if many else {"": values["documents"]}
     options = Options(
-        **{key: values[key] for key in ("gate", "generic", "tune", "finetune", "text_field") if key in values}
+        **{key: values[key] for key in ("gate", "generic", "tune", "finetune", "text_field", "dtype") if key in values}
     )
     left_out: dict[str, str] = {}
     done: set[str] = set()
@@ -121,9 +121,7 @@ def run(values: dict[str, Any]) -> int:
             for made in specialists(soup, given, options, laps, left_out if many else None):
                 folder = temporary / made.name
                 folder.mkdir(exist_ok=True)
-                write_model(
-                    folder, made.model, soup.files / "tokenizer.json", values.get("dtype", "float32"), card.card(made)
-                )
+                write_model(folder, made.model, soup.files / "tokenizer.json", options.dtype, card.card(made))
                 done.add(made.name)
                 status = REFUSED if made.refused else status
                 title = [f"# {made.name}"] if many else []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from soe_bench.data.corpus import estimate_rows
@@ -25,6 +26,7 @@ from soe_bench.specialists.new_documents import Documents
 from soe_bench.specialists.own import OwnDocuments
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.laps import Laps
+from soe_bench.system.places import DTYPES
 
 log = logging.getLogger("soe_bench")
 RESAMPLES = 200
@@ -44,10 +46,12 @@ class Options:
     tune: bool = False
     finetune: int = 0
     text_field: str | None = None
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.gate not in GATES:
-            raise UserError(f"gate is {self.gate!r}: it must be one of {', '.join(GATES)}")
+        for name, given, known in (("gate", self.gate, GATES), ("dtype", self.dtype, DTYPES)):
+            if given not in known:
+                raise UserError(f"{name} is {given!r}: it must be one of {', '.join(known)}")
 
     @property
     def choices(self) -> bool:
@@ -102,9 +106,9 @@ class Soup(TrainedSoup):
     def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
         """The model that the command would write for these documents: texts, or paths of files and folders.
 
-        `options` are those of the command (gate, generic, tune, finetune, text_field). With the strict gate that is the
-        generic model where the specialist is worse, which is logged. Raises UserError for documents without usable
-        text.
+        `options` are those of the command (gate, generic, tune, finetune, text_field, dtype). With the strict gate that
+        is the generic model where the specialist is worse, which is logged. With dtype=bfloat16 it has the numbers that
+        would be written, as float32. Raises UserError for documents without usable text.
         """
         return self.specialize({"": documents}, **options)[""].model
 
@@ -220,11 +224,12 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
     references = {AT_H_0: soup.at_h_0}
     if generic is not None:
         references[GENERIC_RUN], made.origin = generic, soup.generic_name(options.generic)
+    flat, dtype = soup.method.flat, getattr(torch, options.dtype)  # what is judged has the numbers that are written
+    models = {name: soup.model(flat.flatten(model).to(dtype)) for name, model in (compared | references).items()}
+    made.model = models[made.kind]
     if "gate" in parts and options.gate != "off":
         held_out, sizes = text.held_out(parts["gate"])
-        losses = {
-            name: document_losses(model, held_out, soup.seq_len) for name, model in (compared | references).items()
-        }
+        losses = {name: document_losses(model, held_out, soup.seq_len) for name, model in models.items()}
         tokens = losses[AT_H_0][1]
         nats = {name: nats for name, (nats, _) in losses.items()}
         vocabulary, documents = soup.cfg.model.base.vocab_size, parts["gate"].path.nunique()
@@ -232,7 +237,7 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
             made.kind, list(references), nats, tokens, int(sizes.sum()), vocabulary, documents
         )
         if not verdict.ship and options.gate == "strict":
-            made.refused, made.kind, made.model = True, verdict.reference, references[verdict.reference]
+            made.refused, made.kind, made.model = True, verdict.reference, models[verdict.reference]
             made.alpha = soup.coefficients(soup.h_0[None])[0] if made.kind == AT_H_0 else None
     made.outside = _outside(made)
     made.warnings = _warnings(made, options)

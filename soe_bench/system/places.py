@@ -11,6 +11,7 @@ from soe_bench.system.files import home, user_path
 
 EXPORTED = "soup.json"  # the file that makes a folder an exported soup
 WEIGHTS = "model.safetensors"
+DTYPES = ("float32", "bfloat16")  # of the weights that are written for transformers
 MOST = 5  # runs that a message names
 
 

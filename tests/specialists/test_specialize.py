@@ -20,7 +20,8 @@ import soe_bench
 from soe_bench import specialize
 from soe_bench.data.corpus import document_histogram
 from soe_bench.errors import UserError
-from soe_bench.specialists import specialist
+from soe_bench.evaluate import document_losses
+from soe_bench.specialists import new_documents, specialist
 from soe_bench.specialists.card import words
 from soe_bench.specialists.gate import judge
 from soe_bench.specialists.own import own_documents
@@ -162,6 +163,24 @@ def test_a_worse_specialist_is_replaced_by_the_strict_gate_alone(
     assert ("nevertheless" if ships else "which is written instead") in said
     of_run = not ships and own.verdict.reference == "generic run"
     assert (f"- generic run: {soup_runs['generic'].name}" in said) == of_run
+
+
+@pytest.mark.parametrize("gate, worse", [("warn", 0), ("strict", 100)])
+def test_the_gate_judges_the_numbers_that_are_written(command, soup, texts, tmp_path, monkeypatch, gate, worse):
+    judged = {}
+
+    def noted(name, generic, nats, *rest):
+        verdict = judge(name, generic, nats | {name: nats[name] + worse}, *rest)
+        judged["written"] = nats[verdict.reference if worse else name]
+        return verdict
+
+    monkeypatch.setattr(specialist.gate, "judge", noted)
+    command("dtype=bfloat16", gate=gate)
+    model = soup.at(soup.h_0)
+    model.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
+    read = new_documents.read(texts, soup)
+    nats, _ = document_losses(model, read.held_out(read.parts(choices=False)["gate"])[0], soup.seq_len)
+    assert np.array_equal(judged["written"], nats)
 
 
 def test_a_model_at_domain_weights_of_ones_own(soup):
@@ -410,5 +429,6 @@ def test_the_help_names_every_key(capsys):
 def test_library_errors(soup):
     with pytest.raises(UserError, match="no usable text"):
         soup.specialist([])
-    with pytest.raises(UserError, match="gate is 'none'"):
-        soup.specialist(["x"], gate="none")
+    for option in ("gate", "dtype"):
+        with pytest.raises(UserError, match=f"{option} is 'none': it must be one of"):
+            soup.specialist(["x"], **{option: "none"})
