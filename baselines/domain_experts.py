@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from soe_bench.method import Dense, MethodContext
@@ -14,7 +15,8 @@ from soe_bench.method import Dense, MethodContext
 
 def domain_groups(centroids: np.ndarray, h_0: np.ndarray, groups: int) -> np.ndarray:
     """The group (k,) of each domain: k-means of the centroids (k, d) weighted by h_0 (k,), at most k groups."""
-    fitted = KMeans(min(groups, len(h_0)), n_init=10, random_state=0).fit(centroids, sample_weight=h_0)
+    with threadpool_limits(1):  # as in data/domains.py: with several threads the sums would differ from run to run
+        fitted = KMeans(min(groups, len(h_0)), n_init=10, random_state=0).fit(centroids, sample_weight=h_0)
     return fitted.labels_
 
 

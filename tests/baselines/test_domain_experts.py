@@ -6,8 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_info, threadpool_limits
 from tiny_soup import RATE, K, tiny_context
 
+from baselines import domain_experts
 from baselines.crisp import Crisp
 from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
 from soe_bench.records import read_lines
@@ -44,6 +47,21 @@ def test_groups_are_of_near_centroids_and_their_mixtures_are_h_0_restricted():
     method = made(DomainExperts("domain_experts", RATE, 3))
     first = method.weights[labels[0]]
     assert first == pytest.approx([1 / 3, 2 / 3, 0, 0, 0]) and method.n_models == 3
+
+
+def test_groups_are_found_by_one_thread(monkeypatch):
+    """sklearn sums chunks of 256 centroids in the order in which its threads end."""
+    threads = []
+
+    class Watched(KMeans):
+        def fit(self, *args, **kwargs):
+            threads.extend(pool["num_threads"] for pool in threadpool_info())
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr(domain_experts, "KMeans", Watched)
+    with threadpool_limits(2):
+        domain_groups(CENTROIDS, H_0, 3)
+    assert set(threads) == {1}
 
 
 def test_the_expert_at_h_is_that_of_the_group_with_the_largest_fraction():
