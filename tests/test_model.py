@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.functional import scaled_dot_product_attention as attention
 
 from soe_bench.method import with_parameters
 from soe_bench.model import Llama, RotaryEmbedding
@@ -68,6 +71,53 @@ def test_batched_pass_equals_each_model_alone(tied):
     batched = forward_at(base, flat, theta, tokens)
     for r in range(3):
         torch.testing.assert_close(batched[r], with_parameters(base, flat, theta[r])(tokens[r]), rtol=0, atol=1e-12)
+
+
+class Own(nn.Module):
+    """A decoder of a stranger's that calls torch's attention as it likes: attend(q, k, v, tokens)."""
+
+    def __init__(self, attend):
+        super().__init__()
+        self.attend, self.embed, self.project = attend, nn.Embedding(32, 8), nn.Linear(8, 24)
+
+    def forward(self, tokens):
+        parts = self.project(self.embed(tokens)).unflatten(-1, (2, 12)).transpose(1, 2).chunk(3, -1)
+        return self.attend(*parts, tokens).transpose(1, 2).flatten(-2) @ self.embed.weight.T
+
+
+def causal(tokens):
+    return torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).tril()
+
+
+def known(tokens):
+    return causal(tokens) & (tokens < 24)[:, None, None] | torch.eye(tokens.shape[1], dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    "attend",
+    [
+        lambda q, k, v, tokens: attention(q, k, v, causal(tokens)),
+        lambda q, k, v, tokens: attention(q, k, v, None, 0.0, True, scale=0.1),
+        lambda q, k, v, tokens: attention(value=v, key=k, query=q, is_causal=True),
+        lambda q, k, v, tokens: attention(q, k, v, known(tokens)),
+        lambda q, k, v, tokens: attention(q, k, v, attn_mask=causal(tokens).expand(len(q), 1, -1, -1)),
+        lambda q, k, v, tokens: attention(torch.ones(q.shape).double(), k, v, is_causal=True),
+        lambda q, k, v, tokens: attention(q[:1], k, v, is_causal=True),
+        lambda q, k, v, tokens: attention(q[0, 0], k[0, 0], v[0, 0], is_causal=True).expand_as(v),
+    ],
+    ids=["positional", "all positional", "named", "of tokens", "expanded", "constant query", "one query", "no batch"],
+)
+def test_batched_pass_of_a_module_of_ones_own_equals_each_model_alone(attend):
+    torch.manual_seed(0)
+    base = Own(attend).double()
+    flat = Flat(base)
+    theta = (flat.flatten(base) + 0.1 * torch.randn(3, flat.size, dtype=torch.float64)).requires_grad_()
+    tokens = torch.randint(32, (3, 4, 6))
+    batched = forward_at(base, flat, theta, tokens)
+    alone = torch.stack([functional_call(base, flat.unflatten(theta[r]), (tokens[r],)) for r in range(3)])
+    torch.testing.assert_close(batched, alone, rtol=0, atol=1e-12)
+    slopes = [torch.autograd.grad(logits.square().sum(), theta)[0] for logits in (batched, alone)]
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
 
 
 def test_flat_round_trip_and_spans():

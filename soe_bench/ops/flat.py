@@ -66,14 +66,26 @@ def forward(module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor)
         return vmap(one)(parameters, inputs)
 
 
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")  # its positional arguments, in order
+
+
 class _Attention(torch.autograd.Function):
     """Attention has no parameters, so under vmap the batches of all models can be one batch. On CPU torch has no such
-    rule: it would attend model by model, each with a zero-filled gradient of the whole batch."""
+    rule: it would attend model by model, each with a zero-filled gradient of the whole batch. It still does where the
+    batch is not plain to see, as with a mask that is made of the tokens."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, query: Tensor, key: Tensor, value: Tensor, settings: dict) -> tuple:
-        q, k, v = (x.movedim(dim, 0).flatten(0, 1) for x, dim in zip((query, key, value), in_dims, strict=False))
-        return F.scaled_dot_product_attention(q, k, v, **settings).unflatten(0, (info.batch_size, -1)), 0
+    def vmap(info: Any, in_dims: tuple, given: dict) -> tuple:
+        own = {name: given[name].movedim(dim, 0) for name, dim in in_dims[0].items() if dim is not None}
+        mask = given.get("attn_mask")
+        if (
+            own.keys() != {*ATTENTION[:3]}
+            or any(x.dim() < 4 or x.shape[:2] != own["query"].shape[:2] for x in own.values())  # no common batch
+            or (mask is not None and mask.dim() > 2)  # it may have the batch's dimension
+        ):
+            return vmap(lambda given: F.scaled_dot_product_attention(**given), in_dims)(given), 0
+        merged = {name: x.flatten(0, 1) for name, x in own.items()}
+        return F.scaled_dot_product_attention(**given | merged).unflatten(0, (info.batch_size, -1)), 0
 
     @staticmethod
     def forward(*_: Any) -> None:
@@ -85,11 +97,11 @@ class _Attention(torch.autograd.Function):
 
 
 class _BatchedAttention(TorchFunctionMode):
-    """Inside, scaled_dot_product_attention(query, key, value, **settings) has a rule for vmap."""
+    """Inside, scaled_dot_product_attention has a rule for vmap."""
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if function is F.scaled_dot_product_attention:
-            return _Attention.apply(*args, kwargs or {})
+            return _Attention.apply(dict(zip(ATTENTION, args, strict=False)) | (kwargs or {}))
         return function(*args, **kwargs or {})
 
 
