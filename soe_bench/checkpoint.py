@@ -141,16 +141,21 @@ def drop(folder: Path) -> None:
 
 
 def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and state of the last undamaged checkpoint of a run; None if it has none yet. Logs each damaged one.
+    """Tensors and state of the last undamaged checkpoint of a run; None if it has none yet. Logs each damaged one after
+    it, and deletes them, as one that is kept would be in the place of a good one.
 
     Raises UserError if there are checkpoints and every one is damaged.
     """
     paths = sorted(folder.glob("checkpoint-*.safetensors"), reverse=True)
-    for path in paths:
+    for number, path in enumerate(paths):
         try:
-            return load(path)
+            found = load(path)
         except UserError as error:
             log.warning("%s", error)
+            continue
+        for damaged in paths[:number]:
+            damaged.unlink(missing_ok=True)  # another process may have been faster
+        return found
     if paths:
         raise UserError(f"every checkpoint in {folder} is damaged: delete them to train this run from the start")
     return None

@@ -187,6 +187,15 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(compose, monkeypatch,
     assert_same(final(cfg), reference)
 
 
+def test_a_damaged_checkpoint_is_none_of_the_two_that_are_kept(tmp_path):
+    for step in (10, 20):
+        checkpoint.save_step(tmp_path, step, {"a": torch.ones(3)}, {"step": step})
+    (tmp_path / "checkpoint-000000020.safetensors").write_bytes(b"damaged")
+    assert checkpoint.load_last(tmp_path)[1] == {"step": 10}
+    checkpoint.save_step(tmp_path, 15, {"a": torch.ones(3)}, {"step": 15})
+    assert [checkpoint.load(path)[1]["step"] for path in sorted(tmp_path.iterdir())] == [10, 15]
+
+
 def test_when_every_checkpoint_is_damaged_it_says_what_to_do(compose, monkeypatch):
     cfg = compose(TOKENS, "method.n_experts=4", "method.parent=null")
     with monkeypatch.context() as patch:
