@@ -121,6 +121,11 @@ def test_the_command_line_passes_a_sound_method(method, capsys, monkeypatch):
     ]
 
 
+def test_one_step_is_too_few_to_stop_and_resume(capsys):
+    assert check.main(["method=generic", "method._target_=made_up_methods.WithoutMoments", "train.tokens=1024"]) == 1
+    assert "FAIL  resumes: a training of one step cannot be stopped half-way: give more" in capsys.readouterr().out
+
+
 def test_the_command_line_says_what_fails_and_what_was_not_checked(capsys):
     assert check.main(["method=generic", "method._target_=made_up_methods.OtherVocabulary", "train.tokens=4096"]) == 1
     first, _, third, *_, failed, left, verdict = capsys.readouterr().out.splitlines()
