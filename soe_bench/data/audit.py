@@ -1,7 +1,7 @@
 """What a built corpus holds, and whether text of one split also appears in another, recomputed from its tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,9 @@ from scipy.sparse import csr_matrix
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.passages import jaccard, shingles
-from soe_bench.data.splits import generic_training
+from soe_bench.data.splits import GENERIC, generic_training
 from soe_bench.data.summaries import read_summary
+from soe_bench.data.verbatim import RUN, run_hashes
 
 ROWS = 2000  # passages compared with all others at once
 
@@ -42,8 +43,29 @@ def audit(corpus: Corpus) -> bool:
     )
     for pair in pairs.head(20).itertuples():
         print(f"  {pair.jaccard:.3f}  {_place(table, pair.first)}  {_place(table, pair.second)}")
+    print(f"\nruns of {RUN} tokens of each test split that also stand, word for word, in text that is trained on:")
+    print(verbatim(corpus).map("{:.1%}".format).to_string(), "\n")
     print("PASS" if split + len(pairs) == 0 else "FAIL")
     return split + len(pairs) == 0
+
+
+def verbatim(corpus: Corpus) -> pd.DataFrame:
+    """For generic text and each specialist the fraction of its test text's runs of tokens (a sample of them) that also
+    stand in the generic training text, and in its own train split. Passages that are cut in other places are no near
+    duplicates, and share such runs all the same."""
+
+    def runs(streams: Iterable[np.ndarray]) -> np.ndarray:
+        return np.unique(np.concatenate([run_hashes(tokens) for tokens in streams]))
+
+    generic, rows = runs(map(corpus.domain_tokens, range(corpus.k))), {}
+    for name in [GENERIC, *corpus.specialists]:
+        test = runs(corpus.tokens(corpus.rows(name, "test")))
+        own = generic if name == GENERIC else runs(corpus.tokens(corpus.rows(name, "train")))
+        rows[name] = {
+            "generic training text": np.isin(test, generic).mean(),
+            "its own train split": np.isin(test, own).mean(),
+        }
+    return pd.DataFrame(rows).T
 
 
 def leaks(passages: Sequence[str], groups: np.ndarray, threshold: float) -> pd.DataFrame:

@@ -18,8 +18,9 @@ from soe_bench.data.sources.local import Local
 from soe_bench.data.sources.textfiles import KINDS, Notes, kind, texts
 from soe_bench.data.splits import spread
 from soe_bench.data.tokenizer import encode
+from soe_bench.data.verbatim import line_hashes, run_hashes
 from soe_bench.errors import UserError
-from soe_bench.specialists.trained import TrainedSoup, line_hashes, run_hashes
+from soe_bench.specialists.trained import TrainedSoup
 
 CHARACTERS = 10_000_000  # at most read
 PER_FILE = 2_000_000

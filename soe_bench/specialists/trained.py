@@ -15,7 +15,6 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import torch
-import xxhash
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
@@ -30,6 +29,7 @@ from soe_bench.data import domains, embed
 from soe_bench.data.corpus import Corpus, file_hash
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.data.summaries import read_summary
+from soe_bench.data.verbatim import line_hashes, run_hashes
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext, with_parameters
@@ -44,12 +44,9 @@ from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
 FORMAT = 3  # of an exported soup
 GENERIC_WEIGHTS = "generic.safetensors"  # in an exported soup: the generic run of the same budget
 TEST_LINES, TRAINING_RUNS = "test_lines.npy", "training_runs.npy"
-LINE = 40  # characters of a line that tells one text from another
-RUN, EVERY = 32, 64  # tokens of a run that tells one text from another, and of how many runs one is kept
 DRAWS = 4096  # of pi, to say what it covered
 SAMPLE = 64  # held-out generic passages whose bits per byte are measured
 TABLE = "domains.csv"
-FACTOR = np.uint32(0x9E3779B1)  # odd, and its bits are mixed: products of it make a hash
 
 
 class TrainedSoup:
@@ -305,27 +302,3 @@ def _validation_loss(run: Path) -> float:
     except UserError:
         return np.inf
     return np.inf if measured.empty else measured.iloc[-1]
-
-
-def run_hashes(tokens: np.ndarray) -> np.ndarray:
-    """uint32 hashes of runs of RUN of the tokens (uint16): of those whose first four tokens draw them, about one in
-    EVERY, so that the same runs of another text are kept wherever they stand. Of 60M tokens it takes a second."""
-    found = [np.zeros(0, np.uint32)]
-    for start in range(0, len(tokens) - RUN + 1, 2**20):  # at once, to bound the memory
-        part = tokens[start : start + 2**20 + RUN - 1].astype(np.uint32)
-        drawn = np.zeros(len(part) - RUN + 1, np.uint32)
-        for i in range(4):
-            drawn = (drawn + part[i : i + len(drawn)]) * FACTOR
-        places = np.flatnonzero((drawn >> np.uint32(16)) % EVERY == 0)
-        hashes = np.zeros(len(places), np.uint32)
-        for i in range(RUN):
-            hashes = (hashes + part[places + i]) * FACTOR
-            hashes ^= hashes >> np.uint32(15)
-        found.append(hashes)
-    return np.unique(np.concatenate(found))
-
-
-def line_hashes(text: str) -> np.ndarray:
-    """uint64 hashes of the lines of at least LINE characters, white space aside."""
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return np.array([xxhash.xxh3_64_intdigest(line.encode()) for line in lines if len(line) >= LINE], np.uint64)

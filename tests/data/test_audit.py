@@ -62,6 +62,25 @@ def test_planted_leaks_fail(corpus: Corpus, tmp_path: Path, capsys: pytest.Captu
     assert "FAIL" in said and f"{1 - words} exact and {words} near" in said and f"{test.source}:{test.path}" in said
 
 
+def test_text_that_is_cut_in_other_places_is_found(corpus: Corpus, tmp_path: Path) -> None:
+    """The test text of a specialist is written over its training passages from its eighth token on, so that the short
+    passages of both end in other places, within a third of the runs."""
+    damaged = tmp_path / "shifted"
+    shutil.copytree(corpus.path, damaged)
+    before = audit.verbatim(corpus)
+    assert (before < 0.1).all(axis=None)
+    text = np.concatenate(corpus.tokens(corpus.rows("first", "test")))[7:]
+    stored, rows = np.load(damaged / "tokens.npy"), corpus.rows("first", "train")
+    for row in rows.itertuples():
+        part, text = text[: row.tokens], text[row.tokens :]
+        stored[row.start : row.start + len(part)] = part
+    assert not len(text)
+    np.save(damaged / "tokens.npy", stored)
+    seal(damaged)
+    after = audit.verbatim(Corpus(damaged))
+    assert after.loc["first", "its own train split"] > 0.3 and after.drop("first").equals(before.drop("first"))
+
+
 def test_a_document_in_two_parts_fails(corpus: Corpus, tmp_path: Path) -> None:
     damaged = tmp_path / "split"
     shutil.copytree(corpus.path, damaged)

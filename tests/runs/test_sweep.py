@@ -152,7 +152,9 @@ def test_methods_that_start_as_the_soup_say_the_same():
     files = [OmegaConf.load(path) for path in (CONF / "method").glob("*.yaml")]
     parents = {each.name: each.parent for each in files if each.get("parent") and each.parent.method == "generic"}
     other = {name: each.fraction for name, each in parents.items() if each.fraction != parents["soup"].fraction}
-    halves = dict.fromkeys(("domain_experts", "domain_experts_64", "domain_experts_half_generic"), 0.5)  # whose parent is half of the work
+    halves = dict.fromkeys(
+        ("domain_experts", "domain_experts_64", "domain_experts_half_generic"), 0.5
+    )  # whose parent is half of the work
     assert len(parents) > 6 and other == halves | {
         "crisp_branched": 0.9,
         "logit_adjustment": 1.0,

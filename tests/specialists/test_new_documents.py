@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from made_up_soups import write_documents
 
+from soe_bench.data.verbatim import run_hashes
 from soe_bench.errors import UserError
 from soe_bench.records import read_config
 from soe_bench.specialists import new_documents, trained
 from soe_bench.specialists.specialist import Soup
-from soe_bench.specialists.trained import run_hashes
 
 
 def words(number, count=60):
