@@ -140,34 +140,23 @@ def write_json(path: Path, content: dict) -> None:
 
 def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     """The model of a trained run for a specialist of its corpus, its tokenizer, and its model card. Raises UserError
-    for an unknown specialist, or if the run's configuration is no longer what it was."""
-    from omegaconf import OmegaConf
-
-    from soe_bench.data import corpus as corpora
+    for an unknown specialist, and as `load_run` does."""
     from soe_bench.data.splits import GENERIC
     from soe_bench.estimate import own_weights
     from soe_bench.method import ExpertMethod
-    from soe_bench.records import read_config, read_training
-    from soe_bench.runs.build import build_method, load_parameters
-    from soe_bench.runs.run import Run
+    from soe_bench.records import read_training
+    from soe_bench.runs.load import load_run
     from soe_bench.specialists import card
     from soe_bench.specialists.specialist import NO_GATE
-    from soe_bench.specialists.trained import corpus_folder
 
-    cfg, training = read_config(folder), read_training(folder)
-    cfg["home"] = str(folder.resolve().parents[1])
-    corpus = corpora.load(corpus_folder(folder, training))
-    run = Run.of(OmegaConf.create(cfg), training["data_fingerprint"])
-    if run.hash[:16] != training["run_id"]:
-        raise UserError(f"{folder} was trained with other settings than its config.json has: train it again")
+    method, corpus = load_run(folder)
+    training = read_training(folder)
     if name not in (known := [*corpus.specialists, GENERIC]):
         raise UserError(f"the corpus has no specialist {name!r}: choose one of {', '.join(known)}")
-    method = build_method(run, corpus, device="cpu")
     if name == GENERIC and method.per_specialist:
         raise UserError(f"{method.label} has no model of generic text: choose one of {', '.join(corpus.specialists)}")
     if not method.deployable:
         raise UserError(f"a specialist of {method.label} is not one model: choose another method")
-    load_parameters(method, folder)
     with corpus.withheld("test"):
         h = own_weights(corpus, name)
         validation = [tokens for _, tokens, _ in corpus.documents(name, "validation")]
@@ -180,7 +169,7 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     if isinstance(method, ExpertMethod):
         facts.append(f"alpha: {card.numbers(method.coefficients(h[None])[0].tolist())}")
     said = [f"The model of method `{method.label}` for the specialist {card.plain(name)} of the corpus.", NO_GATE]
-    text = card.page(card.plain(name), said, facts, model, cfg["train"]["seq_len"])
+    text = card.page(card.plain(name), said, facts, model, method.context.seq_len)
     return model, corpus.path / "tokenizer.json", text
 
 

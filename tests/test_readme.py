@@ -182,6 +182,15 @@ def test_the_method_as_printed_keeps_the_contract(tmp_path):
     assert "x keeps the contract" in done.stdout
 
 
+def test_the_python_of_the_settings_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES["conf/README.md"], re.DOTALL)
+    exec(compile(code, "conf/README.md", "exec"), {})
+    alpha, loss = capsys.readouterr().out.rsplit(" ", 1)
+    assert "tensor" in alpha and 2 < float(loss) < 8
+
+
 @pytest.mark.slow
 def test_two_jobs_side_by_side_through_the_real_command_line(arguments, tmp_path):
     """Hydra, its joblib launcher, W&B offline, records, tables and figures, as a user runs them."""

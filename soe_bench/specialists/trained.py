@@ -37,6 +37,7 @@ from soe_bench.mixture import check_weights
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_config, read_training
 from soe_bench.runs.folder import read_curve
+from soe_bench.runs.load import corpus_folder
 from soe_bench.runs.run import IDENTITY
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system.places import EXPORTED, WEIGHTS, find_run, find_soup
@@ -271,11 +272,6 @@ def _tokens_per_byte(corpus: Corpus) -> float:
     """The 99 % quantile over the generic training passages."""
     rows = corpus.rows(GENERIC, "train")
     return np.quantile(rows.tokens / rows.bytes, 0.99)
-
-
-def corpus_folder(run: Path, training: dict) -> Path:
-    """The corpus of a run: beside its runs folder."""
-    return run.resolve().parents[1] / "data" / f"{training['data']}-{training['data_fingerprint'][:12]}"
 
 
 def generic_beside(run: Path, training: dict, cfg: dict) -> Path | None:
