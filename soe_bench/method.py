@@ -30,7 +30,8 @@ from soe_bench.system import distributed
 class MethodContext:
     """What every method is built from: the same base initialisation, budget and optimizer for all.
 
-    `base` is the model at its initialisation (from seeds.init), `initial(seed)` one at another; a step is
+    `base` is the model at its initialisation (from seeds.init), `initial(seed)` one at another. They stay in evaluation
+    mode, in training too: there is no dropout, and a loss depends on parameters and tokens alone. A step is
     `draws_per_step` draws of domain weights with `sequences` sequences of `seq_len` tokens in all. Of the corpus:
     `h_0` (k,), the generic weights; `centroids` (k, d); `domain_tokens(i)`, the token ids of domain i's
     training text; the weights (k,) of each specialist by name. `parent` holds the tensors of the run

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from soe_bench.config import job_configs
 from soe_bench.system import stop
 
-os.environ["SOE_BENCH_PACKAGES"] = "made_up_methods"  # whose classes a `_target_` may name
+os.environ["SOE_BENCH_PACKAGES"] = "made_up_methods,made_up_bases"  # whose classes a `_target_` may name
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,15 @@ def test_activations_are_what_a_real_forward_keeps(compose):
     assert forecast.activation_bytes(cfg, count // 2) == pytest.approx(expected / 2, rel=0.01)
 
 
+def test_dropout_that_is_off_keeps_no_activations(compose):
+    kept = []
+    for name in ("Plain", "Dropped"):
+        cfg = compose()
+        cfg.model.base = {"_target_": f"made_up_bases.{name}", "vocab_size": cfg.data.vocab_size}
+        kept.append(forecast.activation_bytes(cfg, 2))
+    assert kept[0] == kept[1]
+
+
 def test_the_size_of_the_paper_is_planned_in_lines(capsys):
     assert plan.main(["scale=paper", "wandb.mode=disabled"]) == 0
     lines = capsys.readouterr().out.splitlines()

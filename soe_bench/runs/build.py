@@ -11,6 +11,7 @@ import torch
 from soe_bench import checkpoint
 from soe_bench.config import make
 from soe_bench.data.corpus import Corpus
+from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights
 from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import Mixture
@@ -34,7 +35,7 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
-                return make(cfg.model.base).to(device=device or cfg.device)
+                return make(cfg.model.base).to(device=device or cfg.device).eval()
 
     parent = None
     if corpus is None:
@@ -58,12 +59,14 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
                 name: tensor.to(device or cfg.device)
                 for name, tensor in checkpoint.load(run.parent.folder / "model.safetensors")[0].items()
             }
+    base = initial(cfg.seeds.init)
+    check_base(base)
     method = make(cfg.method)
     if run.parent:
         method.start_from(make(run.parent.cfg.method))
     method.build(
         MethodContext(
-            initial(cfg.seeds.init),
+            base,
             seq_len=cfg.train.seq_len,
             sequences=cfg.train.batch_size,
             draws_per_step=cfg.train.draws_per_step,
@@ -79,6 +82,17 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     )
     total_steps(cfg, method)
     return method
+
+
+def check_base(base: torch.nn.Module) -> None:
+    """Raises UserError for a base model with batch normalisation, which takes its statistics from the batches of
+    training: in evaluation mode they would stay as they were at the start."""
+    for part in base.modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"model.base has a {type(part).__name__}, whose statistics are not learned here: use a norm without "
+                "any, such as LayerNorm or RMSNorm"
+            )
 
 
 def sampler(run: Run, corpus: Corpus, method: Method) -> Mixture:

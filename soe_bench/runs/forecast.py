@@ -182,7 +182,7 @@ def activation_bytes(cfg: DictConfig, sequences: int) -> int:
     """Bytes that a forward pass on at most `sequences` of a step's sequences keeps for the backward pass, with the
     logits (whose gradient takes their place). The draws do not change it. Computed on tensors without memory."""
     with FakeTensorMode():
-        base = make(cfg.model.base)
+        base = make(cfg.model.base).eval()
         own = {parameter.untyped_storage()._cdata for parameter in base.parameters()}
         kept: dict[int, torch.UntypedStorage] = {}
 

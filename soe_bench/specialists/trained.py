@@ -173,7 +173,7 @@ class TrainedSoup:
                 f"{self.bank} also holds {min(others)}, so its class of soup has parameters that are unknown here: "
                 "give a run of method=soup, or of a subclass that adds none"
             )
-        method.context = replace(context, base=make(cfg.model.base))
+        method.context = replace(context, base=make(cfg.model.base).eval())
         return method
 
     @torch.no_grad()

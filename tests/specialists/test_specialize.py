@@ -190,6 +190,7 @@ def test_a_model_at_domain_weights_of_ones_own(soup):
     expected = method.shared.value[0] + soup.coefficients(h[None])[0] @ method.experts.value
     found = torch.cat([value.flatten() for value in soup.at(h).parameters()])
     torch.testing.assert_close(found, torch.cat([x.flatten() for x in method.flat.unflatten(expected).values()]))
+    assert not soup.at(h).training  # its base model may have dropout
     with pytest.raises(UserError, match="off the simplex"):
         soup.at(2 * h)
 
