@@ -57,9 +57,14 @@ def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
     """Raises UserError unless the `parallel` largest runs fit into the free memory side by side. Under torchrun on CPU
     that is one run in all processes of this machine. If the jobs run on other machines, the largest run must fit into
     the memory that a job asks for."""
-    each = {
-        recipe: state_bytes(run) for recipe, run in {run.recipe: run for run in runs}.items()
-    }  # alike for all seeds
+    each = {run.recipe: 0 for run in runs}
+    for run in {run.recipe: run for run in runs}.values():  # alike for all seeds
+        try:
+            each[run.recipe] = state_bytes(run)
+        except UserError:
+            raise
+        except Exception:  # it takes no memory, as it will fail there too: the estimate says so
+            continue
     needs = sorted((each[run.recipe] for run in runs), reverse=True)[: 1 if launcher.elsewhere else parallel]
     need, free = sum(needs) / 1e9, launcher.gigabytes
     if not launcher.elsewhere and runs[0].cfg.device == "cpu":

@@ -118,8 +118,8 @@ class Plan:
     def estimate(self) -> list[Run]:
         """Logs how many jobs there are and the memory and time they need, and returns those that are not done.
 
-        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. Raises UserError
-        if there is too little memory.
+        The time is measured on a few steps of each kind of job, unless the jobs run on other machines. A job that fails
+        there is left to fail in its turn, if others do not. Raises UserError if there is too little memory.
         """
         jobs = [*self.parents, *self.runs]
         waiting = [run for run in jobs if run.name not in self.before]
@@ -135,18 +135,26 @@ class Plan:
             return []
         distributed.on_first(check_memory, waiting, parallel, self.launcher)
         costs: dict[str, tuple[float, float]] = {}
-        training, evaluating = 0.0, 0.0
+        training, evaluating, failed = 0.0, 0.0, set()
         for run in waiting:
-            method = build_method(run, None, device="meta")
-            steps = 0 if run.trained else total_steps(run.cfg, method)
-            what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
-            if not self.launcher.elsewhere:
-                if run.recipe not in costs:
-                    costs[run.recipe] = speeds(run)
-                what += "" if run.trained else f" of {costs[run.recipe][0]:.2f} s"
-                training += steps * costs[run.recipe][0]
-                if run in self.runs:
-                    evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[run.recipe][1]
+            try:
+                method = build_method(run, None, device="meta")
+                steps = 0 if run.trained else total_steps(run.cfg, method)
+                what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
+                if not self.launcher.elsewhere:
+                    if run.recipe not in costs:
+                        costs[run.recipe] = speeds(run)
+                    what += "" if run.trained else f" of {costs[run.recipe][0]:.2f} s"
+                    training += steps * costs[run.recipe][0]
+                    if run in self.runs:
+                        evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[run.recipe][1]
+            except UserError:
+                raise
+            except Exception as error:  # as it will in its turn, after which the others go on (see run_all)
+                failed.add(run.name)
+                if distributed.size() > 1 or all(each.name in failed for each in waiting if each in self.runs):
+                    raise
+                what = f"left out, because it fails: {' '.join(f'{type(error).__name__}: {error}'.split())}"
             log.info("  %-40s %s", run.name, what)
         if self.launcher.elsewhere:
             log.info("the time is not estimated, because the runs are on other machines")

@@ -279,6 +279,24 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
     assert "failed: out of luck" in out and out.count("  done\n") == 2
 
 
+@pytest.mark.parametrize("broken", ["build", "update"])
+def test_a_job_that_fails_while_it_is_measured_does_not_stop_the_others(command, monkeypatch, caplog, broken):
+    works = getattr(SoupOfExperts, broken)
+
+    def failing(self, *given):
+        if self.n_experts == 3:
+            raise TypeError("no three\nexperts")
+        return works(self, *given)
+
+    monkeypatch.setattr(SoupOfExperts, broken, failing)
+    small = ["method.parent=null", "train.tokens=2048", "evaluate.splits=[validation]"]
+    status, out, _ = command("-m", "method.n_experts=3,2", *small, *SERIAL)
+    assert status == 1 and out.count("failed: no three") == 1 and out.count("  done\n") == 1
+    assert "left out, because it fails: TypeError: no three experts" in caplog.text
+    with pytest.raises(TypeError, match="no three"):  # if no other is there, before the corpus and the parent are made
+        sweep.Plan.of(*job_configs([*command.arguments, "method.n_experts=3"])).prepare(Laps())
+
+
 @pytest.mark.parametrize("moment", ["soe_bench.runs.sweep.Plan.of", "soe_bench.report.write.rewrite"])
 def test_ctrl_c_before_the_first_run_and_after_the_last_is_one_line(command, monkeypatch, moment):
     def stopped(*_):
