@@ -26,11 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod, MethodContext
 from soe_bench.mixture import MetaDistribution
 from soe_bench.ops.adamw import Gradient, ParameterBank
 from soe_bench.ops.flat import Flat, add_product, forward_at
 from soe_bench.ops.sharding import Sliced, Slices
+from soe_bench.settings.classes import ACTIVATIONS
 from soe_bench.system import distributed
 
 
@@ -39,10 +41,12 @@ class Router(nn.Module):
 
     `activation` is that of the output: `softmax` (coefficients on the simplex) or `linear`. The first layer is N(0,
     init_std): the entries of h are small, so the usual 1/sqrt(k) would start with nearly the same coefficients for
-    every h."""
+    every h. Raises UserError for another activation."""
 
     def __init__(self, k: int, n: int, hidden: int, activation: str, init_std: float) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:  # the settings of another class of soup have no schema
+            raise UserError(f"method.router.activation is {activation!r}: it must be one of {', '.join(ACTIVATIONS)}")
         self.activation = activation
         self.inner_weight = nn.Parameter(init_std * torch.randn(hidden, k))
         self.inner_bias = nn.Parameter(torch.zeros(hidden))

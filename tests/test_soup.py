@@ -65,6 +65,11 @@ def test_the_routers_start():
     assert not router.inner_bias.any() and not router.outer_bias.any()
 
 
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(UserError, match="method.router.activation is 'tanh': it must be one of softmax, linear"):
+        Router(2, 2, 2, "tanh", 1.0)
+
+
 def test_the_start_depends_on_the_seed_alone():
     """Not on the global generator, which is left as it was; S is the base model's initialisation."""
     context = tiny_context()

@@ -53,9 +53,12 @@ class OnDrawsSettings(KnownMethodSettings):
     pi: dict[str, Any]  # LAWS
 
 
+ACTIVATIONS = ("softmax", "linear")
+
+
 class RouterSettings(Group):
     hidden: whole(1, 2**20)
-    activation: one_of("softmax", "linear")
+    activation: one_of(*ACTIVATIONS)
     init_std: NotNegative
 
 
