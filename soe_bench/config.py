@@ -218,11 +218,15 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run one sweep after the other (finished runs are not repeated)")
     added = [o for o in overrides if o.startswith("+") and o not in sweeps]
+    around = GlobalHydra.instance().hydra  # if the caller is a Hydra application of its own
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
             return _composed(arguments, overrides, added)
     except (HydraException, OmegaConfBaseException, ValueError, AttributeError) as error:
         raise UserError(refusal(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = around
 
 
 def _composed(arguments: list[str], overrides: list[str], added: list[str]) -> tuple[list[DictConfig], DictConfig]:

@@ -8,6 +8,8 @@ from typing import get_args
 
 import pytest
 from arguments import base_arguments
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -231,6 +233,16 @@ def test_any_value_of_any_key_is_accepted_or_refused(data):
         with_method(cfg, "generic")
     except UserError as error:
         assert "\n" not in str(error)
+
+
+def test_configurations_are_composed_inside_another_hydra_application(tmp_path):
+    (tmp_path / "mine.yaml").write_text("x: 1")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        with pytest.raises(UserError, match="data.k is 0"):
+            job_configs(["data.k=0"])
+        assert job_configs(["scale=test"])[0][0].scale_name == "test"
+        assert compose("mine").x == 1
+    assert not GlobalHydra.instance().is_initialized()
 
 
 HOSTILE = [
