@@ -178,8 +178,8 @@ class TrainedSoup:
 
     @torch.no_grad()
     def coefficients(self, h: np.ndarray) -> Tensor:
-        """alpha (R, n) of the router at domain weights h (R, k)."""
-        return self.method.coefficients(h)
+        """alpha (R, n) of the router at domain weights h (R, k). Raises UserError off the simplex."""
+        return self.method.coefficients(np.stack([check_weights(row, len(self.h_0)) for row in h]))
 
     @torch.no_grad()
     def parameters(self, alpha: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class TrainedSoup:
 
     def at(self, h: np.ndarray) -> nn.Module:
         """The model Theta(h) for domain weights h (k,) of your own. Raises UserError off the simplex."""
-        return self.model(self.parameters(self.coefficients(check_weights(h, len(self.h_0))[None]))[0])
+        return self.model(self.parameters(self.coefficients(np.asarray(h)[None]))[0])
 
     @cached_property
     def at_h_0(self) -> nn.Module:

@@ -193,6 +193,8 @@ def test_a_model_at_domain_weights_of_ones_own(soup):
     assert not soup.at(h).training  # its base model may have dropout
     with pytest.raises(UserError, match="off the simplex"):
         soup.at(2 * h)
+    with pytest.raises(UserError, match="off the simplex"):
+        soup.coefficients([h, [5, -1, 0, 0]])
 
 
 def test_too_little_text_for_a_gate(command, texts, tmp_path):
