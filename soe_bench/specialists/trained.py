@@ -75,6 +75,11 @@ class TrainedSoup:
                 "use the tokenizer that the soup was trained with"
             )
 
+    def __repr__(self) -> str:
+        n, k, trained = self.cfg.method.n_experts, len(self.h_0), self.training
+        size = f"n={n} experts, k={k} domains, P={trained['parameters']:,}"
+        return f"{type(self).__name__}({self.name}: {size}, corpus {trained['data']})"
+
     @classmethod
     def load(cls, place: str | Path) -> Self:
         """The soup of a run (its folder or name) or of an exported folder. Raises UserError if there is none, if it is

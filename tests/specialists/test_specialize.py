@@ -197,6 +197,11 @@ def test_a_model_at_domain_weights_of_ones_own(soup):
         soup.coefficients([h, [5, -1, 0, 0]])
 
 
+def test_a_soup_is_shown_with_its_size_and_corpus(soup):
+    size = sum(parameter.numel() for parameter in soup.at_h_0.parameters())
+    assert repr(soup) == f"Soup({soup.name}: n=4 experts, k=4 domains, P={size:,}, corpus synthetic)"
+
+
 def test_too_little_text_for_a_gate(command, texts, tmp_path):
     one = next(texts.iterdir())
     one.write_text(one.read_text()[:400])
