@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins.soe_bench_conf import FOLDER
 from hydra_plugins.soe_bench_sweeper import jobs
 from soe_bench import settings
-from soe_bench.errors import UserError
+from soe_bench.errors import UserError, place
 from soe_bench.system.files import CONF, check_writable, text_folder, user_path
 
 PACKAGES = ("soe_bench", "baselines")  # whose classes a `_target_` may name
@@ -59,9 +58,13 @@ def _check_targets(node: Any) -> None:
             _check_targets(value)
 
 
+def _packages() -> tuple[str, ...]:
+    return (*PACKAGES, *filter(None, os.environ.get("SOE_BENCH_PACKAGES", "").split(",")))
+
+
 def _check_target(target: Any) -> None:
     module, _, name = str(target).rpartition(".")
-    own = (*PACKAGES, *filter(None, os.environ.get("SOE_BENCH_PACKAGES", "").split(",")))
+    own = _packages()
     refused = f"_target_ {target} is refused: it must be a class of {' or '.join(own)}"
     if module.split(".")[0] not in own:
         raise UserError(f"{refused} (SOE_BENCH_PACKAGES=NAME allows a package of yours)")
@@ -75,11 +78,9 @@ def _check_target(target: Any) -> None:
 
 
 def _said(error: BaseException) -> str:
-    """An exception in one line, with the place in the file that raised it."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-    own = [frame for frame in frames if "importlib" not in frame.filename and Path(frame.filename) != Path(__file__)]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return " ".join(f"{type(error).__name__}: {error}{place}".split())
+    """An exception in one line, with the place in the packages whose classes are allowed."""
+    where = place(error, _packages())
+    return " ".join(f"{type(error).__name__}: {error}{where and f' ({where})'}".split())
 
 
 def identity(node: Any) -> Any:

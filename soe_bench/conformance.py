@@ -24,7 +24,7 @@ from soe_bench import train
 from soe_bench.data import corpus as corpora
 from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
-from soe_bench.errors import UserError
+from soe_bench.errors import UserError, place
 from soe_bench.estimate import own_weights
 from soe_bench.evaluate import check_vocabulary
 from soe_bench.method import Method
@@ -359,8 +359,10 @@ def conformance(cfg: DictConfig) -> Iterator[tuple[Rule, str | None]]:
                 wrong = None
             except (Broken, UserError) as error:
                 wrong = str(error)
-            except Exception as error:  # an error of the method: say where in its file
-                wrong = f"{type(error).__name__}: {error} ({_place(traceback.extract_tb(error.__traceback__)[-1])})"
+            except Exception as error:  # an error of the method: say where in its package, if it is there
+                where = place(error, [cfg.method._target_.partition(".")[0]])
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                wrong = f"{type(error).__name__}: {error} ({where or _place(last)})"
             yield rule, wrong
             if wrong and rule in ESSENTIAL:
                 return

@@ -9,6 +9,7 @@ import torch
 from made_up_methods import (
     Adaptive,
     Crashing,
+    CrashingInTorch,
     Ensemble,
     HalfACost,
     Misnamed,
@@ -92,6 +93,7 @@ def test_a_sound_method_keeps_the_contract(first_broken, method):
         (Still, "trains", "no parameter of tensors() changed"),
         (Poisoned, "trains", "models.exp_avg is not finite"),
         (Crashing, "trains", "KeyError: 'omega' (made_up_methods.py:"),
+        (CrashingInTorch, "trains", "(made_up_methods.py:"),
         (Peeking, "no_test_text", "the test split of 'first' (made_up_methods.py:"),
         (PeekingAtTheFile, "no_test_text", "with another test text a specialist comes out different"),
         (OtherVocabulary, "specialist", "shape (1, 2, 321), not (1, 2, 320)"),

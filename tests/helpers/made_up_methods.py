@@ -116,6 +116,11 @@ class Crashing(Generic):
         raise KeyError("omega")
 
 
+class CrashingInTorch(Generic):
+    def update(self, tokens, weights, step, rate):
+        return nn.Linear(2, 2)(tokens)
+
+
 class Peeking(Generic):
     def specialist(self, h, documents=()):
         corpora.load(self.folder).documents("first", "test")
