@@ -71,7 +71,7 @@ def written(out: Path, overwrite: bool) -> Iterator[Path]:
 
 def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, card: str) -> None:
     """Writes a model for transformers into an existing folder: weights under Llama's names, configurations, tokenizer
-    and model card. Raises UserError unless it is a Llama, as the models of most methods are."""
+    and model card. Raises UserError unless it is a Llama, as the models of most methods are with our base model."""
     import torch
     from safetensors.torch import save
     from tokenizers import Tokenizer, processors
@@ -79,9 +79,10 @@ def write_model(folder: Path, model: nn.Module, tokenizer: Path, dtype: str, car
     from soe_bench.data.tokenizer import EOS
     from soe_bench.model import Llama, llama_config
 
-    if type(model) is not Llama:
+    if type(model) is not Llama:  # a subclass may compute something else
         raise UserError(
-            f"the specialist is a {type(model).__name__}, which transformers cannot load: choose another method"
+            f"the specialist is a {type(model).__name__}, which transformers cannot load: export a run whose "
+            "model.base is soe_bench.model.Llama, of a method that adds nothing to it"
         )
     tensors = {
         name: tensor.detach().to(getattr(torch, dtype)).contiguous() for name, tensor in model.state_dict().items()

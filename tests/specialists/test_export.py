@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_bases import Plain
 from made_up_soups import SHORT, train, write_documents
 from safetensors.torch import load_file
 
@@ -200,6 +201,11 @@ def test_the_models_of_other_methods(tmp_path, shared_home, method, capsys):
     assert status == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert model(torch.zeros(1, 3, dtype=torch.long)).logits.isfinite().all()
+
+
+def test_another_base_model_is_refused_with_its_setting(tmp_path):
+    with pytest.raises(UserError, match=f"a Plain, {LLAMA}: export a run whose model.base is soe_bench.model.Llama"):
+        export.write_model(tmp_path, Plain(320), tmp_path, "float32", "")
 
 
 @pytest.mark.parametrize(
