@@ -16,6 +16,7 @@ from soe_bench.estimate import own_weights
 from soe_bench.method import Method, MethodContext
 from soe_bench.mixture import Mixture
 from soe_bench.ops.adamw import Optimizer
+from soe_bench.ops.flat import forward
 from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.runs.run import Run
 from soe_bench.train import total_steps
@@ -86,13 +87,26 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
 
 def check_base(base: torch.nn.Module) -> None:
     """Raises UserError for a base model with batch normalisation, which takes its statistics from the batches of
-    training: in evaluation mode they would stay as they were at the start."""
+    training: in evaluation mode they would stay as they were at the start. Also for one that torch.vmap cannot run at
+    the parameters of two draws in one pass, as training does, or that is random, which vmap refuses."""
     for part in base.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
             raise UserError(
                 f"model.base has a {type(part).__name__}, whose statistics are not learned here: use a norm without "
                 "any, such as LayerNorm or RMSNorm"
             )
+    two = {name: value.detach().expand(2, *value.shape) for name, value in base.named_parameters()}
+    device = next(iter(two.values())).device
+    if device.type == "meta":  # where not every module can run
+        return
+    try:
+        forward(base, two, torch.zeros(2, 1, 2, dtype=torch.long, device=device))
+    except RuntimeError as error:
+        why = str(error).partition(". ")[0].splitlines()[0]
+        raise UserError(
+            f"model.base cannot run at the parameters of two draws in one pass ({why}): it must be made of operations "
+            "that torch.vmap can batch, none of them random"
+        ) from error
 
 
 def sampler(run: Run, corpus: Corpus, method: Method) -> Mixture:

@@ -36,3 +36,10 @@ def test_dropout_is_off_in_training_and_in_specialists(build, name):
 def test_batch_normalisation_is_refused(build):
     with pytest.raises(UserError, match="model.base has a BatchNorm1d, whose statistics are not learned here: use a"):
         build("Normalized")
+
+
+@pytest.mark.parametrize("name, why", [("Recurrent", "gru"), ("AlwaysDropped", "random")])
+@pytest.mark.parametrize("method", ["generic", "soup"])
+def test_a_base_model_that_cannot_be_batched_or_is_random_is_refused(build, name, why, method):
+    with pytest.raises(UserError, match=rf"model.base cannot .*\(.*{why}.*\): it must be .* none of them random$"):
+        build(name, f"method={method}")
