@@ -161,7 +161,7 @@ def test_the_command_by_torchrun_is_stopped_and_goes_on(arguments, tmp_path, com
     for worker in workers:
         worker.join(300)
     assert [worker.exitcode for worker in workers] == [130, 130]
-    assert outs[0].read_text().count("stopped: stopped at step") == 1 and not outs[1].read_text()
+    assert outs[0].read_text().count(f"{'':12}stopped at step") == 1 and not outs[1].read_text()
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "soe_bench"]
     done = subprocess.run(

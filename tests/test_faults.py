@@ -114,7 +114,7 @@ def test_a_stop_in_fine_tuning_is_at_once_and_the_evaluation_goes_on_by_cell(com
             execute(cfg)
         assert len(steps) == 2  # not the end of the cell
     run = Run.of(cfg)
-    assert run.status() == "stopped: stopped; the same command goes on" and not run.records.exists()
+    assert run.status() == "stopped; the same command goes on" and not run.records.exists()
     partial = run.records.with_suffix(".partial")
     known = len(partial.read_text().splitlines())
     assert known == 2

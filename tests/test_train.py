@@ -117,7 +117,7 @@ def test_a_stop_request_writes_a_checkpoint_and_the_run_goes_on_from_it(compose,
         break_at(patch, 14, lambda: os.kill(os.getpid(), number))
         with pytest.raises(Interrupted, match="stopped at step 14 of 25"):
             execute(cfg)
-    assert Run.of(cfg).status().startswith("stopped: stopped at step 14")
+    assert Run.of(cfg).status().startswith("stopped at step 14")
     STOP.clear()
     execute(cfg)
     assert_same(final(cfg), reference)

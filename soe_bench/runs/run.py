@@ -93,14 +93,16 @@ class Run:
         return "test" not in self.cfg.evaluate.splits
 
     def status(self) -> str:
-        """done, `failed: why`, `stopped: where`, running, killed, or not run."""
+        """done, `failed: why`, `stopped at step ...`, running, killed, or not run."""
         if self.done:
             return "done"
         path = self.folder / "status"
         status = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "not run"
         if not re.fullmatch(r"not run|running|(failed|stopped): \S.*", status):
             return f"unknown, as {path} is damaged; the same command goes on"
-        return "killed; the same command goes on" if status == "running" and not self.in_hand else status
+        if status == "running" and not self.in_hand:
+            return "killed; the same command goes on"
+        return status.replace("stopped: stopped", "stopped", 1)  # what a stop says begins so itself
 
     @property
     def in_hand(self) -> bool:

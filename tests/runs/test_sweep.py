@@ -342,7 +342,8 @@ def test_a_stop_request_ends_the_sweep_with_its_table(command, monkeypatch):
     monkeypatch.setattr(executing, "train", interrupted)
     status, out, _ = command("+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4", "method.parent=null")
     assert status == 130
-    assert "stopped: stopped at step 1 of 10" in out and out.count("not run") == 3  # two methods, and the parent of one
+    assert f"{'':12}stopped at step 1 of 10\n" in out
+    assert out.count("not run") == 3  # two methods, and the parent of one
 
 
 def test_results_of_another_corpus_are_not_mixed_in(command, tmp_path):
