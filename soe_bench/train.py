@@ -142,10 +142,7 @@ def train(
             try:
                 progress.losses.append(method.update(tokens, h, step + 1, rate))
             except FloatingPointError as error:
-                raise UserError(
-                    f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.lr "
-                    "(the last checkpoint is kept)"
-                ) from error
+                raise UserError(f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.lr") from error
             progress.step = done = step + 1
             if done % every == 0 or done in validate_at:
                 speed = (done - curve.last) * tokens_per_step(cfg) / (time.perf_counter() - curve.row_begin)

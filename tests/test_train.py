@@ -164,7 +164,7 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(compose, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(SoupOfExperts, "update", poisoned)
-        with pytest.raises(UserError, match=r"diverged at step 17 of 25.*lower method.lr"):
+        with pytest.raises(UserError, match=r"diverged at step 17 of 25.*; lower method.lr$"):
             execute(cfg)
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-000000010.safetensors"]
     execute(cfg)
