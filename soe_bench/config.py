@@ -138,8 +138,8 @@ def no_option(group: str, name: str) -> str:
 
 
 def no_setting(key: str, plain: list[str]) -> str:
-    """Says that there is no such setting, and what its group has, or which setting is nearest, of those that the groups
-    in `plain` have."""
+    """Says that there is no such setting, and which other group has one of that name, or else what its own group has,
+    or which setting is nearest, of those that the groups in `plain` have."""
     if key.startswith("hydra.launcher."):
         return (
             f"the launcher has no setting {key.split('.')[-1]}: choose one that has, launcher=NAME (see conf/launcher)"
@@ -151,11 +151,12 @@ def no_setting(key: str, plain: list[str]) -> str:
         known = []
     group, _, last = key.rpartition(".")
     own = settings.nearest(last, [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group])
-    near = f"did you mean {settings.nearest(key, known)[0]}? " if known else ""
+    elsewhere = sorted((name for name in known if name.rpartition(".")[2] == last), key=len)
+    near = f"did you mean {[*elsewhere, *settings.nearest(key, known)][0]}? " if known else ""
     several = " (if one method of several has it, run that one alone: method=NAME)" * key.startswith("method.")
     return (
         f"there is no setting {key}: "
-        + (f"{group} has {', '.join(own)}; " if group and own else near)
+        + (f"{group} has {', '.join(own)}; " if group and own and not elsewhere else near)
         + f"python -m soe_bench --cfg job lists what there is{several}"
     )
 

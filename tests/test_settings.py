@@ -158,6 +158,7 @@ def test_names_agree_with_the_code():
         ),
         ("method=merge_ties method.density=0", "method.density is 0"),
         ("train.leng=3", "there is no setting train.leng: train has seq_len, tokens, "),
+        ("train.optimizer.lr=3", "there is no setting train.optimizer.lr: did you mean method.lr? "),
         ("trian.tokens=3", "there is no setting trian: did you mean train?"),
         ("+method.router.hiden=3", "there is no setting method.router.hiden: method.router has hidden, "),
         (
