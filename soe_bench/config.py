@@ -215,6 +215,9 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     refuses, and a setting that breaks its rule (settings/). Nothing heavy is imported for all this.
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
+    for override in overrides:
+        if override[:1] == "-" or "=" not in override and override[:1] != "~":  # Hydra would show its grammar's errors
+            raise UserError(f"settings are given as key=value, not as {override!r}: see python -m soe_bench --help")
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
     conf_folders()  # that they are there: Hydra says nothing of one that is not
     if len(sweeps) > 1 or "," in "".join(sweeps):
