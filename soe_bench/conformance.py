@@ -236,7 +236,9 @@ def parameters(trial: Trial) -> None:
 
 
 def _buffers(model: nn.Module) -> int:
-    return sum(buffer.numel() for buffer in model.buffers())
+    """Numbers in the buffers that are kept with a model; a rotary table, which is computed anew, is none."""
+    kept = model.state_dict()
+    return sum(buffer.numel() for name, buffer in model.named_buffers() if name in kept)
 
 
 def _matters(trial: Trial, method: Method, tensor: Tensor) -> bool:
