@@ -51,20 +51,21 @@ def audit(corpus: Corpus) -> bool:
 
 def verbatim(corpus: Corpus) -> pd.DataFrame:
     """For generic text and each specialist the fraction of its test text's runs of tokens (a sample of them) that also
-    stand in the generic training text, and in its own train split. Passages that are cut in other places are no near
-    duplicates, and share such runs all the same."""
+    stand in the generic training text, and in its own train split (none of a split that is not there). Passages that
+    are cut in other places are no near duplicates, and share such runs all the same."""
 
     def runs(streams: Iterable[np.ndarray]) -> np.ndarray:
-        return np.unique(np.concatenate([run_hashes(tokens) for tokens in streams]))
+        return np.unique(np.concatenate([np.zeros(0, np.uint32), *map(run_hashes, streams)]))
+
+    def split(name: str, split: str) -> np.ndarray:
+        table = corpus.passages
+        return runs(corpus.tokens(table[(table.specialist == name) & (table.split == split)]))
 
     generic, rows = runs(map(corpus.domain_tokens, range(corpus.k))), {}
     for name in [GENERIC, *corpus.specialists]:
-        test = runs(corpus.tokens(corpus.rows(name, "test")))
-        own = generic if name == GENERIC else runs(corpus.tokens(corpus.rows(name, "train")))
-        rows[name] = {
-            "generic training text": np.isin(test, generic).mean(),
-            "its own train split": np.isin(test, own).mean(),
-        }
+        test, own = split(name, "test"), generic if name == GENERIC else split(name, "train")
+        shared = {"generic training text": np.isin(test, generic), "its own train split": np.isin(test, own)}
+        rows[name] = {text: found.mean() if len(found) else 0.0 for text, found in shared.items()}
     return pd.DataFrame(rows).T
 
 
