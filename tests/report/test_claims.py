@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from dataclasses import replace
 
@@ -486,8 +487,11 @@ def test_the_rival_of_a_portfolio_is_its_best_on_validation_text(tmp_path):
                 rows += run("crisp", 0, seed, losses, "none", split=split, specialist_flops=0.0, **facts)
     name = "soup n=4 minus 16 runs of CRISP"
     assert claims(tmp_path / "chosen", rows)["C11"][name]["effect"] == "-0.7000"
-    lucky = run("crisp", 0, 3, {"a": 0.1, "b": 0.1}, "none", split="validation", specialist_flops=0.0, **facts)
-    lucky = [row | dict(training_tokens=1, flops=200.0, run_id="crisp-1-3") for row in lucky]  # a seed of its own
+    facts = dict(training_tokens=1, flops=200.0, trained_for=2, specialist_flops=0.0)
+    lucky = []  # seeds of the worse one alone: with these its mean would be the lower one
+    for seed, split in itertools.product((3, 4), ("validation", "test")):
+        losses = {"a": 0.1, "b": 0.1}
+        lucky += run("crisp", 0, seed, losses, "none", split=split, run_id=f"crisp-1-{seed}", **facts)
     assert claims(tmp_path / "lucky", rows + lucky)["C11"][name]["effect"] == "-0.7000"
     test_alone = [row for row in rows if row["split"] == "test"]
     note = claims(tmp_path / "without", test_alone)["C11"][name]["note"]
