@@ -102,10 +102,15 @@ def conf_folders() -> list[Path]:
     return [CONF, Path(own)] if own else [CONF]
 
 
+def conf_file(group: str, name: str) -> Path | None:
+    """<group>/<name>.yaml in the first of the `conf_folders` that has it, as Hydra finds it; None if none has."""
+    paths = (folder / group / f"{name}.yaml" for folder in conf_folders())
+    return next((path for path in paths if path.exists()), None)
+
+
 def method_file(name: str) -> Path:
-    """method/<name>.yaml in one of the `conf_folders`. Raises UserError if there is none."""
-    paths = [folder / "method" / f"{name}.yaml" for folder in conf_folders()]
-    found = next((path for path in paths if path.exists()), None)
+    """The file of a method. Raises UserError if there is none."""
+    found = conf_file("method", name)
     if found is None:
         raise UserError(no_option("method", name))
     return found
@@ -116,12 +121,11 @@ def with_method(cfg: DictConfig, name: str, tuned: bool = False) -> DictConfig:
     method also has what conf/tuned says of it at the run's scale. Raises UserError for settings of that method that
     break their rules."""
     other = cfg.copy()
-    at_scale = [folder / "tuned" / f"{name}_{cfg.scale_name}.yaml" for folder in conf_folders()]
+    at_scale = conf_file("tuned", f"{name}_{cfg.scale_name}") if tuned else None
     with open_dict(other):
         other.method = OmegaConf.load(method_file(name))
-        for path in at_scale if tuned else []:
-            if path.exists():
-                other.method = OmegaConf.merge(other.method, OmegaConf.load(path))
+        if at_scale:
+            other.method = OmegaConf.merge(other.method, OmegaConf.load(at_scale))
     settings.check(other)
     return other
 

@@ -1,7 +1,7 @@
 """What a built corpus holds, and whether text of one split also appears in another, recomputed from its tokens."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from soe_bench.data.corpus import Corpus
 from soe_bench.data.passages import jaccard, shingles
 from soe_bench.data.splits import GENERIC, generic_training
 from soe_bench.data.summaries import read_summary
-from soe_bench.data.verbatim import RUN, run_hashes
+from soe_bench.data.verbatim import RUN, all_run_hashes
 
 ROWS = 2000  # passages compared with all others at once
 
@@ -54,16 +54,13 @@ def verbatim(corpus: Corpus) -> pd.DataFrame:
     stand in the generic training text, and in its own train split (none of a split that is not there). Passages that
     are cut in other places are no near duplicates, and share such runs all the same."""
 
-    def runs(streams: Iterable[np.ndarray]) -> np.ndarray:
-        return np.unique(np.concatenate([np.zeros(0, np.uint32), *map(run_hashes, streams)]))
-
-    def split(name: str, split: str) -> np.ndarray:
+    def runs(name: str, split: str) -> np.ndarray:
         table = corpus.passages
-        return runs(corpus.tokens(table[(table.specialist == name) & (table.split == split)]))
+        return all_run_hashes(corpus.tokens(table[(table.specialist == name) & (table.split == split)]))
 
-    generic, rows = runs(map(corpus.domain_tokens, range(corpus.k))), {}
+    generic, rows = all_run_hashes(map(corpus.domain_tokens, range(corpus.k))), {}
     for name in [GENERIC, *corpus.specialists]:
-        test, own = split(name, "test"), generic if name == GENERIC else split(name, "train")
+        test, own = runs(name, "test"), generic if name == GENERIC else runs(name, "train")
         shared = {"generic training text": np.isin(test, generic), "its own train split": np.isin(test, own)}
         rows[name] = {text: found.mean() if len(found) else 0.0 for text, found in shared.items()}
     return pd.DataFrame(rows).T

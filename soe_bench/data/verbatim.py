@@ -1,11 +1,18 @@
 """Hashes by which text that also stands elsewhere, word for word, is noticed."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import xxhash
 
 LINE = 40  # characters of a line that tells one text from another
 RUN, EVERY = 32, 64  # tokens of a run that tells one text from another, and of how many runs one is kept
 FACTOR = np.uint32(0x9E3779B1)  # odd, and its bits are mixed: products of it make a hash
+
+
+def all_run_hashes(texts: Iterable[np.ndarray]) -> np.ndarray:
+    """The sorted `run_hashes` of several texts together."""
+    return np.unique(np.concatenate([np.zeros(0, np.uint32), *map(run_hashes, texts)]))
 
 
 def run_hashes(tokens: np.ndarray) -> np.ndarray:

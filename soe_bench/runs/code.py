@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 from soe_bench.method import Method
@@ -15,6 +16,7 @@ from soe_bench.records import TRAIN_AGAIN, read_utf8
 CODE = "code.json"  # in a run folder
 
 
+@cache  # a sweep asks for each of its runs
 def code_of(kind: type[Method]) -> dict[str, str]:
     """The modules that a class and what it inherits are written in, each with a hash of its code, in which comments and
     docstrings do not count. soe_bench/method.py is left out: all methods share it."""

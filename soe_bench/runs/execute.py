@@ -109,9 +109,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
 
 def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     cfg, folder = run.cfg, run.folder
-    distributed.on_first(_forget, folder)
-    if not any(folder.glob("checkpoint-*")):  # a resumed run keeps what it began with
-        _write(folder / CODE, json.dumps(code_of(type(method))))
+    distributed.on_first(_begin, folder, type(method))
     mixture = sampler(run, corpus, method)
     progress = train(cfg, run.name, method, mixture, folder, tracker, lambda: evaluation.validate(cfg, method, corpus))
     state = {"run": run.name, "config_hash": run.hash, "taken": mixture.taken.tolist()}
@@ -122,10 +120,13 @@ def _train(run: Run, method: Method, corpus: Corpus, tracker: Tracker) -> None:
     distributed.on_first(checkpoint.drop, folder)
 
 
-def _forget(folder: Path) -> None:
-    """Removes what is left of an earlier training, so that a run killed in this one cannot look finished."""
+def _begin(folder: Path, kind: type[Method]) -> None:
+    """Removes what is left of an earlier training, so that a run killed in this one cannot look finished, and notes the
+    method's code unless the training goes on from a checkpoint."""
     for path in (folder / "training.json", *folder.glob("records-*.jsonl"), *folder.glob("*.partial")):
         path.unlink(missing_ok=True)
+    if not any(folder.glob("checkpoint-*")):
+        write_text(folder / CODE, json.dumps(code_of(kind)))
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from soe_bench.config import CONF, conf_folders, identity, make, with_method
+from soe_bench.config import CONF, conf_file, identity, make, with_method
 from soe_bench.data.corpus import fingerprint
 
 IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evaluation, paths, logger, threads do not
@@ -134,16 +134,15 @@ def parent_of(cfg: DictConfig) -> DictConfig | None:
 def model_name(cfg: DictConfig) -> str:
     """The name of the base model, and in brackets what is not as its file in conf/model says, and a length of the
     context that is not the scale's: losses of such models are never put into one table with those of the others."""
-    own = [folder / "model" / f"{cfg.model.name}.yaml" for folder in conf_folders()]
     base, odd = cfg.model.base, []
-    if found := [path for path in own if path.exists()]:
-        usual = [OmegaConf.select(OmegaConf.load(path), "base") for path in (CONF / "model" / "_base.yaml", found[0])]
+    if own := conf_file("model", cfg.model.name):
+        usual = [OmegaConf.select(OmegaConf.load(path), "base") for path in (CONF / "model" / "_base.yaml", own)]
         expected = OmegaConf.merge(
             cfg, {"model": {"base": None}}, {"model": {"base": OmegaConf.merge(*usual)}}
         ).model.base
         odd = [f"{key}={base.get(key)}" for key in sorted({*base, *expected}) if base.get(key) != expected.get(key)]
-    lengths = [CONF / "config.yaml", *(folder / "scale" / f"{cfg.scale_name}.yaml" for folder in conf_folders())]
-    length = [OmegaConf.select(OmegaConf.load(path), "train.seq_len") for path in lengths if path.exists()]
+    lengths = [CONF / "config.yaml", conf_file("scale", cfg.scale_name)]
+    length = [OmegaConf.select(OmegaConf.load(path), "train.seq_len") for path in lengths if path]
     if cfg.train.seq_len != [each for each in length if each][-1]:
         odd.append(f"seq_len={cfg.train.seq_len}")
     return cfg.model.name + (f" ({', '.join(odd)})" if odd else "")

@@ -224,8 +224,10 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
     references = {AT_H_0: soup.at_h_0}
     if generic is not None:
         references[GENERIC_RUN], made.origin = generic, soup.generic_name(options.generic)
-    flat, dtype = soup.method.flat, getattr(torch, options.dtype)  # what is judged has the numbers that are written
-    models = {name: soup.model(flat.flatten(model).to(dtype)) for name, model in (compared | references).items()}
+    models = compared | references
+    if options.dtype != "float32":  # what is judged has the numbers that are written
+        flat, dtype = soup.method.flat, getattr(torch, options.dtype)
+        models = {name: soup.model(flat.flatten(model).to(dtype)) for name, model in models.items()}
     made.model = models[made.kind]
     if "gate" in parts and options.gate != "off":
         held_out, sizes = text.held_out(parts["gate"])

@@ -29,7 +29,7 @@ from soe_bench.data import domains, embed
 from soe_bench.data.corpus import Corpus, file_hash
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.data.summaries import read_summary
-from soe_bench.data.verbatim import line_hashes, run_hashes
+from soe_bench.data.verbatim import all_run_hashes, line_hashes
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext, with_parameters
@@ -260,8 +260,7 @@ class TrainedSoup:
         """Sorted hashes of runs of tokens of the text that the soup was trained on."""
         if self.corpus is None:
             return np.load(self.files / TRAINING_RUNS)
-        streams = map(self.corpus.domain_tokens, range(self.corpus.k))
-        return np.unique(np.concatenate([run_hashes(tokens) for tokens in streams]))
+        return all_run_hashes(map(self.corpus.domain_tokens, range(self.corpus.k)))
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
