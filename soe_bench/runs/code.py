@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import json
 import sys
 from functools import cache
 from pathlib import Path
 
 from soe_bench.method import Method
-from soe_bench.records import TRAIN_AGAIN, read_utf8
+from soe_bench.records import TRAIN_AGAIN, json_lines
 
 CODE = "code.json"  # in a run folder
 
@@ -26,10 +25,10 @@ def code_of(kind: type[Method]) -> dict[str, str]:
 
 def changed(folder: Path, kind: type[Method]) -> list[str]:
     """The modules whose code is not as it was when the run in a folder began. Empty for a run of an earlier version,
-    which did not note it."""
+    which did not note it. Raises UserError for a damaged file."""
     if not (folder / CODE).exists():
         return []
-    then, now = json.loads(read_utf8(folder / CODE, TRAIN_AGAIN)), code_of(kind)
+    (_, then), now = next(json_lines(folder / CODE, TRAIN_AGAIN), (0, {})), code_of(kind)
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
 
 

@@ -126,7 +126,7 @@ def _begin(folder: Path, kind: type[Method]) -> None:
     for path in (folder / "training.json", *folder.glob("records-*.jsonl"), *folder.glob("*.partial")):
         path.unlink(missing_ok=True)
     if not any(folder.glob("checkpoint-*")):
-        write_text(folder / CODE, json.dumps(code_of(kind)))
+        write_text(folder / CODE, json.dumps(code_of(kind)) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -138,16 +138,8 @@ class Plan:
         training, evaluating, failed = 0.0, 0.0, set()
         for run in waiting:
             try:
-                method = build_method(run, None, device="meta")
-                steps = 0 if run.trained else total_steps(run.cfg, method)
-                what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
-                if not self.launcher.elsewhere:
-                    if run.recipe not in costs:
-                        costs[run.recipe] = speeds(run)
-                    what += "" if run.trained else f" of {costs[run.recipe][0]:.2f} s"
-                    training += steps * costs[run.recipe][0]
-                    if run in self.runs:
-                        evaluating += evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) * costs[run.recipe][1]
+                what, *seconds = self._measured(run, costs)
+                training, evaluating = training + seconds[0], evaluating + seconds[1]
             except UserError:
                 raise
             except Exception as error:  # as it will in its turn, after which the others go on (see run_all)
@@ -170,6 +162,21 @@ class Plan:
             )
         torch.cuda.empty_cache()  # the jobs may run in other processes on the same device
         return waiting
+
+    def _measured(self, run: Run, costs: dict[str, tuple[float, float]]) -> tuple[str, float, float]:
+        """What is left of a run, in words, and the seconds of its training and evaluation; 0 where the jobs run on
+        other machines. `costs` are the speeds that are known, by recipe, to which those of this one are added."""
+        method = build_method(run, None, device="meta")
+        steps = 0 if run.trained else total_steps(run.cfg, method)
+        what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
+        if self.launcher.elsewhere:
+            return what, 0.0, 0.0
+        if run.recipe not in costs:
+            costs[run.recipe] = speeds(run)
+        step, token = costs[run.recipe]
+        what += "" if run.trained else f" of {step:.2f} s"
+        tokens = evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) if run in self.runs else 0
+        return what, steps * step, tokens * token
 
     def _open(self, cfg: DictConfig) -> None:
         """Builds a corpus if it is missing. Raises UserError if a results folder has records of other domains."""
