@@ -261,6 +261,23 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
     """Soup minus the `rival` fine-tuned on `budget` tokens (0: as trained) where that many specialists together cost as
     many FLOPs by both, training included: of the rival's runs that take 80 to 105 % of the soup's FLOPs, the one with
     the lowest mean on the specialists' validation text (of a fine-tuned rival, as it is before that)."""
+    return _at_equal_flops(soups, experts, rival, soups.labels_of(rival), specialists_served, budget)
+
+
+def between_experts_at_equal_flops(soups: Soups, experts: int, reference: int) -> Effect:
+    """Soup with `experts` experts minus a soup with `reference` experts, and the same pi, that takes 80 to 105 % of its
+    FLOPs."""
+    runs = soups.view.runs
+    same = runs[runs.label == soups.label(experts)].iloc[0]
+    alike = (runs.method == "soup") & (runs.pi == same.pi) & (runs.draws_per_step == same.draws_per_step)
+    labels = sorted(set(runs.label[alike & (runs.n_experts == reference)]))
+    return _at_equal_flops(soups, experts, f"a soup with n = {reference}", labels, specialists_served=1)
+
+
+def _at_equal_flops(
+    soups: Soups, experts: int, rival: str, labels: list[str], specialists_served: int, budget: int = 0
+) -> Effect:
+    """Soup minus the best on validation text of those labels that take 80 to 105 % of its FLOPs."""
     view, label = soups.view, soups.label(experts)
 
     def total(each: str, budget: int) -> float:
@@ -268,13 +285,13 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
         return mean(costs.flops_once + specialists_served * costs.flops_each) if len(costs) else math.nan
 
     own = total(label, 0)
-    equal = [each for each in soups.labels_of(rival) if 0.8 <= total(each, budget) / own <= 1.05]
+    equal = [each for each in labels if 0.8 <= total(each, budget) / own <= 1.05]
     if not equal:
         raise NotRun(
             f"no record of {rival}"
             + f" fine-tuned on {budget} tokens" * bool(budget)
-            + f" that takes 80 to 105 % of the "
-            f"soup's FLOPs for {specialists_served} specialists"
+            + " that takes 80 to 105 % of the soup's FLOPs"
+            + f" for {specialists_served} specialists" * (specialists_served > 1)
         )
     best = equal[0] if len(equal) == 1 else _best_on_validation(view, equal)
     return view.losses(label) - view.losses(best, budget=budget), [label, best]
@@ -343,6 +360,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         break_even_with_crisp,
         break_even_with_fine_tuning,
         portfolio,
+        between_experts_at_equal_flops,
         merge_gap,
         merge_gap_aligned,
         barrier,

@@ -142,6 +142,8 @@ def test_more_experts_by_hand(tmp_path):
         "soup n=16 minus n=4": ("-0.3000", "-0.3745", "-0.2255", "-0.4500", "-0.1500"),
         "soup n=64 minus n=16": ("-0.1000", "-0.1248", "-0.0752", "-0.1500", "-0.0500"),
     }
+    # the made-up runs all take as many FLOPs
+    expected |= {f"{name} on as many FLOPs": expected[name] for name in ("soup n=64 minus n=4", "soup n=64 minus n=16")}
     columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high")
     assert {name: tuple(row[column] for column in columns) for name, row in tests.items()} == expected
     assert overall(tests) == "replicated"
@@ -386,6 +388,8 @@ UNRUN = (  # which the made-up records lack
     "soup n=64 minus generic on as many FLOPs",
     "soup n=64 minus the best merge on as many FLOPs",
     "soup n=64 minus the best single expert on as many FLOPs",
+    "soup n=64 minus n=4 on as many FLOPs",
+    "soup n=64 minus n=16 on as many FLOPs",
     "d16: soup n=16 minus generic",
     "the same slope over d16, d32 and d64, n=16",
     "soup n=64 minus bigram_adjustment",
@@ -472,6 +476,27 @@ def test_a_portfolio_is_compared_at_equal_flops_for_all_specialists_together(tmp
     assert tests["soup n=4 minus 16 runs of CRISP"]["effect"] == "1.0000"  # 2560 of 3200 FLOPs
     note = tests["soup n=4 minus 16 fine-tuned generic models"]["note"]
     assert note.startswith("missing: no record of generic fine-tuned on 100000 tokens that takes 80 to 105 %")
+
+
+def test_soups_with_fewer_experts_are_compared_at_equal_flops(tmp_path):
+    """The soup with 64 experts takes 1600 FLOPs. Of those with 4, one takes 1000, one 1500, and one 1600 with another
+    pi. Those with 16 take 1000."""
+    rows = []
+    for seed in range(3):
+        for n, tokens, flops, loss in (
+            (64, 8, 1600.0, 3.0),
+            (4, 8, 1000.0, 3.5),
+            (4, 12, 1500.0, 3.2),
+            (16, 8, 1000.0, 3.1),
+        ):
+            facts = dict(training_tokens=tokens, flops=flops, recipe=f"r{tokens}", run_id=f"soup-{n}-{tokens}-{seed}")
+            rows += run("soup", n, seed, {"a": loss, "b": loss + 1}, "estimate", specialist_flops=0.0, **facts)
+        other = dict(training_tokens=12, flops=1600.0, pi="another", recipe="r3", run_id=f"soup-4-other-{seed}")
+        rows += run("soup", 4, seed, {"a": 1.0, "b": 1.0}, "estimate", specialist_flops=0.0, **other)
+    tests = claims(tmp_path, rows)["C4"]
+    assert tests["soup n=64 minus n=4 on as many FLOPs"]["effect"] == "-0.2000"
+    note = tests["soup n=64 minus n=16 on as many FLOPs"]["note"]
+    assert note == "missing: no record of a soup with n = 16 that takes 80 to 105 % of the soup's FLOPs"
 
 
 def test_the_rival_of_a_portfolio_is_its_best_on_validation_text(tmp_path):
