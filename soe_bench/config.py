@@ -215,7 +215,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     """The resolved configuration of every job that Hydra will launch for these arguments, and that of the launcher.
 
     Raises UserError for two sweep files at once (Hydra would drop both files' parameters without a word), a list of
-    values without a sweep, an unknown setting (also as `+key=value`, which would be ignored), whatever Hydra itself
+    values without a sweep, an unknown setting (also as `+key=value`), whatever Hydra itself
     refuses, and a setting that breaks its rule (settings/). Nothing heavy is imported for all this.
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
@@ -226,7 +226,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     conf_folders()  # that they are there: Hydra says nothing of one that is not
     if len(sweeps) > 1 or "," in "".join(sweeps):
         raise UserError("one sweep at a time: run one sweep after the other (finished runs are not repeated)")
-    added = [o for o in overrides if o.startswith("+") and o not in sweeps]
+    added = [o for o in overrides if o.startswith("+hydra.")]  # of all other groups settings/ knows the keys
     around = GlobalHydra.instance().hydra  # if the caller is a Hydra application of its own
     GlobalHydra.instance().clear()
     try:

@@ -90,6 +90,11 @@ def test_a_parent_on_all_tokens_is_the_run_that_is_tuned_for_the_scale():
     assert parent_of(cfg).method == job_configs(["method=generic", "scale=medium"])[0][0].method
 
 
+def test_a_setting_that_a_file_leaves_out_is_added_with_a_plus():
+    (cfg,), _ = job_configs(["method=crisp_branched", "scale=medium", "+method.parent.lr=1.7e-2"])
+    assert (cfg.method.parent.fraction, parent_of(cfg).method.lr) == (0.9, 1.7e-2)
+
+
 def test_a_scale_has_the_name_of_its_file():
     assert all(OmegaConf.load(path).scale_name == path.stem for path in (CONF / "scale").glob("*.yaml"))
 
@@ -163,7 +168,8 @@ def test_names_agree_with_the_code():
         ("train.leng=3", "there is no setting train.leng: train has seq_len, tokens, "),
         ("train.optimizer.lr=3", "there is no setting train.optimizer.lr: did you mean method.lr? "),
         ("trian.tokens=3", "there is no setting trian: did you mean train?"),
-        ("+method.router.hiden=3", "there is no setting method.router.hiden: method.router has hidden, "),
+        ("+method.router.hiden=3", "there is no setting method.router.hiden: did you mean hidden?"),
+        ("+hydra.verbos=3", "there is no setting hydra.verbos"),
         (
             "method.router={hiden:3,activation:linear,init_std:1}",
             "there is no setting method.router.hiden: method.router has hidden, ",
