@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
 from soe_bench.estimate import (
-    TUNED_COEFFICIENTS,
-    TUNED_H,
+    TUNING_STEPS,
     domain_weights,
     estimate,
     own_weights,
@@ -162,10 +161,9 @@ class Maker:
             size = tuned_at_once(self.method)
             first = evaluations.index(evaluation) // size * size
             group, start = evaluations[first : first + size], time.perf_counter()
-            steps = (TUNED_H if evaluation.h_source == "tuned" else TUNED_COEFFICIENTS).steps
             with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
                 self._tune(group, 1)
-            values, flops = self._tune(group, steps), counter.get_total_flops() * steps
+            values, flops = self._tune(group, TUNING_STEPS), counter.get_total_flops() * TUNING_STEPS
             spent = Spent(flops // len(group), (time.perf_counter() - start) / len(group))
             self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
         return self.tuned[evaluation]

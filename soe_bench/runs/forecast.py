@@ -25,7 +25,7 @@ from soe_bench.data.corpus import Corpus, folder, load
 from soe_bench.data.sources.local import Local
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
-from soe_bench.estimate import TUNED_COEFFICIENTS, TUNED_H, TUNING_WINDOWS
+from soe_bench.estimate import TUNING_STEPS, TUNING_WINDOWS
 from soe_bench.method import Method
 from soe_bench.ops.adamw import WORDS_PER_STEP
 from soe_bench.ops.gradient import sequences_at_once
@@ -132,7 +132,7 @@ def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) ->
 
     The time to make the specialists' parameters is left out, and so is that of estimating h.
     """
-    e, tuning = cfg.evaluate, cfg.evaluate.fine_tuning
+    e, fine = cfg.evaluate, cfg.evaluate.fine_tuning
     source = make(cfg.data.source)
     names = corpus.specialists if corpus else list(specialist_rules(source, cfg.data))
     if not names and not isinstance(source, Local):
@@ -145,17 +145,16 @@ def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) ->
     total = sum(text(name, split) for name in groups for split in e.splits)
     if "test" not in e.splits:
         return total
-    step = TUNING_WINDOWS * cfg.train.seq_len * 3
+    tuning = TUNING_STEPS * TUNING_WINDOWS * cfg.train.seq_len * 3
     for name in names:
         test = text(name, "test")
         for budget in e.budgets if method.deployable else ():
-            total += test + 3 * len(tuning.lrs) * min(tuning.epochs * budget, tuning.max_tokens)
+            total += test + 3 * len(fine.lrs) * min(fine.epochs * budget, fine.max_tokens)
         if method.takes_h:
             controls = [control for control in method.controls if control in e.controls]
-            total += len(controls) * test + ("tuned" in controls) * TUNED_H.steps * step
+            total += len(controls) * test + ("tuned" in controls) * tuning
             for estimator in e.estimators:
-                gradient = TUNED_COEFFICIENTS.steps * step * (estimator == "tuned_coefficients")
-                total += len(e.documents) * e.draws * (test + gradient)
+                total += len(e.documents) * e.draws * (test + (estimator == "tuned_coefficients") * tuning)
     return total
 
 

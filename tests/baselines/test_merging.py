@@ -23,7 +23,7 @@ from baselines.merge_task_arithmetic import MergeTaskArithmetic
 from baselines.merge_ties import MergeTies
 from soe_bench.config import job_configs
 from soe_bench.errors import UserError
-from soe_bench.estimate import Tuning, tuned_weights
+from soe_bench.estimate import tuned_weights
 from soe_bench.evaluate import document_losses
 from soe_bench.method import MethodContext
 from soe_bench.ops.adamw import Optimizer
@@ -340,7 +340,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         return (tmp_path / "results" / "curves.csv").read_text()
 
     monkeypatch.setattr(executing, "train", counted)
-    monkeypatch.setattr(evaluation, "TUNED_H", Tuning(2, 0.1))
+    monkeypatch.setattr(evaluation, "TUNING_STEPS", 2)
     curves = command("method=generic")
     budget = ["evaluate.budgets=[500]", "evaluate.fine_tuning.lrs=[1e-3]"]
     assert command("method=merge_linear", "method.weights=uniform,h", "-m", *budget) == curves  # a merge has none
