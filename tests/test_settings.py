@@ -165,6 +165,7 @@ def test_names_agree_with_the_code():
             "method.scale is 'tuend': it must be default, tuned or",
         ),
         ("method=merge_ties method.density=0", "method.density is 0"),
+        ("train.tokens=1e6", "train.tokens is 1000000.0: it must be a whole number from 1: write 1000000"),
         ("train.leng=3", "there is no setting train.leng: train has seq_len, tokens, "),
         ("train.optimizer.lr=3", "there is no setting train.optimizer.lr: did you mean method.lr? "),
         ("trian.tokens=3", "there is no setting trian: did you mean train?"),

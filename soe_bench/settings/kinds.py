@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -12,14 +13,15 @@ CUDA = r"cuda(:\d{1,3})?"
 NAME = r"[\p{L}\p{N}][\p{L}\p{N}_.+-]{0,99}"  # names of runs and corpora become parts of folder names
 
 
-def must_be(words: str) -> WrapValidator:
-    """The rule of a type in words, which stands in the message instead of pydantic's own."""
+def must_be(words: str, write: Callable[[Any], str] = lambda value: "") -> WrapValidator:
+    """The rule of a type in words, which stands in the message instead of pydantic's own; behind it what `write` says of
+    the value."""
 
     def checked(value: Any, inner: Any) -> Any:
         try:
             return inner(value)
         except ValidationError:
-            raise PydanticCustomError("rule", "it must be {words}", {"words": words}) from None
+            raise PydanticCustomError("rule", "it must be {words}", {"words": words + write(value)}) from None
 
     return WrapValidator(checked)
 
@@ -39,7 +41,12 @@ def one_of(*names: Any) -> Any:
 def whole(least: int, most: int = 10**15) -> Any:
     """A whole number in a range; `true` and 2.0 are none."""
     words = f"a whole number from {least}" + (f" to {most}" if most != 10**15 else "")
-    return Annotated[int, Field(ge=least, le=most), must_be(words)]
+
+    def write(value: Any) -> str:  # YAML reads 1e6 as a float
+        written = isinstance(value, float) and value.is_integer() and least <= value <= most
+        return f": write {value:.0f}" if written else ""
+
+    return Annotated[int, Field(ge=least, le=most), must_be(words, write)]
 
 
 def number(words: str, **limits: float) -> Any:
