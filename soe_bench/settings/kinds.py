@@ -14,8 +14,8 @@ NAME = r"[\p{L}\p{N}][\p{L}\p{N}_.+-]{0,99}"  # names of runs and corpora become
 
 
 def must_be(words: str, write: Callable[[Any], str] = lambda value: "") -> WrapValidator:
-    """The rule of a type in words, which stands in the message instead of pydantic's own; behind it what `write` says of
-    the value."""
+    """The rule of a type in words, which stands in the message instead of pydantic's own; behind it what `write` says
+    of the value."""
 
     def checked(value: Any, inner: Any) -> Any:
         try:
