@@ -34,12 +34,14 @@ def test_the_goal_of_several_draws_is_no_higher_than_the_machine_allows(monkeypa
 
 
 def test_the_goal_beside_mergekit_is_a_share_of_the_limit(monkeypatch):
-    parts = {"mergekit_seconds": 6.0, "ours_seconds": 0.5, "bytes": 4e8}
+    parts = {"mergekit_seconds": 6.0, "ours_seconds": 0.6, "writing_seconds": 0.1, "bytes": 4e8}
     monkeypatch.setattr(instantiate, "find_spec", lambda _: True)
     monkeypatch.setattr(instantiate, "in_fresh_process", lambda *_: dict(parts))
     monkeypatch.setattr(instantiate, "rates", lambda _: Rates(1e9, 1e9))
     figure = instantiate.mergekit_speedup(QUICK)
-    assert (figure.value, figure.limit, figure.met) == (12, 15, True) and figure.goal == pytest.approx(9)
+    assert (figure.value, figure.limit, figure.met) == (10, pytest.approx(12), True) and figure.goal == pytest.approx(
+        7.2
+    )
 
 
 def test_shares_of_a_step_by_hand(monkeypatch):
