@@ -135,8 +135,8 @@ def instantiate_disk_models(settings: BenchSettings) -> Figure:
 
 
 def race(settings: BenchSettings) -> dict[str, float]:
-    """Seconds of mergekit's linear merge and of ours: both read files in a warm cache and write a specialist's file. And
-    seconds of writing as many bytes to a new file, which no merge can be without."""
+    """Seconds of mergekit's linear merge and of ours: both read files in a warm cache and write a specialist's file.
+    And seconds of writing as many bytes to a new file, which no merge can be without."""
     from mergekit import architecture
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
