@@ -113,7 +113,7 @@ def test_every_setting_exists(page):
         if setting.removeprefix("+") in GROUPS and (setting == "+sweep" or not setting.startswith("+")):
             known = (CONF / setting.removeprefix("+") / f"{value}.yaml").is_file()
         else:
-            known = exists(setting)
+            known = exists(setting.removeprefix("+"))
         wrong += [] if known else [f"{setting}={value}"]
     paths = re.findall(
         rf"`((?:{'|'.join(['train', 'evaluate', 'seeds', 'wandb', 'hydra', *GROUPS])})\.[a-z_.]+)`", PAGES[page]

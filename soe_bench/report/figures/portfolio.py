@@ -30,11 +30,13 @@ def portfolio_chart(view: View) -> Chart | None:
         "pretraining serves all N; a method that trains a model per specialist pays N times, but once for the "
         "parent that these start from. Along a line the runs have more and more training tokens. A dash is one seed. A "
         "title compares the soup with the best of the methods that take at most 5 % more FLOPs, on the seeds that both "
-        f"have. Merges are not drawn.\n{view.title}"
+        f"have, by the loss that is drawn. Merges, and methods that adjust logits, are not here.\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
-        finding = f"For {FINDING} specialists the soup is {finding}, the best other method at the soup's FLOPs or fewer"
+        finding = (
+            f"For {FINDING} specialists the soup is {finding}, the best other method here at the soup's FLOPs or fewer"
+        )
     titles = {panel: f"{panel}: {'soup ' * (text != ALONE)}{text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))

@@ -44,8 +44,9 @@ def left_out(labels: list[str], shown: list[str]) -> str:
     if not gone:
         return ""
     return (
-        "Shown are generic pretraining, the soups, dense_on_pi, and of each family of other methods (all merges are "
-        f"one family) the best on validation text. The tables have {gone} more methods.\n"
+        "Shown are generic pretraining, the soups, dense_on_pi, and of each family of other methods that have as many "
+        "training tokens as most runs (all merges are one family) the best on validation text. "
+        f"The tables have {gone} more methods.\n"
     )
 
 
