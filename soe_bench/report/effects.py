@@ -157,9 +157,8 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
     `methods`, have as many training tokens, and were run with most seeds; both on the test text."""
     view, label = soups.view, soups.label(experts)
     labels = soups.labels_of(methods, view.training_tokens(label))
-    labels = most_seeds(
-        view.runs[view.runs.label.isin(labels)]
-    )  # one seed of a further method leaves the others theirs
+    # A method with one seed leaves the others theirs.
+    labels = most_seeds(view.runs[view.runs.label.isin(labels)])
     validation = pd.DataFrame({each: view.losses(each, split="validation") for each in labels}).dropna()
     if validation.empty:
         raise NotRun(f"no specialist and seed with a validation record of each of {', '.join(labels)}")
@@ -230,22 +229,12 @@ def share_of_the_way(soups: Soups, experts: int, share: float) -> Effect:
     return -loss - share * gap, sorted({*labels, *others})
 
 
-def break_even_with_crisp(soups: Soups, experts: int) -> Effect:
-    """Number of specialists from which one soup costs fewer FLOPs than a CRISP run for each."""
-    label = soups.label(experts)
-    return _break_even(soups.view, label, soups.crisp(label))
-
-
-def break_even_with_fine_tuning(soups: Soups, experts: int, budget: int) -> Effect:
-    """Number of specialists from which one soup costs fewer FLOPs than generic pretraining and fine-tuning on `budget`
-    tokens for each (the trials of the rate included)."""
-    label = soups.label(experts)
-    return _break_even(soups.view, label, soups.generic(label), budget)
-
-
-def _break_even(view: View, label: str, other: str, budget: int = 0) -> Effect:
-    """Number of specialists at which a label and another, fine-tuned on `budget` tokens, cost as many FLOPs: of means
-    over the specialists, so that it is the same for all of a seed."""
+def break_even(soups: Soups, experts: int, rival: str, budget: int) -> Effect:
+    """Number of specialists from which one soup costs fewer FLOPs than the rival: a run of CRISP for each, or generic
+    pretraining and fine-tuning on `budget` tokens for each (the trials of the rate included). Of means over the
+    specialists, so that it is the same for all of a seed."""
+    view, label = soups.view, soups.label(experts)
+    other = {"crisp": soups.crisp, "generic": soups.generic}[rival](label)
     losses = view.losses(other, budget=budget)
     if not len(losses):
         raise NotRun(f"no record of {other}" + (f" fine-tuned on {budget} tokens" if budget else ""))
@@ -309,27 +298,14 @@ def _best_on_validation(view: View, labels: list[str]) -> str:
     return paired.mean().idxmin()
 
 
-def merge_gap(soups: Soups, experts: None) -> Effect:
-    """Loss of the midpoint of two domain experts minus their mean loss: common parent minus separate initialisations,
-    for each (pair of domain groups, seed)."""
-    return _closer(soups, "merge_gap")
-
-
-def merge_gap_aligned(soups: Soups, experts: None) -> Effect:
-    """The same with the experts from separate initialisations permuted to match before they are merged."""
-    return _closer(soups, "merge_gap", "aligned")
-
-
-def barrier(soups: Soups, experts: None) -> Effect:
-    """Barrier between two domain experts: common parent minus separate initialisations, for each (pair, seed)."""
-    return _closer(soups, "barrier")
-
-
-def _closer(soups: Soups, measure: str, distant: str = "separate") -> Effect:
+def between_models(soups: Soups, experts: None, measure: str, other: str) -> Effect:
+    """A measure of the line between two domain experts, for each (pair of domain groups, seed): for those of one parent
+    minus for those of another family. `merge_gap` is the loss of their midpoint minus their mean loss; the family
+    `aligned` are those from separate initialisations, permuted to match before they are merged."""
     if soups.distances is None:
         raise NotRun("no distances.csv: run python -m soe_bench.closeness with method=domain_experts, separate_experts")
     sides, labels = [], []
-    for family in ("common_parent", distant):
+    for family in ("common_parent", other):
         rows = soups.distances[soups.distances.family == family]
         pairs = rows.assign(pair=[" and ".join(sorted(names)) for names in zip(rows.one, rows.other, strict=True)])
         values = pairs.set_index(["pair", "seed"])[measure]
@@ -357,12 +333,9 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         documents,
         gap_to_crisp,
         share_of_the_way,
-        break_even_with_crisp,
-        break_even_with_fine_tuning,
+        break_even,
         portfolio,
         between_experts_at_equal_flops,
-        merge_gap,
-        merge_gap_aligned,
-        barrier,
+        between_models,
     )
 }

@@ -12,7 +12,7 @@ from made_up_claims import SPREAD, claims, generic, overall, report, soup
 from made_up_records import run, write_realistic, write_records
 
 from soe_bench.errors import UserError
-from soe_bench.report.effects import NotRun, Soups, break_even_with_crisp, slope
+from soe_bench.report.effects import NotRun, Soups, break_even, slope
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.claims import claims_table, load_claims
 from soe_bench.report.view import make_views
@@ -325,7 +325,7 @@ def test_break_even_with_crisp_by_hand(tmp_path):
     """The soup costs 1e13 FLOPs once and 1e12 a specialist, CRISP 1e14 for two and 4e12 more for each."""
     each = {"soup": 1e12, "crisp": 4e12, "generic": 0.0}
     rows = [row | {"specialist_flops": each[row["method"]]} for row in beside_crisp(0.3)]
-    values, _ = break_even_with_crisp(soups_of(tmp_path, rows), 4)
+    values, _ = break_even(soups_of(tmp_path, rows), 4, "crisp", 0)
     assert len(values) == 6 and values.tolist() == pytest.approx([1e13 / (1e14 / 2 + 4e12 - 1e12)] * 6)
 
 

@@ -7,7 +7,7 @@ from made_up_claims import generic, overall, soup
 from made_up_records import write_csv, write_records
 
 from soe_bench.errors import UserError
-from soe_bench.report.effects import NotRun, Soups, barrier, merge_gap, merge_gap_aligned
+from soe_bench.report.effects import NotRun, Soups, between_models
 from soe_bench.report.figures.distances import closeness_chart
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.claims import claims_table
@@ -81,7 +81,7 @@ def test_claim_by_hand(distances, tmp_path):
 
 def test_effects_are_paired_by_pair_and_seed_whatever_the_order_of_the_names(distances, tmp_path):
     kept = [row for row in distances if not (row["family"] == "separate" and row["one"] == "z" and row["seed"] == 2)]
-    values, labels = merge_gap(soups(tmp_path, kept), None)
+    values, labels = between_models(soups(tmp_path, kept), None, "merge_gap", "separate")
     assert values.dropna().groupby("seed").size().to_dict() == {"0": 3, "1": 3, "2": 1}
     assert values[("x and y", "1")] == pytest.approx(-1.1)
     assert labels == [f"{family}-{seed}" for family in ("common_parent", "separate") for seed in range(3)]
@@ -91,20 +91,22 @@ def test_aligned_experts_stand_in_for_the_separate_ones_in_a_row_of_its_own(dist
     aligned = [row | {"family": "aligned", "run_id": f"aligned-{row['seed']}"} for row in distances[1::2]]
     for row in aligned:
         row["merge_gap"] -= 0.5
-    values, labels = merge_gap_aligned(soups(tmp_path, distances + aligned), None)
+    values, labels = between_models(soups(tmp_path, distances + aligned), None, "merge_gap", "aligned")
     assert values[("x and y", "1")] == pytest.approx(-0.6)
     assert labels == [f"{family}-{seed}" for family in ("aligned", "common_parent") for seed in range(3)]
-    assert merge_gap(soups(tmp_path, distances + aligned), None)[0][("x and y", "1")] == pytest.approx(-1.1)
+    values, _ = between_models(soups(tmp_path, distances + aligned), None, "merge_gap", "separate")
+    assert values[("x and y", "1")] == pytest.approx(-1.1)
 
 
 def test_what_is_missing_is_said(distances, tmp_path):
     with pytest.raises(NotRun, match="no distances.csv"):
-        merge_gap(soups(tmp_path / "none", []), None)
+        between_models(soups(tmp_path / "none", []), None, "merge_gap", "separate")
+    parent = [row for row in distances if row["family"] != "separate"]
     with pytest.raises(NotRun, match="no distance of the family separate"):
-        barrier(soups(tmp_path / "one", [row for row in distances if row["family"] != "separate"]), None)
+        between_models(soups(tmp_path / "one", parent), None, "barrier", "separate")
     twice = distances + [{**distances[0], "run_id": "longer", "method": "experts_generous"}]
     with pytest.raises(NotRun, match=r"several .* common_parent .* \(experts_common_parent, experts_generous\)"):
-        merge_gap(soups(tmp_path / "two", twice), None)
+        between_models(soups(tmp_path / "two", twice), None, "merge_gap", "separate")
 
 
 def test_an_unknown_family_is_named(distances, tmp_path):

@@ -212,7 +212,7 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
 
 def _in_words(test: Criterion, difference: Difference) -> str:
     """The effect with no sign that must be explained; of a break-even it is a number of specialists."""
-    if test.effect.startswith("break_even"):
+    if test.effect == "break_even":
         return f"from {difference.mean:.1f} specialists"
     return in_words(difference.mean)
 
