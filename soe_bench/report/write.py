@@ -172,10 +172,14 @@ def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], I
 
 
 def _views_below(folder: Path) -> list[View]:
-    """The first view of each results folder below a folder of several, for what compares scales; most records first."""
+    """The first view of each results folder below a folder of several, for what compares scales; most records first. Of
+    those with one scale, model and corpus the first alone: another folder may have a few of its records too."""
     folders = folders_with_runs(folder)
     views = [make_views(load_results(each)) for each in folders] if len(folders) > 1 else []
-    return sorted((each[0] for each in views if each), key=lambda view: -len(view.records))
+    firsts: dict[str, View] = {}
+    for view in sorted((each[0] for each in views if each), key=lambda view: -len(view.records)):
+        firsts.setdefault(view.title, view)
+    return list(firsts.values())
 
 
 def texts(folder: Path, tables: list[Table], charts: list[Chart]) -> dict[Path, str]:
