@@ -83,12 +83,12 @@ def sync(path: Path) -> None:
 
 
 def user_path(text: str | None) -> Path | None:
-    """A path as the environment or the command line gives it: an empty one counts as not given, `~` is the user's own
-    folder. Raises UserError where the system does not know that folder."""
+    """A path as the environment or the command line gives it: an empty one counts as not given, `~` at the start is the
+    user's own folder (`./~` is a file of that name). Raises UserError where the system does not know that folder."""
     if not text:
         return None
     try:
-        return Path(text).expanduser()
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
     except RuntimeError as error:
         raise UserError(
             f"{text}: the folder that ~ stands for is not known: set HOME, or give the whole path"

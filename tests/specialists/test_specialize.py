@@ -267,6 +267,7 @@ def test_many_specialists_read_the_bank_once(command, soup, tmp_path, monkeypatc
 @pytest.mark.parametrize("name", [HOSTILE, "~", "-x", "a:b", "line\nbreak", os.fsdecode(b"latin-\xff")])
 def test_hostile_names(command, texts, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # which holds nothing: a file named ~ is meant
     texts.rename(tmp_path / name)
     (tmp_path / name / "0.txt").rename(tmp_path / name / f"{name}.txt")
     out = tmp_path / f"out {name}"
