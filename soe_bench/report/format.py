@@ -48,8 +48,10 @@ def fixed(value: float | None, decimals: int = 4, missing: str = "") -> str:
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}"
 
 
-def short(value: float) -> str:
-    """Three significant digits, without an exponent."""
+def short(value: float | None) -> str:
+    """Three significant digits, without an exponent; empty for None."""
+    if value is None:
+        return ""
     rounded = float(f"{value:.3g}")
     return f"{rounded:g}" if value < 1e5 else f"{rounded:.0f}"
 

@@ -23,8 +23,7 @@ from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, folders_with_runs, load_results
 from soe_bench.report.page import Section, results_sections, write_page
-from soe_bench.report.tables.bench import bench_table
-from soe_bench.report.tables.bench_lists import LISTS, list_table
+from soe_bench.report.tables.bench import LISTS, bench_table, list_table
 from soe_bench.report.tables.budgets import budgets_table
 from soe_bench.report.tables.claims import claims_table, models_table
 from soe_bench.report.tables.corpus import deviations_table, domains_table, specialists_table

@@ -15,8 +15,7 @@ from soe_bench.bench.growth import fitted_exponent
 from soe_bench.bench.measure import BenchSettings, Figure
 from soe_bench.errors import UserError
 from soe_bench.report.load import read_bench
-from soe_bench.report.tables.bench import bench_table
-from soe_bench.report.tables.bench_lists import list_table
+from soe_bench.report.tables.bench import bench_table, list_table
 from soe_bench.soup import combine
 from soe_bench.system.machine import Rates
 

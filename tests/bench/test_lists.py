@@ -13,7 +13,7 @@ import torch
 from soe_bench.bench import arrangements, end_to_end, instantiate, many, precision, shape, steps
 from soe_bench.bench.measure import BenchSettings
 from soe_bench.errors import UserError
-from soe_bench.report.tables.bench_lists import LISTS, list_table
+from soe_bench.report.tables.bench import LISTS, list_table
 from soe_bench.system.laps import FILE
 from soe_bench.system.machine import Rates
 
