@@ -142,6 +142,16 @@ class View:
         table = losses.unstack("seed").reindex(self.averaged if specialists is None else specialists)
         return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
+    def by_seed(self, label: str, specialists: Sequence[str] | None = None) -> dict[str, pd.Series]:
+        """Of a label by seed: its mean loss over the `specialists` (None: `averaged`), its loss on `generic` text, and
+        the `difference` of that mean to the generic run's. Empty if it lacks a specialist."""
+        means, generic = self.seed_means(self.losses(label), specialists), self.generic_for(label)
+        if means is None:
+            return {}
+        found = {"specialists": means, "generic": self.losses(label, specialists=[GENERIC_TEXT]).droplevel(0)}
+        other = None if generic in (None, label) else self.seed_means(self.losses(generic), specialists)
+        return found | ({} if other is None else {"difference": (means - other).dropna()})
+
     def training_tokens(self, label: str) -> int:
         """The training tokens of a label's runs."""
         return self.methods.training_tokens[label]

@@ -27,7 +27,7 @@ def budgets_chart(view: View) -> Chart | None:
         difference = None if generic is None else paired_difference(losses, generic)
         means = view.seed_means(losses, found.specialists)
         for panel, values in (("loss", means), ("difference", difference and difference.by_seed)):
-            rows += [] if values is None else points(panel, label, x, values, label=label, budget_tokens=budget)
+            rows += points(panel, label, x, values, label=label, budget_tokens=budget)
     if not rows:
         return None
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)

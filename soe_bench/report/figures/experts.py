@@ -69,27 +69,18 @@ def _short(names: Iterable[str]) -> dict[str, str]:
 
 def _rows(view: View) -> list[dict]:
     """The points of a view, for each label on its own seeds; of many methods a handful."""
-    runs = view.methods
+    runs, rows = view.methods, []
     methods = {runs.method[label] for label in handful(view, view.shown)}
     labels = [label for label in view.shown if runs.method[label] in methods]
     tokens = {runs.training_tokens[label] for label in labels if runs.n_experts[label]}
-    labels = [  # a reference on other training tokens says nothing of the experts
-        label
-        for label in labels
-        if runs.n_experts[label] or (runs.method[label] in REFERENCES and runs.training_tokens[label] in tokens)
-    ]
-    means = {label: view.seed_means(view.losses(label)) for label in labels}
-    rows = []
-    for label, losses in means.items():
-        if losses is None:
-            continue
-        n, method, generic = int(runs.n_experts[label]), runs.method[label], view.generic_for(label)
-        line = label.replace(f"{method} n={n}", method, 1)
-        facts = dict(scale=view.title, label=label)
-        rows += points(f"{view.title}: loss", line, n or None, losses, **facts)
-        if generic != label and means.get(generic) is not None:
-            difference = (losses - means[generic]).dropna()
-            rows += points(f"{view.title}: difference", line, n or None, difference, **facts)
+    for label in labels:
+        n, method = int(runs.n_experts[label]), runs.method[label]
+        if not n and (method not in REFERENCES or runs.training_tokens[label] not in tokens):
+            continue  # a reference on other training tokens says nothing of the experts
+        line, values = label.replace(f"{method} n={n}", method, 1), view.by_seed(label)
+        for kind, panel in (("specialists", "loss"), ("difference", "difference")):
+            name = f"{view.title}: {panel}"
+            rows += points(name, line, n or None, values.get(kind), scale=view.title, label=label)
     return rows
 
 

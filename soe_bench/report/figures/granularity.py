@@ -2,28 +2,26 @@
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.pieces import TITLES, Lines, looks, points
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.stats import mean
-from soe_bench.report.view import GENERIC_TEXT, View
+from soe_bench.report.view import View
 
 METHODS = ("generic", "soup")
-TITLES = {
-    "specialists": "Test text of the specialists",
-    "difference": "Against generic: below 0 is better",
-    "generic": "Generic test text, with h = h_0",
-}
 
 
 def granularity_chart(views: list[View], domains: pd.DataFrame | None) -> Chart | None:
     """The views of the first one's scale, model and test texts on several divisions of the corpus, on the seeds that a
     label has on all of them; None unless there are two divisions, with a soup on each."""
-    sizes = {} if domains is None else domains.groupby("data_fingerprint").size().to_dict()
-    found = {sizes[view.setting["data_fingerprint"]]: view for view in views if _alike(view, views[0], sizes)}
+    if domains is None or any(view.corpus is None for view in views):
+        return None
+    sizes = domains.groupby("data_fingerprint").size().to_dict()
+    alike = [view for view in views if _same(view) == _same(views[0]) and view.setting["data_fingerprint"] in sizes]
+    found = dict(sorted({sizes[view.setting["data_fingerprint"]]: view for view in alike}.items()))
     if len(found) < 2:
         return None
     specialists = sorted(set.intersection(*(set(view.averaged) for view in found.values())))
-    frame = pd.DataFrame([row for k, view in sorted(found.items()) for row in _rows(view, k, specialists)])
+    frame = pd.DataFrame([row for k, view in found.items() for row in _rows(view, k, specialists)])
     if frame.empty:
         return None
     frame = frame[frame.groupby(["panel", "line", "seed"]).x.transform("nunique") == len(found)]
@@ -35,17 +33,11 @@ def granularity_chart(views: list[View], domains: pd.DataFrame | None) -> Chart 
         f"{len(specialists)} of {every}. The passages are the same throughout, only their clusters differ. A dash is "
         "one seed, and a bar a 95 % t-interval over seeds.\n"
         f"{views[0].title.rpartition(', corpus')[0]}, corpora "
-        f"{', '.join(view.setting['data'] for _, view in sorted(found.items()))}"
+        f"{', '.join(view.setting['data'] for view in found.values())}"
     )
     lines = Lines(looks(frame, colours(*found.values())), "number of domains (log scale)", TITLES, "{:g}".format)
     frame = frame.reset_index(drop=True)
     return Chart("granularity", _finding(frame), caption, frame, lambda: lines.draw(frame))
-
-
-def _alike(view: View, first: View, sizes: dict[str, int]) -> bool:
-    if view.corpus is None or view.setting["data_fingerprint"] not in sizes:
-        return False
-    return _same(view) == _same(first)
 
 
 def _same(view: View) -> tuple:
@@ -55,21 +47,14 @@ def _same(view: View) -> tuple:
 
 
 def _rows(view: View, k: int, specialists: list[str]) -> list[dict]:
-    """A row per panel, label and seed."""
-    rows = []
-    for label in (label for label in view.shown if view.methods.method[label] in METHODS):
-        losses = view.seed_means(view.losses(label), specialists)
-        if losses is None:
-            continue
-        rows += points("specialists", label, k, losses, label=label)
-        own = view.losses(label, specialists=[GENERIC_TEXT]).droplevel("specialist")
-        rows += points("generic", label, k, own, label=label)
-        generic = view.generic_for(label)
-        if generic not in (None, label):
-            other = view.seed_means(view.losses(generic), specialists)
-            difference = (losses - other).dropna() if other is not None else losses[:0]
-            rows += points("difference", label, k, difference, label=label)
-    return rows
+    """A row per label, panel and seed."""
+    return [
+        row
+        for label in view.shown
+        if view.methods.method[label] in METHODS
+        for panel, values in view.by_seed(label, specialists).items()
+        for row in points(panel, label, k, values, label=label)
+    ]
 
 
 def _finding(frame: pd.DataFrame) -> str:

@@ -17,6 +17,11 @@ from soe_bench.report.stats import mean, t_interval
 MOST_TICKS = 80
 TITLE_WIDTH = 44  # characters of a panel's title
 ASIDE = 1.06  # how far the intervals of two lines stand from each other
+TITLES = {  # of the panels of what `View.by_seed` gives
+    "specialists": "Test text of the specialists",
+    "generic": "Generic test text, with h = h_0",
+    "difference": "Against generic: below 0 is better",
+}
 WIDEST = 0.3  # of the distance of two ticks: how far those of all lines may stand apart
 
 
@@ -145,8 +150,7 @@ def heat_map(axes: Axes, table: pd.DataFrame, bar: dict[str, object], **options:
     axes.spines[:].set_visible(False)
 
 
-def points(panel: str, line: str, x: float | None, values: pd.Series, **facts: object) -> list[dict]:
-    """The rows of a frame of Lines for values indexed by seed."""
-    return [
-        {"panel": panel, "line": line, "x": x, **facts, "seed": seed, "value": value} for seed, value in values.items()
-    ]
+def points(panel: str, line: str, x: float | None, values: pd.Series | None, **facts: object) -> list[dict]:
+    """The rows of a frame of Lines for values indexed by seed; none for None."""
+    place = {"panel": panel, "line": line, "x": x, **facts}
+    return [] if values is None else [{**place, "seed": seed, "value": value} for seed, value in values.items()]

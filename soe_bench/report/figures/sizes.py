@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from soe_bench.report.effects import NotRun, Soups, against_generic
-from soe_bench.report.figures.pieces import Lines, Look, points
+from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.figures.pieces import TITLES, Lines, Look, points
 from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
@@ -42,30 +42,30 @@ def sizes_chart(views: list[View]) -> Chart | None:
             for line, colour in METHODS.items()
         },
         "parameters of the base model (log scale)",
-        {"loss": "Loss on the specialists", "difference": "Against generic: below 0 is better"},
+        TITLES | {"loss": "Loss on the specialists"},
         lambda x: f"{x:,.0f}\n{models[x]}",
     )
     return Chart("sizes", _finding(frame), caption, frame, lambda: lines.draw(frame))
 
 
 def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
-    """A row per method and seed; none without a record of both methods on every specialist."""
+    """A row per method, panel and seed; none without a record of both methods on every specialist."""
     try:
         other = soups.at(model, equal)
-        _, labels = against_generic(other, EXPERTS, "specialists")
+        labels = [label := other.label(EXPERTS), other.generic(label)]
     except NotRun:
         return []
-    view, means = other.view, [other.view.seed_means(other.view.losses(label)) for label in labels]
-    if any(each is None for each in means):
+    values = [other.view.by_seed(label) for label in labels]
+    if not all(values):
         return []
-    difference = (means[0] - means[1]).dropna()
-    size, rows = int(other.runs.parameters.iloc[0]), []
-    for line, label, losses in zip(METHODS, labels, means, strict=True):
-        facts = {"equal": equal, "model": model, "training_tokens": int(view.training_tokens(label))}
-        rows += points("loss", f"{line}, equal {equal}", size, losses, **facts)
-        if line != "generic":
-            rows += points("difference", f"{line}, equal {equal}", size, difference, **facts)
-    return rows
+    facts = {"equal": equal, "model": model, "training_tokens": int(other.view.training_tokens(labels[0]))}
+    size = int(other.runs.parameters.iloc[0])
+    return [
+        row
+        for line, each in zip(METHODS, values, strict=True)
+        for panel, kind in (("loss", "specialists"), ("difference", "difference"))
+        for row in points(panel, f"{line}, equal {equal}", size, each.get(kind), **facts)
+    ]
 
 
 def _finding(frame: pd.DataFrame) -> str:

@@ -5,13 +5,12 @@ import re
 import pandas as pd
 
 from soe_bench.report.effects import Soups, most_seeds
-from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.pieces import TITLES, Lines, looks, points
 from soe_bench.report.figures.style import FIXED, Chart, soup_colour
 from soe_bench.report.stats import mean
-from soe_bench.report.view import GENERIC_TEXT, View
+from soe_bench.report.view import View
 
 PI = re.compile(r"support 1\.\.(\d+) (.+)")  # as MetaDistribution writes itself
-TITLES = {"specialists": "Test text of the specialists", "generic": "Generic test text, with h = h_0"}
 
 
 def support_chart(view: View) -> Chart | None:
@@ -62,15 +61,10 @@ def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
 
 
 def _rows(view: View, label: str, line: str, n: int, support: int | None) -> list[dict]:
-    """A row per text and seed; none for a text that has no record, or specialists with a hole."""
-    own = view.losses(label, specialists=[GENERIC_TEXT]).droplevel("specialist")
-    losses = {"specialists": view.seed_means(view.losses(label)), "generic": own}
-    return [
-        row
-        for text, values in losses.items()
-        if values is not None
-        for row in points(text, line, support, values, n_experts=n, label=label)
-    ]
+    """A row per text and seed; none if it lacks a specialist."""
+    values = view.by_seed(label)
+    texts = ("specialists", "generic")
+    return [row for text in texts for row in points(text, line, support, values.get(text), n_experts=n, label=label)]
 
 
 def _draws(most: float) -> str:
