@@ -15,7 +15,6 @@ from soe_bench.system.files import write_bytes
 
 DATA, PAGE = "pilot.json", "pilot.html"
 NEAREST = 5  # domains of a specialist that are named
-LOSS = "nats per token"
 
 
 def write_pilot(folder: Path) -> Path:
@@ -53,29 +52,25 @@ def _overview(pilot: dict[str, Any]) -> Section:
         "The gate compares it with the better of two generic models on documents that no training, no estimate and no "
         "choice used: the generic run, and the soup at h_0, the domain weights of the whole corpus. Where the "
         "specialist is worse, the generic model is written in its place.",
-        f"A loss is in {LOSS}: lower is better. An interval holds the true difference in 95 % of such comparisons. "
-        f"The runs are {pilot['soup']} and {pilot['generic']}.",
+        "A loss is in nats per token: lower is better. An interval holds the true difference in 95 % of such "
+        f"comparisons. The runs are {pilot['soup']} and {pilot['generic']}.",
     )
     if not pilot["specialists"]:
-        return Section(
-            "Result",
-            (*text, "No specialist was made: the folder has no specialists/, or they have too little test text."),
-        )
+        none = "No specialist was made: the folder has no specialists/, or they have too little test text."
+        return Section("Result", (*text, none))
     text += (
         f"{1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
         "comparison rest on it. For texts that are known beforehand, training on the text itself (method=crisp, or "
         "fine-tuning) may give better models.",
     )
-    rows = []
-    for each in pilot["specialists"]:
-        own = next(row for row in each["rows"] if row["model"] == "specialist")
-        mean, low, high = own["minus"]
-        rows.append(
-            {"specialist": each["name"], "loss": fixed(own["loss"], 3), "minus generic": _signed(mean)}
-            | {"95 % interval": f"{_signed(low)} to {_signed(high)}", "written": each["written"]}
-        )
+    rows = [
+        {"specialist": each["name"], **_losses(row, "minus generic"), "written": each["written"]}
+        for each in pilot["specialists"]
+        for row in each["rows"]
+        if row["model"] == "specialist"
+    ]
     note = "minus generic: the specialist's loss minus that of the better generic model; below 0 it is better"
-    return Section("Result", text, table=Table("gate", "The gate", pd.DataFrame(rows), [note]))
+    return _tabular("Result", text, "The gate", rows, note)
 
 
 def _read(read: dict[str, Any]) -> Section:
@@ -94,7 +89,7 @@ def _read(read: dict[str, Any]) -> Section:
         {"source": name, "tokens": f"{count:,}", "of these trained on": f"{trained.get(name, 0):,}"}
         for name, count in read["sources"].items()
     ]
-    return Section("What was read", text, table=Table("read", "Sources of the text", pd.DataFrame(rows)))
+    return _tabular("What was read", text, "Sources of the text", rows)
 
 
 def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
@@ -106,26 +101,15 @@ def _specialist(each: dict[str, Any], domains: list[dict[str, Any]]) -> Section:
         for i in order
         if each["h"][i] > 0
     ]
-    rows = [
-        {"model": row["model"], "loss": fixed(row["loss"], 3)}
-        | {"difference": "" if row["minus"] is None else _signed(row["minus"][0])}
-        | {"95 % interval": "" if row["minus"] is None else f"{_signed(row['minus'][1])} to {_signed(row['minus'][2])}"}
-        for row in each["rows"]
-    ]
-    losses = Table("losses", "Losses on held-out text", pd.DataFrame(rows), [f"difference: to the {each['reference']}"])
-    weights = Table(
-        "nearest",
-        "Nearest domains",
-        pd.DataFrame(nearest),
-        ["weight: in h, the share of the specialist's text (95 % interval, if its documents are drawn again)"],
-    )
+    losses = [{"model": row["model"], **_losses(row, "difference")} for row in each["rows"]]
+    note = "weight: in h, the share of the specialist's text (95 % interval, if its documents are drawn again)"
     written = each["kept"] or f"The {each['written']} was written, into the folder {each['folder']} beside this page."
     return Section(
         f"Specialist {each['name']}",
         (each["verdict"], written, *(f"Warning: {warning}" for warning in each["warnings"])),
         sections=(
-            Section("Gate", table=losses),
-            Section("Domains", table=weights),
+            _tabular("Gate", (), "Losses on held-out text", losses, f"difference: to the {each['reference']}"),
+            _tabular("Domains", (), "Nearest domains", nearest, note),
             Section("Sample", ("Text that the written model made, drawn at temperature 0.8:",), quote=each["sample"]),
         ),
     )
@@ -141,14 +125,11 @@ def _map(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Se
 
 def _domains(domains: list[dict[str, Any]]) -> Section:
     rows = [
-        {
-            "domain": str(each["domain"]),
-            "% of the text": fixed(100 * each["fraction"], 1),
-            "what it holds": _holds(each),
-        }
+        {"domain": str(each["domain"]), "% of the text": fixed(100 * each["fraction"], 1)}
+        | {"what it holds": _holds(each)}
         for each in sorted(domains, key=lambda each: -each["fraction"])
     ]
-    return Section("All domains", table=Table("domains", "Domains, the largest first", pd.DataFrame(rows)))
+    return _tabular("All domains", (), "Domains, the largest first", rows)
 
 
 def _holds(domain: dict[str, Any]) -> str:
@@ -164,8 +145,15 @@ def _cost(cost: list[dict[str, Any]]) -> Section:
         for each in cost
     ]
     note = "each specialist: h, the weighted sum, the gate and the written files"
-    return Section("Cost", table=Table("cost", "What each part took", pd.DataFrame(rows), [note]))
+    return _tabular("Cost", (), "What each part took", rows, note)
 
 
-def _signed(value: float) -> str:
-    return f"{value + 0.0:+.3f}"
+def _tabular(heading: str, text: tuple[str, ...], title: str, rows: list[dict[str, str]], note: str = "") -> Section:
+    """A section with a table below its text."""
+    return Section(heading, text, table=Table(heading, title, pd.DataFrame(rows), [note] if note else []))
+
+
+def _losses(row: dict[str, Any], name: str) -> dict[str, str]:
+    """The cells of a loss and, where there is one, its difference to another, under that name, with its interval."""
+    signed = [f"{value + 0.0:+.3f}" for value in row["minus"] or []]
+    return {"loss": fixed(row["loss"], 3), name: "".join(signed[:1]), "95 % interval": " to ".join(signed[1:])}

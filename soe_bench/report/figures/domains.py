@@ -92,7 +92,7 @@ def _finding(domains: pd.DataFrame, places: pd.DataFrame | None) -> str:
 
 
 def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
-    k, palette = len(domains), _palette(domains)
+    k, palette = len(domains), source_colours(domains.top_sources, domains.fraction)
     named = [Patch(color=colour, label=shortened(source)) for source, colour in palette.items() if colour != REST]
     handles = named + [Patch(color=REST, label="other")] * (len(palette) > len(named))
     width = min(max(5.5 + 0.15 * k, 9), 15)
@@ -119,9 +119,9 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
     return figure
 
 
-def _palette(domains: pd.DataFrame) -> dict[str, str]:
-    """Source -> colour, by total size; the rest is grey."""
-    totals = domains.fraction.groupby(domains.top_sources.map(main_source)).agg(math.fsum)
+def source_colours(sources: pd.Series, fractions: pd.Series) -> dict[str, str]:
+    """Main source -> colour, by the total size of its domains; the rest is grey."""
+    totals = fractions.groupby(sources.map(main_source)).agg(math.fsum)
     ranked = totals.sort_index().sort_values(ascending=False, kind="stable").index
     return {source: SOURCES[i] if i < len(SOURCES) else REST for i, source in enumerate(ranked)}
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from soe_bench.report.figures.domains import REST, SOURCES, main_source
+from soe_bench.report.figures.domains import REST, SOURCES, main_source, source_colours
 from soe_bench.report.figures.style import GREY, MARKERS, Chart, shortened
 
 CAPTION = (
@@ -38,13 +38,9 @@ def _finding(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -
 
 
 def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> Figure:
-    sizes: dict[str, float] = {}
-    for each in domains:
-        source = main_source(each["sources"])
-        sizes[source] = sizes.get(source, 0) + each["fraction"]
-    ranked = sorted(sizes, key=lambda source: (-sizes[source], source))
-    colours = {source: SOURCES[i] if i < len(SOURCES) else REST for i, source in enumerate(ranked)}
-    figure = Figure(figsize=(WIDTH, WIDTH + 0.25 * (min(len(ranked), len(SOURCES) + 1) + len(specialists))))
+    table = pd.DataFrame(domains)
+    colours = source_colours(table.sources, table.fraction)
+    figure = Figure(figsize=(WIDTH, WIDTH + 0.25 * (min(len(colours), len(SOURCES) + 1) + len(specialists))))
     axes = figure.subplots()
     for each in domains:
         colour = colours[main_source(each["sources"])]
@@ -69,9 +65,9 @@ def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> F
         )
         text = axes.annotate(shortened(each["name"]), (each["x"], each["y"]), (9, 7), textcoords="offset points")
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    for source in ranked[: len(SOURCES)]:
-        axes.scatter([], [], s=60, color=colours[source], label=f"source {shortened(source)}")
-    if len(ranked) > len(SOURCES):
+    for source, colour in list(colours.items())[: len(SOURCES)]:
+        axes.scatter([], [], s=60, color=colour, label=f"source {shortened(source)}")
+    if len(colours) > len(SOURCES):
         axes.scatter([], [], s=60, color=REST, label="other sources")
     axes.set_xticks([])
     axes.set_yticks([])
