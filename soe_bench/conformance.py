@@ -25,7 +25,7 @@ from soe_bench.data import corpus as corpora
 from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError, place
-from soe_bench.estimate import TUNING_START, own_weights
+from soe_bench.estimate import own_weights, tuning_start
 from soe_bench.evaluate import check_vocabulary
 from soe_bench.method import Method
 from soe_bench.mixture import check_weights
@@ -255,9 +255,8 @@ def logits(trial: Trial) -> None:
     method = trial.trained
     if not method.takes_h or "tuned" not in method.controls:
         return
-    # Where tuning starts: at a weight of 0 a domain has no part in a merge, and may have no gradient either.
-    own, h_0 = own_weights(trial.corpus, trial.corpus.specialists[0]), trial.corpus.h_0
-    weights = (1 - TUNING_START) * own + TUNING_START * h_0
+    # At a weight of 0 a domain has no part in a merge, and may have no gradient either.
+    weights = tuning_start(own_weights(trial.corpus, trial.corpus.specialists[0]), trial.corpus.h_0)
     h = method.weights_tensor(weights)[None].requires_grad_()
     logits = method.logits(h, trial.tokens[None])[0]
     if not torch.allclose(logits, method.specialist(weights)(trial.tokens), rtol=1e-4, atol=1e-4):

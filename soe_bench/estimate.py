@@ -91,13 +91,18 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
     return pd.DataFrame(weights / weights.sum(1, keepdims=True), index=rows.index)
 
 
+def tuning_start(h: np.ndarray, h_0: np.ndarray) -> np.ndarray:
+    """The weights, as h (k,) or (R, k), that tuning starts from: near h, and not 0 on any domain of the corpus."""
+    return (1 - TUNING_START) * h + TUNING_START * h_0
+
+
 def tuned_weights(
     method: Method, h: np.ndarray, documents: Sequence[Sequence[np.ndarray]], steps: int = TUNING_STEPS
 ) -> np.ndarray:
     """(R, k) weights, each a softmax of k free numbers, tuned by gradient on the text of its `documents[r]` (token
     ids). They start near h (R, k). Up to `tuned_at_once` rows are tuned together, so that the experts are read once
     for all."""
-    start = (1 - TUNING_START) * h + TUNING_START * method.context.h_0
+    start = tuning_start(h, method.context.h_0)
     scores = torch.stack([method.weights_tensor(row) for row in start]).log().requires_grad_()
     minimise(scores, lambda tokens: method.logits(scores.softmax(1), tokens), method, documents, steps, H_RATE)
     return scores.detach().double().softmax(1).cpu().numpy()

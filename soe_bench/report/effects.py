@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from typing import Literal
 
 import pandas as pd
 
@@ -118,7 +119,7 @@ def most_seeds(runs: pd.DataFrame) -> list[str]:
     return sorted(seeds[seeds == seeds.max()].index)
 
 
-def against_generic(soups: Soups, experts: int, text: str) -> Effect:
+def against_generic(soups: Soups, experts: int, text: Literal["specialists", "generic"]) -> Effect:
     """Soup minus the generic run with as many training tokens, on the text of the `specialists` (h: estimate) or the
     `generic` one (h: h_0)."""
     view, label = soups.view, soups.label(experts)
@@ -229,7 +230,7 @@ def share_of_the_way(soups: Soups, experts: int, share: float) -> Effect:
     return -loss - share * gap, sorted({*labels, *others})
 
 
-def break_even(soups: Soups, experts: int, rival: str, budget: int) -> Effect:
+def break_even(soups: Soups, experts: int, rival: Literal["crisp", "generic"], budget: int) -> Effect:
     """Number of specialists from which one soup costs fewer FLOPs than the rival: a run of CRISP for each, or generic
     pretraining and fine-tuning on `budget` tokens for each (the trials of the rate included). Of means over the
     specialists, so that it is the same for all of a seed."""
@@ -298,7 +299,12 @@ def _best_on_validation(view: View, labels: list[str]) -> str:
     return paired.mean().idxmin()
 
 
-def between_models(soups: Soups, experts: None, measure: str, other: str) -> Effect:
+def between_models(
+    soups: Soups,
+    experts: None,
+    measure: Literal["merge_gap", "barrier"],
+    other: Literal["separate", "aligned"],
+) -> Effect:
     """A measure of the line between two domain experts, for each (pair of domain groups, seed): for those of one parent
     minus for those of another family. `merge_gap` is the loss of their midpoint minus their mean loss; the family
     `aligned` are those from separate initialisations, permuted to match before they are merged."""

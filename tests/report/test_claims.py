@@ -422,6 +422,12 @@ C1: {{statement: s, measure: m, rule: r, tests: [{test}]}}
         ("{row: x, effect: slope, experts: [4], below: 0, above: 0}", "C1: x: needs one threshold"),
         ("{row: x, effect: slope, experts: [4], below: 0, intervals: [documents]}", "intervals out of seeds"),
         ("{row: x, effect: control, experts: 4, above: 0}", r"control takes \['h'\] beside experts, not \[\]"),
+        (
+            "{row: x, effect: break_even, rival: soup, budget: 0, below: 1}",
+            "x: rival is 'soup', not one of crisp, generic",
+        ),
+        ("{row: x, effect: between_models, measure: gap, other: aligned, below: 0}", "x: measure is 'gap', not one of"),
+        ("{row: x, effect: against_generic, text: own, experts: 4, below: 0}", "x: text is 'own', not one of"),
         ("{row: x, experts: 4, above: 0}", "C1: x: needs row and effect; 'effect' is missing"),
         ("{row: x, effect: control, h: h_0, experts: smaller, above: 0}", "C1: needs a deciding test"),
         ("", "C1: needs a deciding test"),

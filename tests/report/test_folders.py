@@ -43,7 +43,7 @@ def test_every_folder_below_is_written_and_checked(tmp_path, capsys):
 
 
 def test_a_figure_of_all_folders_has_a_setting_from_the_folder_with_most_of_it(tmp_path):
-    """The second folder has one seed of another number of experts at the scale of the first."""
+    """The folder `few` has one seed of another number of experts at the scale of the first."""
     folder = several(tmp_path / "results")
     write_records(folder / "few", [*generic(0), *soup(64, 0, 0.5)])
     views = write._views_below(folder)

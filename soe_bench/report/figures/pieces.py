@@ -17,12 +17,12 @@ from soe_bench.report.stats import mean, t_interval
 MOST_TICKS = 80
 TITLE_WIDTH = 44  # characters of a panel's title
 ASIDE = 1.06  # how far the intervals of two lines stand from each other
+WIDEST = 0.3  # of the distance of two ticks: how far those of all lines may stand apart
 TITLES = {  # of the panels of what `View.by_seed` gives
     "specialists": "Test text of the specialists",
     "generic": "Generic test text, with h = h_0",
     "difference": "Against generic: below 0 is better",
 }
-WIDEST = 0.3  # of the distance of two ticks: how far those of all lines may stand apart
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -105,6 +106,9 @@ def _criterion(test: dict, where: str) -> Criterion:
     wanted = set(inspect.signature(EFFECTS[criterion.effect]).parameters) - {"soups", "experts"}
     if wanted != set(test):
         raise UserError(f"{where}: {criterion.effect} takes {sorted(wanted)} beside experts, not {sorted(test)}")
+    for name, kind in get_type_hints(EFFECTS[criterion.effect]).items():
+        if get_origin(kind) is Literal and test[name] not in get_args(kind):
+            raise UserError(f"{where}: {name} is {test[name]!r}, not one of {', '.join(get_args(kind))}")
     if criterion.specialists not in SPECIALISTS:
         raise UserError(f"{where}: specialists is {criterion.specialists!r}, not one of {', '.join(SPECIALISTS)}")
     if (criterion.below is None) == (criterion.above is None) or not set(criterion.intervals) <= set(UNITS):
