@@ -128,6 +128,15 @@ def against_generic(soups: Soups, experts: int, text: Literal["specialists", "ge
     return view.losses(label, specialists=on) - view.losses(generic, specialists=on), [label, generic]
 
 
+def against_generic_after(soups: Soups, experts: int, times: float) -> Effect:
+    """Soup minus generic on the specialists, both on `times` the training tokens of the soups that are compared."""
+    tokens = times * soups.view.training_tokens(soups.label(experts))
+    others = Soups(soups.view, training_tokens=tokens)
+    if not len(others.runs):
+        raise NotRun(f"no record of a soup on {tokens / 1e6:.3g}M training tokens")
+    return against_generic(others, experts, "specialists")
+
+
 def between_experts(soups: Soups, experts: int, reference: int) -> Effect:
     """Soup with `experts` experts minus soup with `reference` experts (0: dense_on_pi), on the specialists."""
     label, other = soups.label(experts), soups.label(reference)
@@ -329,6 +338,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
     function.__name__: function
     for function in (
         against_generic,
+        against_generic_after,
         between_experts,
         slope,
         control,
