@@ -23,11 +23,10 @@ def test_a_replicated_claim_by_hand(tmp_path):
     tests = claims(tmp_path, rows)["C1"]
     # by seed -0.2, -0.22, -0.18: half width 0.04968; by specialist -0.1, -0.3: the bootstrap of two ends at them
     assert tests.pop("soup n=4 minus generic on as many FLOPs")["effect"] == "-0.2000"  # here tokens cost the same
-    others = [
-        tests.pop(f"soup n=4 minus generic, both on {words}")
-        for words in ("a quarter of the tokens", "four times the tokens")
-    ]
-    assert [test["note"] for test in others] == ["missing: no record of a soup with n = 4"] * 2
+    for tokens in ("a quarter of the tokens", "four times the tokens"):
+        assert tests.pop(f"soup n=4 minus generic, both on {tokens}")["note"].startswith(
+            "missing: no record of a soup on "
+        )
     assert tests == {
         "soup n=4 minus generic": {
             "claim": "C1",
