@@ -14,6 +14,7 @@ python -m soe_bench.specialize soup=FOLDER documents="new texts" out=my-speciali
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -23,10 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from soe_bench.errors import UserError
 from soe_bench.system import arguments
 from soe_bench.system.files import refusals, rename
-from soe_bench.system.places import DTYPES, EXPORTED, WEIGHTS, check_out, find_run
+from soe_bench.system.places import DTYPES, EXPORTED, MINILM, WEIGHTS, check_out, find_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
 MODEL = ("config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "README.md")
 CORPUS = ("tokenizer.json", "embedder.json", "embedder.safetensors", "centroids.npy", "domains.csv")
-MINILM = "minilm"  # the folder of a sentence embedder's files, in place of embedder.safetensors
 OWNED = {*MODEL, *CORPUS, EXPORTED, "generic.safetensors", "test_lines.npy", "training_runs.npy"}
 KEYS: dict[str, arguments.Kind] = {
     "out": arguments.path,
@@ -50,8 +52,11 @@ def written(out: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `out` to write into, which becomes `out` at the end. What is there is replaced only then, and
     stays if anything fails. Raises UserError if something is there and may not be replaced, or if the disk refuses."""
     check_out(out, overwrite, OWNED)
-    temporary, old = (out.with_name(f".{out.name}.{end}") for end in ("tmp", "old"))
+    temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))  # no other's
     with refusals(out):
+        for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # what a killed process left
+            if (number := left.name.split(".")[-2]).isdigit() and not psutil.pid_exists(int(number)):
+                shutil.rmtree(left, ignore_errors=True)
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()

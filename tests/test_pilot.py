@@ -89,6 +89,7 @@ def test_what_is_set_stays_and_the_rest_is_chosen(tmp_path, capsys):
     assert "76 documents, 2 specialists" in (said := capsys.readouterr().out) and "passes over it" in said
     assert sized([*given, "data.k=3"])[-2:] == ["scale=small", f"train.tokens={LEAST_TOKENS}"]
     assert sized([*given, "train.tokens=8192"])[len(given) :] == ["train.tokens=8192", "data.k=4"]
+    assert sized([*given, "++train.tokens=8192", "++data.k=3"])[len(given) :] == ["++train.tokens=8192", "++data.k=3"]
     assert sized([*given, "scale=demo", "data.k=3"]) == [*given, "scale=demo", "data.k=3"]
 
 

@@ -66,6 +66,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if given.command == "stability" and min(*given.seeds, given.passages) < 0:
         parser.error("--seeds and --passages take numbers from 0")
+    if given.command == "stability" and max(given.seeds) >= 2**32:
+        parser.error(f"--seeds takes numbers below {2**32}")
     return given
 
 
@@ -84,6 +86,7 @@ def main(arguments: list[str]) -> int:
     from soe_bench.data import audit, stability
 
     if given.command == "stability":
+        corpora = list({corpus.path.resolve(): corpus for corpus in corpora}.values())
         for corpus in corpora:
             print(corpus.path.name)
             print(stability.between_seeds(corpus, given.seeds, given.passages).to_string(index=False), "\n")

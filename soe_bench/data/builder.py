@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.config import make
 from soe_bench.data import domains, embed
-from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load, seal
+from soe_bench.data.corpus import BUILDER_VERSION, Corpus, fingerprint, folder, load, named, seal
 from soe_bench.data.passages import duplicates
 from soe_bench.data.sources.document import Source
 from soe_bench.data.sources.textfiles import sha256
@@ -36,12 +36,13 @@ log = logging.getLogger("soe_bench")
 COLUMNS = ["source", "path", "number", "specialist", "split", "domain", "distance", "start", "tokens", "bytes"]
 
 
-def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Corpus:
-    """The corpus of this configuration, built under `home` if it is not there yet.
+def open_corpus(data_cfg: DictConfig, home: Path, kmeans_seed: int, known: str | None = None) -> Corpus:
+    """The corpus of this configuration, built under `home` if it is not there yet. `known`: the fingerprint that the
+    text had when the command began. Raises UserError if that corpus is not there and the text is no longer the same.
 
     One process builds while the others wait. An unfinished build is removed and started again.
     """
-    path = folder(data_cfg, Path(home), kmeans_seed)
+    path = named(data_cfg.name, Path(home), known) if known else folder(data_cfg, Path(home), kmeans_seed)
     if (path / "done").is_file():
         return load(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,8 @@ def build_corpus(data: DictConfig, home: Path, kmeans_seed: int, path: Path) -> 
                 # joblib replaces a worker process whose memory grew: nothing is lost
                 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
                 _write(data, home, kmeans_seed, temporary)
+            if folder(data, home, kmeans_seed) != path:
+                raise UserError("the text has changed since the command began: run it again when the text is complete")
             rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -198,7 +198,12 @@ def fingerprint(data_cfg: DictConfig, kmeans_seed: int) -> str:
 
 def folder(data_cfg: DictConfig, home: Path, kmeans_seed: int) -> Path:
     """The folder of this configuration's corpus under `home`, whether it is built or not."""
-    return home / "data" / f"{data_cfg.name}-{fingerprint(data_cfg, kmeans_seed)[:12]}"
+    return named(data_cfg.name, home, fingerprint(data_cfg, kmeans_seed))
+
+
+def named(name: str, home: Path, known: str) -> Path:
+    """The folder of the corpus with this name and fingerprint."""
+    return home / "data" / f"{name}-{known[:12]}"
 
 
 def seal(path: Path) -> None:

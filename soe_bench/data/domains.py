@@ -47,7 +47,7 @@ def cluster(vectors: np.ndarray, tokens: np.ndarray, k: int, minimum_tokens: int
     own = nearest(vectors, centroids)[0]
     while len(kept) > 1:
         sizes = np.bincount(own, weights=tokens, minlength=k)[kept]
-        if sizes.min() >= minimum_tokens:
+        if sizes.min() >= max(1, minimum_tokens):  # of like vectors fewer clusters may be made than asked for
             break
         smallest = kept[sizes.argmin()]
         kept = kept[kept != smallest]

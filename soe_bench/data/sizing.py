@@ -79,7 +79,7 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
     from soe_bench.data.splits import generic_training
 
     source = make(data.source)
-    given = {argument.partition("=")[0] for argument in arguments}
+    given = {argument.lstrip("+").partition("=")[0] for argument in arguments}
     rules = specialist_rules(source, data)
     if "data.k" not in given:
         data.k = 2  # the fewest domains, so that no more text is asked for than is needed

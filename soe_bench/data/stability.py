@@ -37,13 +37,14 @@ def between_corpora(corpora: Sequence[Corpus]) -> pd.DataFrame:
     """One row per pair of corpora, such as the same text under two embedders. It compares the stored domains of the
     generic training passages that both hold. Raises UserError if two corpora share none.
     """
-    labels = {}
+    labels = []
     for corpus in corpora:
         rows = corpus.rows(GENERIC, "train")
-        labels[corpus.path.name] = pd.Series(rows.domain.to_numpy(), index=corpus.texts(rows))
+        labels.append(pd.Series(rows.domain.to_numpy(), index=corpus.texts(rows)))
     found = []
-    for (a, first), (b, second) in combinations(zip(labels, corpora, strict=True), 2):
-        both = pd.concat([labels[a], labels[b]], axis=1, join="inner")
+    for (one, first), (other, second) in combinations(zip(labels, corpora, strict=True), 2):
+        a, b = first.path.name, second.path.name
+        both = pd.concat([one, other], axis=1, join="inner")
         if both.empty:
             raise UserError(f"{a} and {b} share no generic training text: give corpora of the same data")
         value = adjusted_rand_score(both[0], both[1])

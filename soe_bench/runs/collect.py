@@ -12,8 +12,7 @@ import pandas as pd
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from soe_bench.data.corpus import Corpus
-from soe_bench.data.corpus import folder as corpus_folder
+from soe_bench.data.corpus import Corpus, named
 from soe_bench.data.splits import GENERIC
 from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
@@ -131,7 +130,7 @@ def trial_row(run: Run) -> dict[str, Any]:
     validation losses in nats per token, of which `validation_within` is over the specialists within the corpus."""
     records = pd.DataFrame(run_folder.read_records(run.records))
     cfg: Any = OmegaConf.to_container(run.cfg, resolve=True)
-    path = corpus_folder(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
+    path = named(run.cfg.data.name, Path(run.cfg.home), run.fingerprint)
     far = outside(read_summary(path, "specialists").assign(data_fingerprint=run.fingerprint), run.fingerprint)
     generic = records.specialist == GENERIC  # of no row where a method has no model for generic text (CRISP)
     own = records.loss[~generic]

@@ -24,7 +24,7 @@ from soe_bench.runs import evaluation
 from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
 from soe_bench.runs.code import CODE, code_of
 from soe_bench.runs.folder import seal
-from soe_bench.runs.run import Run, model_name
+from soe_bench.runs.run import AS_PARENT, Run, model_name
 from soe_bench.system import distributed
 from soe_bench.system.files import write_text
 from soe_bench.system.machine import device_name, git_state, peak_memory, prepare_process, reset_peak_memory
@@ -73,9 +73,9 @@ def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
     """Takes the lock of a run. False if there is nothing left to do, or if another process is running it."""
     while not lock.is_locked:
         try:
-            lock.acquire(timeout=1 if as_parent else 0)
+            lock.acquire(timeout=1)
         except Timeout:
-            if not as_parent:
+            if not as_parent and not run.in_hand_as_parent:
                 log.info("%s is being run by another process", run.name)
                 return False
             if STOP.is_set():
@@ -84,14 +84,14 @@ def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
         checkpoint.drop(run.folder)  # a kill may have left them
     if run.trained if as_parent else run.done:  # another process may have done it meanwhile
         return False
-    write_text(run.folder / "status", "running")
+    write_text(run.folder / "status", AS_PARENT if as_parent else "running")
     return True
 
 
 def _train_and_evaluate(run: Run, evaluate: bool) -> None:
     cfg, folder = run.cfg, run.folder
     prepare_process(cfg.threads)
-    corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+    corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans, run.fingerprint)
     reset_peak_memory()
     method = build_method(run, corpus)
     _write(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))

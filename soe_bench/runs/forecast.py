@@ -116,7 +116,7 @@ def corpus_time(cfg: DictConfig) -> str:
         return "built before"
     source = make(cfg.data.source)
     if isinstance(source, Local):
-        seconds = BUILD_SECONDS + BUILD_SECONDS_PER_BYTE * source.size()
+        seconds = BUILD_SECONDS + BUILD_SECONDS_PER_BYTE * min(source.size(), source.characters)
         return f"about {timedelta(seconds=round(seconds))}"
     for path in sorted(Path(cfg.home).glob(f"data/{glob.escape(cfg.data.name)}-*/audit.json"), reverse=True):
         with suppress(OSError, ValueError, KeyError, AttributeError):

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from soe_bench.config import CONF, conf_file, identity, make, with_method
 from soe_bench.data.corpus import fingerprint
 
+AS_PARENT = "running as a parent"  # status of a run that another one waits for: it is trained, not evaluated
 IDENTITY = ("method", "model", "train", "seeds")  # what identifies a run; evaluation, paths, logger, threads do not
 # How often a run is saved and looked at is no part of it either. Its hash has these values, whatever they are, so that
 # runs keep the names that they had when they were.
@@ -98,11 +99,19 @@ class Run:
             return "done"
         path = self.folder / "status"
         status = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "not run"
-        if not re.fullmatch(r"not run|running|(failed|stopped): \S.*", status):
+        if not re.fullmatch(r"not run|running( as a parent)?|(failed|stopped): \S.*", status):
             return f"unknown, as {path} is damaged; the same command goes on"
-        if status == "running" and not self.in_hand:
+        if status in ("running", AS_PARENT) and not self.in_hand:
             return "killed; the same command goes on"
         return status.replace("stopped: stopped", "stopped", 1)  # what a stop says begins so itself
+
+    @property
+    def in_hand_as_parent(self) -> bool:
+        """Whether the process that works on it only trains it, for a run that starts from it."""
+        try:
+            return (self.folder / "status").read_text(encoding="utf-8", errors="replace") == AS_PARENT
+        except FileNotFoundError:  # it has not begun, or has just ended
+            return True
 
     @property
     def in_hand(self) -> bool:

@@ -77,7 +77,14 @@ class Plan:
         launcher = Launcher.of(node)
         for cfg in cfgs:
             check_mirror(cfg)
-        runs = {run.name: run for run in map(Run.of, cfgs)}
+        runs: dict[str, Run] = {}
+        for run in map(Run.of, cfgs):
+            other = runs.setdefault(run.name, run)
+            if other.records != run.records:
+                raise UserError(
+                    f"two jobs are the same run, {run.name}, and differ in `evaluate` alone: give one of them, and the "
+                    "other in a command of its own when that has ended"
+                )
         for folder in {run.cfg.results_dir for run in runs.values()}:
             check_results(Path(folder), [run for run in runs.values() if run.cfg.results_dir == folder])
         for run in runs.values():
@@ -110,8 +117,8 @@ class Plan:
         """
         waiting = self.estimate()
         laps.end("plan")
-        for cfg in {run.fingerprint: run.cfg for run in waiting}.values():
-            distributed.on_first(self._open, cfg)
+        for run in {run.fingerprint: run for run in waiting}.values():
+            distributed.on_first(self._open, run)
         laps.end("corpus")
         return bool(waiting)
 
@@ -178,9 +185,9 @@ class Plan:
         tokens = evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) if run in self.runs else 0
         return what, steps * step, tokens * token
 
-    def _open(self, cfg: DictConfig) -> None:
+    def _open(self, run: Run) -> None:
         """Builds a corpus if it is missing. Raises UserError if a results folder has records of other domains."""
-        corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans)
+        corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans, run.fingerprint)
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
 
@@ -218,8 +225,8 @@ class Plan:
             own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
             if not own:
                 continue
-            data = {run.fingerprint: run.cfg for run in own}.values()
-            opened = [open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans) for cfg in data]
+            data = {run.fingerprint: run.cfg for run in own}
+            opened = [open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans, known) for known, cfg in data.items()]
             print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
             results[Path(folder)] = own[0].cfg if any(run.name not in self.before for run in own) else None
         return results

@@ -75,7 +75,9 @@ class Documents:
         of each."""
         found, sizes, left = [], [], HELD_OUT_TOKENS
         each = min(PASSAGES, max(1, int(HELD_OUT_TOKENS / rows.tokens.mean() / rows.unit.nunique())))
-        for _, unit in rows.groupby("unit", sort=False):
+        units = [unit for _, unit in rows.groupby("unit", sort=False)]
+        enough = max(2, int(HELD_OUT_TOKENS / rows.tokens.mean()))  # even of one passage each
+        for unit in spread(units, enough):  # evenly, as the rows of a file may be sorted by subject
             if left <= 0:
                 break
             chosen = unit.iloc[spread(range(len(unit)), each)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from soe_bench.data.corpus import estimate_rows
 from soe_bench.data.domains import effective_number, weights
+from soe_bench.data.splits import spread
 from soe_bench.errors import UserError
 from soe_bench.estimate import tuned_coefficients
 from soe_bench.evaluate import document_losses, mean_loss
@@ -188,9 +189,10 @@ FEWEST = {False: "four documents, or one of about 8,000 characters", True: "eigh
 
 
 def estimate(soup: TrainedSoup, rows: pd.DataFrame, most: int | None = None) -> Estimate:
-    """Algorithm 3 on passages `rows` (unit, text, tokens): at most 8 passages of a document, of the first `most`
-    documents."""
-    kept = rows[rows.unit.isin(rows.unit.unique()[:most])]
+    """Algorithm 3 on passages `rows` (unit, text, tokens): at most 8 passages of a document, of at most `most`
+    documents, evenly spaced, as the rows of a file may be sorted by subject."""
+    units = list(rows.unit.unique())
+    kept = rows[rows.unit.isin(spread(units, len(units) if most is None else most))]
     chosen = estimate_rows(kept.assign(source="", path=kept.unit))
     domain, distance = soup.assign(chosen.text.tolist())
     k, tokens = len(soup.h_0), chosen.tokens.to_numpy()

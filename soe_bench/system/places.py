@@ -11,6 +11,7 @@ from soe_bench.system.files import home, user_path
 
 EXPORTED = "soup.json"  # the file that makes a folder an exported soup
 WEIGHTS = "model.safetensors"
+MINILM = "minilm"  # the folder of a sentence embedder's files in an exported soup
 DTYPES = ("float32", "bfloat16")  # of the weights that are written for transformers
 MOST = 5  # runs that a message names
 
@@ -63,5 +64,9 @@ def check_out(out: Path, overwrite: bool, owned: set[str]) -> None:
         raise UserError(f"{out} exists: choose another name for out, or add overwrite=true")
     if out.is_symlink() or not out.is_dir():
         raise UserError(f"{out} is not a folder, and overwrite=true replaces folders only: choose another name for out")
-    if others := sorted(file.name for file in out.rglob("*") if not file.is_dir() and file.name not in owned):
+    if others := sorted(
+        file.name
+        for file in out.rglob("*")
+        if not file.is_dir() and file.name not in owned and MINILM not in file.relative_to(out).parts[:1]
+    ):
         raise UserError(f"{out} holds {others[0]!r}, which no export writes: choose another name for out")

@@ -39,6 +39,9 @@ def test_a_clean_corpus_passes(
     with pytest.raises(SystemExit, match="2"):
         main(["stability", "synthetic", "--seeds", "-1"])
     assert "take numbers from 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["stability", "synthetic", "--seeds", str(2**32)])
+    assert "--seeds takes numbers below 4294967296" in capsys.readouterr().err
     assert main(["audit", "nothing"]) == 2
     assert f"a name under {home}/data ({corpus.path.name})" in capsys.readouterr().err
 
@@ -118,6 +121,7 @@ def test_stability_is_one_on_clear_domains(corpus: Corpus, capsys: pytest.Captur
     assert len(seeds) == 3 and seeds.adjusted_rand_index.min() > 0.95 and set(seeds.passages) == {200}
     assert main(["stability", str(corpus.path), "--seeds", "0", "1", "--passages", "100"]) == 0
     assert "seed 0" in capsys.readouterr().out
+    assert main(["stability", *[str(corpus.path)] * 2, "--seeds", "0", "--passages", "100"]) == 0  # of one, given twice
     assert main(["stability", str(corpus.path), "--passages", "3"]) == 2
 
 
@@ -127,6 +131,8 @@ def test_stability_between_corpora_is_of_the_text_both_hold(corpus: Corpus, home
     found = stability.between_corpora([corpus, coarse]).iloc[0]
     assert 0.2 < found.adjusted_rand_index < 0.8 and found.passages == len(corpus.rows("generic", "train"))
     assert found.domains == "4, 2" and stability.between_corpora([corpus]).empty
+    elsewhere = open_corpus(base, home / "elsewhere", 0)  # a folder of the same name
+    assert stability.between_corpora([corpus, elsewhere]).adjusted_rand_index.item() == 1
     other = open_corpus(OmegaConf.merge(base, {"source": {"seed": 1}}), home, 0)
     with pytest.raises(UserError, match="share no generic training text"):
         stability.between_corpora([corpus, other])

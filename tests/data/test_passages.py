@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from soe_bench.data import domains, splits
+from soe_bench.data import domains, passages, splits
 from soe_bench.data.corpus import document_histogram
-from soe_bench.data.passages import cut, duplicates
+from soe_bench.data.passages import cut, duplicates, jaccard
 from soe_bench.data.sources.document import Document
 from soe_bench.data.tfidf import TfIdf
 from soe_bench.errors import UserError
@@ -59,6 +59,18 @@ def test_near_duplicates_are_found_beyond_the_chances_of_banding_and_minima(plac
             text[place] = f"new{place}"
     found = duplicates([" ".join(text) for text in originals + changed], 0.8)
     assert (found[:200] == -1).all() and (found[200:] == np.arange(200)).all()
+
+
+def test_many_texts_of_one_template_take_linear_time_and_their_duplicates_are_found(monkeypatch) -> None:
+    """Texts that share 240 of 285 words, which is less than the threshold, are candidates of each other: 0.7."""
+    template = words(0, 240)
+    texts = [[*template[:120], *words(1 + i, 45), *template[120:]] for i in range(300)]
+    copies = [[*text[:-1], "changed"] for text in texts[::3]]
+    compared = []
+    monkeypatch.setattr(passages, "jaccard", lambda *pair: compared.append(1) or jaccard(*pair))
+    found = duplicates([" ".join(text) for text in texts + copies], 0.8)
+    assert (found[:300] == -1).all() and (found[300:] == np.arange(0, 300, 3)).all()
+    assert 5 * len(texts) < len(compared) <= passages.MOST * (len(texts) + len(copies))
 
 
 def config(**changes: object) -> DictConfig:
@@ -169,6 +181,7 @@ def test_small_clusters_are_dissolved() -> None:
     vectors = np.concatenate([rng.normal(c, 0.01, (n, 2)) for c, n in ((0, 50), (5, 50), (5.5, 3))]).astype(np.float32)
     tokens = np.full(103, 10)
     assert len(domains.cluster(vectors, tokens, 3, 0, seed=0)) == 3
+    assert len(domains.cluster(np.zeros((9, 2)), np.full(9, 10), 3, 0, seed=0)) == 1  # no empty cluster of like vectors
     assert domains.cluster(vectors, tokens, 3, 0, seed=0).dtype == np.float64  # that of k-means, whatever the vectors'
     centroids = domains.cluster(vectors, tokens, 3, 100, seed=0)
     assigned, distances = domains.nearest(vectors, centroids)

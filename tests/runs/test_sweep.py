@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import own_texts
 import pandas as pd
 import pytest
 import torch
@@ -33,7 +34,7 @@ from soe_bench.runs.collect import _upsert as upsert
 from soe_bench.runs.collect import check_results, collect, collect_distances
 from soe_bench.runs.execute import execute
 from soe_bench.runs.resources import state_bytes
-from soe_bench.runs.run import Run
+from soe_bench.runs.run import AS_PARENT, Run
 from soe_bench.soup import SoupOfExperts
 from soe_bench.system import stop
 from soe_bench.system.laps import Laps
@@ -570,6 +571,51 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(comp
     monkeypatch.setattr(executing.FileLock, "acquire", finished_meanwhile)
     monkeypatch.setattr(executing, "_train_and_evaluate", lambda run: pytest.fail("trained again"))
     execute(cfg)
+
+
+def test_a_run_that_another_process_trains_as_a_parent_is_evaluated_when_that_is_done(compose, monkeypatch):
+    cfg = compose("method=generic", "train.tokens=4096")
+    run = Run.of(cfg)
+    run.folder.mkdir(parents=True)
+    (run.folder / "status").write_text(AS_PARENT)
+    other, free = executing.FileLock(run.folder / ".lock"), executing.FileLock.acquire
+    other.acquire()
+
+    def trained_meanwhile(self, *arguments, **options):
+        try:
+            return free(self, *arguments, **options | {"timeout": 0})
+        except executing.Timeout:
+            other.release()
+            raise
+
+    monkeypatch.setattr(executing.FileLock, "acquire", trained_meanwhile)
+    execute(cfg)
+    assert run.done
+    assert AS_PARENT == "running as a parent" and not run.in_hand
+
+
+def test_jobs_that_differ_in_their_evaluation_alone_are_refused(command):
+    status, _, line = command("-m", "method=generic", "evaluate.budgets=[],[500]", *SERIAL)
+    assert status == 2 and "differ in `evaluate` alone: give one of them" in line
+
+
+def test_text_that_changes_while_a_parent_is_trained_is_not_read(command, monkeypatch, tmp_path):
+    """The soup has the corpus of its parent, and so have the records."""
+    texts = own_texts.small(tmp_path / "texts")
+    train = executing.train
+
+    def changing(*given):
+        (texts / "news" / "late.txt").write_text(own_texts.prose(999))
+        return train(*given)
+
+    monkeypatch.setattr(executing, "train", changing)
+    sizes = ["data.k=4", "data.vocab_size=400", "data.minimum_domain_tokens=100", "train.tokens=4096"]
+    own = ["data=local", f"data.source.folder={texts}", "method=soup", "method.n_experts=2", *sizes]
+    status, out, _ = command(*own, f"home={tmp_path / 'own'}", *SERIAL)
+    assert status == 0 and out.count("  done\n") == 1
+    assert len([path for path in (tmp_path / "own" / "data").iterdir() if path.is_dir()]) == 1
+    trained = {json.loads(path.read_text())["data_fingerprint"] for path in tmp_path.glob("own/runs/*/training.json")}
+    assert trained == set(pd.read_csv(tmp_path / "results" / "domains.csv").data_fingerprint) and len(trained) == 1
 
 
 def test_a_run_whose_identity_looks_like_a_number_is_kept_and_replaced_as_text(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,47 @@ def exported(soup_runs, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "soup"
     assert export.main([str(soup_runs["soup"]), f"out={out}"]) == 0
     return out
+
+
+LATE = """
+import pathlib, sys
+from soe_bench.export import written
+with written(pathlib.Path(sys.argv[1]), True) as folder:
+    (folder / "config.json").write_text("second")
+"""
+
+
+def test_two_writers_of_one_folder_do_not_mix_their_files(tmp_path):
+    """The second, another process, begins while the first writes, and ends first."""
+    with export.written(tmp_path / "out", True) as folder:
+        (folder / "README.md").write_text("first")
+        subprocess.run([sys.executable, "-c", LATE, tmp_path / "out"], check=True, timeout=120)
+        assert (tmp_path / "out" / "config.json").read_text() == "second"
+        (folder / "config.json").write_text("first")
+    assert {file.name: file.read_text() for file in (tmp_path / "out").iterdir()} == {
+        "README.md": "first",
+        "config.json": "first",
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    (tmp_path / f".out.{ended.pid}.tmp").mkdir()
+    (tmp_path / ".out.notes.tmp").mkdir()  # somebody else's
+    with export.written(tmp_path / "out", True):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.notes.tmp", "out"]
+
+
+def test_an_export_with_a_sentence_embedder_may_be_replaced(tmp_path):
+    (tmp_path / "soup" / "minilm" / "1_Pooling").mkdir(parents=True)
+    (tmp_path / "soup" / "minilm" / "1_Pooling" / "config.json").write_text("{}")
+    (tmp_path / "soup" / "minilm" / "vocab.txt").write_text("a")
+    with export.written(tmp_path / "soup", True) as folder:
+        (folder / "soup.json").write_text("{}")
+    assert [path.name for path in (tmp_path / "soup").iterdir()] == ["soup.json"]
 
 
 def test_an_exported_soup_makes_the_same_specialists(soup, exported, tmp_path):

@@ -131,6 +131,18 @@ def test_held_out_text_is_bounded_and_prefers_many_documents(soup, monkeypatch):
     assert len(found) >= 18 and (sizes > 0).all()
 
 
+@pytest.mark.parametrize("gate", ["warn", "off"])
+def test_rows_that_are_sorted_by_subject_count_alike(soup, tmp_path, monkeypatch, gate):
+    """Twelve documents of one kind, then twelve of another: both are in h, though it rests on six documents."""
+    folders = [write_documents(tmp_path / name, soup.corpus, name, 12) for name in ("first", "uneven")]
+    texts = [path.read_text() for folder in folders for path in folder.iterdir()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    monkeypatch.setattr(new_documents.Documents, "estimate_documents", 6)
+    places = (*folders, tmp_path / "rows.jsonl")
+    first, second, both = (soup.specialize({"": [place]}, gate=gate)[""].estimate.h[0] for place in places)
+    assert first == 1 and second < 0.3 and 0.5 < both < 0.9
+
+
 def test_the_soups_own_test_text_is_recognised(soup, tmp_path):
     tested = write_documents(tmp_path / "tested", soup.corpus, "first", 4, "test")
     trained = write_documents(tmp_path / "trained", soup.corpus, "first", 4, "train")
