@@ -329,7 +329,7 @@ def drawn(panels: dict[str, dict[str, int]], places: tuple[int, ...] = (4, 8)):
     for panel, lines in panels.items():
         for line, n in {"level": 2, **lines}.items():
             for x in places if line != "level" else (None,):
-                rows += points(panel, line, x, pd.Series({str(seed): 3.0 + seed for seed in range(n)}), label=line)
+                rows += points({panel: pd.Series({str(seed): 3.0 + seed for seed in range(n)})}, line, x, label=line)
     frame = pd.DataFrame(rows)
     palette = dict.fromkeys(frame.label, "black")
     with style():
@@ -361,7 +361,7 @@ def test_a_line_has_one_entry_in_the_legend_of_several_panels():
 
 
 def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
-    rows = [points("p", name, x, pd.Series({"0": 3.0}), label=name) for name, x in (("a", 1), ("b", 1), ("c", None))]
+    rows = [points({"p": pd.Series({"0": 3.0})}, name, x, label=name) for name, x in (("a", 1), ("b", 1), ("c", None))]
     found = looks(pd.DataFrame([row for each in rows for row in each]), dict.fromkeys("abc", "black"))
     assert found["a"].style != found["b"].style and found["a"].marker != found["b"].marker
     assert (found["c"].marker, found["c"].style) == ("", STYLES[1])

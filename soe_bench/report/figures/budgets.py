@@ -25,9 +25,8 @@ def budgets_chart(view: View) -> Chart | None:
         x = budget or found.budgets[1] / 10  # 0 stands a decade left of the smallest budget
         losses, generic = found.losses[budget, label], found.generic(budget, label)
         difference = None if generic is None else paired_difference(losses, generic)
-        means = view.seed_means(losses, found.specialists)
-        for panel, values in (("loss", means), ("difference", difference and difference.by_seed)):
-            rows += points(panel, label, x, values, label=label, budget_tokens=budget)
+        panels = {"loss": view.seed_means(losses, found.specialists), "difference": difference and difference.by_seed}
+        rows += points(panels, label, x, label=label, budget_tokens=budget)
     if not rows:
         return None
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)

@@ -18,9 +18,9 @@ def documents_chart(view: View) -> Chart | None:
     frame = pd.DataFrame(
         [
             row
-            for point, _, difference in differences(drawn_documents(view))
-            if point[0] in shown
-            for row in points(*point, difference.by_seed, specialists=len(difference.by_specialist))
+            for (label, estimator, n), _, difference in differences(drawn_documents(view))
+            if label in shown
+            for row in points({label: difference.by_seed}, estimator, n, specialists=len(difference.by_specialist))
         ]
     )
     if frame.empty:

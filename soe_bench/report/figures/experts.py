@@ -78,9 +78,9 @@ def _rows(view: View) -> list[dict]:
         if not n and (method not in REFERENCES or runs.training_tokens[label] not in tokens):
             continue  # a reference on other training tokens says nothing of the experts
         line, values = label.replace(f"{method} n={n}", method, 1), view.by_seed(label)
-        for kind, panel in (("specialists", "loss"), ("difference", "difference")):
-            name = f"{view.title}: {panel}"
-            rows += points(name, line, n or None, values.get(kind), scale=view.title, label=label)
+        kinds = {"loss": values.get("specialists"), "difference": values.get("difference")}
+        panels = {f"{view.title}: {kind}": each for kind, each in kinds.items()}
+        rows += points(panels, line, n or None, scale=view.title, label=label)
     return rows
 
 

@@ -21,7 +21,15 @@ def granularity_chart(views: list[View], domains: pd.DataFrame | None) -> Chart 
     if len(found) < 2:
         return None
     specialists = sorted(set.intersection(*(set(view.averaged) for view in found.values())))
-    frame = pd.DataFrame([row for k, view in found.items() for row in _rows(view, k, specialists)])
+    frame = pd.DataFrame(
+        [
+            row
+            for k, view in found.items()
+            for label in view.shown
+            if view.methods.method[label] in METHODS
+            for row in points(view.by_seed(label, specialists), label, k, label=label)
+        ]
+    )
     if frame.empty:
         return None
     frame = frame[frame.groupby(["panel", "line", "seed"]).x.transform("nunique") == len(found)]
@@ -44,17 +52,6 @@ def _same(view: View) -> tuple:
     """What two divisions of one corpus have in common: scale, model, and the size of each specialist's test text."""
     test = view.corpus[view.corpus.split == "test"]
     return view.setting["scale"], view.setting["model"], dict(zip(test.specialist, test.bytes, strict=True))
-
-
-def _rows(view: View, k: int, specialists: list[str]) -> list[dict]:
-    """A row per label, panel and seed."""
-    return [
-        row
-        for label in view.shown
-        if view.methods.method[label] in METHODS
-        for panel, values in view.by_seed(label, specialists).items()
-        for row in points(panel, label, k, values, label=label)
-    ]
 
 
 def _finding(frame: pd.DataFrame) -> str:

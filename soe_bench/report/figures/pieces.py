@@ -150,7 +150,11 @@ def heat_map(axes: Axes, table: pd.DataFrame, bar: dict[str, object], **options:
     axes.spines[:].set_visible(False)
 
 
-def points(panel: str, line: str, x: float | None, values: pd.Series | None, **facts: object) -> list[dict]:
-    """The rows of a frame of Lines for values indexed by seed; none for None."""
-    place = {"panel": panel, "line": line, "x": x, **facts}
-    return [] if values is None else [{**place, "seed": seed, "value": value} for seed, value in values.items()]
+def points(panels: Mapping[str, pd.Series | None], line: str, x: float | None, **facts: object) -> list[dict]:
+    """The rows of a frame of Lines at one x of a line: panel -> its values, indexed by seed; None has none."""
+    return [
+        {"panel": panel, "line": line, "x": x, **facts, "seed": seed, "value": value}
+        for panel, values in panels.items()
+        if values is not None
+        for seed, value in values.items()
+    ]

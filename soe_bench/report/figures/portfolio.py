@@ -55,7 +55,7 @@ def _rows(view: View, label: str) -> list[dict]:
         line = with_budget(label.replace(f", {VARIANTS['training_tokens'](tokens)}", ""), budget)
         for n in SIZES:
             flops = mean(costs.flops_once[losses.index] + n * costs.flops_each[losses.index])
-            rows += points(f"N = {n}", line, flops, losses, label=label, training_tokens=tokens)
+            rows += points({f"N = {n}": losses}, line, flops, label=label, training_tokens=tokens)
     return rows
 
 

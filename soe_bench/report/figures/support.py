@@ -62,9 +62,8 @@ def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
 
 def _rows(view: View, label: str, line: str, n: int, support: int | None) -> list[dict]:
     """A row per text and seed; none if it lacks a specialist."""
-    values = view.by_seed(label)
-    texts = ("specialists", "generic")
-    return [row for text in texts for row in points(text, line, support, values.get(text), n_experts=n, label=label)]
+    texts = {panel: values for panel, values in view.by_seed(label).items() if panel != "difference"}
+    return points(texts, line, support, n_experts=n, label=label)
 
 
 def _draws(most: float) -> str:
