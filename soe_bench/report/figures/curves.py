@@ -38,14 +38,14 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     if frame.empty:
         return None
     outside = f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
-    caption = (
+    what = (
         "Bold lines are means over seeds, thin lines single seeds. The validation loss is a mean over all specialists"
         f"{outside}, on few tokens of each. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
         "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
-        f"models of a method, and of the model that it starts from.{_copying(frame)}\n"
-        f"{left_out(labels, shown)}{view.title}"
+        f"models of a method, and of the model that it starts from.{_copying(frame)}"
     )
+    caption = "\n".join([what, *left_out(labels, shown), view.title])
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
 

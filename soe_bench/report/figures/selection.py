@@ -6,7 +6,6 @@ import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import family
-from soe_bench.report.tables import pieces as tables
 from soe_bench.report.view import View
 
 MOST = 10  # methods that one figure can show
@@ -38,21 +37,14 @@ def handful(view: View, labels: list[str]) -> list[str]:
     return [label for label in labels if label in chosen]
 
 
-def left_out(labels: list[str], shown: list[str]) -> str:
-    """What a figure leaves out of the labels, as a line for the footer; empty if nothing."""
-    gone = len(labels) - len(shown)
-    if not gone:
-        return ""
-    return (
+def left_out(labels: list[str], shown: list[str]) -> list[str]:
+    """What a figure leaves out of the labels, as a line of its caption; none if nothing."""
+    note = (
         "Shown are generic pretraining, the soups, dense_on_pi, and of each family of other methods that have as many "
         "training tokens as most runs (all merges are one family) the best on validation text. "
-        f"The tables have {gone} more methods.\n"
+        f"The tables have {len(labels) - len(shown)} more methods."
     )
-
-
-def not_compared(view: View, shown: list[str]) -> str:
-    """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
-    return "".join(f"{note}\n" for note in tables.not_compared(view, shown))
+    return [note] if len(shown) < len(labels) else []
 
 
 def _soups(view: View) -> set[str]:

@@ -6,10 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.figures.selection import handful, left_out, not_compared
+from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import FIXED, Chart, colours, legend, markers, shortened
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, t_intervals
+from soe_bench.report.tables.pieces import not_compared
 from soe_bench.report.view import View
 
 
@@ -28,11 +29,12 @@ def specialists_chart(view: View) -> Chart | None:
     frame = frame.sort_values(["label", "order", "specialist"], ignore_index=True).drop(columns="order")
     frame = frame.astype({"label": object})
     bars = "a bar is its 95 % t-interval over seeds" if frame.low.notna().any() else "one seed has no interval"
-    caption = (
+    what = (
         "Test text, no fine-tuning. A mark is a method's loss minus that of generic pretraining, paired by specialist "
         f"and seed; {bars}. Generic pretraining is the ring at 0. A mark left of it is better "
-        f"than generic pretraining.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
+        "than generic pretraining."
     )
+    caption = "\n".join([what, *left_out(view.shown, shown), *not_compared(view, shown), view.title])
     return Chart("specialists" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
 
