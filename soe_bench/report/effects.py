@@ -105,7 +105,7 @@ class Soups:
         """The label of the CRISP runs that had as many training tokens for each specialist (to 5 %) as a label."""
         runs = self.view.runs
         runs = runs[(runs.method == "crisp") & runs.trained_for.notna()]
-        each = runs.training_tokens / runs.trained_for.astype(float) / self.view.training_tokens(label)
+        each = runs.training_tokens / runs.trained_for.astype(float) / self.view.methods.training_tokens[label]
         labels = sorted(set(runs.label[(each - 1).abs() < 0.05]))
         if len(labels) != 1:
             found = f"several records of crisp: {'; '.join(labels)}" if labels else "no record of crisp"
@@ -157,7 +157,7 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
     """Soup minus the method that is best on the validation text of that specialist and seed, among those that match
     `methods`, have as many training tokens, and were run with most seeds; both on the test text."""
     view, label = soups.view, soups.label(experts)
-    labels = soups.labels_of(methods, view.training_tokens(label))
+    labels = soups.labels_of(methods, view.methods.training_tokens[label])
     # A method with one seed leaves the others theirs.
     labels = most_seeds(view.runs[view.runs.label.isin(labels)])
     validation = pd.DataFrame({each: view.losses(each, split="validation") for each in labels}).dropna()

@@ -152,10 +152,6 @@ class View:
         other = None if generic in (None, label) else self.seed_means(self.losses(generic), specialists)
         return found | ({} if other is None else {"difference": (means - other).dropna()})
 
-    def training_tokens(self, label: str) -> int:
-        """The training tokens of a label's runs."""
-        return self.methods.training_tokens[label]
-
     def generic_for(self, label: str) -> str | None:
         """The generic run to compare with: the one with as many training tokens, among several with as many draws per
         step too; None if there is none, or no single one."""
@@ -177,7 +173,8 @@ def make_views(results: Results) -> list[View]:
     if results.records is None:
         return []
     rows = results.records.copy()
-    rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
+    data, init, mix = (rows[f"seed_{part}"].astype(str) for part in ("data", "init", "mix"))
+    rows["seed"] = data.where((data == init) & (data == mix), data + "/" + init + "/" + mix)  # equal is the rule
     drawn = rows.document_draw.notna()
     # From all documents by another estimator: of no use but beside drawn ones, of which the differences are taken.
     other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
@@ -219,28 +216,18 @@ def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     return rows
 
 
-def _seed(data: int, init: int, mix: int) -> str:
-    """One number where the three seeds of a run are equal (the rule), data/init/mix otherwise."""
-    return str(data) if data == init == mix else f"{data}/{init}/{mix}"
-
-
 def _labels(rows: pd.DataFrame) -> dict[str, str]:
     """Run id -> label: method, number of experts, and what else tells it apart from most runs of that method (see
     `_unusual`); the recipe only where nothing else does."""
     runs = rows.drop_duplicates("run_id").set_index("run_id")
     known = [field for field in VARIANTS if field != "recipe"]
-    splits = {
-        run.Index: [run.method if run.n_experts == 0 else f"{run.method} n={run.n_experts}"]
-        for run in runs.itertuples()
-    }
-    for field in known:
-        for run_id in runs.index[_unusual(runs, field)]:
-            splits[run_id].append(VARIANTS[field](runs.loc[run_id, field]))
-    for _, alike in runs.groupby(["method", "n_experts", *known], dropna=False):
-        if alike.recipe.nunique() > 1:
-            for run_id in alike.index:
-                splits[run_id].append(VARIANTS["recipe"](alike.recipe[run_id]))
-    return {run_id: ", ".join(words) for run_id, words in splits.items()}
+    recipes = runs.groupby(["method", "n_experts", *known], dropna=False).recipe.transform("nunique")
+    unusual = pd.DataFrame({field: _unusual(runs, field) for field in known} | {"recipe": recipes > 1})
+    labels = {}
+    for run_id, run in runs.iterrows():
+        words = [VARIANTS[field](run[field]) for field in VARIANTS if unusual[field][run_id]]
+        labels[run_id] = ", ".join([f"{run.method} n={run.n_experts}" if run.n_experts else run.method, *words])
+    return labels
 
 
 def _unusual(runs: pd.DataFrame, field: str) -> pd.Series:

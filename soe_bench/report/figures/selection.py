@@ -26,7 +26,7 @@ def handful(view: View, labels: list[str]) -> list[str]:
         {
             label: view.mean_loss(label, split="validation")
             for label in labels
-            if methods[label] not in ("generic", "soup", "dense_on_pi") and view.training_tokens(label) == usual
+            if methods[label] not in ("generic", "soup", "dense_on_pi") and view.methods.training_tokens[label] == usual
         },
         dtype=float,
     )

@@ -55,7 +55,7 @@ def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
         labels = [label := other.label(EXPERTS), other.generic(label)]
     except NotRun:
         return []
-    facts = {"equal": equal, "model": model, "training_tokens": int(other.view.training_tokens(labels[0]))}
+    facts = {"equal": equal, "model": model, "training_tokens": int(other.view.methods.training_tokens[labels[0]])}
     size = int(other.runs.parameters.iloc[0])
     rows = []
     for line, label in zip(METHODS, labels, strict=True):

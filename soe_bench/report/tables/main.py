@@ -45,7 +45,7 @@ def _main_row(view: View, label: str) -> dict[str, str]:
     row = {
         "method": label,
         "seeds": from_to(cells.groupby("specialist").size()),
-        "training tokens": f"{view.training_tokens(label) / 1e6:.3g}M",
+        "training tokens": f"{view.methods.training_tokens[label] / 1e6:.3g}M",
     }
     if view.specialists:
         means = view.seed_means(losses, view.specialists)
