@@ -84,13 +84,8 @@ def compare(found: pd.DataFrame, expected: pd.DataFrame, methods: list[str]) -> 
         low, high = prediction_interval(theirs[name])
         for seed, value in mine[name].items():
             inside = low <= value <= high
-            lines.append(
-                (
-                    f"{name:<28} seed {seed}  {value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  "
-                    f"{'pass' if inside else 'FAIL'}",
-                    inside,
-                )
-            )
+            words = f"{value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  {'pass' if inside else 'FAIL'}"
+            lines.append((f"{name:<28} seed {seed}  {words}", inside))
     return lines
 
 
@@ -117,14 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     if expected is None:
         raise UserError(f"{EXPECTED} is missing: restore the committed file")
     lines = compare(found, expected, options.methods)
-    for line, _ in lines:
-        print(line)
     passed = all(inside for _, inside in lines)
-    print(
-        "PASS"
-        if passed
-        else "FAIL: this installation does not compute what it should; `make setup` has the right versions"
-    )
+    failure = "FAIL: this installation does not compute what it should; `make setup` has the right versions"
+    print(*(line for line, _ in lines), "PASS" if passed else failure, sep="\n")
     return 0 if passed else 1
 
 
