@@ -203,22 +203,16 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
     verdict, why = test.verdict(intervals)
     records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
+    words = f"from {difference.mean:.1f} specialists" if test.effect == "break_even" else in_words(difference.mean)
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
     return {
         **head,
-        "in words": _in_words(test, difference),
+        "in words": words,
         **effect_cells("effect", difference, _units(difference, soups.view)),
         "verdict": verdict,
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
     }
-
-
-def _in_words(test: Criterion, difference: Difference) -> str:
-    """The effect with no sign that must be explained; of a break-even it is a number of specialists."""
-    if test.effect == "break_even":
-        return f"from {difference.mean:.1f} specialists"
-    return in_words(difference.mean)
 
 
 def _views(test: Criterion, soups: Soups) -> list[View]:
