@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -379,16 +380,18 @@ def test_no_portfolio_of_one_training_budget(tmp_path):
 
 
 def test_the_title_of_several_settings_names_what_tells_them_apart():
+    def view(scale, model, data, fingerprint):
+        setting = dict(scale=scale, model=model, data=data)
+        return SimpleNamespace(title=f"scale {scale}, model {model}, corpus {data} {fingerprint}", setting=setting)
+
     k2, k4, large = (
-        "scale small, model d32, corpus k2 1a",
-        "scale small, model d32, corpus k4 2b",
-        "scale large, model d128, corpus k4 2b",
+        view("small", "d32", "k2", "1a"),
+        view("small", "d32", "k4", "2b"),
+        view("large", "d128", "k4", "2b"),
     )
     assert list(_short([k2, k4]).values()) == ["k2", "k4"]
     assert list(_short([k4, large]).values()) == ["small", "large"]
     assert list(_short([k2]).values()) == [""]
-    assert list(_short([k2, k4, "scale gpu, model d32, corpus k2 3c"]).values()) == ["small on k2", "k4", "gpu"]
-    assert list(_short([k2, "scale small, model d32, corpus k2 3c"]).values()) == [
-        k2,
-        "scale small, model d32, corpus k2 3c",
-    ]
+    assert list(_short([k2, k4, view("gpu", "d32", "k2", "3c")]).values()) == ["small on k2", "k4", "gpu"]
+    alike = view("small", "d32", "k2", "3c")
+    assert list(_short([k2, alike]).values()) == [k2.title, alike.title]
