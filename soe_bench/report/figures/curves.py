@@ -13,12 +13,11 @@ from soe_bench.report.view import View
 
 SMOOTHING = 0.05  # of the logged points: the window of the running mean of the training loss
 COPIES = 0.25  # nats/token: a model with a larger copying gain has begun to copy from its context
-PANELS = {
-    "validation_loss": "Validation text, mean over all specialists",
-    "train_loss": "Training text: its own for each method",
-    "copying_gain": "Copying: the gain of a second reading",
+PANELS = {  # column -> what its axis says, title
+    "validation_loss": ("validation loss", "Validation text, mean over all specialists"),
+    "train_loss": ("training loss", "Training text: its own for each method"),
+    "copying_gain": ("copying gain", "Copying: the gain of a second reading"),
 }
-LABELS = {"validation_loss": "validation loss", "train_loss": "training loss", "copying_gain": "copying gain"}
 
 
 def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
@@ -29,9 +28,8 @@ def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
     labels = [label for label in view.shown if label in set(curves.run_id.map(view.labels))]
     shown = handful(view, labels)
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
-    frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
-    frame = frame[frame.label.isin(shown)]
-    frame = frame.assign(label=pd.Categorical(frame.label, shown))
+    label = pd.Categorical(curves.run_id.map(view.labels), shown)  # missing for what is not shown
+    frame = curves.assign(label=label, tokens=curves.tokens + before).dropna(subset="label")
     frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
     measured = ["copying_gain"] if frame.copying_gain.notna().any() else []
     frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", "train_loss", "validation_loss", *measured]]
@@ -128,6 +126,5 @@ def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     log_axis(axes.xaxis, "{x:g}")
     if frame.tokens.nunique() > 1:
         axes.set_xlim(left=frame.tokens.min() / 1e6)
-    axes.set_xlabel("training tokens (millions, log scale)")
-    axes.set_ylabel(f"{LABELS[column]} (nats/token)")
-    axes.set_title(PANELS[column])
+    what, title = PANELS[column]
+    axes.set(xlabel="training tokens (millions, log scale)", ylabel=f"{what} (nats/token)", title=title)
