@@ -54,8 +54,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
         axes.margins(y=0.12)
         axes.set_xlim(left=0)
         axes.grid(axis="y")
-        axes.set_xlabel("distance: norm of the difference / mean norm")
-        axes.set_title(title)
+        axes.set(xlabel="distance: norm of the difference / mean norm", title=title)
     grid[0].set_ylabel("nats/token")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
     return figure

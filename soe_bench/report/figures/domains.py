@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -38,10 +39,8 @@ def domains_charts(domains: pd.DataFrame | None, specialists: pd.DataFrame | Non
         places = None if own is None else _places(own, rows)
         name = "domains" + (f"_{slug(f'{data}-{fingerprint[:8]}')}" if number else "")
         caption = f"{CAPTION}\ncorpus {data} {fingerprint[:12]}"
-        frame = _frame(rows, places)
-        charts.append(
-            Chart(name, _finding(rows, places), caption, frame, lambda rows=rows, places=places: _draw(rows, places))
-        )
+        draw = partial(_draw, rows, places)
+        charts.append(Chart(name, _finding(rows, places), caption, _frame(rows, places), draw))
     return charts
 
 
@@ -132,8 +131,7 @@ def _sizes(axes: Axes, domains: pd.DataFrame, palette: dict[str, str]) -> None:
     axes.set_xlim(-0.6, len(domains) - 0.4)
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("fraction of the generic\ntext, h_0 (%)")
-    axes.set_title("Domains: size and main source")
+    axes.set(ylabel="fraction of the generic\ntext, h_0 (%)", title="Domains: size and main source")
 
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:
@@ -143,5 +141,4 @@ def _outside(axes: Axes, places: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
-    axes.set_xlabel("passages beyond\nq99 (%)")
-    axes.set_title("Outside")
+    axes.set(xlabel="passages beyond\nq99 (%)", title="Outside")
