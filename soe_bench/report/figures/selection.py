@@ -30,10 +30,9 @@ def handful(view: View, labels: list[str]) -> list[str]:
         },
         dtype=float,
     )
-    best: dict[str, str] = {}
-    for label in others.sort_values(kind="stable").index:
-        best.setdefault(family(methods[label]), label)
-    chosen |= {*list(best.values())[: max(0, MOST - len(chosen))]}
+    ranked = others.sort_values(kind="stable").index
+    best = ranked[~ranked.map(lambda label: family(methods[label])).duplicated()]
+    chosen |= set(best[: max(0, MOST - len(chosen))])
     return [label for label in labels if label in chosen]
 
 
