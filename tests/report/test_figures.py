@@ -364,8 +364,8 @@ def test_a_line_has_one_entry_in_the_legend_of_several_panels():
 def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
     rows = [points({"p": pd.Series({"0": 3.0})}, name, x, label=name) for name, x in (("a", 1), ("b", 1), ("c", None))]
     found = looks(pd.DataFrame([row for each in rows for row in each]), dict.fromkeys("abc", "black"))
-    assert found["a"].style != found["b"].style and found["a"].marker != found["b"].marker
-    assert (found["c"].marker, found["c"].style) == ("", STYLES[1])
+    assert all(found["a"][part] != found["b"][part] for part in ("linestyle", "marker"))
+    assert found["c"] == {"color": "black", "marker": "", "linestyle": STYLES[1]}
 
 
 def test_a_method_has_the_same_marker_in_every_figure_and_no_two_share_one():

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
-from soe_bench.report.figures.pieces import TITLES, Lines, Look, points
+from soe_bench.report.figures.pieces import TITLES, Lines, points
 from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
@@ -37,7 +37,7 @@ def sizes_chart(views: list[View]) -> Chart | None:
     models = frame.drop_duplicates("x").set_index("x").model
     lines = Lines(
         {
-            f"{line}, equal {equal}": Look(colour, OWN_MARKERS[line], style)
+            f"{line}, equal {equal}": {"color": colour, "marker": OWN_MARKERS[line], "linestyle": style}
             for equal, style in STYLES.items()
             for line, colour in METHODS.items()
         },
