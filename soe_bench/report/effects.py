@@ -272,7 +272,7 @@ def _at_equal_flops(
 
     def total(each: str, budget: int) -> float:
         costs = spending(view, each, budget)
-        return mean(costs.flops_once + specialists_served * costs.flops_each) if len(costs) else math.nan
+        return mean(costs.flops_once + specialists_served * costs.flops_each)
 
     own = total(label, 0)
     equal = [each for each in labels if 0.8 <= total(each, budget) / own <= 1.05]
@@ -291,7 +291,7 @@ def _best_on_validation(view: View, labels: list[str]) -> str:
     """The label with the lowest mean on the seeds that all have."""
     losses = {each: view.seed_means(view.losses(each, split="validation")) for each in labels}
     choice = " and ".join(labels)
-    if lacking := [each for each, means in losses.items() if means is None]:
+    if lacking := [each for each, means in losses.items() if means.empty]:
         raise NotRun(f"no validation record of {lacking[0]} on each specialist, to choose between {choice}")
     paired = pd.DataFrame(losses).dropna()
     if paired.empty:

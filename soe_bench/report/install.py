@@ -42,10 +42,9 @@ def demo_losses(folder: Path) -> pd.DataFrame:
         losses, shuffled = (
             view.seed_means(view.losses(label, source), view.specialists) for source in (None, "shuffled")
         )
-        if losses is None:
+        if losses.empty:
             raise UserError(f"{folder}: {label} lacks records: run make demo again, it goes on from where it stopped")
-        others = {} if shuffled is None else shuffled
-        rows += [(view.setting["data_fingerprint"], label, *row, others.get(row[0])) for row in losses.items()]
+        rows += [(view.setting["data_fingerprint"], label, *row, shuffled.get(row[0])) for row in losses.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

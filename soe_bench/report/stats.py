@@ -38,8 +38,8 @@ class Difference:
 
 
 def mean(values: np.ndarray | pd.Series) -> float:
-    """The exactly rounded mean: the same bits on every machine and in every order."""
-    return math.fsum(values) / len(values)
+    """The exactly rounded mean: the same bits on every machine and in every order. NaN of no values."""
+    return math.fsum(values) / len(values) if len(values) else math.nan
 
 
 def variance(values: np.ndarray | pd.Series) -> float:

@@ -131,26 +131,22 @@ class View:
         keep = rows.specialist != GENERIC_TEXT if specialists is None else rows.specialist.isin(specialists)
         return rows[keep].set_index(["specialist", "seed"]).loss
 
-    def mean_loss(self, label: str, split: str = "test", budget: int = 0) -> float | None:
-        """Mean over the `averaged` specialists and seeds; None (missing) if a (specialist, seed) has no record."""
-        means = self.seed_means(self.losses(label, split=split, budget=budget))
-        return None if means is None else mean(means)
-
-    def seed_means(self, losses: pd.Series, specialists: Sequence[str] | None = None) -> pd.Series | None:
-        """Mean over the specialists (None: `averaged`) for each seed; None (missing) if a (specialist, seed) has no
-        record, or there is no specialist."""
+    def seed_means(self, losses: pd.Series, specialists: Sequence[str] | None = None) -> pd.Series:
+        """Mean over the specialists (None: `averaged`) for each seed; empty if a (specialist, seed) has no record, or
+        there is no specialist."""
         table = losses.unstack("seed").reindex(self.averaged if specialists is None else specialists)
-        return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
+        return pd.Series(dtype=float) if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
     def by_seed(self, label: str, specialists: Sequence[str] | None = None) -> dict[str, pd.Series]:
         """Of a label by seed: its mean loss over the `specialists` (None: `averaged`), its loss on `generic` text, and
         the `difference` of that mean to the generic run's. Empty if it lacks a specialist."""
         means, generic = self.seed_means(self.losses(label), specialists), self.generic_for(label)
-        if means is None:
+        if means.empty:
             return {}
         found = {"specialists": means, "generic": self.losses(label, specialists=[GENERIC_TEXT]).droplevel(0)}
-        other = None if generic in (None, label) else self.seed_means(self.losses(generic), specialists)
-        return found | ({} if other is None else {"difference": (means - other).dropna()})
+        if generic not in (None, label):
+            found["difference"] = (means - self.seed_means(self.losses(generic), specialists)).dropna()
+        return found
 
     def generic_for(self, label: str) -> str | None:
         """The generic run to compare with: the one with as many training tokens, among several with as many draws per

@@ -50,7 +50,7 @@ def _rows(view: View, label: str) -> list[dict]:
     rows, tokens = [], int(run.training_tokens)
     for budget in sorted(set(view.all[view.all.label == label].budget_tokens) if run.method == "generic" else {0}):
         costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget))
-        if losses is None or not set(losses.index) <= set(costs.index):
+        if losses.empty or not set(losses.index) <= set(costs.index):
             continue
         line = with_budget(label.replace(f", {VARIANTS['training_tokens'](tokens)}", ""), budget)
         for panel, n in SIZES.items():

@@ -6,6 +6,7 @@ import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.figures.style import family
+from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
 MOST = 10  # methods that one figure can show
@@ -24,7 +25,7 @@ def handful(view: View, labels: list[str]) -> list[str]:
     chosen = (chosen | soups) & set(labels)
     others = pd.Series(
         {
-            label: view.mean_loss(label, split="validation")
+            label: mean(view.seed_means(view.losses(label, split="validation")))
             for label in labels
             if methods[label] not in ("generic", "soup", "dense_on_pi") and view.methods.training_tokens[label] == usual
         },

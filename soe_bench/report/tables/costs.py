@@ -6,7 +6,7 @@ import pandas as pd
 from soe_bench.report.effects import NotRun, Soups
 from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
-from soe_bench.report.stats import Difference, paired_difference
+from soe_bench.report.stats import Difference, mean, paired_difference
 from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.tables.pieces import provenance, view_table, within_note
 from soe_bench.report.view import MISSING, View
@@ -114,7 +114,7 @@ def _cost_row(
         "FLOPs": f"{flops:.3g}",
         "hours": short(hours),
         **({"money": short(gpu_hour * hours)} if gpu_hour else {}),
-        "loss": fixed(view.mean_loss(label, budget=budget), missing=MISSING),
+        "loss": fixed(mean(view.seed_means(view.losses(label, budget=budget))), missing=MISSING),
         "minus generic": fixed(difference.mean) if difference else "",
         "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
         "break-even": _break_even(view, label, budget, soup),

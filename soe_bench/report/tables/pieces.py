@@ -66,12 +66,8 @@ def loss_cells(
     empty if there is none."""
     losses = losses[losses.index.isin(specialists, "specialist")]
     difference = None if reference is None else paired_difference(losses, reference)
-    return {"loss": mean_cell(view.seed_means(losses, specialists)), **difference_cells(difference, len(specialists))}
-
-
-def mean_cell(means: pd.Series | None) -> str:
-    """The mean of what `View.seed_means` gives."""
-    return MISSING if means is None else fixed(mean(means))
+    loss = fixed(mean(view.seed_means(losses, specialists)), missing=MISSING)
+    return {"loss": loss, **difference_cells(difference, len(specialists))}
 
 
 def within_note(view: View) -> list[str]:
