@@ -308,7 +308,7 @@ def between_models(
     """A measure of the line between two domain experts, for each (pair of domain groups, seed): for those of one parent
     minus for those of another family. `merge_gap` is the loss of their midpoint minus their mean loss; the family
     `aligned` are those from separate initialisations, permuted to match before they are merged."""
-    if soups.distances is None:
+    if soups.distances is None or soups.distances.empty:
         raise NotRun("no distances.csv: run python -m soe_bench.closeness with method=domain_experts, separate_experts")
     sides, labels = [], []
     for family in ("common_parent", other):

@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_text(EXPECTED, to_csv(found))
         return 0
     expected = read_csv(EXPECTED, COLUMNS)
-    if expected is None:
+    if expected.empty:
         raise UserError(f"{EXPECTED} is missing: restore the committed file")
     lines = compare(found, expected, options.methods)
     passed = all(inside for _, inside in lines)

@@ -30,7 +30,7 @@ class View:
     """The records of one setting, with `label` and `seed`. `drawn`: those with h from randomly drawn documents. `all`:
     all others, except those of other estimators of h. `records`: those of `all` on test text without fine-tuning.
 
-    `suffix` goes on the names of its files. `corpus`: the rows of specialists.csv on this data, if there are any."""
+    `suffix` goes on the names of its files. `corpus`: the rows of specialists.csv on this data."""
 
     suffix: str
     setting: dict[str, str]
@@ -38,7 +38,7 @@ class View:
     all: pd.DataFrame
     drawn: pd.DataFrame
     labels: dict[str, str]  # run id -> label
-    corpus: pd.DataFrame | None = None
+    corpus: pd.DataFrame
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -91,7 +91,7 @@ class View:
     @property
     def outside(self) -> list[str]:
         """The specialists that are flagged as outside the corpus, sorted."""
-        return [] if self.corpus is None else outside(self.corpus, self.setting["data_fingerprint"])
+        return outside(self.corpus, self.setting["data_fingerprint"])
 
     @property
     def within(self) -> list[str]:
@@ -176,14 +176,14 @@ def make_views(results: Results) -> list[View]:
     other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
     rows["main"] = (rows.split == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
-    views, corpora = [], results.specialists
+    views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
         scale, model, data, fingerprint = setting
         suffix = f"_{slug(f'{scale}-{model}-{data}-{fingerprint[:8]}')}" if number else ""
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
         splits = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
-        corpus = None if corpora is None else corpora[corpora.data_fingerprint == fingerprint]
+        corpus = results.specialists[results.specialists.data_fingerprint == fingerprint]
         views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels, corpus))
     return views
 

@@ -20,10 +20,8 @@ PANELS = {  # column -> what its axis says, title
 }
 
 
-def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
+def curves_chart(view: View, curves: pd.DataFrame) -> Chart | None:
     """None if no run of the view has a curve. Of many methods a handful. A warm start's tokens come before a run's."""
-    if curves is None:
-        return None
     runs = view.runs.set_index("run_id")
     labels = [label for label in view.shown if label in set(curves.run_id.map(view.labels))]
     shown = handful(view, labels)

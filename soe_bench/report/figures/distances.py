@@ -22,13 +22,12 @@ CAPTION = (
 )
 
 
-def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
+def closeness_chart(distances: pd.DataFrame) -> Chart | None:
     """The pairs whose line was evaluated; None if there are none."""
-    distances = None if distances is None else distances.dropna(subset=["merge_gap", "barrier"])
-    if distances is None or distances.empty:
-        return None
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
-    frame = distances[columns].sort_values(columns, ignore_index=True)
+    frame = distances[columns].dropna(subset=["merge_gap", "barrier"]).sort_values(columns, ignore_index=True)
+    if frame.empty:
+        return None
     frame = frame.astype({"family": pd.CategoricalDtype(list(LOOKS))})  # so that they are drawn in this order
     gaps = frame.groupby("family", observed=True).merge_gap.agg(mean)
     said = [f"{gap:.2f} for {LOOKS[family][0]}" for family, gap in gaps.items()]

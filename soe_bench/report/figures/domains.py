@@ -28,15 +28,12 @@ CAPTION = (
 )
 
 
-def domains_charts(domains: pd.DataFrame | None, specialists: pd.DataFrame | None) -> list[Chart]:
+def domains_charts(domains: pd.DataFrame, specialists: pd.DataFrame) -> list[Chart]:
     """One chart per corpus (the first in order has the plain name); no specialists, no lower panel."""
     charts = []
-    for number, ((data, fingerprint), rows) in enumerate(
-        domains.groupby(["data", "data_fingerprint"]) if domains is not None else []
-    ):
+    for number, ((data, fingerprint), rows) in enumerate(domains.groupby(["data", "data_fingerprint"])):
         rows = rows.sort_values(["fraction", "domain"], ascending=[False, True])
-        own = None if specialists is None else specialists[specialists.data_fingerprint == fingerprint]
-        places = None if own is None else _places(own, rows)
+        places = _places(specialists[specialists.data_fingerprint == fingerprint], rows)
         name = "domains" + (f"_{slug(f'{data}-{fingerprint[:8]}')}" if number else "")
         caption = f"{CAPTION}\ncorpus {data} {fingerprint[:12]}"
         draw = partial(_draw, rows, places)

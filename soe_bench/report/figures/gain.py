@@ -31,7 +31,7 @@ def gain_chart(view: View) -> Chart | None:
     """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
     label = largest_soup(view)
     difference = view.to_generic(label) if label else None
-    if difference is None or view.corpus is None:
+    if difference is None:
         return None
     own = view.corpus[view.corpus.split == "estimate"].set_index("specialist")
     frame = t_intervals(-difference.by_cell).rename(columns={"mean": "gain"})

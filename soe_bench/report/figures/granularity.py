@@ -10,10 +10,10 @@ from soe_bench.report.view import View
 METHODS = ("generic", "soup")
 
 
-def granularity_chart(views: list[View], domains: pd.DataFrame | None) -> Chart | None:
+def granularity_chart(views: list[View], domains: pd.DataFrame) -> Chart | None:
     """The views of the first one's scale, model and test texts on several divisions of the corpus, on the seeds that a
     label has on all of them; None unless there are two divisions, with a soup on each."""
-    if domains is None or any(view.corpus is None for view in views):
+    if any(view.corpus.empty for view in views):
         return None
     sizes = domains.groupby("data_fingerprint").size().to_dict()
     alike = [view for view in views if _same(view) == _same(views[0]) and view.setting["data_fingerprint"] in sizes]
