@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -72,6 +73,15 @@ class Soups:
         if len(most) > 1:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Number of experts (0: dense_on_pi) -> the label that `label` gives, of each that has a single one."""
+        found = {}
+        for n in (0, *self.counts):
+            with suppress(NotRun):
+                found[n] = self.label(n)
+        return found
 
     def generic(self, label: str) -> str:
         """The label of the generic run with as many training tokens."""

@@ -1,10 +1,8 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
-from contextlib import suppress
-
 import pandas as pd
 
-from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.effects import Soups
 from soe_bench.report.figures.style import family
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -20,7 +18,7 @@ def handful(view: View, labels: list[str]) -> list[str]:
     if len(labels) <= MOST:
         return labels
     methods, usual = view.methods.method, view.runs.training_tokens.mode()[0]
-    soups = _soups(view)
+    soups = set(Soups(view).labels.values())
     chosen = {view.generic_for(label) for label in soups} - {None} or set(methods.index[methods == "generic"])
     chosen = (chosen | soups) & set(labels)
     others = pd.Series(
@@ -45,12 +43,3 @@ def left_out(labels: list[str], shown: list[str]) -> list[str]:
         f"The tables have {len(labels) - len(shown)} more methods."
     )
     return [note] if len(shown) < len(labels) else []
-
-
-def _soups(view: View) -> set[str]:
-    """The soup with each number of experts that the claims compare, and dense_on_pi."""
-    soups, labels = Soups(view), set()
-    for n in (0, *soups.counts):
-        with suppress(NotRun):
-            labels.add(soups.label(n))
-    return labels

@@ -3,7 +3,7 @@ folder, and that of so many specialists."""
 
 import pandas as pd
 
-from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.effects import Soups
 from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
 from soe_bench.report.stats import Difference, mean, paired_difference
@@ -90,10 +90,7 @@ def has_costs(view: View) -> bool:
 def largest_soup(view: View) -> str | None:
     """The soup with most experts, or None if there is none, or no single one."""
     soups = Soups(view)
-    try:
-        return soups.label(max(soups.counts, default=None))
-    except NotRun:
-        return None
+    return soups.labels.get(max(soups.counts, default=None))
 
 
 def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
