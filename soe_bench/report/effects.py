@@ -310,10 +310,7 @@ def _best_on_validation(view: View, labels: list[str]) -> str:
 
 
 def between_models(
-    soups: Soups,
-    experts: None,
-    measure: Literal["merge_gap", "barrier"],
-    other: Literal["separate", "aligned"],
+    soups: Soups, experts: None, measure: Literal["merge_gap", "barrier"], other: Literal["separate", "aligned"]
 ) -> Effect:
     """A measure of the line between two domain experts, for each (pair of domain groups, seed): for those of one parent
     minus for those of another family. `merge_gap` is the loss of their midpoint minus their mean loss; the family

@@ -53,10 +53,7 @@ def difference_cells(difference: Difference | None, n_specialists: int) -> dict[
     if difference is None:
         return effect_cells("difference", None, "") | {"specialists better": "", "verdict": ""}
     cells = effect_cells("difference", difference, f"{len(difference.by_specialist)} of {n_specialists}")
-    return cells | {
-        "specialists better": str(int((difference.by_specialist < 0).sum())),
-        "verdict": difference.verdict,
-    }
+    return cells | {"specialists better": str(int((difference.by_specialist < 0).sum())), "verdict": difference.verdict}
 
 
 def loss_cells(
