@@ -48,8 +48,7 @@ def gain_chart(view: View) -> Chart | None:
         "weights of the whole corpus. The rank correlation (Spearman's) and the line, fitted by least squares, are of "
         f"the specialists within the corpus.{_without_one(fitted)} Open marks lie outside the corpus and do not set "
         "the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. Named are the "
-        "specialists with the largest gain and those farthest from the line, where there is room."
-        f"\n{view.title}"
+        f"specialists with the largest gain and those farthest from the line, where there is room.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
 

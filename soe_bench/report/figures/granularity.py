@@ -36,12 +36,12 @@ def granularity_chart(views: list[View], domains: pd.DataFrame) -> Chart | None:
     if not (frame.line != "generic").any():
         return None
     every = len(set.union(*(set(view.specialists) for view in found.values())))
+    scale, model = (views[0].setting[key] for key in ("scale", "model"))
+    corpora = ", ".join(view.setting["data"] for view in found.values())
     caption = (
         "Test text, no fine-tuning, mean over the specialists that lie within the corpus at every number of domains: "
         f"{len(specialists)} of {every}. The passages are the same throughout, only their clusters differ. A dash is "
-        "one seed, and a bar a 95 % t-interval over seeds.\n"
-        f"{views[0].title.rpartition(', corpus')[0]}, corpora "
-        f"{', '.join(view.setting['data'] for view in found.values())}"
+        f"one seed, and a bar a 95 % t-interval over seeds.\nscale {scale}, model {model}, corpora {corpora}"
     )
     lines = Lines(looks(frame, colours(*found.values())), "number of domains (log scale)", TITLES, "{:g}".format)
     frame = frame.reset_index(drop=True)
