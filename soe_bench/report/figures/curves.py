@@ -26,7 +26,8 @@ def curves_chart(view: View, curves: pd.DataFrame) -> Chart | None:
     labels = [label for label in view.shown if label in set(curves.run_id.map(view.labels))]
     shown = handful(view, labels)
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
-    label = pd.Categorical(curves.run_id.map(view.labels), shown)  # missing for what is not shown
+    label = curves.run_id.map(view.labels)
+    label = pd.Categorical(label.where(label.isin(shown)), shown)
     frame = curves.assign(label=label, tokens=curves.tokens + before).dropna(subset="label")
     frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
     measured = ["copying_gain"] if frame.copying_gain.notna().any() else []
