@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -73,6 +74,15 @@ class Soups:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]
 
+    @property
+    def labels(self) -> dict[int, str]:
+        """Number of experts (0: dense_on_pi) -> the label that `label` gives, of each that has a single one."""
+        found = {}
+        for n in (0, *self.counts):
+            with suppress(NotRun):
+                found[n] = self.label(n)
+        return found
+
     def generic(self, label: str) -> str:
         """The label of the generic run with as many training tokens."""
         generic = self.view.generic_for(label)
@@ -105,7 +115,7 @@ class Soups:
         """The label of the CRISP runs that had as many training tokens for each specialist (to 5 %) as a label."""
         runs = self.view.runs
         runs = runs[(runs.method == "crisp") & runs.trained_for.notna()]
-        each = runs.training_tokens / runs.trained_for.astype(float) / self.view.training_tokens(label)
+        each = runs.training_tokens / runs.trained_for.astype(float) / self.view.methods.training_tokens[label]
         labels = sorted(set(runs.label[(each - 1).abs() < 0.05]))
         if len(labels) != 1:
             found = f"several records of crisp: {'; '.join(labels)}" if labels else "no record of crisp"
@@ -166,7 +176,7 @@ def against_best(soups: Soups, experts: int, methods: str) -> Effect:
     """Soup minus the method that is best on the validation text of that specialist and seed, among those that match
     `methods`, have as many training tokens, and were run with most seeds; both on the test text."""
     view, label = soups.view, soups.label(experts)
-    labels = soups.labels_of(methods, view.training_tokens(label))
+    labels = soups.labels_of(methods, view.methods.training_tokens[label])
     # A method with one seed leaves the others theirs.
     labels = most_seeds(view.runs[view.runs.label.isin(labels)])
     validation = pd.DataFrame({each: view.losses(each, split="validation") for each in labels}).dropna()
@@ -281,7 +291,7 @@ def _at_equal_flops(
 
     def total(each: str, budget: int) -> float:
         costs = spending(view, each, budget)
-        return mean(costs.flops_once + specialists_served * costs.flops_each) if len(costs) else math.nan
+        return mean(costs.flops_once + specialists_served * costs.flops_each)
 
     own = total(label, 0)
     equal = [each for each in labels if 0.8 <= total(each, budget) / own <= 1.05]
@@ -300,7 +310,7 @@ def _best_on_validation(view: View, labels: list[str]) -> str:
     """The label with the lowest mean on the seeds that all have."""
     losses = {each: view.seed_means(view.losses(each, split="validation")) for each in labels}
     choice = " and ".join(labels)
-    if lacking := [each for each, means in losses.items() if means is None]:
+    if lacking := [each for each, means in losses.items() if means.empty]:
         raise NotRun(f"no validation record of {lacking[0]} on each specialist, to choose between {choice}")
     paired = pd.DataFrame(losses).dropna()
     if paired.empty:
@@ -309,15 +319,12 @@ def _best_on_validation(view: View, labels: list[str]) -> str:
 
 
 def between_models(
-    soups: Soups,
-    experts: None,
-    measure: Literal["merge_gap", "barrier"],
-    other: Literal["separate", "aligned"],
+    soups: Soups, experts: None, measure: Literal["merge_gap", "barrier"], other: Literal["separate", "aligned"]
 ) -> Effect:
     """A measure of the line between two domain experts, for each (pair of domain groups, seed): for those of one parent
     minus for those of another family. `merge_gap` is the loss of their midpoint minus their mean loss; the family
     `aligned` are those from separate initialisations, permuted to match before they are merged."""
-    if soups.distances is None:
+    if soups.distances is None or soups.distances.empty:
         raise NotRun("no distances.csv: run python -m soe_bench.closeness with method=domain_experts, separate_experts")
     sides, labels = [], []
     for family in ("common_parent", other):

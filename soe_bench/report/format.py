@@ -31,7 +31,8 @@ class Table:
     @property
     def numbers(self) -> list[bool]:
         """Whether each column holds numbers, which stand on its right. The first names the rows."""
-        return [place > 0 and any(map(_is_number, self.frame[name])) for place, name in enumerate(self.frame)]
+        numbers = self.frame.apply(pd.to_numeric, errors="coerce").notna().any()
+        return [place > 0 and bool(number) for place, number in enumerate(numbers)]
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -77,11 +78,3 @@ def _md_row(cells: object) -> str:
 def slug(text: str) -> str:
     """Text as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

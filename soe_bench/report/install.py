@@ -42,10 +42,9 @@ def demo_losses(folder: Path) -> pd.DataFrame:
         losses, shuffled = (
             view.seed_means(view.losses(label, source), view.specialists) for source in (None, "shuffled")
         )
-        if losses is None:
+        if losses.empty:
             raise UserError(f"{folder}: {label} lacks records: run make demo again, it goes on from where it stopped")
-        others = {} if shuffled is None else shuffled
-        rows += [(view.setting["data_fingerprint"], label, *row, others.get(row[0])) for row in losses.items()]
+        rows += [(view.setting["data_fingerprint"], label, *row, shuffled.get(row[0])) for row in losses.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -84,13 +83,8 @@ def compare(found: pd.DataFrame, expected: pd.DataFrame, methods: list[str]) -> 
         low, high = prediction_interval(theirs[name])
         for seed, value in mine[name].items():
             inside = low <= value <= high
-            lines.append(
-                (
-                    f"{name:<28} seed {seed}  {value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  "
-                    f"{'pass' if inside else 'FAIL'}",
-                    inside,
-                )
-            )
+            words = f"{value:7.3f} nats  expected {low:7.3f} to {high:7.3f}  {'pass' if inside else 'FAIL'}"
+            lines.append((f"{name:<28} seed {seed}  {words}", inside))
     return lines
 
 
@@ -114,17 +108,12 @@ def main(arguments: list[str] | None = None) -> int:
         write_text(EXPECTED, to_csv(found))
         return 0
     expected = read_csv(EXPECTED, COLUMNS)
-    if expected is None:
+    if expected.empty:
         raise UserError(f"{EXPECTED} is missing: restore the committed file")
     lines = compare(found, expected, options.methods)
-    for line, _ in lines:
-        print(line)
     passed = all(inside for _, inside in lines)
-    print(
-        "PASS"
-        if passed
-        else "FAIL: this installation does not compute what it should; `make setup` has the right versions"
-    )
+    failure = "FAIL: this installation does not compute what it should; `make setup` has the right versions"
+    print(*(line for line, _ in lines), "PASS" if passed else failure, sep="\n")
     return 0 if passed else 1
 
 

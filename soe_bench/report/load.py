@@ -34,16 +34,16 @@ CSV_COLUMNS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """What a results folder holds; a file that is not there, or has no rows, is None."""
+    """What a results folder holds. Of a file that is not there, records and bench are None, and the others empty."""
 
     folder: Path
     records: pd.DataFrame | None
-    curves: pd.DataFrame | None
-    alpha: pd.DataFrame | None
-    domains: pd.DataFrame | None
-    specialists: pd.DataFrame | None
-    distances: pd.DataFrame | None
-    deviations: pd.DataFrame | None
+    curves: pd.DataFrame
+    alpha: pd.DataFrame
+    domains: pd.DataFrame
+    specialists: pd.DataFrame
+    distances: pd.DataFrame
+    deviations: pd.DataFrame
     bench: dict | None
 
 
@@ -69,7 +69,7 @@ def load_results(folder: Path) -> Results:
         **{name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()},
         bench=read_bench(folder / "bench.json"),
     )
-    if results.records is not None and results.specialists is not None:
+    if results.records is not None and len(results.specialists):
         check_texts(folder, results.records, results.specialists)
     return results
 
@@ -112,15 +112,11 @@ def record_table(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(frame)
 
 
-def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame | None:
-    """The named columns, text or float (NaN where a `number?` is empty), sorted; None if absent or without rows."""
-    if not path.is_file():
-        return None
-    header, rows = csv_rows(path)
+def read_csv(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """The named columns, text or float (NaN where a `number?` is empty), sorted; no rows if there is no such file."""
+    header, rows = csv_rows(path) if path.is_file() else (list(columns), [])
     if lacking := [column for column, kind in columns.items() if column not in header and kind != "number??"]:
         raise UserError(f"{path}:1: column {lacking[0]!r} is missing: restore the committed file")
-    if not rows:
-        return None
     frame = pd.DataFrame(
         {
             column: pd.Series(

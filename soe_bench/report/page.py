@@ -99,9 +99,10 @@ def _verdicts(sections: list[Section]) -> int:
 def _claims(table: Table) -> Section:
     """A row for each claim, with its verdict and what its deciding tests say, and how many have which verdict."""
     rows = table.frame.to_dict("records")
+    deciding = [row for row in rows if row["decides"]]
     claims = [
         {"claim": row["claim"], "verdict": row["claim's verdict"], "statement": row["statement"]}
-        | {"tests that decide": "\n".join(_in_words(test, row) for test in rows if _decides(test, row))}
+        | {"tests that decide": "\n".join(_in_words(test, row) for test in deciding if test["claim"] == row["claim"])}
         for row in rows
         if row["statement"]  # a claim's first row, which has its verdict
     ]
@@ -113,10 +114,6 @@ def _claims(table: Table) -> Section:
         "unit). The table claims below has the intervals, the rules and the tests that decide nothing.",
     )
     return Section("Claims", text, table=replace(table, frame=pd.DataFrame(claims), notes=[]))
-
-
-def _decides(test: dict[str, str], claim: dict[str, str]) -> bool:
-    return test["claim"] == claim["claim"] and bool(test["decides"])
 
 
 def _in_words(test: dict[str, str], claim: dict[str, str]) -> str:

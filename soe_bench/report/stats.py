@@ -38,8 +38,8 @@ class Difference:
 
 
 def mean(values: np.ndarray | pd.Series) -> float:
-    """The exactly rounded mean: the same bits on every machine and in every order."""
-    return math.fsum(values) / len(values)
+    """The exactly rounded mean: the same bits on every machine and in every order. NaN of no values."""
+    return math.fsum(values) / len(values) if len(values) else math.nan
 
 
 def variance(values: np.ndarray | pd.Series) -> float:
@@ -103,14 +103,5 @@ def summarize(values: pd.Series) -> Difference | None:
     if table.empty:
         return None
     by_specialist, by_seed = table.apply(mean, axis=1), table.apply(mean, axis=0)
-    over_seeds = t_interval(by_seed)
-    over_specialists = bootstrap_interval(by_specialist, np.random.default_rng(BOOTSTRAP_SEED))
-    return Difference(
-        mean(by_specialist),
-        table,
-        by_specialist,
-        by_seed,
-        over_seeds,
-        over_specialists,
-        verdict(over_seeds, over_specialists),
-    )
+    intervals = t_interval(by_seed), bootstrap_interval(by_specialist, np.random.default_rng(BOOTSTRAP_SEED))
+    return Difference(mean(by_specialist), table, by_specialist, by_seed, *intervals, verdict(*intervals))

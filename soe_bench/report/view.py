@@ -30,7 +30,7 @@ class View:
     """The records of one setting, with `label` and `seed`. `drawn`: those with h from randomly drawn documents. `all`:
     all others, except those of other estimators of h. `records`: those of `all` on test text without fine-tuning.
 
-    `suffix` goes on the names of its files. `corpus`: the rows of specialists.csv on this data, if there are any."""
+    `suffix` goes on the names of its files. `corpus`: the rows of specialists.csv on this data."""
 
     suffix: str
     setting: dict[str, str]
@@ -38,7 +38,7 @@ class View:
     all: pd.DataFrame
     drawn: pd.DataFrame
     labels: dict[str, str]  # run id -> label
-    corpus: pd.DataFrame | None = None
+    corpus: pd.DataFrame
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -91,7 +91,7 @@ class View:
     @property
     def outside(self) -> list[str]:
         """The specialists that are flagged as outside the corpus, sorted."""
-        return [] if self.corpus is None else outside(self.corpus, self.setting["data_fingerprint"])
+        return outside(self.corpus, self.setting["data_fingerprint"])
 
     @property
     def within(self) -> list[str]:
@@ -131,30 +131,22 @@ class View:
         keep = rows.specialist != GENERIC_TEXT if specialists is None else rows.specialist.isin(specialists)
         return rows[keep].set_index(["specialist", "seed"]).loss
 
-    def mean_loss(self, label: str, split: str = "test", budget: int = 0) -> float | None:
-        """Mean over the `averaged` specialists and seeds; None (missing) if a (specialist, seed) has no record."""
-        means = self.seed_means(self.losses(label, split=split, budget=budget))
-        return None if means is None else mean(means)
-
-    def seed_means(self, losses: pd.Series, specialists: Sequence[str] | None = None) -> pd.Series | None:
-        """Mean over the specialists (None: `averaged`) for each seed; None (missing) if a (specialist, seed) has no
-        record, or there is no specialist."""
+    def seed_means(self, losses: pd.Series, specialists: Sequence[str] | None = None) -> pd.Series:
+        """Mean over the specialists (None: `averaged`) for each seed; empty if a (specialist, seed) has no record, or
+        there is no specialist."""
         table = losses.unstack("seed").reindex(self.averaged if specialists is None else specialists)
-        return None if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
+        return pd.Series(dtype=float) if table.empty or table.isna().any(axis=None) else table.apply(mean, axis=0)
 
     def by_seed(self, label: str, specialists: Sequence[str] | None = None) -> dict[str, pd.Series]:
         """Of a label by seed: its mean loss over the `specialists` (None: `averaged`), its loss on `generic` text, and
         the `difference` of that mean to the generic run's. Empty if it lacks a specialist."""
         means, generic = self.seed_means(self.losses(label), specialists), self.generic_for(label)
-        if means is None:
+        if means.empty:
             return {}
         found = {"specialists": means, "generic": self.losses(label, specialists=[GENERIC_TEXT]).droplevel(0)}
-        other = None if generic in (None, label) else self.seed_means(self.losses(generic), specialists)
-        return found | ({} if other is None else {"difference": (means - other).dropna()})
-
-    def training_tokens(self, label: str) -> int:
-        """The training tokens of a label's runs."""
-        return self.methods.training_tokens[label]
+        if generic not in (None, label):
+            found["difference"] = (means - self.seed_means(self.losses(generic), specialists)).dropna()
+        return found
 
     def generic_for(self, label: str) -> str | None:
         """The generic run to compare with: the one with as many training tokens, among several with as many draws per
@@ -177,20 +169,21 @@ def make_views(results: Results) -> list[View]:
     if results.records is None:
         return []
     rows = results.records.copy()
-    rows["seed"] = [_seed(row.seed_data, row.seed_init, row.seed_mix) for row in rows.itertuples()]
+    data, init, mix = (rows[f"seed_{part}"].astype(str) for part in ("data", "init", "mix"))
+    rows["seed"] = data.where((data == init) & (data == mix), data + "/" + init + "/" + mix)  # equal is the rule
     drawn = rows.document_draw.notna()
     # From all documents by another estimator: of no use but beside drawn ones, of which the differences are taken.
     other = (rows.h_source == "estimate") & rows.estimator.notna() & (rows.estimator != CENTROIDS)
     rows["main"] = (rows.split == "test") & (rows.budget_tokens == 0) & ~drawn & ~other
     groups = [(setting, group) for setting, group in rows.groupby(SETTING) if group.main.any()]
-    views, corpora = [], results.specialists
+    views = []
     for number, (setting, group) in enumerate(sorted(groups, key=lambda group: (-group[1].main.sum(), group[0]))):
         scale, model, data, fingerprint = setting
         suffix = f"_{slug(f'{scale}-{model}-{data}-{fingerprint[:8]}')}" if number else ""
         labels = _labels(group[group.main])
         group = group.assign(label=group.run_id.map(labels))
         splits = (group[mask.loc[group.index]] for mask in (rows.main, ~drawn & ~other, drawn))
-        corpus = None if corpora is None else corpora[corpora.data_fingerprint == fingerprint]
+        corpus = results.specialists[results.specialists.data_fingerprint == fingerprint]
         views.append(View(suffix, dict(zip(SETTING, setting, strict=True)), *splits, labels, corpus))
     return views
 
@@ -219,28 +212,18 @@ def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
     return rows
 
 
-def _seed(data: int, init: int, mix: int) -> str:
-    """One number where the three seeds of a run are equal (the rule), data/init/mix otherwise."""
-    return str(data) if data == init == mix else f"{data}/{init}/{mix}"
-
-
 def _labels(rows: pd.DataFrame) -> dict[str, str]:
     """Run id -> label: method, number of experts, and what else tells it apart from most runs of that method (see
     `_unusual`); the recipe only where nothing else does."""
     runs = rows.drop_duplicates("run_id").set_index("run_id")
     known = [field for field in VARIANTS if field != "recipe"]
-    splits = {
-        run.Index: [run.method if run.n_experts == 0 else f"{run.method} n={run.n_experts}"]
-        for run in runs.itertuples()
-    }
-    for field in known:
-        for run_id in runs.index[_unusual(runs, field)]:
-            splits[run_id].append(VARIANTS[field](runs.loc[run_id, field]))
-    for _, alike in runs.groupby(["method", "n_experts", *known], dropna=False):
-        if alike.recipe.nunique() > 1:
-            for run_id in alike.index:
-                splits[run_id].append(VARIANTS["recipe"](alike.recipe[run_id]))
-    return {run_id: ", ".join(words) for run_id, words in splits.items()}
+    recipes = runs.groupby(["method", "n_experts", *known], dropna=False).recipe.transform("nunique")
+    unusual = pd.DataFrame({field: _unusual(runs, field) for field in known} | {"recipe": recipes > 1})
+    labels = {}
+    for run_id, run in runs.iterrows():
+        words = [VARIANTS[field](run[field]) for field in VARIANTS if unusual[field][run_id]]
+        labels[run_id] = ", ".join([f"{run.method} n={run.n_experts}" if run.n_experts else run.method, *words])
+    return labels
 
 
 def _unusual(runs: pd.DataFrame, field: str) -> pd.Series:

@@ -139,16 +139,17 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
     yield "figure sizes", partial(sizes_chart, several)
     yield "figure experts", partial(experts_chart, several)
     yield "figure granularity", partial(granularity_chart, views, results.domains)
-    bench = results.bench or {}
-    for name, make, rows, source in (
-        ("domains", domains_table, results.domains, results.domains),
-        ("specialists", specialists_table, results.specialists, results.specialists),
-        ("closeness", closeness_table, results.distances, results.distances),
-        ("deviations", deviations_table, results.deviations, results.deviations),
-        ("bench", bench_table, bench.get("figures"), bench),
-        *((name, partial(list_table, name), bench.get(name), bench) for name in LISTS),
+    for name, make, rows in (
+        ("domains", domains_table, results.domains),
+        ("specialists", specialists_table, results.specialists),
+        ("closeness", closeness_table, results.distances),
+        ("deviations", deviations_table, results.deviations),
     ):
-        yield f"table {name}", partial(make, source) if rows is not None and len(rows) else list
+        yield f"table {name}", partial(make, rows) if len(rows) else list
+    bench = results.bench or {}
+    yield "table bench", partial(bench_table, bench) if bench.get("figures") else list
+    for name in LISTS:
+        yield f"table {name}", partial(list_table, name, bench) if bench.get(name) else list
     yield "figure closeness", partial(closeness_chart, results.distances)
     yield "figure domains", partial(domains_charts, results.domains, results.specialists)
 

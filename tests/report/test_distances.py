@@ -147,8 +147,9 @@ def test_table_by_hand(tmp_path):
 
 
 def test_the_figure_has_every_pair(distances, tmp_path):
-    frame = closeness_chart(results(tmp_path, distances).distances).frame
+    read = results(tmp_path, distances).distances
+    frame = closeness_chart(read).frame
     assert len(frame) == 18 and set(frame.family) == {"common_parent", "separate"}
     row = frame[(frame.family == "separate") & (frame.one == "z") & (frame.other == "y") & (frame.seed == "1")]
     assert (row.merge_gap.item(), row.barrier.item()) == pytest.approx((1.3, 2.6))
-    assert closeness_chart(None) is None
+    assert closeness_chart(read[:0]) is None

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -329,7 +330,7 @@ def drawn(panels: dict[str, dict[str, int]], places: tuple[int, ...] = (4, 8)):
     for panel, lines in panels.items():
         for line, n in {"level": 2, **lines}.items():
             for x in places if line != "level" else (None,):
-                rows += points(panel, line, x, pd.Series({str(seed): 3.0 + seed for seed in range(n)}), label=line)
+                rows += points({panel: pd.Series({str(seed): 3.0 + seed for seed in range(n)})}, line, x, label=line)
     frame = pd.DataFrame(rows)
     palette = dict.fromkeys(frame.label, "black")
     with style():
@@ -361,10 +362,10 @@ def test_a_line_has_one_entry_in_the_legend_of_several_panels():
 
 
 def test_lines_of_one_colour_differ_in_style_and_a_level_is_never_full():
-    rows = [points("p", name, x, pd.Series({"0": 3.0}), label=name) for name, x in (("a", 1), ("b", 1), ("c", None))]
+    rows = [points({"p": pd.Series({"0": 3.0})}, name, x, label=name) for name, x in (("a", 1), ("b", 1), ("c", None))]
     found = looks(pd.DataFrame([row for each in rows for row in each]), dict.fromkeys("abc", "black"))
-    assert found["a"].style != found["b"].style and found["a"].marker != found["b"].marker
-    assert (found["c"].marker, found["c"].style) == ("", STYLES[1])
+    assert all(found["a"][part] != found["b"][part] for part in ("linestyle", "marker"))
+    assert found["c"] == {"color": "black", "marker": "", "linestyle": STYLES[1]}
 
 
 def test_a_method_has_the_same_marker_in_every_figure_and_no_two_share_one():
@@ -379,16 +380,18 @@ def test_no_portfolio_of_one_training_budget(tmp_path):
 
 
 def test_the_title_of_several_settings_names_what_tells_them_apart():
+    def view(scale, model, data, fingerprint):
+        setting = dict(scale=scale, model=model, data=data)
+        return SimpleNamespace(title=f"scale {scale}, model {model}, corpus {data} {fingerprint}", setting=setting)
+
     k2, k4, large = (
-        "scale small, model d32, corpus k2 1a",
-        "scale small, model d32, corpus k4 2b",
-        "scale large, model d128, corpus k4 2b",
+        view("small", "d32", "k2", "1a"),
+        view("small", "d32", "k4", "2b"),
+        view("large", "d128", "k4", "2b"),
     )
     assert list(_short([k2, k4]).values()) == ["k2", "k4"]
     assert list(_short([k4, large]).values()) == ["small", "large"]
     assert list(_short([k2]).values()) == [""]
-    assert list(_short([k2, k4, "scale gpu, model d32, corpus k2 3c"]).values()) == ["small on k2", "k4", "gpu"]
-    assert list(_short([k2, "scale small, model d32, corpus k2 3c"]).values()) == [
-        k2,
-        "scale small, model d32, corpus k2 3c",
-    ]
+    assert list(_short([k2, k4, view("gpu", "d32", "k2", "3c")]).values()) == ["small on k2", "k4", "gpu"]
+    alike = view("small", "d32", "k2", "3c")
+    assert list(_short([k2, alike]).values()) == [k2.title, alike.title]

@@ -230,4 +230,4 @@ def test_granularity_by_hand(tmp_path):
 def test_no_granularity_with_one_division_or_of_other_texts(tmp_path):
     assert granularity_chart(*divisions(tmp_path / "one", {2: 0.1})) is None
     assert granularity_chart(*divisions(tmp_path / "other", {2: 0.1, 4: 0.3}, {4: 7})) is None
-    assert granularity_chart([], None) is None
+    assert granularity_chart([], pd.DataFrame({"data_fingerprint": []})) is None

@@ -13,13 +13,11 @@ from soe_bench.report.view import GENERIC_TEXT, View
 ALWAYS = 16  # experts: shown beside the largest soup
 
 
-def alpha_charts(view: View, alpha: pd.DataFrame | None) -> list[Chart]:
+def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
     """The largest soup of the view and the one with 16 experts.
 
     Each for its first seed: experts of different seeds have nothing in common.
     """
-    if alpha is None:
-        return []
     rows = alpha[alpha.run_id.isin(view.labels.keys()) & (alpha.method == "soup")]
     charts = []
     for n in sorted({rows.n_experts.max(), ALWAYS} & set(rows.n_experts)):

@@ -5,11 +5,12 @@ from itertools import product
 import pandas as pd
 
 from soe_bench.report.figures.pieces import Lines, looks, points
-from soe_bench.report.figures.selection import handful, left_out, not_compared
+from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, paired_difference
 from soe_bench.report.tables.budgets import budget_name, fine_tuned
+from soe_bench.report.tables.pieces import not_compared
 from soe_bench.report.view import View
 
 
@@ -25,18 +26,17 @@ def budgets_chart(view: View) -> Chart | None:
         x = budget or found.budgets[1] / 10  # 0 stands a decade left of the smallest budget
         losses, generic = found.losses[budget, label], found.generic(budget, label)
         difference = None if generic is None else paired_difference(losses, generic)
-        means = view.seed_means(losses, found.specialists)
-        for panel, values in (("loss", means), ("difference", difference and difference.by_seed)):
-            rows += points(panel, label, x, values, label=label, budget_tokens=budget)
+        panels = {"loss": view.seed_means(losses, found.specialists), "difference": difference and difference.by_seed}
+        rows += points(panels, label, x, label=label, budget_tokens=budget)
     if not rows:
         return None
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)
-    caption = (
+    what = (
         f"The loss is on test text, a mean over the {len(found.specialists)} of {len(view.averaged)} specialists "
         "within the corpus that have every budget. A dash is one seed, and a bar a 95 % t-interval over seeds. Below "
-        "0 the method is better than generic pretraining that was fine-tuned on as many tokens.\n"
-        f"{left_out(labels, shown)}{not_compared(view, shown)}{view.title}"
+        "0 the method is better than generic pretraining that was fine-tuned on as many tokens."
     )
+    caption = "\n".join([what, *left_out(labels, shown), *not_compared(view, shown), view.title])
     lines = Lines(
         looks(frame, colours(view)),
         "tokens of the specialist's own text (log scale, 0 aside)",

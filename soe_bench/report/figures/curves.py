@@ -13,39 +13,36 @@ from soe_bench.report.view import View
 
 SMOOTHING = 0.05  # of the logged points: the window of the running mean of the training loss
 COPIES = 0.25  # nats/token: a model with a larger copying gain has begun to copy from its context
-PANELS = {
-    "validation_loss": "Validation text, mean over all specialists",
-    "train_loss": "Training text: its own for each method",
-    "copying_gain": "Copying: the gain of a second reading",
+PANELS = {  # column -> what its axis says, title
+    "validation_loss": ("validation loss", "Validation text, mean over all specialists"),
+    "train_loss": ("training loss", "Training text: its own for each method"),
+    "copying_gain": ("copying gain", "Copying: the gain of a second reading"),
 }
-LABELS = {"validation_loss": "validation loss", "train_loss": "training loss", "copying_gain": "copying gain"}
 
 
-def curves_chart(view: View, curves: pd.DataFrame | None) -> Chart | None:
+def curves_chart(view: View, curves: pd.DataFrame) -> Chart | None:
     """None if no run of the view has a curve. Of many methods a handful. A warm start's tokens come before a run's."""
-    if curves is None:
-        return None
     runs = view.runs.set_index("run_id")
     labels = [label for label in view.shown if label in set(curves.run_id.map(view.labels))]
     shown = handful(view, labels)
     before = curves.run_id.map(runs.training_tokens) - curves.groupby("run_id").tokens.transform("max")
-    frame = curves.assign(label=curves.run_id.map(view.labels), tokens=curves.tokens + before)
-    frame = frame[frame.label.isin(shown)]
-    frame = frame.assign(label=pd.Categorical(frame.label, shown))
+    label = curves.run_id.map(view.labels)
+    label = pd.Categorical(label.where(label.isin(shown)), shown)
+    frame = curves.assign(label=label, tokens=curves.tokens + before).dropna(subset="label")
     frame = frame.sort_values(["label", "seed", "tokens"], ignore_index=True).astype({"label": object})
     measured = ["copying_gain"] if frame.copying_gain.notna().any() else []
     frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", "train_loss", "validation_loss", *measured]]
     if frame.empty:
         return None
     outside = f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
-    caption = (
+    what = (
         "Bold lines are means over seeds, thin lines single seeds. The validation loss is a mean over all specialists"
         f"{outside}, on few tokens of each. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
         "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
-        f"models of a method, and of the model that it starts from.{_copying(frame)}\n"
-        f"{left_out(labels, shown)}{view.title}"
+        f"models of a method, and of the model that it starts from.{_copying(frame)}"
     )
+    caption = "\n".join([what, *left_out(labels, shown), view.title])
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
 
@@ -128,6 +125,5 @@ def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
     log_axis(axes.xaxis, "{x:g}")
     if frame.tokens.nunique() > 1:
         axes.set_xlim(left=frame.tokens.min() / 1e6)
-    axes.set_xlabel("training tokens (millions, log scale)")
-    axes.set_ylabel(f"{LABELS[column]} (nats/token)")
-    axes.set_title(PANELS[column])
+    what, title = PANELS[column]
+    axes.set(xlabel="training tokens (millions, log scale)", ylabel=f"{what} (nats/token)", title=title)

@@ -2,7 +2,6 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.core.groupby import DataFrameGroupBy
 
 from soe_bench.report.figures.style import Chart
 from soe_bench.report.stats import mean
@@ -23,28 +22,24 @@ CAPTION = (
 )
 
 
-def closeness_chart(distances: pd.DataFrame | None) -> Chart | None:
+def closeness_chart(distances: pd.DataFrame) -> Chart | None:
     """The pairs whose line was evaluated; None if there are none."""
-    distances = None if distances is None else distances.dropna(subset=["merge_gap", "barrier"])
-    if distances is None or distances.empty:
-        return None
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
-    frame = distances[columns].sort_values(columns, ignore_index=True)
-    said = [f"{mean(rows.merge_gap):.2f} for {LOOKS[family][0]}" for family, rows in _by_family(frame)]
+    frame = distances[columns].dropna(subset=["merge_gap", "barrier"]).sort_values(columns, ignore_index=True)
+    if frame.empty:
+        return None
+    frame = frame.astype({"family": pd.CategoricalDtype(list(LOOKS))})  # so that they are drawn in this order
+    gaps = frame.groupby("family", observed=True).merge_gap.agg(mean)
+    said = [f"{gap:.2f} for {LOOKS[family][0]}" for family, gap in gaps.items()]
     finding = f"Averaging two models adds to the mean of their losses {', '.join(said)} (nats/token)"
     return Chart("closeness", finding, CAPTION, frame, lambda: _draw(frame))
-
-
-def _by_family(frame: pd.DataFrame) -> DataFrameGroupBy:
-    """The rows of each family that is there, in the order of LOOKS."""
-    return frame.groupby(pd.Categorical(frame.family, list(LOOKS)), observed=True)
 
 
 def _draw(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(13.5, 4.9))
     grid = figure.subplots(1, 2, sharey=True)
     for axes, (column, title) in zip(grid, PANELS.items(), strict=True):
-        for family, rows in _by_family(frame):
+        for family, rows in frame.groupby("family", observed=True):
             words, colour, marker = LOOKS[family]
             look = dict(markersize=5.5, color=colour, alpha=0.65, markeredgecolor="white", markeredgewidth=0.5)
             axes.plot(rows.distance, rows[column], marker, label=f"{words} (n = {len(rows)})", **look)
@@ -54,8 +49,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
         axes.margins(y=0.12)
         axes.set_xlim(left=0)
         axes.grid(axis="y")
-        axes.set_xlabel("distance: norm of the difference / mean norm")
-        axes.set_title(title)
+        axes.set(xlabel="distance: norm of the difference / mean norm", title=title)
     grid[0].set_ylabel("nats/token")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
     return figure

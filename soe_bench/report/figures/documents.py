@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, Look, points
+from soe_bench.report.figures.pieces import Lines, points
 from soe_bench.report.figures.selection import handful
 from soe_bench.report.figures.style import OTHERS, Chart, markers
 from soe_bench.report.format import from_to, in_words
@@ -18,9 +18,9 @@ def documents_chart(view: View) -> Chart | None:
     frame = pd.DataFrame(
         [
             row
-            for point, _, difference in differences(drawn_documents(view))
-            if point[0] in shown
-            for row in points(*point, difference.by_seed, specialists=len(difference.by_specialist))
+            for (label, estimator, n), _, difference in differences(drawn_documents(view))
+            if label in shown
+            for row in points({label: difference.by_seed}, estimator, n, specialists=len(difference.by_specialist))
         ]
     )
     if frame.empty:
@@ -37,7 +37,7 @@ def documents_chart(view: View) -> Chart | None:
     counts = frame.groupby("x").specialists.agg(["min", "max"])
     marks = markers(sorted(set(frame.line)))
     lines = Lines(
-        {line: Look(OTHERS[i % len(OTHERS)], mark) for i, (line, mark) in enumerate(marks.items())},
+        {line: {"color": OTHERS[i % len(OTHERS)], "marker": mark} for i, (line, mark) in enumerate(marks.items())},
         "documents (log scale), and the specialists that have so many",
         names=lambda x: f"{x:g}\n({from_to(counts.loc[x])})",
         differences=set(frame.panel),

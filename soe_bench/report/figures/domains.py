@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,21 +28,16 @@ CAPTION = (
 )
 
 
-def domains_charts(domains: pd.DataFrame | None, specialists: pd.DataFrame | None) -> list[Chart]:
+def domains_charts(domains: pd.DataFrame, specialists: pd.DataFrame) -> list[Chart]:
     """One chart per corpus (the first in order has the plain name); no specialists, no lower panel."""
     charts = []
-    for number, ((data, fingerprint), rows) in enumerate(
-        domains.groupby(["data", "data_fingerprint"]) if domains is not None else []
-    ):
+    for number, ((data, fingerprint), rows) in enumerate(domains.groupby(["data", "data_fingerprint"])):
         rows = rows.sort_values(["fraction", "domain"], ascending=[False, True])
-        own = None if specialists is None else specialists[specialists.data_fingerprint == fingerprint]
-        places = None if own is None else _places(own, rows)
+        places = _places(specialists[specialists.data_fingerprint == fingerprint], rows)
         name = "domains" + (f"_{slug(f'{data}-{fingerprint[:8]}')}" if number else "")
         caption = f"{CAPTION}\ncorpus {data} {fingerprint[:12]}"
-        frame = _frame(rows, places)
-        charts.append(
-            Chart(name, _finding(rows, places), caption, frame, lambda rows=rows, places=places: _draw(rows, places))
-        )
+        draw = partial(_draw, rows, places)
+        charts.append(Chart(name, _finding(rows, places), caption, _frame(rows, places), draw))
     return charts
 
 
@@ -50,35 +46,30 @@ def main_source(text: str) -> str:
     return re.sub(r"\s+[\d.]+\s*%?$", "", text.split(";")[0].strip())
 
 
-def _places(specialists: pd.DataFrame, domains: pd.DataFrame) -> pd.DataFrame | None:
+def _places(specialists: pd.DataFrame, domains: pd.DataFrame) -> pd.DataFrame:
     """Specialists x domains in the order of `domains` (NaN where not among the nearest), `outside` last."""
     rows = specialists[(specialists.split == "estimate") & (specialists.specialist != GENERIC_TEXT)]
     rows = rows.set_index("specialist")
-    if rows.empty:
-        return None
-    order = [int(domain) for domain in domains.domain]
     weights = [nearest_domains(text, name) for name, text in rows.nearest_domains.items()]
-    table = pd.DataFrame(weights, index=rows.index).reindex(columns=order)
+    table = pd.DataFrame(weights, index=rows.index).reindex(columns=[int(domain) for domain in domains.domain])
     first = table.fillna(0).to_numpy().argmax(axis=1)
     table["outside"] = rows.fraction_beyond_q99
     return table.iloc[np.lexsort((np.arange(len(table)), first))]
 
 
-def _frame(domains: pd.DataFrame, places: pd.DataFrame | None) -> pd.DataFrame:
+def _frame(domains: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
     """One row per domain, one column per specialist (its weight on the domain, empty where not among its nearest)."""
     facts = {
         "domain": [int(domain) for domain in domains.domain],
         "h_0": list(domains.fraction),
         "main_source": [main_source(text) for text in domains.top_sources],
     }
-    weights = pd.DataFrame() if places is None else places.drop(columns="outside").T.reset_index(drop=True)
-    return pd.concat([pd.DataFrame(facts), weights], axis=1)
+    return pd.concat([pd.DataFrame(facts), places.drop(columns="outside").T.reset_index(drop=True)], axis=1)
 
 
-def _finding(domains: pd.DataFrame, places: pd.DataFrame | None) -> str:
+def _finding(domains: pd.DataFrame, places: pd.DataFrame) -> str:
     """How far the specialists lie in single domains, and in the corpus; without specialists the sizes of domains."""
-    if places is not None:
-        n = len(places)
+    if n := len(places):
         one = (places.drop(columns="outside") > 0.5).any(axis=1).sum()
         far = (places.outside > MOST_BEYOND_Q99).sum()
         return (
@@ -91,12 +82,12 @@ def _finding(domains: pd.DataFrame, places: pd.DataFrame | None) -> str:
     return f"{half} of {len(domains)} domains {verb} half of the generic text; {largest}"
 
 
-def _draw(domains: pd.DataFrame, places: pd.DataFrame | None) -> Figure:
+def _draw(domains: pd.DataFrame, places: pd.DataFrame) -> Figure:
     k, palette = len(domains), source_colours(domains.top_sources, domains.fraction)
     named = [Patch(color=colour, label=shortened(source)) for source, colour in palette.items() if colour != REST]
     handles = named + [Patch(color=REST, label="other")] * (len(palette) > len(named))
     width = min(max(5.5 + 0.15 * k, 9), 15)
-    if places is None:
+    if places.empty:
         figure = Figure(figsize=(width, 4.0))
         top = bottom = figure.subplots()
         figure.legend(handles=handles, title="main source", loc="outside right center")
@@ -132,8 +123,7 @@ def _sizes(axes: Axes, domains: pd.DataFrame, palette: dict[str, str]) -> None:
     axes.set_xlim(-0.6, len(domains) - 0.4)
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("fraction of the generic\ntext, h_0 (%)")
-    axes.set_title("Domains: size and main source")
+    axes.set(ylabel="fraction of the generic\ntext, h_0 (%)", title="Domains: size and main source")
 
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:
@@ -143,5 +133,4 @@ def _outside(axes: Axes, places: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
-    axes.set_xlabel("passages beyond\nq99 (%)")
-    axes.set_title("Outside")
+    axes.set(xlabel="passages beyond\nq99 (%)", title="Outside")

@@ -1,7 +1,6 @@
 """Loss against the number of experts, and the paired difference to generic pretraining: one column per scale."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -18,13 +17,14 @@ REFERENCES = ("generic", "dense_on_pi")
 def experts_chart(views: list[View]) -> Chart | None:
     """The views with methods of several numbers of experts. If there is none: those with a method with experts and one
     without beside it; None without these too."""
-    found = {view.title: rows for view in views if (rows := _rows(view))}
-    several = {name: rows for name, rows in found.items() if len({row["x"] for row in rows} - {None}) > 1}
-    found = several or {name: rows for name, rows in found.items() if len({row["x"] for row in rows}) > 1}
+    found = {view: rows for view in views if (rows := _rows(view))}
+    several = {view: rows for view, rows in found.items() if len({row["x"] for row in rows} - {None}) > 1}
+    found = several or {view: rows for view, rows in found.items() if len({row["x"] for row in rows}) > 1}
     if not found:
         return None
     frame = pd.DataFrame([row for rows in found.values() for row in rows])
-    findings = {short: _finding(frame[frame.scale == name]) for name, short in _short(found).items()}
+    differences = {f"{view.title}: difference" for view in found} & set(frame.panel)
+    findings = {short: _finding(frame[frame.scale == name], differences) for name, short in _short(found).items()}
     caption = (
         "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss, where a dash is "
         "one seed. Below is the loss minus that of generic pretraining with the same seed, where a bar is a 95 % "
@@ -32,12 +32,11 @@ def experts_chart(views: list[View]) -> Chart | None:
         "from its lowest seed to its highest. Each method rests on the seeds that it has; one that lacks a specialist "
         "is not shown."
     )
-    differences = {panel for panel in frame.panel if panel.endswith(": difference")}
-    plain = {name: name.rpartition(" ")[0] for name in found}  # without the fingerprint of the corpus, where that does
+    plain = {view: view.title.rpartition(" ")[0] for view in found}  # without the fingerprint, where that does
     alone = len(set(plain.values())) == len(plain)
-    titles = {f"{name}: loss": plain[name] if alone else name for name in found}
+    titles = {f"{view.title}: loss": plain[view] if alone else view.title for view in found}
     lines = Lines(
-        looks(frame, colours(*(view for view in views if view.title in found))),
+        looks(frame, colours(*found)),
         "number of experts (log scale)",
         titles | dict.fromkeys(differences, ""),
         "{:g}".format,
@@ -54,10 +53,10 @@ def experts_chart(views: list[View]) -> Chart | None:
     return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: lines.draw(frame))
 
 
-def _short(names: Iterable[str]) -> dict[str, str]:
-    """For each of several titles of views the first that no other has of its scale, its model, the name of its corpus,
-    and scale and corpus together."""
-    parts = {name: re.fullmatch(r"scale (.*), model (.*), corpus (.*) \w+", name).groups() for name in names}
+def _short(views: Iterable[View]) -> dict[str, str]:
+    """For the title of each of several views the first that no other has of its scale, its model, the name of its
+    corpus, and scale and corpus together."""
+    parts = {view.title: [view.setting[key] for key in ("scale", "model", "data")] for view in views}
     if len(parts) == 1:
         return dict.fromkeys(parts, "")
     said = {name: [*own, f"{own[0]} on {own[-1]}"] for name, own in parts.items()}
@@ -78,19 +77,20 @@ def _rows(view: View) -> list[dict]:
         if not n and (method not in REFERENCES or runs.training_tokens[label] not in tokens):
             continue  # a reference on other training tokens says nothing of the experts
         line, values = label.replace(f"{method} n={n}", method, 1), view.by_seed(label)
-        for kind, panel in (("specialists", "loss"), ("difference", "difference")):
-            name = f"{view.title}: {panel}"
-            rows += points(name, line, n or None, values.get(kind), scale=view.title, label=label)
+        kinds = {"loss": values.get("specialists"), "difference": values.get("difference")}
+        panels = {f"{view.title}: {kind}": each for kind, each in kinds.items()}
+        rows += points(panels, line, n or None, scale=view.title, label=label)
     return rows
 
 
-def _finding(frame: pd.DataFrame) -> tuple[str, str]:
-    """The most experts, and what they give, in the last line of those with most numbers of experts (the soup's)."""
+def _finding(frame: pd.DataFrame, panels: Collection[str]) -> tuple[str, str]:
+    """The most experts, and what they give, in the last line of those with most numbers of experts (the soup's).
+    `panels`: those with differences."""
     rows = frame[frame.x.notna()]
     numbers = rows.groupby("line", sort=False).x.nunique()
     rows = rows[rows.line == numbers.index[numbers == numbers.max()][-1]]
     rows = rows[rows.x == rows.x.max()]
-    differences = rows[rows.panel.str.endswith(": difference")].value
+    differences = rows[rows.panel.isin(panels)].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
     if len(differences):
         return experts, in_words(mean(differences))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from scipy.stats import spearmanr
 
-from soe_bench.report.figures.style import GREY, Chart, shortened, soup_colour
+from soe_bench.report.figures.style import GREY, Chart, colours, shortened
 from soe_bench.report.stats import t_intervals
 from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
@@ -31,7 +31,7 @@ def gain_chart(view: View) -> Chart | None:
     """Of the soup with most experts; None without it, its generic run or the tables of its corpus."""
     label = largest_soup(view)
     difference = view.to_generic(label) if label else None
-    if difference is None or view.corpus is None:
+    if difference is None:
         return None
     own = view.corpus[view.corpus.split == "estimate"].set_index("specialist")
     frame = t_intervals(-difference.by_cell).rename(columns={"mean": "gain"})
@@ -48,8 +48,7 @@ def gain_chart(view: View) -> Chart | None:
         "weights of the whole corpus. The rank correlation (Spearman's) and the line, fitted by least squares, are of "
         f"the specialists within the corpus.{_without_one(fitted)} Open marks lie outside the corpus and do not set "
         "the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. Named are the "
-        "specialists with the largest gain and those farthest from the line, where there is room."
-        f"\n{view.title}"
+        f"specialists with the largest gain and those farthest from the line, where there is room.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
 
@@ -85,7 +84,7 @@ def _without_one(fitted: pd.DataFrame) -> str:
 def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     figure = Figure(figsize=(8.4, 5.2))
     axes = figure.subplots()
-    colour = soup_colour(view.methods.n_experts[label])
+    colour = colours(view)[label]
     setting = frame if frame.outside.all() else frame[~frame.outside]
     x_limits = _around(setting.kl, 0.14)
     y_limits = _around(pd.concat([setting.gain, setting.low, setting.high, pd.Series([0.0])]), 0.15)
@@ -100,8 +99,7 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
         axes.plot(ends, line.intercept + line.slope * ends, color=colour, linestyle="--", linewidth=1.3)
     axes.axhline(0, color="black", linewidth=1)
     axes.grid(axis="y")
-    axes.set_xlabel("KL divergence of h from h_0 (nats)")
-    axes.set_ylabel("gain over generic pretraining (nats/token)")
+    axes.set(xlabel="KL divergence of h from h_0 (nats)", ylabel="gain over generic pretraining (nats/token)")
     farthest = (frame.gain - (line.intercept + line.slope * frame.kl if line else frame.gain.median())).abs()
     chosen = dict.fromkeys([frame.gain.idxmax(), *farthest.nlargest(NAMED - 1).index])
     _name(figure, axes, places, frame, {i: shortened(frame.specialist[i]) for i in chosen})

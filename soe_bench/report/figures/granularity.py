@@ -10,10 +10,10 @@ from soe_bench.report.view import View
 METHODS = ("generic", "soup")
 
 
-def granularity_chart(views: list[View], domains: pd.DataFrame | None) -> Chart | None:
+def granularity_chart(views: list[View], domains: pd.DataFrame) -> Chart | None:
     """The views of the first one's scale, model and test texts on several divisions of the corpus, on the seeds that a
     label has on all of them; None unless there are two divisions, with a soup on each."""
-    if domains is None or any(view.corpus is None for view in views):
+    if any(view.corpus.empty for view in views):
         return None
     sizes = domains.groupby("data_fingerprint").size().to_dict()
     alike = [view for view in views if _same(view) == _same(views[0]) and view.setting["data_fingerprint"] in sizes]
@@ -21,19 +21,27 @@ def granularity_chart(views: list[View], domains: pd.DataFrame | None) -> Chart 
     if len(found) < 2:
         return None
     specialists = sorted(set.intersection(*(set(view.averaged) for view in found.values())))
-    frame = pd.DataFrame([row for k, view in found.items() for row in _rows(view, k, specialists)])
+    frame = pd.DataFrame(
+        [
+            row
+            for k, view in found.items()
+            for label in view.shown
+            if view.methods.method[label] in METHODS
+            for row in points(view.by_seed(label, specialists), label, k, label=label)
+        ]
+    )
     if frame.empty:
         return None
     frame = frame[frame.groupby(["panel", "line", "seed"]).x.transform("nunique") == len(found)]
     if not (frame.line != "generic").any():
         return None
     every = len(set.union(*(set(view.specialists) for view in found.values())))
+    scale, model = (views[0].setting[key] for key in ("scale", "model"))
+    corpora = ", ".join(view.setting["data"] for view in found.values())
     caption = (
         "Test text, no fine-tuning, mean over the specialists that lie within the corpus at every number of domains: "
         f"{len(specialists)} of {every}. The passages are the same throughout, only their clusters differ. A dash is "
-        "one seed, and a bar a 95 % t-interval over seeds.\n"
-        f"{views[0].title.rpartition(', corpus')[0]}, corpora "
-        f"{', '.join(view.setting['data'] for view in found.values())}"
+        f"one seed, and a bar a 95 % t-interval over seeds.\nscale {scale}, model {model}, corpora {corpora}"
     )
     lines = Lines(looks(frame, colours(*found.values())), "number of domains (log scale)", TITLES, "{:g}".format)
     frame = frame.reset_index(drop=True)
@@ -44,17 +52,6 @@ def _same(view: View) -> tuple:
     """What two divisions of one corpus have in common: scale, model, and the size of each specialist's test text."""
     test = view.corpus[view.corpus.split == "test"]
     return view.setting["scale"], view.setting["model"], dict(zip(test.specialist, test.bytes, strict=True))
-
-
-def _rows(view: View, k: int, specialists: list[str]) -> list[dict]:
-    """A row per label, panel and seed."""
-    return [
-        row
-        for label in view.shown
-        if view.methods.method[label] in METHODS
-        for panel, values in view.by_seed(label, specialists).items()
-        for row in points(panel, label, k, values, label=label)
-    ]
 
 
 def _finding(frame: pd.DataFrame) -> str:

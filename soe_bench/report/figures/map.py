@@ -51,28 +51,18 @@ def _draw(domains: list[dict[str, Any]], specialists: list[dict[str, Any]]) -> F
             if weight >= LINE:
                 ends = (each["x"], domain["x"]), (each["y"], domain["y"])
                 axes.plot(*ends, color="black", linewidth=0.5 + 2.5 * weight, alpha=0.5, zorder=1)
-        axes.plot(
-            each["x"],
-            each["y"],
-            marker=MARKERS[number % len(MARKERS)],
-            markeredgecolor="black",
-            markerfacecolor="none",  # so that the domain below it is seen
-            markeredgewidth=1.6,
-            markersize=15,
-            linestyle="",
-            label=shortened(each["name"]),
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
+        marker, halo = MARKERS[number % len(MARKERS)], [withStroke(linewidth=3, foreground="white")]
+        look = dict(markersize=15, markeredgecolor="black", markeredgewidth=1.6, path_effects=halo)
+        look |= dict(markerfacecolor="none")  # so that the domain below it is seen
+        axes.plot(each["x"], each["y"], marker, label=shortened(each["name"]), **look)
         text = axes.annotate(shortened(each["name"]), (each["x"], each["y"]), (9, 7), textcoords="offset points")
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     for source, colour in list(colours.items())[: len(SOURCES)]:
         axes.scatter([], [], s=60, color=colour, label=f"source {shortened(source)}")
     if len(colours) > len(SOURCES):
         axes.scatter([], [], s=60, color=REST, label="other sources")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.margins(0.1)
-    for side in axes.spines.values():
-        side.set(visible=True, color=GREY)
+    axes.spines[:].set(visible=True, color=GREY)
     figure.legend(loc="outside lower left", fontsize=9, markerscale=0.7)
     return figure

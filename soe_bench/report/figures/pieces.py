@@ -23,15 +23,7 @@ TITLES = {  # of the panels of what `View.by_seed` gives
     "generic": "Generic test text, with h = h_0",
     "difference": "Against generic: below 0 is better",
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a line is drawn."""
-
-    colour: object
-    marker: str = "o"
-    style: str | tuple = "-"
+Look = dict[str, object]  # color, marker and linestyle of a line, as matplotlib takes them
 
 
 @dataclass(frozen=True)
@@ -87,16 +79,15 @@ class Lines:
         groups = [(x, values.value.to_numpy()) for x, values in rows.groupby("x")]
         for x, values in groups:
             if panel in self.differences and (interval := t_interval(values)).n > 1:
-                axes.vlines(x, interval.low, interval.high, color=look.colour, linewidth=1.2, alpha=0.6)
+                axes.vlines(x, interval.low, interval.high, color=look["color"], linewidth=1.2, alpha=0.6)
             elif len(values) > 1:
-                axes.plot([x] * len(values), values, "_", color=look.colour, markersize=10)
+                axes.plot([x] * len(values), values, "_", color=look["color"], markersize=10)
         x, means = [x for x, _ in groups], [mean(values) for _, values in groups]
-        marks = dict(marker=look.marker, markersize=7, markeredgecolor="white")
-        return axes.plot(x, means, color=look.colour, linestyle=look.style, linewidth=1.7, **marks)[0]
+        return axes.plot(x, means, **look, linewidth=1.7, markersize=7, markeredgecolor="white")[0]
 
     def _level(self, axes: Axes, rows: pd.DataFrame, look: Look, panel: str) -> object:
-        axes.axhspan(rows.value.min(), rows.value.max(), color=look.colour, alpha=0.1, linewidth=0)
-        return axes.axhline(mean(rows.value), color=look.colour, linestyle=look.style, linewidth=1.5)
+        axes.axhspan(rows.value.min(), rows.value.max(), color=look["color"], alpha=0.1, linewidth=0)
+        return axes.axhline(mean(rows.value), **look, linewidth=1.5)
 
     def _axis(self, axes: Axes, places: list[float]) -> None:
         axes.set_xscale("log")
@@ -131,7 +122,10 @@ def looks(frame: pd.DataFrame, palette: Mapping[str, object]) -> dict[str, Look]
     lines = [line for line in colours if line not in levels]
     styles, marks = line_styles(lines, colours), markers(lines)
     styles |= {line: STYLES[1 + i % (len(STYLES) - 1)] for i, line in enumerate(levels)}
-    return {line: Look(colour, marks.get(line, ""), styles[line]) for line, colour in colours.items()}
+    return {
+        line: {"color": colour, "marker": marks.get(line, ""), "linestyle": styles[line]}
+        for line, colour in colours.items()
+    }
 
 
 def heat_map(axes: Axes, table: pd.DataFrame, bar: dict[str, object], **options: object) -> None:
@@ -150,7 +144,11 @@ def heat_map(axes: Axes, table: pd.DataFrame, bar: dict[str, object], **options:
     axes.spines[:].set_visible(False)
 
 
-def points(panel: str, line: str, x: float | None, values: pd.Series | None, **facts: object) -> list[dict]:
-    """The rows of a frame of Lines for values indexed by seed; none for None."""
-    place = {"panel": panel, "line": line, "x": x, **facts}
-    return [] if values is None else [{**place, "seed": seed, "value": value} for seed, value in values.items()]
+def points(panels: Mapping[str, pd.Series | None], line: str, x: float | None, **facts: object) -> list[dict]:
+    """The rows of a frame of Lines at one x of a line: panel -> its values, indexed by seed; None has none."""
+    return [
+        {"panel": panel, "line": line, "x": x, **facts, "seed": seed, "value": value}
+        for panel, values in panels.items()
+        if values is not None
+        for seed, value in values.items()
+    ]

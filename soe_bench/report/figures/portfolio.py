@@ -11,7 +11,7 @@ from soe_bench.report.stats import mean
 from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.view import VARIANTS, View
 
-SIZES = (1, 4, 16, 64)  # of portfolios
+SIZES = {f"N = {n}": n for n in (1, 4, 16, 64)}  # panel -> specialists of a portfolio
 FINDING = 16  # specialists: the size whose finding is the title
 ALONE = "nothing to compare at as few FLOPs"
 
@@ -22,7 +22,7 @@ def portfolio_chart(view: View) -> Chart | None:
     frame = pd.DataFrame([row for label in view.shown for row in _rows(view, label)])
     if frame.empty or frame.groupby("line").training_tokens.nunique().max() < 2:
         return None
-    frame = frame.sort_values("panel", key=lambda panels: panels.str[4:].astype(int), kind="stable", ignore_index=True)
+    frame = frame.sort_values("panel", key=lambda panels: panels.map(SIZES), kind="stable", ignore_index=True)
     findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
     caption = (
         "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
@@ -50,12 +50,12 @@ def _rows(view: View, label: str) -> list[dict]:
     rows, tokens = [], int(run.training_tokens)
     for budget in sorted(set(view.all[view.all.label == label].budget_tokens) if run.method == "generic" else {0}):
         costs, losses = spending(view, label, budget), view.seed_means(view.losses(label, budget=budget))
-        if losses is None or not set(losses.index) <= set(costs.index):
+        if losses.empty or not set(losses.index) <= set(costs.index):
             continue
         line = with_budget(label.replace(f", {VARIANTS['training_tokens'](tokens)}", ""), budget)
-        for n in SIZES:
+        for panel, n in SIZES.items():
             flops = mean(costs.flops_once[losses.index] + n * costs.flops_each[losses.index])
-            rows += points(f"N = {n}", line, flops, losses, label=label, training_tokens=tokens)
+            rows += points({panel: losses}, line, flops, label=label, training_tokens=tokens)
     return rows
 
 

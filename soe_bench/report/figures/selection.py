@@ -1,12 +1,10 @@
 """Which methods a figure shows where all of them would be too many to tell apart."""
 
-from contextlib import suppress
-
 import pandas as pd
 
-from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.effects import Soups
 from soe_bench.report.figures.style import family
-from soe_bench.report.tables import pieces as tables
+from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
 MOST = 10  # methods that one figure can show
@@ -20,45 +18,28 @@ def handful(view: View, labels: list[str]) -> list[str]:
     if len(labels) <= MOST:
         return labels
     methods, usual = view.methods.method, view.runs.training_tokens.mode()[0]
-    soups = _soups(view)
+    soups = set(Soups(view).labels.values())
     chosen = {view.generic_for(label) for label in soups} - {None} or set(methods.index[methods == "generic"])
     chosen = (chosen | soups) & set(labels)
     others = pd.Series(
         {
-            label: view.mean_loss(label, split="validation")
+            label: mean(view.seed_means(view.losses(label, split="validation")))
             for label in labels
-            if methods[label] not in ("generic", "soup", "dense_on_pi") and view.training_tokens(label) == usual
+            if methods[label] not in ("generic", "soup", "dense_on_pi") and view.methods.training_tokens[label] == usual
         },
         dtype=float,
     )
-    best: dict[str, str] = {}
-    for label in others.sort_values(kind="stable").index:
-        best.setdefault(family(methods[label]), label)
-    chosen |= {*list(best.values())[: max(0, MOST - len(chosen))]}
+    ranked = others.sort_values(kind="stable").index
+    best = ranked[~ranked.map(lambda label: family(methods[label])).duplicated()]
+    chosen |= set(best[: max(0, MOST - len(chosen))])
     return [label for label in labels if label in chosen]
 
 
-def left_out(labels: list[str], shown: list[str]) -> str:
-    """What a figure leaves out of the labels, as a line for the footer; empty if nothing."""
-    gone = len(labels) - len(shown)
-    if not gone:
-        return ""
-    return (
+def left_out(labels: list[str], shown: list[str]) -> list[str]:
+    """What a figure leaves out of the labels, as a line of its caption; none if nothing."""
+    note = (
         "Shown are generic pretraining, the soups, dense_on_pi, and of each family of other methods that have as many "
         "training tokens as most runs (all merges are one family) the best on validation text. "
-        f"The tables have {gone} more methods.\n"
+        f"The tables have {len(labels) - len(shown)} more methods."
     )
-
-
-def not_compared(view: View, shown: list[str]) -> str:
-    """The note of the tables on methods without a generic run, as a line for the footer; empty if there is none."""
-    return "".join(f"{note}\n" for note in tables.not_compared(view, shown))
-
-
-def _soups(view: View) -> set[str]:
-    """The soup with each number of experts that the claims compare, and dense_on_pi."""
-    soups, labels = Soups(view), set()
-    for n in (0, *soups.counts):
-        with suppress(NotRun):
-            labels.add(soups.label(n))
-    return labels
+    return [note] if len(shown) < len(labels) else []

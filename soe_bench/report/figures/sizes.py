@@ -3,7 +3,7 @@
 import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
-from soe_bench.report.figures.pieces import TITLES, Lines, Look, points
+from soe_bench.report.figures.pieces import TITLES, Lines, points
 from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
@@ -37,7 +37,7 @@ def sizes_chart(views: list[View]) -> Chart | None:
     models = frame.drop_duplicates("x").set_index("x").model
     lines = Lines(
         {
-            f"{line}, equal {equal}": Look(colour, OWN_MARKERS[line], style)
+            f"{line}, equal {equal}": {"color": colour, "marker": OWN_MARKERS[line], "linestyle": style}
             for equal, style in STYLES.items()
             for line, colour in METHODS.items()
         },
@@ -55,17 +55,16 @@ def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
         labels = [label := other.label(EXPERTS), other.generic(label)]
     except NotRun:
         return []
-    values = [other.view.by_seed(label) for label in labels]
-    if not all(values):
-        return []
-    facts = {"equal": equal, "model": model, "training_tokens": int(other.view.training_tokens(labels[0]))}
+    facts = {"equal": equal, "model": model, "training_tokens": int(other.view.methods.training_tokens[labels[0]])}
     size = int(other.runs.parameters.iloc[0])
-    return [
-        row
-        for line, each in zip(METHODS, values, strict=True)
-        for panel, kind in (("loss", "specialists"), ("difference", "difference"))
-        for row in points(panel, f"{line}, equal {equal}", size, each.get(kind), **facts)
-    ]
+    rows = []
+    for line, label in zip(METHODS, labels, strict=True):
+        values = other.view.by_seed(label)
+        if not values:
+            return []
+        panels = {"loss": values["specialists"], "difference": values.get("difference")}
+        rows += points(panels, f"{line}, equal {equal}", size, **facts)
+    return rows
 
 
 def _finding(frame: pd.DataFrame) -> str:

@@ -6,10 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.figures.selection import handful, left_out, not_compared
+from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import FIXED, Chart, colours, legend, markers, shortened
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, t_intervals
+from soe_bench.report.tables.pieces import not_compared
 from soe_bench.report.view import View
 
 
@@ -21,18 +22,17 @@ def specialists_chart(view: View) -> Chart | None:
     if not differences:
         return None
     tables = {label: t_intervals(each.by_cell).assign(seeds=len(each.by_seed)) for label, each in differences.items()}
-    frame = pd.concat(tables, names=["label", "specialist"]).rename(columns={"mean": "difference"}).reset_index()
-    frame = frame.assign(outside=frame.specialist.isin(view.outside))
-    last = tables[frame.label.iloc[-1]]["mean"]  # NaN, so at the end, for a specialist that it lacks
-    frame = frame.assign(label=pd.Categorical(frame.label, list(tables)), order=frame.specialist.map(last))
-    frame = frame.sort_values(["label", "order", "specialist"], ignore_index=True).drop(columns="order")
-    frame = frame.astype({"label": object})
+    last = list(tables.values())[-1]["mean"]  # NaN, so at the end, for a specialist that it lacks
+    ordered = {label: table.assign(order=last).sort_values(["order", "specialist"]) for label, table in tables.items()}
+    frame = pd.concat(ordered, names=["label", "specialist"]).drop(columns="order").reset_index()
+    frame = frame.rename(columns={"mean": "difference"}).assign(outside=frame.specialist.isin(view.outside))
     bars = "a bar is its 95 % t-interval over seeds" if frame.low.notna().any() else "one seed has no interval"
-    caption = (
+    what = (
         "Test text, no fine-tuning. A mark is a method's loss minus that of generic pretraining, paired by specialist "
         f"and seed; {bars}. Generic pretraining is the ring at 0. A mark left of it is better "
-        f"than generic pretraining.\n{left_out(view.shown, shown)}{not_compared(view, shown)}{view.title}"
+        "than generic pretraining."
     )
+    caption = "\n".join([what, *left_out(view.shown, shown), *not_compared(view, shown), view.title])
     return Chart("specialists" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
 
@@ -85,5 +85,5 @@ def _panel(axes: Axes, frame: pd.DataFrame, labels: list[str], palette: dict[str
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    axes.set_xlabel("loss minus generic's (nats/token)")
-    axes.set_title("Outside the corpus (axis of its own)" if frame.outside.any() else "Within the corpus")
+    title = "Outside the corpus (axis of its own)" if frame.outside.any() else "Within the corpus"
+    axes.set(xlabel="loss minus generic's (nats/token)", title=title)

@@ -63,12 +63,10 @@ FALLBACK_FONTS = (
     *("Yu Gothic", "Malgun Gothic", "Microsoft YaHei", "Segoe UI Emoji"),  # Windows
     *("Noto Emoji", "Symbola"),
 )
-RC = {
-    "font.size": 10,
+RC = {  # what differs from matplotlib's own defaults
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "legend.fontsize": 9,
@@ -76,14 +74,11 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
-    "axes.grid": False,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "figure.dpi": 100,
     "savefig.dpi": 150,
     "svg.hashsalt": "soe-bench",
-    "svg.fonttype": "path",
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # names are drawn as they are, dollar signs too
 }

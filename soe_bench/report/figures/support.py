@@ -6,7 +6,7 @@ import pandas as pd
 
 from soe_bench.report.effects import Soups, most_seeds
 from soe_bench.report.figures.pieces import TITLES, Lines, looks, points
-from soe_bench.report.figures.style import FIXED, Chart, soup_colour
+from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
@@ -41,10 +41,7 @@ def support_chart(view: View) -> Chart | None:
         "drawn by their size (by h_0) or all alike (by uniform). The legend ends with the fraction of draws at h_0."
         f"{gone}\n{view.title}"
     )
-    palette = {
-        label: soup_colour(n) if n else FIXED["generic"] for label, n in zip(frame.label, frame.n_experts, strict=True)
-    }
-    lines = Lines(looks(frame, palette), "most domains m of h in training (log scale)", TITLES, "{:g}".format)
+    lines = Lines(looks(frame, colours(view)), "most domains m of h in training (log scale)", TITLES, "{:g}".format)
     return Chart("support" + view.suffix, _finding(frame), caption, frame, lambda: lines.draw(frame))
 
 
@@ -62,9 +59,8 @@ def _choose(runs: pd.DataFrame) -> tuple[dict[str, dict], list[str]]:
 
 def _rows(view: View, label: str, line: str, n: int, support: int | None) -> list[dict]:
     """A row per text and seed; none if it lacks a specialist."""
-    values = view.by_seed(label)
-    texts = ("specialists", "generic")
-    return [row for text in texts for row in points(text, line, support, values.get(text), n_experts=n, label=label)]
+    texts = {panel: values for panel, values in view.by_seed(label).items() if panel != "difference"}
+    return points(texts, line, support, n_experts=n, label=label)
 
 
 def _draws(most: float) -> str:

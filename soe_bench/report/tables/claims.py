@@ -35,11 +35,6 @@ class Claim:
     rule: str
     tests: list["Criterion"]
 
-    @property
-    def compares_models(self) -> bool:
-        """Whether it is about base models of several sizes."""
-        return any({"model", "models"} & test.arguments.keys() for test in self.tests)
-
 
 @dataclass(frozen=True)
 class Criterion:
@@ -54,11 +49,6 @@ class Criterion:
     intervals: tuple[str, ...] = UNITS
     specialists: str = "within"
     decides: bool = True
-
-    @property
-    def rule(self) -> str:
-        """The threshold in a cell of the table."""
-        return f"< {self.below:g}" if self.below is not None else f"> {self.above:g}"
 
     def choices(self, counts: list[int]) -> list:
         """What stands for `experts`, a row each: of the numbers of experts with a record, or as it is."""
@@ -125,7 +115,8 @@ def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Ta
 def models_table(views: list[View]) -> Table | None:
     """The same for the claims that compare models of several sizes, whose views lie in several results folders; None
     where no two of them can be compared."""
-    claims = [claim for claim in load_claims() if claim.compares_models]
+    about_models = {"model", "models"}  # arguments of a test
+    claims = [each for each in load_claims() if any(about_models & test.arguments.keys() for test in each.tests)]
     corpus = [view for view in views if view.same_text(views[0])]
     if len({view.setting["model"] for view in corpus}) < 2:
         return None
@@ -188,7 +179,8 @@ def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
 
 def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     experts = ", ".join(map(str, n)) if isinstance(n, list) else n or test.experts
-    head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": test.rule}
+    rule = f"< {test.below:g}" if test.below is not None else f"> {test.above:g}"
+    head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": rule}
     try:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
         if "specialist" in values.index.names and test.specialists != "all":
@@ -203,22 +195,16 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
     verdict, why = test.verdict(intervals)
     records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
+    words = f"from {difference.mean:.1f} specialists" if test.effect == "break_even" else in_words(difference.mean)
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
     return {
         **head,
-        "in words": _in_words(test, difference),
+        "in words": words,
         **effect_cells("effect", difference, _units(difference, soups.view)),
         "verdict": verdict,
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
     }
-
-
-def _in_words(test: Criterion, difference: Difference) -> str:
-    """The effect with no sign that must be explained; of a break-even it is a number of specialists."""
-    if test.effect == "break_even":
-        return f"from {difference.mean:.1f} specialists"
-    return in_words(difference.mean)
 
 
 def _views(test: Criterion, soups: Soups) -> list[View]:

@@ -3,10 +3,10 @@ folder, and that of so many specialists."""
 
 import pandas as pd
 
-from soe_bench.report.effects import NotRun, Soups
+from soe_bench.report.effects import Soups
 from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
-from soe_bench.report.stats import Difference, paired_difference
+from soe_bench.report.stats import Difference, mean, paired_difference
 from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.tables.pieces import provenance, view_table, within_note
 from soe_bench.report.view import MISSING, View
@@ -90,10 +90,7 @@ def has_costs(view: View) -> bool:
 def largest_soup(view: View) -> str | None:
     """The soup with most experts, or None if there is none, or no single one."""
     soups = Soups(view)
-    try:
-        return soups.label(max(soups.counts, default=None))
-    except NotRun:
-        return None
+    return soups.labels.get(max(soups.counts, default=None))
 
 
 def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
@@ -105,51 +102,54 @@ def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
 def _cost_row(
     view: View, label: str, budget: int, soup: str, specialists: int, gpu_hour: float | None, rate: float | None
 ) -> dict[str, str]:
-    spent, generic, difference = mean_spending(view, label, budget), view.generic_for(soup), None
+    spent, difference = mean_spending(view, label, budget), _difference(view, label, budget, view.generic_for(soup))
     tokens, flops, seconds = (spent[f"{unit}_once"] + specialists * spent[f"{unit}_each"] for unit in UNITS)
     hours = (flops / rate if rate else seconds) / 3600
-    if generic and (label, budget) != (generic, 0):
-        difference = _difference(view, label, budget, generic)
     return {
         "method": with_budget(label, budget),
         "tokens": f"{tokens:.3g}",
         "FLOPs": f"{flops:.3g}",
         "hours": short(hours),
         **({"money": short(gpu_hour * hours)} if gpu_hour else {}),
-        "loss": fixed(view.mean_loss(label, budget=budget), missing=MISSING),
+        "loss": fixed(mean(view.seed_means(view.losses(label, budget=budget))), missing=MISSING),
         "minus generic": fixed(difference.mean) if difference else "",
         "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
-        "break-even": "" if (label, budget) == (soup, 0) else _break_even(mean_spending(view, soup), spent),
+        "break-even": _break_even(view, label, budget, soup),
     }
 
 
 def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str]:
     runs = view.records[view.records.label == label]
     first, spent = runs.iloc[0], mean_spending(view, label, budget)
-    difference, from_n = None, ""
-    if soup and (label, budget) != (soup, 0):
-        difference = _difference(view, label, budget, soup)
-        from_n = _break_even(mean_spending(view, soup), spent)
+    difference = _difference(view, label, budget, soup)
     return {
         "method": with_budget(label, budget),
         "stored parameters": str(first.stored_parameters),
         "deployed parameters": str(first.deployed_parameters),
         **{name: MISSING if spent is None else form(spent[unit]) for name, (unit, form) in SPENT.items()},
         "peak memory GB": fixed(runs.peak_memory_bytes.max() / 1e9, 2),
-        "break-even specialists": from_n,
+        "break-even specialists": _break_even(view, label, budget, soup),
         "loss minus the soup's": fixed(difference.mean) if difference else "",
         "seeds": str(len(difference.by_seed)) if difference else "",
         "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
     }
 
 
-def _difference(view: View, label: str, budget: int, other: str) -> Difference | None:
-    """The label, fine-tuned on the budget, minus another as trained, on the specialists that means are over."""
+def _difference(view: View, label: str, budget: int, other: str | None) -> Difference | None:
+    """The label, fine-tuned on the budget, minus another as trained, on the specialists that means are over; None for
+    that other itself, or if there is none."""
+    if other is None or (label, budget) == (other, 0):
+        return None
     losses = view.losses(label, budget=budget, specialists=view.averaged)
     return paired_difference(losses, view.losses(other, specialists=view.averaged))
 
 
-def _break_even(own: pd.Series | None, other: pd.Series | None) -> str:
+def _break_even(view: View, label: str, budget: int, soup: str | None) -> str:
+    """From how many specialists the soup costs fewer FLOPs than the label, fine-tuned on the budget; empty for the soup
+    itself, or if there is none."""
+    if soup is None or (label, budget) == (soup, 0):
+        return ""
+    own, other = mean_spending(view, soup), mean_spending(view, label, budget)
     if own is None or other is None:
         return MISSING
     return break_even(own.flops_once, own.flops_each, other.flops_once, other.flops_each)

@@ -20,7 +20,7 @@ def closeness_table(distances: pd.DataFrame) -> Table:
         row = {"family": family, "method": method, "seeds": seeds, "pairs": pairs, "pairs with losses": known}
         for measure in MEASURES:
             values, name = group[measure].dropna(), measure.replace("_", " ")
-            row[name] = fixed(mean(values) if len(values) else None)
+            row[name] = fixed(mean(values))
             row[f"{name} sd"] = fixed(math.sqrt(variance(values)) if len(values) > 1 else None)
         rows.append(row)
     notes = [

@@ -40,7 +40,6 @@ def documents_table(view: View) -> Table | None:
     rows = []
     for (label, estimator, documents), own, difference in differences(found):
         draws = own.groupby(CELL).difference.agg(["size", "min", "max"]).loc[list(difference.by_specialist.index)]
-        same = difference.by_specialist.reindex(every[label])
         rows.append(
             {
                 "method": label,
@@ -50,7 +49,7 @@ def documents_table(view: View) -> Table | None:
                 **difference_cells(difference, len(view.averaged)),
                 "lowest draw": fixed(mean(draws["min"])),
                 "highest draw": fixed(mean(draws["max"])),
-                "same specialists": fixed(mean(same) if len(same) else None),
+                "same specialists": fixed(mean(difference.by_specialist.reindex(every[label]))),
             }
         )
     names = (f"{label}: n = {len(names)}: {', '.join(names) or 'none'}" for label, names in every.items())

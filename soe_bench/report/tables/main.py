@@ -3,15 +3,7 @@
 from soe_bench.records import MOST_EPOCHS
 from soe_bench.report.format import Table, fixed, from_to
 from soe_bench.report.stats import mean, t_interval
-from soe_bench.report.tables.pieces import (
-    INTERVALS,
-    VERDICT,
-    loss_cells,
-    mean_cell,
-    not_compared,
-    view_table,
-    within_note,
-)
+from soe_bench.report.tables.pieces import INTERVALS, VERDICT, loss_cells, not_compared, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 
 WITHIN = "mean within the corpus"
@@ -45,14 +37,14 @@ def _main_row(view: View, label: str) -> dict[str, str]:
     row = {
         "method": label,
         "seeds": from_to(cells.groupby("specialist").size()),
-        "training tokens": f"{view.training_tokens(label) / 1e6:.3g}M",
+        "training tokens": f"{view.methods.training_tokens[label] / 1e6:.3g}M",
     }
     if view.specialists:
         means = view.seed_means(losses, view.specialists)
-        interval = t_interval([] if means is None else means)
-        row |= {"mean": mean_cell(means), "mean low": fixed(interval.low), "mean high": fixed(interval.high)}
+        ends = t_interval(means)
+        row |= {"mean": fixed(mean(means), missing=MISSING), "mean low": fixed(ends.low), "mean high": fixed(ends.high)}
     if view.outside:
-        row[WITHIN] = mean_cell(view.seed_means(losses, view.within))
+        row[WITHIN] = fixed(mean(view.seed_means(losses, view.within)), missing=MISSING)
     by_text = cells.groupby("specialist").loss.agg(mean)
     columns = {name: name for name in view.specialists} | {"generic text": GENERIC_TEXT}
     row |= {column: fixed(by_text.get(text), missing=MISSING) for column, text in columns.items()}

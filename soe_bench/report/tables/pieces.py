@@ -53,10 +53,7 @@ def difference_cells(difference: Difference | None, n_specialists: int) -> dict[
     if difference is None:
         return effect_cells("difference", None, "") | {"specialists better": "", "verdict": ""}
     cells = effect_cells("difference", difference, f"{len(difference.by_specialist)} of {n_specialists}")
-    return cells | {
-        "specialists better": str(int((difference.by_specialist < 0).sum())),
-        "verdict": difference.verdict,
-    }
+    return cells | {"specialists better": str(int((difference.by_specialist < 0).sum())), "verdict": difference.verdict}
 
 
 def loss_cells(
@@ -66,12 +63,8 @@ def loss_cells(
     empty if there is none."""
     losses = losses[losses.index.isin(specialists, "specialist")]
     difference = None if reference is None else paired_difference(losses, reference)
-    return {"loss": mean_cell(view.seed_means(losses, specialists)), **difference_cells(difference, len(specialists))}
-
-
-def mean_cell(means: pd.Series | None) -> str:
-    """The mean of what `View.seed_means` gives."""
-    return MISSING if means is None else fixed(mean(means))
+    loss = fixed(mean(view.seed_means(losses, specialists)), missing=MISSING)
+    return {"loss": loss, **difference_cells(difference, len(specialists))}
 
 
 def within_note(view: View) -> list[str]:
