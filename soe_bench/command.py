@@ -31,6 +31,8 @@ def main(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None
     try:
         done = run(cfgs, launcher, launch)
         status = 130 if STOP.is_set() else 0 if done else 1
+        if STOP.is_set() and first:
+            print("stopped; the same command goes on", file=sys.stderr)
     except (UserError, OSError) as error:
         if first or isinstance(error, distributed.Lost):
             print(f"error: {reason(error)}", file=sys.stderr)

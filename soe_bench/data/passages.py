@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 # MinHash with 64 minima: a pair at Jaccard 0.8 shares a band with probability 0.9998. A pair at 0.4 does so with 0.34,
 # and the exact comparison then rejects it.
 BANDS, ROWS = 16, 4
-MOST = 32  # candidates per text that are compared exactly, so that many texts of one template take linear time
+MOST = 128  # candidates per text that are compared exactly, so that many texts of one template take linear time
 
 
 def cut(pieces: Sequence[str], size: int) -> list[str]:

@@ -61,6 +61,7 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
     if any(argument.startswith("data=") and argument != "data=local" for argument in arguments):
         raise UserError("a pilot is made from a folder of yours: give data=local data.source.folder=FOLDER")
     if own := [argument for argument in arguments if argument.startswith("method.")]:
+        job_configs(["method=soup", *own])  # says it if there is no such setting
         raise UserError(
             f"a pilot trains a soup and a generic model as conf/method has them, so it does not take {own[0]}: with "
             f"that setting train the soup alone, by `python -m soe_bench data=local data.source.folder=FOLDER {own[0]}`"

@@ -70,15 +70,18 @@ def _code(text: str) -> Markup:
 
 def results_sections(tables: Sequence[Table], figures: Sequence[tuple[Chart, bytes]]) -> list[Section]:
     """What a results folder's page shows, from its tables and its drawn figures (as SVG without title and caption)."""
-    sections = [_claims(table) for table in tables if table.name == "claims"] or [
-        Section("Claims", ("No record of a test split lies in this folder itself, so no claim has a verdict here.",))
-    ]
+    claims = next((table for table in tables if table.name == "claims"), None)
+    none = "No record of a test split lies in this folder itself, so no claim has a verdict here."
+    first = Section("Claims", (none,)) if claims is None else _claims(claims)
+    decided = claims is not None and claims.frame.verdict.isin(["replicated", "contradicted"]).any()
+    sections = [first] if decided else []  # of a demo nothing is decided: its figures say more
     if figures:
         pictures = [Section(chart.finding, figure=Picture(svg, chart.caption)) for chart, svg in figures]
         sections.append(Section("Figures", sections=tuple(pictures)))
     if shown := [Section(table.name, table=table) for table in tables if table.name != "deviations"]:
         text = "The same tables lie in the results folder as tables/*.csv and tables/*.md, under the names given here."
         sections.append(Section("Tables", (text,), sections=tuple(shown)))
+    sections += [] if decided else [first]
     return sections + [Section("Deviations", table=table) for table in tables if table.name == "deviations"]
 
 

@@ -60,9 +60,11 @@ def _overview(pilot: dict[str, Any]) -> Section:
         return Section("Result", (*text, none))
     text += (
         f"{1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
-        "comparison rest on it. For texts that are known beforehand, training on the text itself (method=crisp, or "
-        "fine-tuning) may give better models.",
+        "comparison rest on it. For texts that are known beforehand, training a model on each (method=crisp), or "
+        "fine-tuning one on each, may give better models.",
     )
+    made = sum(each["written"] == "specialist" for each in pilot["specialists"])
+    answer = f"The soup's model is better than the generic one for {made} of {len(pilot['specialists'])} specialists."
     rows = [
         {"specialist": each["name"], **_losses(row, "minus generic"), "written": each["written"]}
         for each in pilot["specialists"]
@@ -70,7 +72,7 @@ def _overview(pilot: dict[str, Any]) -> Section:
         if row["model"] == "specialist"
     ]
     note = "minus generic: the specialist's loss minus that of the better generic model; below 0 it is better"
-    return _tabular("Result", text, "The gate", rows, note)
+    return _tabular("Result", (answer, *text), "The gate", rows, note)
 
 
 def _read(read: dict[str, Any]) -> Section:

@@ -22,7 +22,7 @@ from soe_bench.report.figures.style import BARE, Chart, no_font, render
 from soe_bench.report.figures.support import support_chart
 from soe_bench.report.format import Table, to_csv
 from soe_bench.report.load import Results, folders_with_runs, load_results
-from soe_bench.report.page import Section, results_sections, write_page
+from soe_bench.report.page import PAGE, Section, results_sections, write_page
 from soe_bench.report.tables.bench import LISTS, bench_table, list_table
 from soe_bench.report.tables.budgets import budgets_table
 from soe_bench.report.tables.claims import claims_table, models_table
@@ -41,7 +41,7 @@ Item = Table | Chart
 
 def rewrite(folder: Path) -> list[Section]:
     """Writes tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html of what a folder holds, and returns its
-    sections. Prints one line for all that have no data, one for each figure that fails, one for each file that nothing
+    sections. Prints how many have no data, a line for each figure that fails, one for each file that nothing
     writes any more, and one for all characters that no font has. Waits for another process that changes the folder."""
     with FileLock(folder / ".lock"):
         return _write(load_results(folder))
@@ -66,12 +66,12 @@ def _write(results: Results) -> list[Section]:
             write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
     problems += no_font(warnings)
     if empty:
-        print(f"skipped, no data for it yet: {', '.join(empty)}")
+        print(f"{len(empty)} further tables and figures have no data yet (results/README.md lists them all)")
     for line in problems:
         print(line)
     sections = results_sections(tables, drawn)
     write_page(results.folder, sections)
-    print(f"{results.folder}: wrote {len(tables)} tables and {len(drawn)} figures")
+    print(f"{results.folder}: wrote {len(tables)} tables and {len(drawn)} figures; a browser shows them in {PAGE}")
     return sections
 
 

@@ -80,9 +80,10 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
     lines += ["\n".join(_nearest(made, escape))]
     lines += [
-        f"The text is spread over about {found.effective:.1f} domains (exp of the entropy of h). That is {place} the "
-        f"{low:.1f} to {high:.1f} that 95 % of the draws of h in training had.",
-        f"With other documents of this kind about {found.moved:.0%} of h would differ (bootstrap over the documents).",
+        f"The text is spread over about {found.effective:.1f} domains (exp of the entropy of h). In training, 95 % of "
+        f"the draws of h were spread over {low:.1f} to {high:.1f}: this is {place} what the soup has seen.",
+        f"With other documents of this kind about {found.moved:.0%} of the weight in h would be on other domains "
+        "(bootstrap over the documents).",
         f"{found.far:.0%} of the passages are farther from their domain than 99 % of the corpus's passages.",
         f"{made.dense:.0%} of them take more tokens per byte than 99 % of the corpus's passages.",
         *made.said,
@@ -90,8 +91,9 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     if made.verdict is not None:
         needs = made.verdict.row(AT_H_0).bits_per_byte
         lines += [
-            f"The soup at h_0, the weights of its whole corpus, needs {needs:.2f} bits per byte for the held-out "
-            f"text, and at most {soup.bits_per_byte:.2f} for 99 % of its corpus's held-out passages."
+            f"The soup at h_0, the weights of its whole corpus, needs {needs:.2f} bits per byte for the held-out text. "
+            f"For 99 % of its corpus's held-out passages it needs at most {soup.bits_per_byte:.2f}: far more means that it "
+            "does not know such text."
         ]
         lines += [f"The generic run in this table is {escape(made.origin)}."] if made.origin else []
         lines += [table(made), made.verdict.words]
