@@ -37,7 +37,6 @@ from made_up_methods import (
 from soe_bench import check
 from soe_bench.config import CONF, job_configs
 from soe_bench.conformance import RULES, conformance
-from soe_bench.data import corpus as corpora
 from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.ops.flops import FlopCounter
@@ -62,13 +61,12 @@ def first_broken(compose):
     def call(method):
         cfg = compose("method=generic", "train.tokens=4096", "evaluate.splits=[validation]")
         cfg.method._target_ = f"made_up_methods.{method.__name__}"
-        data = Path(cfg.home) / "data"
-        if data.is_symlink():  # the check changes the corpus
-            open_corpus(cfg.data, Path(cfg.home), 0)
-            shared = data.resolve()
-            data.unlink()
-            shutil.copytree(shared, data)
-        method.folder = corpora.folder(cfg.data, Path(cfg.home), 0)  # other tests build further corpora there
+        corpus = open_corpus(cfg.data, Path(cfg.home), 0).path
+        if corpus.parent.is_symlink():  # the check changes the corpus
+            shared = corpus.resolve()
+            corpus.parent.unlink()
+            shutil.copytree(shared, corpus)
+        method.folder = corpus
         return next(((rule.__name__, wrong) for rule, wrong in conformance(cfg) if wrong), None)
 
     return call

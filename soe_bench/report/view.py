@@ -126,10 +126,9 @@ class View:
     ) -> pd.Series:
         """Losses (nats/token) of one label, indexed (specialist, seed), on the named specialists, of which GENERIC_TEXT
         may be one (None: all, without it)."""
-        rows = self.cells(h_source, split, budget)
-        rows = rows[rows.label == label]
-        keep = rows.specialist != GENERIC_TEXT if specialists is None else rows.specialist.isin(specialists)
-        return rows[keep].set_index(["specialist", "seed"]).loss
+        losses = _losses(self, label, h_source, split, budget)
+        names = losses.index.get_level_values("specialist")
+        return losses[names != GENERIC_TEXT if specialists is None else names.isin(specialists)]
 
     def seed_means(self, losses: pd.Series, specialists: Sequence[str] | None = None) -> pd.Series:
         """Mean over the specialists (None: `averaged`) for each seed; empty if a (specialist, seed) has no record, or
@@ -198,6 +197,13 @@ def _cells(view: View, h_source: str | None, split: str, budget: int) -> pd.Data
     else:
         keep = (rows.h_source == h_source) & ~generic
     return _one_each(rows[keep], ["label", "specialist", "seed"])
+
+
+@lru_cache
+def _losses(view: View, label: str, h_source: str | None, split: str, budget: int) -> pd.Series:
+    """The losses of one label on all specialists and on generic text, which the claims ask for again and again."""
+    rows = view.cells(h_source, split, budget)[["label", "specialist", "seed", "loss"]]
+    return rows[rows.label == label].set_index(["specialist", "seed"]).loss
 
 
 def _one_each(rows: pd.DataFrame, cell: list[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from made_up_records import write_csv, write_records
 from soe_bench.report import compare, write
 from soe_bench.report.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("no_images")
 DEVIATION = dict(setting="router width", ours="128", paper="64", status="paper", where="method.router", note="")
 
 

@@ -153,7 +153,7 @@ def test_columns_of_numbers_stand_on_the_right_in_both_forms_and_the_first_colum
     assert kinds == ["", "number", "", "", "number", "", "", "number", "long"]
 
 
-def test_a_folder_of_several_has_a_section_for_each_and_one_without_records_says_so(tmp_path):
+def test_a_folder_of_several_has_a_section_for_each_and_one_without_records_says_so(tmp_path, no_images):
     rows = [row for seed in range(2) for row in generic(seed) + soup(4, seed, 0.1)]
     write_records(tmp_path / "cpu", rows)
     write_records(tmp_path / "gpu" / "wheels", [row for row in rows if row["method"] == "generic"])
@@ -166,7 +166,7 @@ def test_a_folder_of_several_has_a_section_for_each_and_one_without_records_says
     assert page_of(tmp_path / "cpu").texts("h2") == ["Claims", "Figures", "Tables"]
 
 
-def test_the_folder_with_most_verdicts_comes_first(tmp_path):
+def test_the_folder_with_most_verdicts_comes_first(tmp_path, no_images):
     rows = [row for seed in range(2) for row in generic(seed) + soup(4, seed, 0.1)]
     write_records(tmp_path / "a", [row for row in rows if row["method"] == "generic"])  # each of its claims is not run
     write_records(tmp_path / "b", rows)

@@ -86,7 +86,7 @@ def test_a_specialist_outside_the_corpus_is_in_no_panel(tmp_path):
     )
 
 
-def test_sizes_that_lie_in_several_results_folders_are_compared_above_them(tmp_path, capsys):
+def test_sizes_that_lie_in_several_results_folders_are_compared_above_them(tmp_path, no_images, capsys):
     """As results/ has them: a folder per scale. The claims about sizes, and the figure, stand beside the folders."""
     scales = {
         "small": size("d32", 1, 100, 0.3, 3) + generic(3, model="d32", parameters=1),

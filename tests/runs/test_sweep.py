@@ -44,7 +44,7 @@ SERIAL = ["launcher=single", "hydra/launcher=basic"]
 
 
 @pytest.fixture
-def command(arguments, monkeypatch, capsys, no_images):
+def command_and_report(arguments, monkeypatch, capsys, no_images):
     """command("+sweep=...") -> (exit status, standard output, error line): the command line in this process."""
 
     def call(*extra):
@@ -54,6 +54,13 @@ def command(arguments, monkeypatch, capsys, no_images):
 
     call.arguments = arguments
     return call
+
+
+@pytest.fixture
+def command(command_and_report, monkeypatch):
+    """The same without the tables and figures at the end, which take as long as a small run."""
+    monkeypatch.setattr("soe_bench.report.write.rewrite", lambda folder: [])
+    return command_and_report
 
 
 @pytest.mark.parametrize(
@@ -440,7 +447,7 @@ def test_collect_upserts_by_key(compose, tmp_path):
     assert sources == {"estimate", "uniform", "shuffled", "h_0", "tuned", "zero"}
 
 
-def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp_path):
+def test_a_parent_is_trained_once_and_its_tokens_count(command_and_report, monkeypatch, tmp_path):
     trained = []
     train = executing.train
     monkeypatch.setattr(executing, "train", lambda cfg, name, *rest: (trained.append(name), train(cfg, name, *rest))[1])
@@ -451,9 +458,10 @@ def test_a_parent_is_trained_once_and_its_tokens_count(command, monkeypatch, tmp
         "train.tokens=8192",
         "seed=0",
     ]
-    status, out, err = command(*warm)
+    status, out, err = command_and_report(*warm)
     assert status == 0 and "  trained\n" in out
     assert sorted(name.split("-test")[0] for name in trained) == ["dense_on_pi", "generic", "generic", "soup-n4"]
+    assert (tmp_path / "results" / "tables" / "main.md").is_file()
     records = pd.DataFrame(read_records(tmp_path / "results"))
     assert set(records.training_tokens) == {8192} and records.run_id.nunique() == 3  # the parent has no records
     assert records[records.method != "generic"].parent.nunique() == 1
@@ -542,12 +550,13 @@ def test_any_path_survives_quoting(value):
     assert parsed.value() == value
 
 
-def test_a_home_with_spaces_parentheses_and_japanese(command, tmp_path, shared_home):
+def test_a_home_with_spaces_parentheses_and_japanese(command_and_report, tmp_path, shared_home):
     home = tmp_path / "my files (1) 日本語"
     home.mkdir()
     (home / "data").symlink_to(shared_home / "data")
-    status, out, _ = command("method=generic", "train.tokens=4096", f"home={home}", f"results_dir={home / 'r (2)'}")
-    assert status == 0 and (home / "r (2)" / "evaluations.csv").exists()
+    given = ["method=generic", "train.tokens=4096", f"home={home}", f"results_dir={home / 'r (2)'}"]
+    assert command_and_report(*given)[0] == 0
+    assert (home / "r (2)" / "evaluations.csv").exists() and (home / "r (2)" / "report.html").exists()
 
 
 def test_resolved_configuration_is_kept(compose):
@@ -643,8 +652,8 @@ def test_names_in_the_small_csvs_are_data(tmp_path):
     )
 
 
-def test_a_corpus_without_specialists_is_trained_evaluated_and_reported(command, tmp_path):
-    status, out, err = command("data.specialists=null", "method.n_experts=2", "train.tokens=8192")
+def test_a_corpus_without_specialists_is_trained_evaluated_and_reported(command_and_report, tmp_path):
+    status, out, err = command_and_report("data.specialists=null", "method.n_experts=2", "train.tokens=8192")
     assert status == 0 and "nan" not in out + err and "Traceback" not in err
     records = read_records(tmp_path / "results")
     assert {record["specialist"] for record in records} == {"generic"}

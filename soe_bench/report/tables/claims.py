@@ -4,6 +4,7 @@ import inspect
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -68,11 +69,17 @@ class Criterion:
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
     """Every claim in the order of the file. Raises UserError that names the claim for what is malformed."""
+    return [*_claims(path, path.read_text(encoding="utf-8"))]
+
+
+@lru_cache(maxsize=1)
+def _claims(path: Path, text: str) -> tuple[Claim, ...]:
+    """Those of the text of a file: each results folder of a report asks for them."""
     try:
-        nodes = OmegaConf.to_container(OmegaConf.load(path))
+        nodes = OmegaConf.to_container(OmegaConf.create(text))
     except YAMLError as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
-    return [_claim(name, node, f"{path}: {name}") for name, node in nodes.items()]
+    return tuple(_claim(name, node, f"{path}: {name}") for name, node in nodes.items())
 
 
 def _claim(name: str, node: dict, where: str) -> Claim:
