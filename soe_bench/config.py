@@ -221,7 +221,10 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
     for override in overrides:
         if override[:1] == "-" or "=" not in override and override[:1] != "~":  # Hydra would show its grammar's errors
-            raise UserError(f"settings are given as key=value, not as {override!r}: see python -m soe_bench --help")
+            raise UserError(
+                f"settings are given as key=value, not as {override!r}: see python -m soe_bench --help; a value with "
+                "spaces needs quotes"
+            )
     sweeps = [override for override in overrides if override.startswith("+sweep=")]
     conf_folders()  # that they are there: Hydra says nothing of one that is not
     if len(sweeps) > 1 or "," in "".join(sweeps):

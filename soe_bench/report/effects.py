@@ -140,7 +140,7 @@ def against_generic(soups: Soups, experts: int, text: Literal["specialists", "ge
 
 def against_generic_after(soups: Soups, experts: int, times: float) -> Effect:
     """Soup minus generic on the specialists, both on `times` the training tokens of the soups that are compared."""
-    tokens = times * soups.view.training_tokens(soups.label(experts))
+    tokens = times * soups.view.methods.training_tokens[soups.label(experts)]
     others = Soups(soups.view, training_tokens=tokens)
     if not len(others.runs):
         raise NotRun(f"no record of a soup on {tokens / 1e6:.3g}M training tokens")

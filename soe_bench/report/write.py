@@ -41,7 +41,7 @@ Item = Table | Chart
 
 def rewrite(folder: Path) -> list[Section]:
     """Writes tables/*.csv, *.md, figures/*.csv, *.png, *.svg and report.html of what a folder holds, and returns its
-    sections. Prints how many have no data, a line for each figure that fails, one for each file that nothing
+    sections. Prints one line for all that have no data, one for each figure that fails, one for each file that nothing
     writes any more, and one for all characters that no font has. Waits for another process that changes the folder."""
     with FileLock(folder / ".lock"):
         return _write(load_results(folder))
@@ -66,7 +66,7 @@ def _write(results: Results) -> list[Section]:
             write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
     problems += no_font(warnings)
     if empty:
-        print(f"{len(empty)} further tables and figures have no data yet (results/README.md lists them all)")
+        print(f"skipped, no data for it yet: {', '.join(empty)}")
     for line in problems:
         print(line)
     sections = results_sections(tables, drawn)

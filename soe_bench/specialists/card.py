@@ -92,8 +92,8 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
         needs = made.verdict.row(AT_H_0).bits_per_byte
         lines += [
             f"The soup at h_0, the weights of its whole corpus, needs {needs:.2f} bits per byte for the held-out text. "
-            f"For 99 % of its corpus's held-out passages it needs at most {soup.bits_per_byte:.2f}: far more means that it "
-            "does not know such text."
+            f"For 99 % of its corpus's held-out passages it needs at most {soup.bits_per_byte:.2f}: far more "
+            "means that it does not know such text."
         ]
         lines += [f"The generic run in this table is {escape(made.origin)}."] if made.origin else []
         lines += [table(made), made.verdict.words]

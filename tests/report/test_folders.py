@@ -90,7 +90,7 @@ def test_a_figure_that_fails_is_one_warning_and_stops_nothing_else(tmp_path, mon
     assert main([str(folder / "cpu")]) == 0
     *_, warning, last = capsys.readouterr().out.splitlines()
     assert warning.startswith("warning: figure experts failed, the others go on: ZeroDivisionError: ")
-    assert last.endswith("wrote 4 tables and 1 figures")
+    assert last.endswith("wrote 4 tables and 1 figures; a browser shows them in report.html")
     assert not (folder / "cpu" / "figures" / "experts.png").exists()
     assert (folder / "cpu" / "figures" / "specialists.png").exists()
     assert main([str(folder / "cpu"), "--check"]) == 1

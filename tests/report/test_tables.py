@@ -238,11 +238,14 @@ def test_figures_of_all_methods_leave_other_laws_to_the_figure_support(records, 
             assert {row["label"] for row in csv.DictReader(file)} - {"generic"} == {"soup n=4"}
 
 
+PAGE = "; a browser shows them in report.html"
+
+
 def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
     assert main([str(write_records(tmp_path, [row for row in records if row["method"] == "generic"]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
     start, names = line.split(": ")
-    assert start == "skipped, no data for it yet" and last == f"{tmp_path}: wrote 3 tables and 0 figures"
+    assert start == "skipped, no data for it yet" and last == f"{tmp_path}: wrote 3 tables and 0 figures{PAGE}"
     for name in (
         "table difference",
         "table controls",
@@ -263,4 +266,4 @@ def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
     assert main([str(write_records(tmp_path, [record(split="validation")]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
     assert line.startswith("skipped, no data for it yet: tables and figures of results (no test record), figure sizes")
-    assert last == f"{tmp_path}: wrote 0 tables and 0 figures"
+    assert last == f"{tmp_path}: wrote 0 tables and 0 figures{PAGE}"

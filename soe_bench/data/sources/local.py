@@ -182,7 +182,7 @@ class Local:
                     files[name] = Path(entry)
         if not files:
             notes.say()
-            raise UserError(f"there is no text in {root}: add {KINDS}, one sub-folder per source")
+            raise UserError(f"there is no text in {root}: add {KINDS}")
         return dict(sorted(files.items()))
 
 

@@ -22,9 +22,9 @@ REST = "#bdbdbd"
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:7], OTHERS[8])
 CAPTION = (
     "The domain weights h are fractions of tokens. Of a specialist's weights only those on its nearest domains are "
-    "shown. A passage lies beyond q99 if it is farther from the centre of its domain than 99 % of the generic passages "
-    f"are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (dashed line) lies outside the "
-    "corpus."
+    "shown. A passage is far from all domains if it is farther from the centre of its own than 99 % of the generic "
+    f"passages are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (dashed line) lies "
+    "outside the corpus."
 )
 
 
@@ -133,4 +133,4 @@ def _outside(axes: Axes, places: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
-    axes.set(xlabel="passages beyond\nq99 (%)", title="Outside")
+    axes.set(xlabel="passages far from\nall domains (%)", title="Outside")

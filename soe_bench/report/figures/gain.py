@@ -41,14 +41,17 @@ def gain_chart(view: View) -> Chart | None:
     if frame.empty:
         return None
     fitted = frame[~frame.outside]
-    line = linear_regression(fitted.kl, fitted.gain) if fitted.kl.nunique() > 2 else None
+    line = linear_regression(fitted.kl, fitted.gain) if len(fitted) >= FEWEST and fitted.kl.nunique() > 2 else None
+    of_whom = (
+        " The rank correlation (Spearman's) and the line, by least squares, are of the specialists within the corpus."
+    )
     caption = (
         f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
         "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
-        "weights of the whole corpus. The rank correlation (Spearman's) and the line, fitted by least squares, are of "
-        f"the specialists within the corpus.{_without_one(fitted)} Open marks lie outside the corpus and do not set "
-        "the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. Named are the "
-        f"specialists with the largest gain and those farthest from the line, where there is room.\n{view.title}"
+        f"weights of the whole corpus.{of_whom * (line is not None)}{_without_one(fitted)} Open marks lie outside the "
+        "corpus and do not set the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. "
+        "Named are the specialists with the largest gain and those farthest from the line, where there is room.\n"
+        f"{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
 
