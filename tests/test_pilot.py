@@ -111,6 +111,7 @@ def test_what_is_set_stays_and_the_rest_is_chosen(tmp_path, capsys):
         ({}, ["more", "data=wheels"], "a pilot is made from a folder of yours"),
         ({}, ["more", "seed=0,1"], "a pilot trains one soup and one generic model"),
         ({}, ["more", "method.n_experts=8"], "that setting train the soup alone"),
+        ({}, ["more", "method.n_expert=8"], "there is no setting method.n_expert: "),
         ({}, ["more", "method=soup"], "a pilot trains one soup and one generic model"),
         ({}, ["more", "data.kk=3"], "there is no setting data.kk"),
     ],
@@ -184,6 +185,8 @@ def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
         r">Map of the domains: [^<]+ has \d+% of its h in domain \d, 料理 has \d+% of its h in domain \d", page
     )
     assert "The corpus holds 40% of the text of each specialist" in page
+    written = [each["written"] for each in json.loads((pilot.results / DATA).read_text())["specialists"]]
+    assert f"better than the generic one for {written.count('specialist')} of {len(written)} specialists." in page
     assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
     assert page.count('<th scope="row"') > 10 and page.count('<th scope="col"') > 10
     for each in pilot.data["specialists"]:

@@ -166,6 +166,12 @@ def test_a_folder_of_several_has_a_section_for_each_and_one_without_records_says
     assert page_of(tmp_path / "cpu").texts("h2") == ["Claims", "Figures", "Tables"]
 
 
+def test_where_no_claim_is_decided_the_figures_come_first(tmp_path, no_images):
+    write_records(tmp_path, generic(0) + soup(4, 0, 0.1))  # one seed has no interval
+    assert main([str(tmp_path)]) == 0
+    assert page_of(tmp_path).texts("h2") == ["Figures", "Tables", "Claims"]
+
+
 def test_the_folder_with_most_verdicts_comes_first(tmp_path, no_images):
     rows = [row for seed in range(2) for row in generic(seed) + soup(4, seed, 0.1)]
     write_records(tmp_path / "a", [row for row in rows if row["method"] == "generic"])  # each of its claims is not run
