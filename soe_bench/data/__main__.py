@@ -86,7 +86,6 @@ def main(arguments: list[str]) -> int:
     from soe_bench.data import audit, stability
 
     if given.command == "stability":
-        corpora = list({corpus.path.resolve(): corpus for corpus in corpora}.values())
         for corpus in corpora:
             print(corpus.path.name)
             print(stability.between_seeds(corpus, given.seeds, given.passages).to_string(index=False), "\n")
