@@ -24,14 +24,13 @@ from torch import Tensor
 from baselines.domain_experts import DomainExperts, SeparateExperts, group_mixtures
 from baselines.merge_aligned import MergeAligned
 from soe_bench.config import job_configs, make, quoted
-from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights
 from soe_bench.evaluate import mean_loss
 from soe_bench.method import Method, with_parameters
-from soe_bench.runs.build import build_method, load_parameters
+from soe_bench.runs.build import build_method, corpus_of, load_parameters
 from soe_bench.runs.collect import check_results, collect_distances
 from soe_bench.runs.run import Run
 from soe_bench.system.arguments import command, count, read, wants_help
@@ -178,7 +177,7 @@ def closeness(method: Method, models: Models, count: int) -> pd.DataFrame:
 def measure(run: Run, count: int) -> pd.DataFrame:
     """The rows of distances.csv for a trained run."""
     prepare_process(run.cfg.threads)
-    corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans)
+    corpus = corpus_of(run)
     method = build_method(run, corpus)
     load_parameters(method, run.folder)
     models = models_of(method, corpus)

@@ -33,7 +33,7 @@ from soe_bench.errors import UserError
 from soe_bench.ops.gradient import backward
 from soe_bench.ops.traced import compiled_backward
 from soe_bench.runs import collect
-from soe_bench.runs.build import build_method
+from soe_bench.runs.build import build_method, corpus_of
 from soe_bench.runs.execute import execute
 from soe_bench.runs.run import Run
 from soe_bench.system.arguments import command
@@ -175,8 +175,7 @@ def seed_runs(session: Session, rates: dict[str, float], seed: int) -> None:
 
         def piece(method: str = method) -> None:
             one = run(session.config(method, *rate_of(rates["generic"], rates[method], method), f"seed={seed}"))
-            corpus = open_corpus(one.cfg.data, Path(one.cfg.home), one.cfg.seeds.kmeans)
-            collect.collect([one.records], [corpus], session.out)
+            collect.collect([one.records], [corpus_of(one)], session.out)
 
         session.within_time(method, piece)
 

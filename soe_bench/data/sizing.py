@@ -125,10 +125,10 @@ def check_unchanged(cfg: DictConfig) -> None:
     results, name = Path(cfg.results_dir), cfg.data.name
     if not (results / "evaluations.csv").exists():
         return
-    from soe_bench.data.corpus import fingerprint, load
+    from soe_bench.data.corpus import fingerprint, load, named
 
     for known in {record["data_fingerprint"] for record in read_records(results) if record["data"] == name}:
-        built = Path(cfg.home) / "data" / f"{name}-{known[:12]}"
+        built = named(name, Path(cfg.home), known)
         if not (built / "done").is_file():
             continue
         load(built)  # a damaged one is refused

@@ -10,6 +10,7 @@ import torch
 
 from soe_bench import checkpoint
 from soe_bench.config import make
+from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights
@@ -22,6 +23,12 @@ from soe_bench.runs.run import Run
 from soe_bench.train import total_steps
 
 SPECIALISTS = 16  # the number that a plan assumes if the configuration does not name them
+
+
+def corpus_of(run: Run) -> Corpus:
+    """The corpus of a run, built if it is not there yet: of the text as it was when the run got its name. Raises
+    UserError if that is not there and the text is no longer the same."""
+    return open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans, run.fingerprint)
 
 
 def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> Method:

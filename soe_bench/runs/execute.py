@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench import checkpoint
-from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.method import Method
@@ -21,7 +20,7 @@ from soe_bench.mixture import Mixture
 from soe_bench.ops.flat import Flat
 from soe_bench.records import RunRecord, read_training
 from soe_bench.runs import evaluation
-from soe_bench.runs.build import build_method, load_parameters, sampler, save_parameters
+from soe_bench.runs.build import build_method, corpus_of, load_parameters, sampler, save_parameters
 from soe_bench.runs.code import CODE, code_of
 from soe_bench.runs.folder import seal
 from soe_bench.runs.run import AS_PARENT, Run, model_name
@@ -91,7 +90,7 @@ def _claim(run: Run, lock: FileLock, as_parent: bool) -> bool:
 def _train_and_evaluate(run: Run, evaluate: bool) -> None:
     cfg, folder = run.cfg, run.folder
     prepare_process(cfg.threads)
-    corpus = open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans, run.fingerprint)
+    corpus = corpus_of(run)
     reset_peak_memory()
     method = build_method(run, corpus)
     _write(folder / "config.json", json.dumps(OmegaConf.to_container(cfg, resolve=True), indent=1))

@@ -37,4 +37,4 @@ def load_run(place: str | Path) -> tuple[Method, Corpus]:
 
 def corpus_folder(run: Path, training: dict) -> Path:
     """The corpus of a run: beside its runs folder."""
-    return run.resolve().parents[1] / "data" / f"{training['data']}-{training['data_fingerprint'][:12]}"
+    return corpora.named(training["data"], run.resolve().parents[1], training["data_fingerprint"])

@@ -97,10 +97,9 @@ class Run:
         """done, `failed: why`, `stopped at step ...`, running, killed, or not run."""
         if self.done:
             return "done"
-        path = self.folder / "status"
-        status = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "not run"
-        if not re.fullmatch(r"not run|running( as a parent)?|(failed|stopped): \S.*", status):
-            return f"unknown, as {path} is damaged; the same command goes on"
+        status = self._written_status
+        if not re.fullmatch(rf"not run|running|{AS_PARENT}|(failed|stopped): \S.*", status):
+            return f"unknown, as {self.folder / 'status'} is damaged; the same command goes on"
         if status in ("running", AS_PARENT) and not self.in_hand:
             return "killed; the same command goes on"
         return status.replace("stopped: stopped", "stopped", 1)  # what a stop says begins so itself
@@ -108,10 +107,14 @@ class Run:
     @property
     def in_hand_as_parent(self) -> bool:
         """Whether the process that works on it only trains it, for a run that starts from it."""
+        return self._written_status in ("not run", AS_PARENT)  # not run: it has not begun, or has just ended
+
+    @property
+    def _written_status(self) -> str:
         try:
-            return (self.folder / "status").read_text(encoding="utf-8", errors="replace") == AS_PARENT
-        except FileNotFoundError:  # it has not begun, or has just ended
-            return True
+            return (self.folder / "status").read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return "not run"
 
     @property
     def in_hand(self) -> bool:

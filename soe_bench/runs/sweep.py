@@ -15,10 +15,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from soe_bench.config import make
-from soe_bench.data.builder import open_corpus
 from soe_bench.errors import UserError
 from soe_bench.records import read_lines, read_training
-from soe_bench.runs.build import build_method
+from soe_bench.runs.build import build_method, corpus_of
 from soe_bench.runs.code import changed
 from soe_bench.runs.collect import check_domains, check_results, check_trained, collect, collect_trials
 from soe_bench.runs.execute import execute
@@ -187,7 +186,7 @@ class Plan:
 
     def _open(self, run: Run) -> None:
         """Builds a corpus if it is missing. Raises UserError if a results folder has records of other domains."""
-        corpus = open_corpus(run.cfg.data, Path(run.cfg.home), run.cfg.seeds.kmeans, run.fingerprint)
+        corpus = corpus_of(run)
         for folder in {run.cfg.results_dir for run in self.runs}:
             check_domains(Path(folder), corpus)
 
@@ -225,8 +224,7 @@ class Plan:
             own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
             if not own:
                 continue
-            data = {run.fingerprint: run.cfg for run in own}
-            opened = [open_corpus(cfg.data, Path(cfg.home), cfg.seeds.kmeans, known) for known, cfg in data.items()]
+            opened = [corpus_of(run) for run in {run.fingerprint: run for run in own}.values()]
             print(f"{collect([run.records for run in own], opened, Path(folder))} records in {folder}")
             results[Path(folder)] = own[0].cfg if any(run.name not in self.before for run in own) else None
         return results
