@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
 from soe_bench.estimate import (
-    TUNING_STEPS,
+    COEFFICIENTS_STEPS,
+    H_STEPS,
     domain_weights,
     estimate,
     own_weights,
@@ -163,7 +164,8 @@ class Maker:
             group, start = evaluations[first : first + size], time.perf_counter()
             with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
                 self._tune(group, 1)
-            values, flops = self._tune(group, TUNING_STEPS), counter.get_total_flops() * TUNING_STEPS
+            steps = H_STEPS if evaluation.h_source == "tuned" else COEFFICIENTS_STEPS
+            values, flops = self._tune(group, steps), counter.get_total_flops() * steps
             spent = Spent(flops // len(group), (time.perf_counter() - start) / len(group))
             self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
         return self.tuned[evaluation]

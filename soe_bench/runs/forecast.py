@@ -25,7 +25,7 @@ from soe_bench.data.corpus import Corpus, folder, load
 from soe_bench.data.sources.local import Local
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
-from soe_bench.estimate import TUNING_STEPS, TUNING_WINDOWS
+from soe_bench.estimate import COEFFICIENTS_STEPS, H_STEPS, TUNING_WINDOWS
 from soe_bench.method import Method
 from soe_bench.ops.adamw import WORDS_PER_STEP
 from soe_bench.ops.gradient import sequences_at_once
@@ -145,16 +145,17 @@ def evaluation_tokens(cfg: DictConfig, method: Method, corpus: Corpus | None) ->
     total = sum(text(name, split) for name in groups for split in e.splits)
     if "test" not in e.splits:
         return total
-    tuning = TUNING_STEPS * TUNING_WINDOWS * cfg.train.seq_len * 3
+    tuning_step = TUNING_WINDOWS * cfg.train.seq_len * 3
     for name in names:
         test = text(name, "test")
         for budget in e.budgets if method.deployable else ():
             total += test + 3 * len(fine.lrs) * min(fine.epochs * budget, fine.max_tokens)
         if method.takes_h:
             controls = [control for control in method.controls if control in e.controls]
-            total += len(controls) * test + ("tuned" in controls) * tuning
+            total += len(controls) * test + ("tuned" in controls) * H_STEPS * tuning_step
             for estimator in e.estimators:
-                total += len(e.documents) * e.draws * (test + (estimator == "tuned_coefficients") * tuning)
+                tuning = COEFFICIENTS_STEPS * tuning_step if estimator == "tuned_coefficients" else 0
+                total += len(e.documents) * e.draws * (test + tuning)
     return total
 
 

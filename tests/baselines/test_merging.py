@@ -340,7 +340,7 @@ def test_a_merge_trains_nothing_and_its_experts_are_trained_once(arguments, tmp_
         return (tmp_path / "results" / "curves.csv").read_text()
 
     monkeypatch.setattr(executing, "train", counted)
-    monkeypatch.setattr(evaluation, "TUNING_STEPS", 2)
+    monkeypatch.setattr(evaluation, "H_STEPS", 2)
     curves = command("method=generic")
     budget = ["evaluate.budgets=[500]", "evaluate.fine_tuning.lrs=[1e-3]"]
     assert command("method=merge_linear", "method.weights=uniform,h", "-m", *budget) == curves  # a merge has none
