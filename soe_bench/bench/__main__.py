@@ -22,6 +22,7 @@ import torch
 
 from soe_bench.bench.arrangements import arrangements
 from soe_bench.bench.bases import bases
+from soe_bench.bench.corpora import corpora, tokenizer_agreement
 from soe_bench.bench.end_to_end import end_to_end
 from soe_bench.bench.growth import growth
 from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models, mergekit_speedup
@@ -62,6 +63,7 @@ FIGURES: dict[str, Callable[[BenchSettings], Figure]] = {
     "mergekit_speedup": mergekit_speedup,
     "loss_memory_ratio": loss_memory_ratio,
     "moments_bfloat16_loss_change": moments_loss_change,
+    "tokenizer_sample_agreement": tokenizer_agreement,
 }
 LISTS: dict[str, Callable[[BenchSettings], list[dict]]] = {  # each gives the rows of a table
     "growth": growth,
@@ -71,6 +73,7 @@ LISTS: dict[str, Callable[[BenchSettings], list[dict]]] = {  # each gives the ro
     "processes": processes,
     "arrangements": arrangements,
     "many": many,
+    "corpora": corpora,
     "end_to_end": end_to_end,
 }
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")

@@ -11,6 +11,7 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
+from soe_bench.bench.corpora import write_texts
 from soe_bench.bench.measure import BenchSettings
 from soe_bench.errors import UserError
 from soe_bench.system.files import home
@@ -19,6 +20,7 @@ from soe_bench.system.laps import FILE
 log = logging.getLogger("soe_bench")
 CHARACTERS = 2000  # of each text that a specialist is made for
 SPECIALISTS = {1: 100, 10: 10, 100: 10}  # how many specialists are made at once, and the documents of each
+PILOT = 20 * 10**6  # bytes of text
 REFUSED = 3  # exit status of soe_bench.specialize: it wrote a generic model, which takes the same time
 
 
@@ -27,10 +29,14 @@ def end_to_end(settings: BenchSettings) -> list[dict]:
     jobs that may run side by side, and lie within `jobs`.
 
     The demo is run twice. The first time it is one run on a tenth of the tokens, and begins without a corpus; if its
-    text cannot be downloaded, the second uses the corpora of the usual home."""
+    text cannot be downloaded, the second uses the corpora of the usual home. `+sweep=experts` is run on one seed, and
+    uses the corpus of the usual home, where it is built before if it is not there."""
     demo = ["soe_bench", "+sweep=demo", f"device={settings.device}"]
     demo += ["scale=test", "method=soup", "evaluate.controls=[]", "wandb.mode=disabled"] if settings.quick else []
     short = ["train.tokens=20_480"] if settings.quick else ["method=soup", "train.tokens=400_000"]
+    toy = ["scale=test", "wandb.mode=disabled"] if settings.quick else []
+    experts = ["soe_bench", "+sweep=experts", "seed=0", f"device={settings.device}", *toy]
+    pilot = ["soe_bench", "+sweep=pilot", "data=local", "data.source.folder=texts", f"device={settings.device}", *toy]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place, rows = folder / "home", []
@@ -50,6 +56,12 @@ def end_to_end(settings: BenchSettings) -> list[dict]:
             command = ["soe_bench.specialize", f"soup={soup}", f"documents={given}", f"out={out}", "many=true"]
             what = f"{count} specialist{'s' * (count > 1)} from {documents} documents each"
             rows += parts(what, command, folder, place)
+        size = write_texts(folder / "texts", PILOT // 50 if settings.quick else PILOT)
+        rows += parts(f"+sweep=pilot on {size / 1e6:.3g} MB of text", pilot, folder, place)
+        usual = folder / "usual"
+        usual.mkdir()
+        (usual / "data").symlink_to(home() / "data")
+        rows += parts("+sweep=experts, one seed, from a built corpus", experts, folder, usual)
     return rows
 
 

@@ -98,9 +98,9 @@ def _write(data: DictConfig, home: Path, kmeans_seed: int, out: Path) -> None:
         table = table[original < 0].reset_index(drop=True)
         _check(table, rules, data)
     with stage("tokenizer and embedder", seconds), ThreadPoolExecutor(1) as beside:  # either takes one core
-        sample = _training_sample(table, data.tokenizer_sample_characters)
+        sample = training_sample(table, data.tokenizer_sample_characters)
         fitted = beside.submit(fit_tokenizer, sample, data.vocab_size)
-        embedder = embed.fit(data.embedding, _training_sample(table, data.embedding.sample_characters))
+        embedder = embed.fit(data.embedding, training_sample(table, data.embedding.sample_characters))
         embedder.save(out)
         tokenizer = fitted.result()
         (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -241,7 +241,7 @@ def _removed(table: pd.DataFrame, original: np.ndarray) -> dict[str, int]:
     return counts
 
 
-def _training_sample(table: pd.DataFrame, characters: int) -> list[str]:
+def training_sample(table: pd.DataFrame, characters: int) -> list[str]:
     """About `characters` characters of generic training passages, evenly spaced (each source is in hash order)."""
     texts = table.text[generic_training(table)]
     every = max(1, round(texts.str.len().sum() / characters))

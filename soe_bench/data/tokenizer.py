@@ -60,7 +60,7 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
     for start in range(0, len(texts), CHUNK):
         if len(known) > MOST_WORDS:
             known.clear()
-        words = [_words(text) for text in texts[start : start + CHUNK]]
+        words = [byte_level_words(text) for text in texts[start : start + CHUNK]]
         new = [word for word in dict.fromkeys(chain.from_iterable(words)) if word not in known]
         encoded = tokenizer.encode_batch_fast(new)
         known |= {word: np.array(item.ids, np.uint16).tobytes() for word, item in zip(new, encoded, strict=True)}
@@ -68,7 +68,8 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
     return ids
 
 
-def _words(text: str) -> list[str]:
+def byte_level_words(text: str) -> list[str]:
+    """The words of a text, within which tokens lie; joined they are the text."""
     return (ASCII_WORD if text.isascii() else BYTE_LEVEL_WORD).findall(text)
 
 

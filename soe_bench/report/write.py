@@ -66,7 +66,7 @@ def _write(results: Results) -> list[Section]:
             write_bytes(results.folder / "figures" / f"{chart.name}.{kind}", image)
     problems += no_font(warnings)
     if empty:
-        print(f"skipped, no data for it yet: {', '.join(empty)}")
+        print(f"no data yet for: {', '.join(empty)}")
     for line in problems:
         print(line)
     sections = results_sections(tables, drawn)
@@ -146,10 +146,10 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
         ("deviations", deviations_table, results.deviations),
     ):
         yield f"table {name}", partial(make, rows) if len(rows) else list
-    bench = results.bench or {}
-    yield "table bench", partial(bench_table, bench) if bench.get("figures") else list
-    for name in LISTS:
-        yield f"table {name}", partial(list_table, name, bench) if bench.get(name) else list
+    if bench := results.bench:
+        yield "table bench", partial(bench_table, bench) if bench["figures"] else list
+        for name in LISTS:
+            yield f"table {name}", partial(list_table, name, bench) if bench.get(name) else list
     yield "figure closeness", partial(closeness_chart, results.distances)
     yield "figure domains", partial(domains_charts, results.domains, results.specialists)
 

@@ -4,14 +4,17 @@ here asserts a time."""
 import json
 import subprocess
 from contextlib import nullcontext
+from itertools import islice
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
 
-from soe_bench.bench import arrangements, end_to_end, instantiate, many, precision, shape, steps
+from soe_bench.bench import arrangements, corpora, end_to_end, instantiate, many, precision, shape, steps
 from soe_bench.bench.measure import BenchSettings
+from soe_bench.data.tokenizer import fit_tokenizer
 from soe_bench.errors import UserError
 from soe_bench.report.tables.bench import LISTS, list_table
 from soe_bench.system.laps import FILE
@@ -169,13 +172,58 @@ def test_the_parts_of_a_command_are_those_that_it_says(tmp_path, monkeypatch):
 def test_whole_commands_say_where_their_time_went():
     rows = end_to_end.end_to_end(QUICK)
     commands = dict.fromkeys(row["command"] for row in rows)
-    nothing, built, one, ten = ([row["stage"] for row in rows if row["command"] == each] for each in commands)
+    nothing, built, one, ten, pilot, experts = (
+        [row["stage"] for row in rows if row["command"] == each] for each in commands
+    )
     own = ["start", "plan", "corpus", "jobs", "records", "tables and figures"]
     assert nothing[:6] == built[:6] == own and "of all jobs: training" in built
     assert "of all jobs: evaluation at h estimate" in built
     parts = ["reading documents", "domain weights", "combining experts", "gate", "writing"]
     assert one == ten == ["start", "soup", *parts]
+    assert pilot[:6] == experts[:6] == own and "of all jobs: evaluation at h tuned" in experts
     assert all(row["seconds"] >= 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_corpus_is_built_with_the_time_of_its_stages_and_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
+    rows = corpora.corpora(QUICK)
+    names = list(dict.fromkeys(row["corpus"] for row in rows))
+    assert names[0] == "synthetic" and names[1].startswith("data=local, 0.00") and len(names) == 2
+    for name in names:
+        *stages, whole = [row for row in rows if row["corpus"] == name]
+        assert [row["stage"] for row in stages][:2] == ["documents and passages", "duplicates"]
+        assert whole["stage"] == "in all" and whole["seconds"] > sum(row["seconds"] for row in stages)
+        assert 2**26 < whole["peak_bytes"] < 2**33
+    assert list(tmp_path.iterdir()) == [tmp_path / "wheels"]  # the corpora themselves are in a home that is removed
+    assert list(table("corpora", rows)["part"]) == [row["stage"] for row in rows]
+    with pytest.raises(UserError, match="the corpus none was not built: .*there is no data 'none'"):
+        corpora.stages("none", ["data=none"], tmp_path)
+
+
+def test_text_to_build_from_is_of_the_size_and_holds_no_copies(tmp_path):
+    written = corpora.write_texts(tmp_path, 3 * corpora.DOCUMENT)
+    assert 3 * corpora.DOCUMENT <= written < 9 * corpora.DOCUMENT
+    rows = [json.loads(line)["text"] for path in tmp_path.glob("*.jsonl") for line in path.open(encoding="utf-8")]
+    files = [path.read_text(encoding="utf-8") for path in tmp_path.glob("[0-9]*/*.txt")]
+    assert rows and files and sum(map(len, rows + files)) == written
+    assert len(list(tmp_path.glob("specialists/*/*.txt"))) == 150
+    small = list(islice(corpora.documents(["a b\n" * 60_000, "c\n" * 100_000]), 4))
+    assert sorted(small[:2]) == ["a b\n" * 60_000, "c\n" * 100_000]
+    assert sorted(small[2:]) == ["a b 1\n" * 60_000, "c 1\n" * 100_000]
+
+
+@pytest.mark.parametrize(("sample", "expected"), [("ab", 1), ("qq", 3 / 23)])
+def test_the_agreement_of_tokenizers_by_hand(sample, expected, monkeypatch):
+    """Each tokenizer joins one pair. That of all text, `ab` ten times and `xyz` once, joins `ab`. One that has read
+    `qq` alone makes 20 tokens of the former, which are not alike, and 3 of the latter, which are."""
+    monkeypatch.setattr(corpora, "read", lambda *_: (pd.DataFrame({"text": ["ab"] * 10 + ["xyz"]}), 11))
+    monkeypatch.setattr(corpora, "generic_training", lambda rows: rows.text.notna())
+    monkeypatch.setattr(corpora, "training_sample", lambda *_: [sample])
+    monkeypatch.setattr(corpora, "fit_tokenizer", lambda texts, _: fit_tokenizer(texts, 258))
+    figure = corpora.tokenizer_agreement(QUICK)
+    assert figure.value == expected and figure.met == (sample == "ab")
+    assert figure.parts["tokens"] == {"ab": 13, "qq": 23}[sample]
 
 
 def test_the_command_without_network_goes_on_with_the_usual_corpora(tmp_path, monkeypatch):
@@ -191,7 +239,10 @@ def test_the_command_without_network_goes_on_with_the_usual_corpora(tmp_path, mo
 
     monkeypatch.setattr(end_to_end, "parts", parts)
     monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
-    assert len(end_to_end.end_to_end(QUICK)) == 3 and places[1] == places[2] == places[3] != places[0]
+    monkeypatch.setattr(end_to_end, "write_texts", lambda *_: 1)
+    (tmp_path / "data").mkdir()
+    assert len(end_to_end.end_to_end(QUICK)) == 5
+    assert places[1] == places[2] == places[3] == places[4] != places[0] and places[5] not in places[:5]
 
 
 def test_every_list_has_a_table():

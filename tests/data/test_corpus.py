@@ -172,7 +172,8 @@ def test_texts_are_encoded_as_the_tokenizer_does(corpus: Corpus, texts: list[str
     found = tokenizer.encode(corpus.tokenizer, texts)
     assert [ids.tolist() for ids in found] == [corpus.tokenizer.encode(text).ids for text in texts]
     assert all(ids.dtype == np.uint16 for ids in found)
-    assert all(tokenizer._words(text) == tokenizer.BYTE_LEVEL_WORD.findall(text) for text in texts)  # in ASCII too
+    words = tokenizer.byte_level_words
+    assert all(words(text) == tokenizer.BYTE_LEVEL_WORD.findall(text) for text in texts)  # in ASCII too
 
 
 def test_new_texts_are_assigned_as_the_corpus_was(corpus: Corpus) -> None:

@@ -245,7 +245,7 @@ def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
     assert main([str(write_records(tmp_path, [row for row in records if row["method"] == "generic"]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
     start, names = line.split(": ")
-    assert start == "skipped, no data for it yet" and last == f"{tmp_path}: wrote 3 tables and 0 figures{PAGE}"
+    assert start == "no data yet for" and last == f"{tmp_path}: wrote 3 tables and 0 figures{PAGE}"
     for name in (
         "table difference",
         "table controls",
@@ -265,5 +265,5 @@ def test_what_has_no_data_is_said_in_one_line(records, tmp_path, capsys):
 def test_records_of_the_validation_part_alone_make_no_tables(tmp_path, capsys):
     assert main([str(write_records(tmp_path, [record(split="validation")]))]) == 0
     line, last = capsys.readouterr().out.splitlines()
-    assert line.startswith("skipped, no data for it yet: tables and figures of results (no test record), figure sizes")
+    assert line.startswith("no data yet for: tables and figures of results (no test record), figure sizes")
     assert last == f"{tmp_path}: wrote 0 tables and 0 figures{PAGE}"

@@ -128,6 +128,13 @@ LISTS: dict[str, tuple[str, ...]] = {
         "`of all jobs` is added up over them, and lies within `jobs`.",
         "`training` includes the checkpoints: the figure `checkpoint_share` says how much they are.",
     ),
+    "corpora": (
+        "Building a corpus",
+        "corpus, part, time (s), peak memory (bytes)",
+        "The parts are those that the command itself logs. `in all` is the whole command, with imports and the "
+        "reading of all text for the corpus's fingerprint. `peak memory` is that of all its processes together; "
+        "what they share counts for each. Text beyond the limits of `data=local` is not read into the corpus.",
+    ),
     "many": (
         "Many specialists at once",
         "soup, specialists, n, P, time (s), reading the bank (s), against one reading, least (s), fraction, "
