@@ -23,7 +23,7 @@ import torch
 from soe_bench.bench.arrangements import arrangements
 from soe_bench.bench.bases import bases
 from soe_bench.bench.corpora import corpora, tokenizer_agreement
-from soe_bench.bench.end_to_end import end_to_end
+from soe_bench.bench.end_to_end import end_to_end, evaluation_share
 from soe_bench.bench.growth import growth
 from soe_bench.bench.instantiate import bandwidth_share, instantiate_disk_models, mergekit_speedup
 from soe_bench.bench.many import many
@@ -63,6 +63,8 @@ FIGURES: dict[str, Callable[[BenchSettings], Figure]] = {
     "mergekit_speedup": mergekit_speedup,
     "loss_memory_ratio": loss_memory_ratio,
     "moments_bfloat16_loss_change": moments_loss_change,
+    "evaluation_share_n4": partial(evaluation_share, n=4),
+    "evaluation_share_n64": partial(evaluation_share, n=64),
     "tokenizer_sample_agreement": tokenizer_agreement,
 }
 LISTS: dict[str, Callable[[BenchSettings], list[dict]]] = {  # each gives the rows of a table

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from soe_bench.bench.corpora import write_texts
-from soe_bench.bench.measure import BenchSettings
+from soe_bench.bench.measure import BenchSettings, Figure
 from soe_bench.errors import UserError
 from soe_bench.system.files import home
 from soe_bench.system.laps import FILE
@@ -21,6 +23,15 @@ log = logging.getLogger("soe_bench")
 CHARACTERS = 2000  # of each text that a specialist is made for
 SPECIALISTS = {1: 100, 10: 10, 100: 10}  # how many specialists are made at once, and the documents of each
 PILOT = 20 * 10**6  # bytes of text
+TOY = ["scale=test", "wandb.mode=disabled"]
+OF_JOBS = "of all jobs: "
+ANSWERS = {  # what needs no torch, and so takes no second to start
+    "--help": ["soe_bench", "--help"],
+    "a misspelt setting": ["soe_bench", "train.token=1"],
+    "the plan of an unknown scale": ["soe_bench.plan", "scale=huge"],
+    "the report of no folder": ["soe_bench.report", "nowhere"],
+    "the report of a pilot": ["soe_bench.report", "pilot"],
+}
 REFUSED = 3  # exit status of soe_bench.specialize: it wrote a generic model, which takes the same time
 
 
@@ -34,7 +45,7 @@ def end_to_end(settings: BenchSettings) -> list[dict]:
     demo = ["soe_bench", "+sweep=demo", f"device={settings.device}"]
     demo += ["scale=test", "method=soup", "evaluate.controls=[]", "wandb.mode=disabled"] if settings.quick else []
     short = ["train.tokens=20_480"] if settings.quick else ["method=soup", "train.tokens=400_000"]
-    toy = ["scale=test", "wandb.mode=disabled"] if settings.quick else []
+    toy = TOY if settings.quick else []
     experts = ["soe_bench", "+sweep=experts", "seed=0", f"device={settings.device}", *toy]
     pilot = ["soe_bench", "+sweep=pilot", "data=local", "data.source.folder=texts", f"device={settings.device}", *toy]
     with tempfile.TemporaryDirectory() as name:
@@ -44,10 +55,7 @@ def end_to_end(settings: BenchSettings) -> list[dict]:
             rows += parts("demo of one short run, from nothing", [*demo, *short], folder, place)
         except UserError as error:
             log.warning("  %s; going on with the corpora of %s", error, home())
-            place = folder / "linked"
-            place.mkdir()
-            for each in ("data", "wheels"):
-                (place / each).symlink_to(home() / each)
+            place = with_usual_corpora(folder)
         rows += parts("demo, from a built corpus", demo, folder, place)
         soup = max((place / "runs").glob("soup-*"), key=lambda run: run.stat().st_mtime)
         for count, documents in list(SPECIALISTS.items())[: 2 if settings.quick else None]:
@@ -58,11 +66,43 @@ def end_to_end(settings: BenchSettings) -> list[dict]:
             rows += parts(what, command, folder, place)
         size = write_texts(folder / "texts", PILOT // 50 if settings.quick else PILOT)
         rows += parts(f"+sweep=pilot on {size / 1e6:.3g} MB of text", pilot, folder, place)
-        usual = folder / "usual"
-        usual.mkdir()
-        (usual / "data").symlink_to(home() / "data")
+        (folder / "experts").mkdir()
+        usual = with_usual_corpora(folder / "experts")
         rows += parts("+sweep=experts, one seed, from a built corpus", experts, folder, usual)
-    return rows
+        return rows + list(answers(folder, place))
+
+
+def evaluation_share(settings: BenchSettings, n: int) -> Figure:
+    """What part of a whole run of a soup with n experts at scale=small, its parent included, is evaluation. It uses the
+    corpus of the usual home, where it is built before if it is not there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = ["soe_bench", f"method.n_experts={n}", f"device={settings.device}", *(TOY if settings.quick else [])]
+        rows = parts("a run", run, folder, with_usual_corpora(folder))
+    jobs = {row["stage"].removeprefix(OF_JOBS): row["seconds"] for row in rows if row["stage"].startswith(OF_JOBS)}
+    training = jobs.pop("training")
+    share = sum(jobs.values()) / (training + sum(jobs.values()))
+    seconds = {"training_seconds": training, "evaluation_seconds": sum(jobs.values())}
+    return Figure(f"evaluation_share_n{n}", "of a run at scale=small", share, goal=0.15, parts=seconds)
+
+
+def with_usual_corpora(folder: Path) -> Path:
+    """A home in a folder, with the corpora of the usual home and no runs."""
+    place = folder / "usual"
+    place.mkdir()
+    for each in ("data", "wheels"):
+        (home() / each).mkdir(parents=True, exist_ok=True)
+        (place / each).symlink_to(home() / each)
+    return place
+
+
+def answers(folder: Path, place: Path) -> Iterator[dict]:
+    """A row for each of ANSWERS: the time until the command has ended."""
+    environment = os.environ | {"SOE_BENCH_HOME": str(place)}
+    for words, arguments in ANSWERS.items():
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True)
+        yield {"command": words, "stage": "in all", "seconds": time.perf_counter() - start}
 
 
 def parts(words: str, command: list[str], folder: Path, place: Path) -> list[dict]:
@@ -77,7 +117,7 @@ def parts(words: str, command: list[str], folder: Path, place: Path) -> list[dic
         last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise UserError(f"python -m {command[0]} failed with exit status {done.returncode}: {last}")
     said = json.loads(times.read_bytes())
-    stages = said["command"] | {f"of all jobs: {part}": seconds for part, seconds in said["jobs"].items()}
+    stages = said["command"] | {f"{OF_JOBS}{part}": seconds for part, seconds in said["jobs"].items()}
     return [{"command": words, "stage": stage, "seconds": seconds} for stage, seconds in stages.items()]
 
 

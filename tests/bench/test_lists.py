@@ -3,6 +3,7 @@ here asserts a time."""
 
 import json
 import subprocess
+import sys
 from contextlib import nullcontext
 from itertools import islice
 
@@ -172,9 +173,10 @@ def test_the_parts_of_a_command_are_those_that_it_says(tmp_path, monkeypatch):
 def test_whole_commands_say_where_their_time_went():
     rows = end_to_end.end_to_end(QUICK)
     commands = dict.fromkeys(row["command"] for row in rows)
-    nothing, built, one, ten, pilot, experts = (
+    nothing, built, one, ten, pilot, experts, *answers = (
         [row["stage"] for row in rows if row["command"] == each] for each in commands
     )
+    assert answers == [["in all"]] * 5
     own = ["start", "plan", "corpus", "jobs", "records", "tables and figures"]
     assert nothing[:6] == built[:6] == own and "of all jobs: training" in built
     assert "of all jobs: evaluation at h estimate" in built
@@ -226,6 +228,28 @@ def test_the_agreement_of_tokenizers_by_hand(sample, expected, monkeypatch):
     assert figure.parts["tokens"] == {"ab": 13, "qq": 23}[sample]
 
 
+def test_the_share_of_an_evaluation_by_hand(tmp_path, monkeypatch):
+    def parts(words, command, folder, place):
+        assert command[:2] == ["soe_bench", "method.n_experts=4"] and (place / "data").resolve() == tmp_path / "data"
+        jobs = {"training": 90.0, "evaluation at h estimate": 6.0, "evaluation at h tuned": 4.0}
+        stages = {"start": 9.0} | {f"of all jobs: {part}": seconds for part, seconds in jobs.items()}
+        return [{"command": words, "stage": stage, "seconds": seconds} for stage, seconds in stages.items()]
+
+    monkeypatch.setattr(end_to_end, "parts", parts)
+    monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
+    figure = end_to_end.evaluation_share(QUICK, 4)
+    assert (figure.value, figure.met) == (0.1, True)
+    assert figure.parts == {"training_seconds": 90.0, "evaluation_seconds": 10.0}
+
+
+def test_commands_that_are_refused_answer_at_once(tmp_path, monkeypatch):
+    """Each with the words that say why: the time of a command that failed otherwise would say nothing."""
+    for arguments, words in (("a misspelt setting", "there is no setting train.token"), ("the plan of", "huge")):
+        (command,) = [each for name, each in end_to_end.ANSWERS.items() if name.startswith(arguments)]
+        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and words in done.stderr
+
+
 def test_the_command_without_network_goes_on_with_the_usual_corpora(tmp_path, monkeypatch):
     places = []
 
@@ -240,7 +264,7 @@ def test_the_command_without_network_goes_on_with_the_usual_corpora(tmp_path, mo
     monkeypatch.setattr(end_to_end, "parts", parts)
     monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
     monkeypatch.setattr(end_to_end, "write_texts", lambda *_: 1)
-    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(end_to_end, "answers", lambda *_: [])
     assert len(end_to_end.end_to_end(QUICK)) == 5
     assert places[1] == places[2] == places[3] == places[4] != places[0] and places[5] not in places[:5]
 
