@@ -184,7 +184,7 @@ def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
     assert re.search(
         r">Map of the domains: [^<]+ has \d+% of its h in domain \d, 料理 has \d+% of its h in domain \d", page
     )
-    assert "The corpus holds 40% of the text of each specialist" in page
+    assert "It holds 40% of the text of each specialist" in page
     written = [each["written"] for each in json.loads((pilot.results / DATA).read_text())["specialists"]]
     assert f"better than the generic one for {written.count('specialist')} of {len(written)} specialists." in page
     assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
@@ -239,6 +239,8 @@ def test_a_model_that_was_changed_stays_and_the_page_is_written(pilot, no_images
         said = f"was not written: {folder} holds {name}, which is not as a pilot wrote it. Move that folder elsewhere"
         assert said in done.out and str(escape(said)) in done.page
     assert {each["written"] for each in done.data["specialists"]} == {"nothing"}
+    better = [each["written"] for each in pilot.data["specialists"]].count("specialist")
+    assert f"better than the generic one for {better} of 2 specialists." in done.page
 
 
 @pytest.mark.slow

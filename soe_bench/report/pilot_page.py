@@ -46,12 +46,13 @@ def _sections(pilot: dict[str, Any]) -> list[Section]:
 def _overview(pilot: dict[str, Any]) -> Section:
     text = (
         "A soup, and one model of the whole corpus (generic pretraining), were trained on the same number of tokens of "
-        f"the folder. The corpus holds {pilot['generic_fraction']:.0%} of the text of each specialist, so that its "
-        "kind of text has a domain. The soup then gives each specialist a model of its own, of "
-        f"{pilot['parameters']:,} parameters, as many as the generic model has. "
-        "The gate compares it with the better of two generic models on documents that no training, no estimate and no "
-        "choice used: the generic run, and the soup at h_0, the domain weights of the whole corpus. Where the "
-        "specialist is worse, the generic model is written in its place.",
+        "the folder. The corpus is divided into domains, which are clusters of similar passages. It holds "
+        f"{pilot['generic_fraction']:.0%} of the text of each specialist, so that its kind of text has a domain. The "
+        "soup then gives each specialist a model of its own from its domain weights h, which say which fraction of "
+        f"its text belongs to each domain. It has {pilot['parameters']:,} parameters, as many as the generic model. "
+        "The gate is a comparison on documents that no training, no estimate and no choice used. It compares the "
+        "specialist with the better of two generic models: the generic run, and the soup at h_0, the domain weights "
+        "of the whole corpus. Where the specialist is worse, the generic model is written in its place.",
         "A loss is in nats per token: lower is better. An interval holds the true difference in 95 % of such "
         f"comparisons. The runs are {pilot['soup']} and {pilot['generic']}.",
     )
@@ -63,7 +64,8 @@ def _overview(pilot: dict[str, Any]) -> Section:
         "comparison rest on it. For texts that are known beforehand, training a model on each (method=crisp), or "
         "fine-tuning one on each, may give better models.",
     )
-    made = sum(each["written"] == "specialist" for each in pilot["specialists"])
+    own = [row for each in pilot["specialists"] for row in each["rows"] if row["model"] == "specialist"]
+    made = sum(row["minus"][0] <= 0 for row in own)  # also of one that was not written, as its folder was changed
     answer = f"The soup's model is better than the generic one for {made} of {len(pilot['specialists'])} specialists."
     rows = [
         {"specialist": each["name"], **_losses(row, "minus generic"), "written": each["written"]}
