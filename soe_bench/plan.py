@@ -1,8 +1,9 @@
 """python -m soe_bench.plan [+sweep=NAME] [key=value ...]: what one run, or the runs of a sweep, would take.
 
 For one run it prints memory, FLOPs, hours, and the largest number of experts that fits into memory. No parameter is
-allocated, so `scale=paper` takes seconds too: only this machine's rates are measured. For a sweep it prints which runs
-are done, and the memory and time of the others, measured on a few steps of each kind of run. Nothing is written.
+allocated, so `scale=paper` takes seconds too: only this machine's rates are measured. For a sweep it prints how many
+runs are done, which are not, and the memory and time that these need, measured on a few steps of each kind of run.
+Nothing is written.
 """
 
 from __future__ import annotations

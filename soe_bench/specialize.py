@@ -3,8 +3,8 @@
 python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
 
 soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
-documents=   A file or a folder of .txt, .md, .jsonl and .parquet (also .gz and .zst). Give the key again for more. At
-             most 10 million characters are read in all, and 2 million per file.
+documents=   A file or a folder of .txt, .md and .jsonl (also .gz or .zst of these) and .parquet. Give the key again for
+             more. At most 10 million characters are read in all, and 2 million per file.
 text_field=  The field of .jsonl and column of .parquet that holds the text, by default as in the soup's corpus.
 out=         The folder to write. It must not exist, unless overwrite=true.
 generic=RUN  A run of method=generic to compare with. By default the one of the same budget beside the soup is used; of
@@ -125,7 +125,7 @@ def run(values: dict[str, Any]) -> int:
                 done.add(made.name)
                 status = REFUSED if made.refused else status
                 title = [f"# {made.name}"] if many else []
-                notes = [f"left out: {note}" for note in made.documents.notes]
+                notes = [f"note: {note}" for note in made.documents.notes]
                 print("\n\n".join([*title, *notes, *card.words(made, escape=str)]), "\n")
                 laps.end("writing")
         except KeyboardInterrupt:

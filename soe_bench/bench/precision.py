@@ -36,7 +36,7 @@ def step_times(settings: BenchSettings, given: tuple[str, ...]) -> dict[str, dic
 
 def precision(settings: BenchSettings) -> list[dict]:
     """One row per base model and precision: `base`, `precision`, what `step_times` says of a soup with 16 experts, and
-    its `loss` (nats per token of validation text) after `steps` steps at scale=test. None on a processor without
+    its `loss` (nats per token of validation text) after `steps` steps at scale=test. No row on a processor without
     bfloat16."""
     if not has_bfloat16(settings.device):
         return []
@@ -45,7 +45,7 @@ def precision(settings: BenchSettings) -> list[dict]:
         for model in models:
             given = (f"model={model}", "method.n_experts=16")
             for name, times in in_fresh_process(step_times, settings, given).items():
-                more = (f"train.precision={name}", f"train.tokens={count * 16 * 64}")  # scale=test: 16 times 64 a step
+                more = (f"train.precision={name}", f"train.tokens={count * 16 * 64}")  # a step has 16 times 64
                 loss = validation_loss(settings, home, *given, *more)
                 rows.append({"base": model, "precision": name} | times | {"steps": count, "loss": loss})
     return rows

@@ -108,8 +108,8 @@ def _library() -> Any:
         from transformers.utils import logging as quiet
     except ImportError as error:
         raise UserError(
-            f"embedder=minilm needs sentence-transformers ({error}): pip install -e '.[minilm]', or "
-            "go on with embedder=tfidf"
+            f"embedder=minilm needs sentence-transformers ({error}): pip install -c constraints.txt -e "
+            "'.[minilm]', or go on with embedder=tfidf"
         ) from None
     quiet.disable_progress_bar()
     return sentence_transformers

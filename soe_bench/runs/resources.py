@@ -72,7 +72,7 @@ def check_memory(runs: list[Run], parallel: int, launcher: Launcher) -> None:
     elif not launcher.elsewhere:
         free = torch.cuda.mem_get_info()[0] / 1e9
     log.info(
-        "memory for parameters and moments: %.2f GB at most%s",
+        "memory for parameters, moments and gradients: %.2f GB at most%s",
         need,
         " for each job" if launcher.elsewhere else f", {free:.1f} GB free",
     )

