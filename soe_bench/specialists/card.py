@@ -32,8 +32,8 @@ made = model.generate(**tokenizer("The first words", return_tensors="pt"), do_sa
 print(tokenizer.decode(made[0], skip_special_tokens=True))
 ```
 
-Every text begins with the end-of-text token, which the tokenizer puts there. It was trained on {length} tokens of
-context: give it no more. lm-eval-harness puts the token there itself in tasks of perplexity: add
+Every text begins with the end-of-text token, which the tokenizer puts there. The model was trained on {length} tokens
+of context: give it no more. lm-eval-harness puts the token there itself in tasks of perplexity: add
 `add_bos_token=False` to its `model_args` for these.
 """
 SOUP = """---
@@ -76,7 +76,10 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     total = f"{text.count:,} documents, {int(text.passages.tokens.sum()):,} tokens in {len(text.passages):,} passages"
     low, high = soup.effective_domains
     place = "within" if low <= found.effective <= high else "outside"
-    lines = [f"Read {total}; h, the weights of its domains, is estimated from {found.passages:,} passages."]
+    lines = [
+        f"Read {total}. The domain weights h say which fraction of this text belongs to each domain, a cluster of the "
+        f"corpus's passages. They are estimated from {found.passages:,} passages."
+    ]
     lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
     lines += ["\n".join(_nearest(made, escape))]
     lines += [

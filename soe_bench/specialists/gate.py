@@ -69,7 +69,7 @@ class Verdict:
             f"difference: {found.low:+.3f} to {found.high:+.3f})."
         )
         if not self.sure:
-            sentence += " The interval covers 0: more documents, or a longer training, may turn the verdict."
+            sentence += " The interval covers 0: more documents, or a longer training, may change the verdict."
         if self.units != self.documents:
             sentence += " It is for passages of these documents: other documents may differ by more."
         return sentence

@@ -35,7 +35,7 @@ AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
 SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
 AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
 GATES = ("strict", "warn", "off")
-NO_GATE = "No gate: nothing shows that this specialist is better than a generic model."
+NO_GATE = "No comparison was made: nothing shows that this specialist is better than a generic model."
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def test_the_model_of_a_run_for_a_specialist_of_its_corpus(soup_runs, soup, tmp_
     own = soup.generic() if method == "generic" else soup.model(soup.parameters(soup.coefficients(h[None]))[0])
     assert all(torch.allclose(found[key], value, atol=1e-6) for key, value in own.state_dict().items())
     said = (out / "README.md").read_text()
-    assert sha256(out / "config.json") and "library_name: transformers" in said and "No gate: nothing shows" in said
+    assert sha256(out / "config.json") and "library_name: transformers" in said and "No comparison was made" in said
     assert ("- alpha: " in said) == (method == "soup") and soup.training["commit"] in said
 
 

@@ -212,7 +212,7 @@ def test_too_little_text_for_a_gate(command, texts, tmp_path):
     )
     assert not (tmp_path / "out").exists()
     assert command(documents=one, gate="warn")[0] == 0
-    assert "No gate" in (tmp_path / "out" / "README.md").read_text()
+    assert "No comparison was made" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_field_of_the_text_reaches_the_reader(command, texts, tmp_path):
