@@ -2,8 +2,8 @@
 
 The models are the domain experts of a run (from a common parent, from separate initialisations, or these as
 merge_aligned permutes them) or the specialists of a soup. They are compared two at a time: by the distance and the
-cosines of their parameter vectors, and for at most `pairs` pairs per run by the loss along the straight line between
-them, on held-out text of both. The results go to results_dir/distances.csv.
+cosines of their parameter vectors, and for at most `pairs` pairs per run (24 by default) by the loss along the straight
+line between them, on held-out text of both. The results go to results_dir/distances.csv.
 """
 
 from __future__ import annotations

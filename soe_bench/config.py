@@ -293,5 +293,5 @@ def refusal(error: Exception) -> str:
         return "the method is missing, or the scale: a run needs both"
     missing = re.search(r"Could not find '(.+)/(.+?)'", str(error))
     if missing and missing[1] == "hydra/launcher":
-        return f"the launcher {missing[2]} is not installed: conf/launcher says how to do it"
+        return f"the launcher {missing[2]} is not installed: conf/launcher says how to install it"
     return no_option(missing[1], missing[2]) if missing else " ".join(str(error).split())

@@ -61,7 +61,7 @@ def run(
     views = [(folder, view) for folder in results_folders(results) for view in make_views(load_results(folder))]
     found = [(folder, view) for folder, view in views if has_costs(view)]
     if not found:
-        raise UserError(f"{results}: no record of a soup with its cost: run a sweep that has one, such as experts")
+        raise UserError(f"{results}: no record of a soup with its cost: run python -m soe_bench +sweep=experts")
     folder, view = max(found, key=lambda each: len(each[1].methods))
     table = cost_table(view, specialists, gpu_hour, flops_per_second)
     print(f"from the records in {folder}, the folder with most methods", end="\n\n")

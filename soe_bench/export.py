@@ -162,7 +162,9 @@ def corpus_specialist(folder: Path, name: str) -> tuple[nn.Module, Path, str]:
     if name == GENERIC and method.per_specialist:
         raise UserError(f"{method.label} has no model of generic text: choose one of {', '.join(corpus.specialists)}")
     if not method.deployable:
-        raise UserError(f"a specialist of {method.label} is not one model: choose another method")
+        raise UserError(
+            f"a specialist of {method.label} is not one model that transformers can load: choose another method"
+        )
     with corpus.withheld("test"):
         h = own_weights(corpus, name)
         validation = [tokens for _, tokens, _ in corpus.documents(name, "validation")]

@@ -2,8 +2,8 @@
 
 It runs the following in this order, as long as --seconds allow: the tests marked gpu; tuning trials, as many for each
 method, which are always made; generic pretraining, the soup and one dense model on the soup's batches at the first
-seeds, with records, curves and coefficients; the time of a training step beside its limits; and the last seed. Finished
-pieces stay in OUT when the time is over or the machine is lost.
+two seeds, with records, curves and coefficients; the time of a training step beside its limits; and the last seed.
+Finished pieces stay in OUT when the time is over or the machine is lost.
 
 For a machine that cannot fetch the corpus, write it to a file elsewhere with `--pack FILE` and give `--corpus FILE`.
 """
@@ -79,7 +79,7 @@ class Session:
         start = time.perf_counter()
         left = self.seconds - (start - self.begin)
         if left < self.took.get(kind, 0.0):
-            log.info("%s: left out, %.0f s are left and the last one took %.0f s", kind, left, self.took[kind])
+            log.info("%s: left out, as it takes about %.0f s and %.0f s are left", kind, self.took[kind], left)
             return
         try:
             piece()
@@ -165,7 +165,8 @@ def tune(session: Session) -> dict[str, float]:
                 log.warning("%s", error)
             losses[rate] = trial_loss(Run.of(cfg))
         best[method] = min(losses, key=losses.get)
-        log.info("%s: %s; takes %g", method, ", ".join(f"{r:g} {loss:.4f}" for r, loss in losses.items()), best[method])
+        shown = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in losses.items())
+        log.info("%s: validation loss by learning rate: %s; the runs take %g", method, shown, best[method])
     return best
 
 

@@ -61,8 +61,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     audit.add_argument("corpora", metavar="CORPUS", nargs="+", help="a folder, a name such as wheels, or settings")
     stability = commands.add_parser("stability", help="adjusted Rand index between k-means seeds and between corpora")
     stability.add_argument("corpora", metavar="CORPUS", nargs="+", help="the same text, for example with two embedders")
-    stability.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    stability.add_argument("--passages", type=int, default=5000, help="size of the sample that is clustered again")
+    stability.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of k-means; default: 0 1 2")
+    stability.add_argument(
+        "--passages", type=int, default=5000, help="size of the sample that is clustered again; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     if given.command == "stability" and min(*given.seeds, given.passages) < 0:
         parser.error("--seeds and --passages take numbers from 0")

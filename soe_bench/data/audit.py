@@ -30,7 +30,10 @@ def audit(corpus: Corpus) -> bool:
     print(columns.assign(documents=sizes.path.nunique()).sort_values("tokens", ascending=False).to_string(), "\n")
     for name in ("domains", "specialists"):
         print(read_summary(corpus.path, name).to_string(index=False), "\n")
-    said = {"duplicates removed when it was built": facts["duplicates_removed"], "notes": facts.get("notes", {})}
+    said = {
+        "duplicates removed when it was built (within one split, or across two)": facts["duplicates_removed"],
+        "notes": facts.get("notes", {}),
+    }
     for title, counts in said.items():
         print(f"{title}: {', '.join(f'{count} x {kind}' for kind, count in counts.items()) or 'none'}")
     groups = (table.specialist + "/" + table.split).to_numpy()

@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{EXPECTED} is missing: restore the committed file")
     lines = compare(found, expected, options.methods)
     passed = all(inside for _, inside in lines)
-    failure = "FAIL: this installation does not compute what it should; `make setup` has the right versions"
+    failure = "FAIL: this installation does not compute what it should; `make setup` installs the right versions"
     print(*(line for line, _ in lines), "PASS" if passed else failure, sep="\n")
     return 0 if passed else 1
 

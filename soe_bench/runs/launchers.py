@@ -42,4 +42,5 @@ class Launcher:
                     return cls(launcher.array_parallelism, True, launcher.mem_gb or math.inf, obeys=False)
             return cls(1)
         except (ValueError, TypeError, AttributeError, ArithmeticError, OmegaConfBaseException) as error:
-            raise UserError(f"hydra.launcher is refused: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split())
+            raise UserError(f"hydra.launcher is refused ({said}): correct that setting") from error

@@ -218,7 +218,9 @@ class TrainedSoup:
             folder = find_run(place)
             cfg, training = read_config(folder), read_training(folder)
             if training["data_fingerprint"] != self.training["data_fingerprint"]:
-                raise UserError(f"{folder} was trained on another corpus, with another tokenizer: give a run beside it")
+                raise UserError(
+                    f"{folder} was trained on another corpus, with another tokenizer: give a run on the soup's corpus"
+                )
             if training["method"] != "generic" or cfg["model"]["base"] != OmegaConf.to_container(self.cfg.model.base):
                 raise UserError(f"{folder} is no run of method=generic with the soup's base model: give such a run")
             path = folder / WEIGHTS
