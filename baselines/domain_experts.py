@@ -65,9 +65,9 @@ class DomainExperts(Dense):
 
 
 class SeparateExperts(DomainExperts):
-    """Domain experts that share nothing: each from an initialisation of its own, on `tokens_each` of the budget: as
-    much as the parent and a branch of `domain_experts` have together where it is (1 + 1 / m) / 2 for m groups (or
-    domains, if there are fewer). The reference for merging of distant models.
+    """Domain experts that share nothing: each starts from an initialisation of its own and has `tokens_each` of the
+    budget. With (1 + 1 / m) / 2 for m groups (or domains, if there are fewer) that is as much as the parent and a
+    branch of `domain_experts` have together. The reference for merging of distant models.
     """
 
     def __init__(self, name: str, lr: float, groups: int, tokens_each: float) -> None:

@@ -127,7 +127,7 @@ class TaskVectorMerge(Merge):
     """common + scale * task_vector(weights), where an expert's task vector is its difference from the common parent.
 
     `scale` (lambda) is a number, `default` (the paper's, `default_scale`), or `tuned`: for each specialist the one of
-    SCALES with the lowest loss on its validation documents (theta, and so a tuned h, is at the default scale).
+    SCALES with the lowest loss on its validation documents (`parameters_at`, and so a tuned h, has the default scale).
     """
 
     keeps_common = True

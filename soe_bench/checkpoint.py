@@ -141,8 +141,8 @@ def drop(folder: Path) -> None:
 
 
 def load_last(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and state of the last undamaged checkpoint of a run; None if it has none yet. Logs each damaged one after
-    it, and deletes them, as one that is kept would be in the place of a good one.
+    """Tensors and state of the last undamaged checkpoint of a run; None if it has none yet. Logs and deletes each
+    damaged one after it, because a damaged one among the KEPT would take the place of a good one.
 
     Raises UserError if there are checkpoints and every one is damaged.
     """

@@ -183,7 +183,7 @@ def trainer_speedup(settings: BenchSettings, compiled: bool) -> Figure:
 
 def _turns(steps: Steps, rounds: int, compiled: bool) -> list[tuple[float, float]]:
     """Seconds of a step of transformers' Trainer, from the end of one to the end of the next, and of our step, which is
-    made in between and is no part of them; one pair a round, those of WARM_UP left out."""
+    made in between and is no part of them; one pair per round, those of WARM_UP left out."""
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     cfg = steps.cfg
