@@ -325,7 +325,9 @@ def between_models(
     minus for those of another family. `merge_gap` is the loss of their midpoint minus their mean loss; the family
     `aligned` are those from separate initialisations, permuted to match before they are merged."""
     if soups.distances is None or soups.distances.empty:
-        raise NotRun("no distances.csv: run python -m soe_bench.closeness with method=domain_experts, separate_experts")
+        raise NotRun(
+            "no distances.csv: run python -m soe_bench.closeness with method=domain_experts, and with separate_experts"
+        )
     sides, labels = [], []
     for family in ("common_parent", other):
         rows = soups.distances[soups.distances.family == family]

@@ -307,7 +307,7 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
     flops = {key: rows.x.tolist() for key, rows in chart.frame.groupby(["panel", "line"])}
     assert flops["N = 1", "soup n=64"] == flops["N = 64", "soup n=64"] == [1000, 4000]
     assert flops["N = 1", "crisp"] == [250, 1000] and flops["N = 64", "crisp"] == [16_000, 64_000]
-    assert "the soup is 0.10 lower than crisp, the best" in chart.finding  # on 10 tokens: 3.4 nats, 4000 FLOPs
+    assert "the soup's loss is 0.10 lower than crisp, the best" in chart.finding  # on 10 tokens: 3.4 nats, 4000 FLOPs
     with style():
         assert set(render(chart)[0]) == {"png", "svg", BARE}
         titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
@@ -321,7 +321,7 @@ def test_the_title_of_the_portfolio_compares_on_the_seeds_that_both_have(tmp_pat
     chart = portfolio_chart(portfolio(tmp_path, other))
     soups = chart.frame[(chart.frame.line == "soup n=64") & (chart.frame.training_tokens == 40)]
     assert sorted(soups.value.unique()) == pytest.approx([3.3, 9.0])
-    assert "the soup is 0.10 lower than crisp, the best" in chart.finding
+    assert "the soup's loss is 0.10 lower than crisp, the best" in chart.finding
 
 
 def drawn(panels: dict[str, dict[str, int]], places: tuple[int, ...] = (4, 8)):

@@ -139,7 +139,8 @@ def test_the_title_of_fine_tuning_is_about_a_method_that_has_the_largest_budget(
     chart = budgets_chart(view_of(tmp_path, rows))
     assert chart.frame.label.iloc[-1] == "soup n=4, 4M tokens"
     assert chart.finding.startswith(
-        "soup n=4, 16M tokens against generic pretraining: 0.50 lower before fine-tuning, 0.30 lower"
+        "The loss of soup n=4, 16M tokens, compared with generic pretraining, is 0.50 lower before fine-tuning, and "
+        "0.30 lower"
     )
 
 

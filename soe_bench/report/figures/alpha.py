@@ -26,8 +26,9 @@ def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
         table = _ordered(_table(runs[runs.run_id == run], run))
         frame = table.rename_axis(columns="expert").stack().rename("alpha").reset_index()
         caption = (
-            f"What the router of {view.labels[run]}, seed {seed}, gives at the h of each specialist's estimate split, "
-            "and at h_0 for generic text. Rows are in the order of a hierarchical clustering; experts are grouped by "
+            f"The coefficients alpha that the router of {view.labels[run]}, seed {seed}, gives at the domain weights h "
+            "of each specialist's estimate split, and at h_0 for generic text. Rows are in the order of a hierarchical "
+            "clustering; experts are grouped by "
             f"the specialist that weights them most.\n{view.title}"
         )
         charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))

@@ -55,6 +55,6 @@ def _finding(frame: pd.DataFrame) -> str:
     gains = rows[rows.label == label].groupby("budget_tokens").value.agg(mean)
     before, after = in_words(gains.iloc[0]), in_words(gains.iloc[-1])
     return (
-        f"{label} against generic pretraining: {before} before fine-tuning, {after} after both are fine-tuned on "
-        f"{budget_name(gains.index[-1])} tokens (nats/token)"
+        f"The loss of {label}, compared with generic pretraining, is {before} before fine-tuning, and {after} after "
+        f"both are fine-tuned on {budget_name(gains.index[-1])} tokens (nats/token)"
     )

@@ -50,7 +50,8 @@ def gain_chart(view: View) -> Chart | None:
         "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
         f"weights of the whole corpus.{of_whom * (line is not None)}{_without_one(fitted)} Open marks lie outside the "
         "corpus and do not set the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. "
-        "Named are the specialists with the largest gain and those farthest from the line, where there is room.\n"
+        "Named are the specialist with the largest gain and those farthest from "
+        f"{'the line' if line else 'the median gain'}, where there is room.\n"
         f"{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))

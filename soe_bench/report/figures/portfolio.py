@@ -13,7 +13,7 @@ from soe_bench.report.view import VARIANTS, View
 
 SIZES = {f"N = {n}": n for n in (1, 4, 16, 64)}  # panel -> specialists of a portfolio
 FINDING = 16  # specialists: the size whose finding is the title
-ALONE = "nothing to compare at as few FLOPs"
+ALONE = "no other method was run at so few FLOPs"
 
 
 def portfolio_chart(view: View) -> Chart | None:
@@ -35,7 +35,8 @@ def portfolio_chart(view: View) -> Chart | None:
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
         finding = (
-            f"For {FINDING} specialists the soup is {finding}, the best other method here at the soup's FLOPs or fewer"
+            f"For {FINDING} specialists the soup's loss is {finding}, the best other method here that takes at most "
+            "5 % more FLOPs"
         )
     titles = {panel: f"{panel}: {'soup ' * (text != ALONE)}{text}" for panel, text in findings.items()}
     lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)

@@ -71,4 +71,4 @@ def _finding(frame: pd.DataFrame) -> str:
     rows = frame[(frame.panel == "difference") & (frame.equal == frame.equal.iloc[-1])].sort_values("x")
     gains = rows.groupby("model", sort=False).value.agg(mean)
     ends = [f"{in_words(gains[model])} for {model}" for model in (gains.index[0], gains.index[-1])]
-    return f"{EXPERTS} experts against generic pretraining: {', '.join(ends)} (nats/token)"
+    return f"With {EXPERTS} experts the loss, compared with generic pretraining, is {', '.join(ends)} (nats/token)"

@@ -43,8 +43,8 @@ def _finding(frame: pd.DataFrame) -> str:
     where = " within the corpus" if rows.outside.any() and not rows.outside.all() else ""
     better, words = (within.difference < 0).sum(), in_words(mean(within.difference))
     return (
-        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, and {words} on "
-        "average (nats/token)"
+        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, and its "
+        f"loss is {words} on average (nats/token)"
     )
 
 

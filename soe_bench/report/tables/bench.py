@@ -117,8 +117,10 @@ LISTS: dict[str, tuple[str, ...]] = {
         "against one process",
         "The bytes sent are those that one process gives in a training step with R = 8 draws of h: for parameters "
         "to the all-to-all (Theta and its gradients, however many experts), for sums to the all-reduce (R n "
-        "numbers for the router, R^2 and a loss).",
-        "`step` is the median time of a training step, each process with one thread of a CPU or one GPU.",
+        "numbers for the router, R^2 and a loss). `of 2 R P words` is the bytes sent for parameters over those of 2 R "
+        "P numbers of 4 bytes. P: parameters of the base model.",
+        "`step` is the median time of a training step, each process with one thread of a CPU or one GPU. "
+        "`against one process` is the step of one process over this one.",
     ),
     "end_to_end": (
         "Where the time of whole commands goes",
@@ -141,6 +143,8 @@ LISTS: dict[str, tuple[str, ...]] = {
         "peak memory (bytes), of the specialists",
         "`least` is the longer of two times: moving the bank and the specialists at the copy bandwidth, or the "
         "operations at the matmul rate. `fraction` is least/time. n: experts; P: parameters of a specialist.",
+        "`soup`: whether it was loaded into memory before, or is read from its file. `reading the bank` is the time to "
+        "read every number of the experts once, and `against one reading` is time/reading the bank.",
         "`peak memory` is that of this process beyond the soup, without what is mapped from files; `of the "
         "specialists` is its ratio to their own bytes.",
     ),

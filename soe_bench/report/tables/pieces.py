@@ -13,10 +13,10 @@ BOUNDS = tuple(f"{unit} {end}" for unit in UNITS for end in ("low", "high"))
 INTERVALS = (
     "`seeds low` and `seeds high` are a 95 % t-interval over the differences of the single seeds; `seeds` is their "
     "number. `specialists low` and `specialists high` are a 95 % percentile bootstrap "
-    f"({RESAMPLES} resamples, generator seed {BOOTSTRAP_SEED}) over the specialists' differences, each averaged over "
-    "seeds; `specialists` is their number. With 16 specialists it covers the truth in 92 % of cases, with 8 in 88 %, "
-    "with 3 in about 75 %, with 2 in 50 %. No interval is corrected for the number of comparisons, and none covers "
-    "another division into domains, as all seeds share one."
+    f"({RESAMPLES} resamples, drawn with the random seed {BOOTSTRAP_SEED}) over the specialists' differences, each "
+    "averaged over seeds; `specialists` is their number. With 16 specialists it covers the truth in 92 % of cases, "
+    "with 8 in 88 %, with 3 in about 75 %, with 2 in 50 %. No interval is corrected for the number of comparisons, "
+    "and none covers another division into domains, as all seeds share one."
 )
 VERDICT = (
     "The verdict is better or worse only if both intervals lie wholly on that side of 0. Otherwise it is not "
