@@ -4,7 +4,6 @@ h_0, specialists and their splits, tokenizer, embedder, centroids.
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -21,7 +20,6 @@ from soe_bench.data import domains, embed
 from soe_bench.data.splits import GENERIC, spread
 from soe_bench.errors import UserError
 
-log = logging.getLogger("soe_bench")
 BUILDER_VERSION = 4  # raise it whenever the same configuration would give another corpus
 ESTIMATE_PASSAGES = 8  # a document gives at most this many passages to a histogram
 # Keys of data.source and data.embedding that say where text or weights lie. The content itself enters the fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cached_property
@@ -16,7 +15,6 @@ from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
 Forward = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
-log = logging.getLogger("soe_bench")
 BLOCK = 2**15  # columns of a combination in blocks
 
 
