@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from soe_bench.errors import UserError
+from soe_bench.settings.kinds import CONTROLS, ESTIMATORS, SPLITS
 from soe_bench.system.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 4  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv; 4: what a parent took, rate of fine-tuning
-SPLITS = ("validation", "test")
-ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
-H_SOURCES = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero", "none")
+H_SOURCES = ("estimate", *CONTROLS, "none")
 CONFIG = {"method": "_target_", "model": "base", "train": "seq_len", "data": "name", "evaluate": "fine_tuning"}
 LARGEST = 2**63  # of whole numbers
 MOST_BEYOND_Q99 = 0.05  # of the estimate passages, five times as many as of generic text: more is outside the corpus

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from soe_bench.settings.kinds import (
+    CONTROLS,
+    ESTIMATORS,
+    SPLITS,
     BelowOne,
-    Control,
     Count,
     Device,
-    Estimator,
     Fraction,
     Group,
     Name,
@@ -21,7 +22,6 @@ from soe_bench.settings.kinds import (
     Precision,
     Seed,
     Size,
-    Split,
     Text,
     Threads,
     Yes,
@@ -72,12 +72,12 @@ class FineTuning(Group):
 
 
 class Evaluate(Group):
-    splits: list_of(one_of(*get_args(Split)), "one or more of validation, test", least=1)
+    splits: list_of(one_of(*SPLITS), "one or more of validation, test", least=1)
     budgets: list_of(Count, "different numbers of tokens")
     documents: list_of(Count, "different numbers of documents")
     draws: Count
-    controls: list_of(one_of(*get_args(Control)), f"some of {', '.join(get_args(Control))}, each once")
-    estimators: list_of(one_of(*get_args(Estimator)), f"some of {', '.join(get_args(Estimator))}, each once")
+    controls: list_of(one_of(*CONTROLS), f"some of {', '.join(CONTROLS)}, each once")
+    estimators: list_of(one_of(*ESTIMATORS), f"some of {', '.join(ESTIMATORS)}, each once")
     fine_tuning: FineTuning
 
 

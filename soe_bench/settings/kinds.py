@@ -102,9 +102,10 @@ Yes = Annotated[Literal[True], must_be("true or null")]
 # another machine, but none that this project meets has more than this.
 Threads = Annotated[int, Field(ge=1, le=1024), must_be("a whole number from 1 to 1024, or null for all cores")]
 
-Split = Literal["validation", "test"]
-Control = Literal["uniform", "shuffled", "h_0", "tuned", "zero"]
-Estimator = Literal["nearest_centroid", "smoothed", "soft", "tuned_coefficients"]
+# What the evaluations of a run may be of: records have these names too.
+SPLITS = ("validation", "test")
+CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
+ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 
 
 class Group(BaseModel):
