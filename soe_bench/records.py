@@ -303,16 +303,6 @@ def read_utf8(path: Path, repair: str = "restore the committed file") -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}): {repair}") from None
 
 
-def markdown(columns: list[Column]) -> str:
-    """The fields as a Markdown table."""
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-    lines = ["| field | type, unit | meaning |", "|---|---|---|"]
-    for each in columns:
-        kind = words[each.kind] + " or null" * each.nullable + f", {each.unit}" * bool(each.unit)
-        lines.append(f"| `{each.name}` | {kind} | {each.meaning} |")
-    return "\n".join(lines) + "\n"
-
-
 def _json_object(text: str, where: str, repair: str) -> dict:
     try:
         value = json.loads(text)
