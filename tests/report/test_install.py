@@ -78,6 +78,13 @@ def test_one_method_by_itself(expected, tmp_path, capsys) -> None:
     assert "no expected values for 'x'" in capsys.readouterr().err
 
 
+def test_a_further_seed_of_one_method_is_judged_by_its_loss_alone(expected, tmp_path, capsys) -> None:
+    assert install.main([str(demo(tmp_path / "demo", (5.00,), (4.91, 4.92)))]) == 0
+    *lines, _ = capsys.readouterr().out.splitlines()
+    second = [line.split("  ")[0].strip() for line in lines if " seed 1 " in line]
+    assert second == ["soup n=16", "soup n=16, another's h"]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
