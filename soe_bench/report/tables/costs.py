@@ -6,9 +6,8 @@ import pandas as pd
 from soe_bench.report.effects import Soups
 from soe_bench.report.format import Table, fixed, short
 from soe_bench.report.spending import break_even, mean_spending
-from soe_bench.report.stats import Difference, mean, paired_difference
 from soe_bench.report.tables.budgets import with_budget
-from soe_bench.report.tables.pieces import provenance, view_table, within_note
+from soe_bench.report.tables.pieces import loss_cells, provenance, view_table, within_note
 from soe_bench.report.view import MISSING, View
 
 UNITS = ("tokens", "flops", "seconds")
@@ -102,7 +101,7 @@ def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
 def _cost_row(
     view: View, label: str, budget: int, soup: str, specialists: int, gpu_hour: float | None, rate: float | None
 ) -> dict[str, str]:
-    spent, difference = mean_spending(view, label, budget), _difference(view, label, budget, view.generic_for(soup))
+    spent, cells = mean_spending(view, label, budget), _loss_cells(view, label, budget, view.generic_for(soup))
     tokens, flops, seconds = (spent[f"{unit}_once"] + specialists * spent[f"{unit}_each"] for unit in UNITS)
     hours = (flops / rate if rate else seconds) / 3600
     return {
@@ -111,9 +110,9 @@ def _cost_row(
         "FLOPs": f"{flops:.3g}",
         "hours": short(hours),
         **({"money": short(gpu_hour * hours)} if gpu_hour else {}),
-        "loss": fixed(mean(view.seed_means(view.losses(label, budget=budget))), missing=MISSING),
-        "minus generic": fixed(difference.mean) if difference else "",
-        "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
+        "loss": cells["loss"],
+        "minus generic": cells["difference"],
+        "specialists": cells["specialists"],
         "break-even": _break_even(view, label, budget, soup),
     }
 
@@ -121,7 +120,7 @@ def _cost_row(
 def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str]:
     runs = view.records[view.records.label == label]
     first, spent = runs.iloc[0], mean_spending(view, label, budget)
-    difference = _difference(view, label, budget, soup)
+    cells = _loss_cells(view, label, budget, soup)
     return {
         "method": with_budget(label, budget),
         "stored parameters": str(first.stored_parameters),
@@ -129,19 +128,17 @@ def _row(view: View, label: str, budget: int, soup: str | None) -> dict[str, str
         **{name: MISSING if spent is None else form(spent[unit]) for name, (unit, form) in SPENT.items()},
         "peak memory GB": fixed(runs.peak_memory_bytes.max() / 1e9, 2),
         "break-even specialists": _break_even(view, label, budget, soup),
-        "loss minus the soup's": fixed(difference.mean) if difference else "",
-        "seeds": str(len(difference.by_seed)) if difference else "",
-        "specialists": f"{len(difference.by_specialist)} of {len(view.averaged)}" if difference else "",
+        "loss minus the soup's": cells["difference"],
+        "seeds": cells["seeds"],
+        "specialists": cells["specialists"],
     }
 
 
-def _difference(view: View, label: str, budget: int, other: str | None) -> Difference | None:
-    """The label, fine-tuned on the budget, minus another as trained, on the specialists that means are over; None for
-    that other itself, or if there is none."""
-    if other is None or (label, budget) == (other, 0):
-        return None
-    losses = view.losses(label, budget=budget, specialists=view.averaged)
-    return paired_difference(losses, view.losses(other, specialists=view.averaged))
+def _loss_cells(view: View, label: str, budget: int, other: str | None) -> dict[str, str]:
+    """The loss of the label, fine-tuned on the budget, and its difference to another as trained, on the specialists
+    that means are over; no difference for that other itself, or if there is none."""
+    reference = None if other is None or (label, budget) == (other, 0) else view.losses(other)
+    return loss_cells(view, view.losses(label, budget=budget), reference, view.averaged)
 
 
 def _break_even(view: View, label: str, budget: int, soup: str | None) -> str:
