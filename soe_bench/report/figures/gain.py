@@ -17,14 +17,7 @@ from soe_bench.report.view import View
 
 NAMED = 8  # specialists at most whose names are drawn
 FEWEST = 6  # specialists for a rank correlation
-BESIDE = {
-    (0, 8): ("center", "bottom"),
-    (0, -8): ("center", "top"),
-    (8, 0): ("left", "center"),
-    (-8, 0): ("right", "center"),
-    (6, 6): ("left", "bottom"),
-    (-6, 6): ("right", "bottom"),
-}
+BESIDE = ((0, 8), (0, -8), (8, 0), (-8, 0), (6, 6), (-6, 6))  # points from a mark to its name, in the order of trial
 
 
 def gain_chart(view: View) -> Chart | None:
@@ -130,9 +123,10 @@ def _name(figure: Figure, axes: Axes, places: pd.DataFrame, frame: pd.DataFrame,
         (left, bottom), (right, top) = axes.transData.transform([(x, low), (x, high)])
         taken.append(Bbox.from_extents(left - 2, bottom, right + 2, top))
     for i, text in names.items():
-        for offset, (ha, va) in BESIDE.items():
-            look = dict(textcoords="offset points", fontsize=8, color=GREY, ha=ha, va=va)
-            name = axes.annotate(text, tuple(places.loc[i]), offset, **look)
+        for right, up in BESIDE:  # the name ends where it comes nearest to the mark
+            look = dict(textcoords="offset points", fontsize=8, color=GREY)
+            look |= dict(ha=("center", "left", "right")[np.sign(right)], va=("center", "bottom", "top")[np.sign(up)])
+            name = axes.annotate(text, tuple(places.loc[i]), (right, up), **look)
             box = name.get_window_extent(renderer)
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)

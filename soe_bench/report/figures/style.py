@@ -30,9 +30,7 @@ OTHERS = [
     *("#009E73", "#CC79A7", "#E69F00", "#8B6914", "#7A5195", "#A6D854"),
     *("#C44E52", "#999999", "#00B3A4", "#F2A2C0", "#556B2F", "#E7298A"),
 ]
-# Methods of one colour, of which a crowded figure has the best.
-FAMILIES = ("merge_*", "*_expert", "domain_experts*", "crisp*")
-FAMILY_COLOURS = FIXED | dict(  # the same in every figure and results folder
+FAMILY_COLOURS = FIXED | dict(  # the same in every figure and results folder; of a family a crowded one has the best
     zip(
         ("*_expert", "crisp*", "domain_experts*", "merge_*", "separate_experts", "low_rank_soup", "hypernetwork")
         + ("projected", "dense_conditioned", "ensemble", "logit_adjustment", "bigram_adjustment"),
@@ -145,8 +143,8 @@ def colours(*views: View) -> dict[str, object]:
 
 
 def family(method: str) -> str:
-    """The one of FAMILIES that a method belongs to, otherwise its own name."""
-    return next((pattern for pattern in FAMILIES if fnmatch(method, pattern)), method)
+    """The one of FAMILY_COLOURS that a method belongs to, otherwise its own name."""
+    return next((pattern for pattern in FAMILY_COLOURS if fnmatch(method, pattern)), method)
 
 
 def soup_colour(n_experts: int) -> tuple[float, ...]:
