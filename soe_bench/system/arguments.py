@@ -80,9 +80,13 @@ def path(text: str) -> Path:
 
 def count(text: str) -> int:
     """A whole number from 1; underscores may part its digits."""
-    if not text.isascii() or not text.replace("_", "").isdigit() or int(text) < 1:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
         raise ValueError("a whole number from 1")
-    return int(text)
+    return value
 
 
 def positive(text: str) -> float:

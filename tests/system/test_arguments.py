@@ -1,9 +1,17 @@
-"""What all commands do with Ctrl-C."""
+"""The values of a command line, and what all commands do with Ctrl-C."""
 
 import pytest
 
 from soe_bench import export
+from soe_bench.errors import UserError
 from soe_bench.system import arguments
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "1e3", "1__0", "_1", "1_", "many", "5" * 5000])
+def test_what_is_no_count_is_said_in_words(text):
+    with pytest.raises(UserError, match="it must be a whole number from 1$"):
+        arguments.read([f"n={text}"], {"n": arguments.count})
+    assert arguments.read(["n=1_000"], {"n": arguments.count}) == {"n": 1000}
 
 
 @pytest.mark.parametrize("said", ["", "stopped; nothing was written"])
