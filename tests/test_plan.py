@@ -1,6 +1,8 @@
 """The plan of a run: hand-computed memory and hours, nothing allocated, bad input in one line."""
 
+import json
 import math
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +36,16 @@ def test_the_largest_n_fits_and_one_more_does_not(compose):
     memory -= 4 * size * (37 + 1)
     assert forecast.largest_n(compose("train.moments=bfloat16"), memory) == "37"
     assert forecast.largest_n(compose("train.moments=bfloat16"), memory - 1) == "36"
+
+
+def test_a_corpus_takes_what_its_last_build_took(compose, tmp_path):
+    cfg = compose(f"home={tmp_path}")
+    for when, (name, seconds) in enumerate([("f", 999), ("0", 10)]):
+        audit = tmp_path / "data" / f"{cfg.data.name}-{name}" / "audit.json"
+        audit.parent.mkdir(parents=True)
+        audit.write_text(json.dumps({"seconds": {"files": seconds}}))
+        os.utime(audit, (when, when))
+    assert forecast.corpus_time(cfg) == f"about 0:00:10 (as an earlier build of {cfg.data.name})"
 
 
 def test_hours_by_hand():

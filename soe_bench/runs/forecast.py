@@ -118,7 +118,8 @@ def corpus_time(cfg: DictConfig) -> str:
     if isinstance(source, Local):
         seconds = BUILD_SECONDS + BUILD_SECONDS_PER_BYTE * min(source.size(), source.characters)
         return f"about {timedelta(seconds=round(seconds))}"
-    for path in sorted(Path(cfg.home).glob(f"data/{glob.escape(cfg.data.name)}-*/audit.json"), reverse=True):
+    built = Path(cfg.home).glob(f"data/{glob.escape(cfg.data.name)}-*/audit.json")
+    for path in sorted(built, key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(OSError, ValueError, KeyError, AttributeError):
             seconds = sum(json.loads(path.read_text(encoding="utf-8"))["seconds"].values())
             return f"about {timedelta(seconds=round(seconds))} (as an earlier build of {cfg.data.name})"
