@@ -1,11 +1,14 @@
 """What a method spends: once, and for each specialist; and the number of specialists from which another costs less."""
 
+from functools import lru_cache
+
 import pandas as pd
 
 from soe_bench.report.stats import mean
 from soe_bench.report.view import GENERIC_TEXT, View
 
 
+@lru_cache  # a table asks for the same three times
 def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
     """One row per seed: `tokens_once`, `flops_once`, `seconds_once` (what serves all specialists), `tokens_each`,
     `flops_each`, `seconds_each` (to deliver one, mean over the specialists), fine-tuned on `budget` tokens; no row

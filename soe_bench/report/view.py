@@ -64,7 +64,7 @@ class View:
         """Whether the losses of both are on the same text: that of one corpus. Model and scale may differ."""
         return all(self.setting[key] == other.setting[key] for key in ("data", "data_fingerprint"))
 
-    @property
+    @cached_property
     def order(self) -> list[str]:
         """Labels in the order of every table and legend: references, other methods, then by number of experts, the
         soups last."""
@@ -75,7 +75,7 @@ class View:
         }
         return sorted(keys, key=keys.__getitem__)
 
-    @property
+    @cached_property
     def shown(self) -> list[str]:
         """The labels that figures of methods choose from: without the runs with another pi than most of their
         method, which have a figure of their own (`support`). All, where no pi is that of most."""
@@ -83,22 +83,22 @@ class View:
         hidden = set(self.runs.label[others & ~others.groupby(self.runs.method).transform("all")])
         return [label for label in self.order if label not in hidden]
 
-    @property
+    @cached_property
     def specialists(self) -> list[str]:
         """Specialists with a record, sorted, without the generic text."""
         return sorted(set(self.records.specialist) - {GENERIC_TEXT})
 
-    @property
+    @cached_property
     def outside(self) -> list[str]:
         """The specialists that are flagged as outside the corpus, sorted."""
         return outside(self.corpus, self.setting["data_fingerprint"])
 
-    @property
+    @cached_property
     def within(self) -> list[str]:
         """The specialists with a record that are not."""
         return [name for name in self.specialists if name not in self.outside]
 
-    @property
+    @cached_property
     def averaged(self) -> list[str]:
         """The specialists that means are over: those within the corpus, or all where none is."""
         return self.within or self.specialists
