@@ -83,7 +83,7 @@ def estimate(
 def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
     """Probabilities of the k domains, one row per estimate passage, indexed as corpus.passages."""
     rows = corpus.estimate_rows(specialist)
-    vectors = corpus.embed(corpus.texts(rows))
+    vectors = corpus.embedder.embed(corpus.texts(rows))
     squared = domains.squared_distances(vectors, corpus.centroids)
     generic = corpus.rows(GENERIC, "train").distance.to_numpy(np.float64)
     variance = np.square(generic).mean() / vectors.shape[1]

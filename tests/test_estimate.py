@@ -53,7 +53,7 @@ def test_the_smoothed_estimate_adds_tokens_of_h_0(corpus):
 
 def test_the_soft_estimate_is_the_gaussian_posterior_of_each_passage(corpus):
     rows = corpus.estimate_rows("halves", 2, 0)
-    vectors = corpus.embed(corpus.texts(rows)).astype(np.float64)
+    vectors = corpus.embedder.embed(corpus.texts(rows)).astype(np.float64)
     generic = corpus.rows("generic", "train").distance.to_numpy(np.float64)
     variance = (generic**2).mean() / vectors.shape[1]
     density = np.exp(-((vectors[:, None] - corpus.centroids) ** 2).sum(-1) / (2 * variance))

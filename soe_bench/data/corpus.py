@@ -4,7 +4,7 @@ h_0, specialists and their splits, tokenizer, embedder, centroids.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -156,10 +156,6 @@ class Corpus:
     def histogram(self, specialist: str, n_documents: int | None = None, seed: int = 0) -> np.ndarray:
         """(k,) float64 domain weights h: each domain's fraction of the tokens of `estimate_rows` (Algorithm 3)."""
         return document_histogram(self.rows(specialist, "estimate"), self.k, n_documents, seed)
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, d) unit vectors: float64 from TF-IDF, float32 from a neural embedder."""
-        return self.embedder.embed(texts)
 
 
 def estimate_rows(rows: pd.DataFrame, n_documents: int | None = None, seed: int = 0) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def between_seeds(corpus: Corpus, seeds: Sequence[int], passages: int) -> pd.Dat
     rows = rows.iloc[spread(range(len(rows)), passages)]
     if len(rows) < corpus.k:
         raise UserError(f"{len(rows)} passages cannot form {corpus.k} domains: raise --passages")
-    vectors, tokens = corpus.embed(corpus.texts(rows)), rows.tokens.to_numpy()
+    vectors, tokens = corpus.embedder.embed(corpus.texts(rows)), rows.tokens.to_numpy()
     labels = {seed: nearest(vectors, cluster(vectors, tokens, corpus.k, 0, seed))[0] for seed in seeds}
     found = [
         (f"seed {a}", f"seed {b}", len(rows), f"{corpus.k}, {corpus.k}", adjusted_rand_score(labels[a], labels[b]))

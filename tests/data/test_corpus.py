@@ -181,7 +181,7 @@ def test_new_texts_are_assigned_as_the_corpus_was(corpus: Corpus) -> None:
     texts = [
         corpus.tokenizer.decode(corpus._tokens[r.start + 1 : r.start + r.tokens].tolist()) for r in rows.itertuples()
     ]
-    assigned, distances = nearest(corpus.embed(texts), corpus.centroids)
+    assigned, distances = nearest(corpus.embedder.embed(texts), corpus.centroids)
     assert (assigned == rows.domain).all() and distances == pytest.approx(rows.distance.to_numpy(), abs=1e-4)
 
 

@@ -85,7 +85,7 @@ def test_a_corpus_with_it(tmp_path: Path) -> None:
     audit = json.loads((corpus.path / "audit.json").read_text())
     assert audit["embedder"] == data.embedding.model and audit["embedder_sha256"] == data.embedding.sha256
     rows = corpus.rows("generic", "train").iloc[::10]
-    assigned, distances = nearest(corpus.embed(corpus.texts(rows)), corpus.centroids)
+    assigned, distances = nearest(corpus.embedder.embed(corpus.texts(rows)), corpus.centroids)
     assert (assigned == rows.domain).all() and distances == pytest.approx(rows.distance.to_numpy(), abs=1e-3)
     (corpus.path / "minilm" / "vocab.txt").unlink()
     with pytest.raises(UserError, match="minilm/vocab.txt: No such file"):
