@@ -146,11 +146,7 @@ def card(made: Specialist) -> str:
     soup, commit = made.soup, git_state()["commit"]
     what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
     facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.kind == GENERIC_RUN else []
-    facts += [
-        *_origin(soup),
-        f"made by soe_bench at commit {commit}",
-        f"h: {numbers(made.estimate.h)}",
-    ]
+    facts += [*_origin(soup), f"made by soe_bench at commit {commit}", f"h: {numbers(made.estimate.h)}"]
     facts += [f"alpha: {numbers(made.alpha.tolist())}"] if made.alpha is not None else []
     warnings = [f"**Warning.** {text}" for text in made.warnings]
     return page(what, [*warnings, *words(made)], facts, made.model, soup.seq_len)

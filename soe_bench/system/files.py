@@ -131,10 +131,7 @@ def check_writable(setting: str, folder: Path) -> None:
 def _is_there(path: Path) -> bool:
     try:
         return bool(path.lstat())
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-    ):  # a name that is too long, or a closed folder, is raised
+    except (FileNotFoundError, NotADirectoryError):  # a name that is too long, or a closed folder, is raised
         return False
 
 

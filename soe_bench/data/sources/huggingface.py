@@ -16,10 +16,7 @@ from soe_bench.errors import UserError
 
 log = logging.getLogger("soe_bench")
 REMOTE = "://"
-RETRIES = {
-    "STREAMING_OPEN_MAX_RETRIES": 2,
-    "STREAMING_READ_MAX_RETRIES": 5,
-}  # of `datasets`; its 20 take minutes
+RETRIES = {"STREAMING_OPEN_MAX_RETRIES": 2, "STREAMING_READ_MAX_RETRIES": 5}  # of `datasets`; its 20 take minutes
 LINES = {"encoding": "utf-8-sig", "encoding_errors": "backslashreplace"}  # \\xNN is not JSON, so its line is skipped
 SAID_EVERY = 50_000  # rows
 ENOUGH = 1000  # rows in which a field must turn up

@@ -9,6 +9,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 from soe_bench.data.sources.document import Document
@@ -88,11 +89,7 @@ class Local:
             if f"{SPECIALISTS}/{name}" not in sources:
                 raise UserError(f"{SPECIALISTS}/{name} has no text that can be read: add {KINDS}, or remove the folder")
         return {
-            name: {
-                "source": _literal(f"{SPECIALISTS}/{name}"),
-                "match": ["*"],
-                "generic_fraction": self.generic_fraction,
-            }
+            name: {"source": escape(f"{SPECIALISTS}/{name}"), "match": ["*"], "generic_fraction": self.generic_fraction}
             for name in names
         }
 
@@ -231,8 +228,3 @@ def _readable(name: str) -> str:
     fingerprint must be the same. A byte that is not UTF-8 and a control character become \\xNN."""
     escaped = re.sub("[\x00-\x1f\x7f\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) & 255:02x}", name)
     return unicodedata.normalize("NFC", escaped)
-
-
-def _literal(name: str) -> str:
-    """A pattern that matches this name only."""
-    return "".join(f"[{c}]" if c in "[*?" else c for c in name)

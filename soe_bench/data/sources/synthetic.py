@@ -31,14 +31,8 @@ class Synthetic:
         mixtures: Mapping[str, Sequence[float]],
         seed: int,
     ) -> None:
-        self.domains, self.words, self.shared, self.documents_each, self.passages, self.passage_words = (
-            domains,
-            words,
-            shared,
-            documents,
-            passages,
-            passage_words,
-        )
+        self.domains, self.words, self.shared = domains, words, shared
+        self.documents_each, self.passages, self.passage_words = documents, passages, passage_words
         self.mixtures = {name: [float(w) for w in weights] for name, weights in mixtures.items()}
         self.seed = seed
 
