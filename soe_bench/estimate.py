@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.special import softmax
 from torch import Tensor
 
 from soe_bench.data import domains
@@ -87,9 +88,7 @@ def _responsibilities(corpus: Corpus, specialist: str) -> pd.DataFrame:
     squared = domains.squared_distances(vectors, corpus.centroids)
     generic = corpus.rows(GENERIC, "train").distance.to_numpy(np.float64)
     variance = np.square(generic).mean() / vectors.shape[1]
-    logits = -squared / (2 * variance)
-    weights = np.exp(logits - logits.max(1, keepdims=True))
-    return pd.DataFrame(weights / weights.sum(1, keepdims=True), index=rows.index)
+    return pd.DataFrame(softmax(-squared / (2 * variance), axis=1), index=rows.index)
 
 
 def tuning_start(h: np.ndarray, h_0: np.ndarray) -> np.ndarray:
