@@ -343,24 +343,8 @@ def between_models(
     return sides[0] - sides[1], sorted(labels)
 
 
-EFFECTS: dict[str, Callable[..., Effect]] = {
-    function.__name__: function
-    for function in (
-        against_generic,
-        against_generic_after,
-        between_experts,
-        slope,
-        control,
-        against_best,
-        against_generic_at,
-        slope_by_size,
-        fine_tuned,
-        documents,
-        gap_to_crisp,
-        share_of_the_way,
-        break_even,
-        portfolio,
-        between_experts_at_equal_flops,
-        between_models,
-    )
+EFFECTS: dict[str, Callable[..., Effect]] = {  # every function of this file that claims.yaml may name
+    name: each
+    for name, each in [*vars().items()]
+    if name[0] != "_" and getattr(each, "__annotations__", {}).get("return") == "Effect"
 }
