@@ -68,15 +68,8 @@ FIGURES: dict[str, Callable[[BenchSettings], Figure]] = {
     "tokenizer_sample_agreement": tokenizer_agreement,
 }
 LISTS: dict[str, Callable[[BenchSettings], list[dict]]] = {  # each gives the rows of a table
-    "growth": growth,
-    "shape": shape,
-    "bases": bases,
-    "precision": precision,
-    "processes": processes,
-    "arrangements": arrangements,
-    "many": many,
-    "corpora": corpora,
-    "end_to_end": end_to_end,
+    each.__name__: each
+    for each in (growth, shape, bases, precision, processes, arrangements, many, corpora, end_to_end)
 }
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "mergekit")
 log = logging.getLogger("soe_bench")

@@ -205,13 +205,5 @@ def locale(archive: ZipFile) -> Units:
 
 
 EXTRACTORS: dict[str, Callable[[ZipFile], Units]] = {
-    "aws": aws,
-    "google": google,
-    "interface": interface,
-    "gettext": gettext,
-    "code": code,
-    "prose": prose,
-    "tunes": tunes,
-    "pronunciations": pronunciations,
-    "locale": locale,
+    each.__name__: each for each in (aws, google, interface, gettext, code, prose, tunes, pronunciations, locale)
 }
