@@ -55,13 +55,15 @@ def stages(words: str, settings: list[str], place: Path) -> list[dict]:
     said last, if it fails."""
     start, peak = time.perf_counter(), 0
     command = [sys.executable, "-c", BUILD, *settings, f"home={place}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as build:
-        while build.poll() is None:
-            peak = max(peak, resident(build.pid))
-            time.sleep(SAMPLED_EVERY)
-        said = build.stderr.read() if build.stderr else ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:  # a pipe would be full at some point
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said) as build:
+            while build.poll() is None:
+                peak = max(peak, resident(build.pid))
+                time.sleep(SAMPLED_EVERY)
+        said.seek(0)
+        last = (said.read().strip() or "it said nothing").splitlines()[-1]
     if build.returncode:
-        raise UserError(f"the corpus {words} was not built: {(said.strip() or 'it said nothing').splitlines()[-1]}")
+        raise UserError(f"the corpus {words} was not built: {last}")
     seconds = time.perf_counter() - start
     audit = max(place.glob("data/*/audit.json"), key=lambda path: path.stat().st_mtime)
     parts = json.loads(audit.read_bytes())["seconds"] | {"in all": seconds}
