@@ -73,11 +73,12 @@ def end_to_end(settings: BenchSettings) -> list[dict]:
 
 
 def evaluation_share(settings: BenchSettings, n: int) -> Figure:
-    """What part of a whole run of a soup with n experts at scale=small, its parent included, is evaluation. It uses the
-    corpus of the usual home, where it is built before if it is not there."""
+    """What part of a whole run of a soup with n experts at scale=small, its parent included, is evaluation, on one
+    thread as in a sweep. It uses the corpus of the usual home, where it is built before if it is not there."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = ["soe_bench", f"method.n_experts={n}", f"device={settings.device}", *(TOY if settings.quick else [])]
+        run = ["soe_bench", f"method.n_experts={n}", "threads=1", f"device={settings.device}"]
+        run += TOY if settings.quick else []
         rows = parts("a run", run, folder, with_usual_corpora(folder))
     jobs = {row["stage"].removeprefix(OF_JOBS): row["seconds"] for row in rows if row["stage"].startswith(OF_JOBS)}
     training = jobs.pop("training")
