@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from soe_bench.errors import UserError
-from soe_bench.settings.kinds import CONTROLS, ESTIMATORS, SPLITS
 from soe_bench.system.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 4  # 2: FLOPs include attention; 3: runs.csv and evaluations.csv; 4: what a parent took, rate of fine-tuning
+# What the evaluations of a run may be of: the settings in `evaluate` have these names too.
+SPLITS = ("validation", "test")
+CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
+ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
 H_SOURCES = ("estimate", *CONTROLS, "none")
 CONFIG = {"method": "_target_", "model": "base", "train": "seq_len", "data": "name", "evaluate": "fine_tuning"}
 LARGEST = 2**63  # of whole numbers

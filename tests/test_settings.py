@@ -18,9 +18,9 @@ from soe_bench import settings
 from soe_bench.config import CONF, identity, job_configs, make, with_method
 from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod
+from soe_bench.records import CONTROLS
 from soe_bench.runs import sweep
 from soe_bench.runs.run import parent_of
-from soe_bench.settings import kinds
 
 ROOT = Path(__file__).parents[1]
 GROUPS = ("method", "pi", "data", "embedder", "scale", "tuned", "model", "launcher", "sweep")
@@ -98,7 +98,7 @@ def test_a_scale_has_the_name_of_its_file():
 
 
 def test_names_agree_with_the_code():
-    assert set(kinds.CONTROLS) == set(ExpertMethod.controls)
+    assert set(CONTROLS) == set(ExpertMethod.controls)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from soe_bench.records import CONTROLS, ESTIMATORS, SPLITS
 from soe_bench.settings.kinds import (
-    CONTROLS,
-    ESTIMATORS,
-    SPLITS,
     BelowOne,
     Count,
     Device,

@@ -102,11 +102,6 @@ Yes = Annotated[Literal[True], must_be("true or null")]
 # another machine, but none that this project meets has more than this.
 Threads = Annotated[int, Field(ge=1, le=1024), must_be("a whole number from 1 to 1024, or null for all cores")]
 
-# What the evaluations of a run may be of: records have these names too.
-SPLITS = ("validation", "test")
-CONTROLS = ("uniform", "shuffled", "h_0", "tuned", "zero")
-ESTIMATORS = ("nearest_centroid", "smoothed", "soft", "tuned_coefficients")
-
 
 class Group(BaseModel):
     """A group of settings: all must be there, and no others."""
