@@ -26,7 +26,7 @@ PRIOR_TOKENS = 2_000  # weight of h_0 in the smoothed estimate: about four passa
 TUNING_WINDOWS = 4  # windows of text per gradient step
 TUNING_START = 0.1  # weight of h_0 in the h that tuning starts from: a softmax has no gradient at a weight of 0
 # Steps of Adam, and its learning rate. For h, 50 steps at 0.1 end within 0.001 nats/token of these.
-H_STEPS, H_RATE = 25, 0.3
+H_STEPS, H_RATE = 20, 0.4
 COEFFICIENTS_STEPS, COEFFICIENTS_RATE = 50, 0.02
 
 

@@ -53,12 +53,14 @@ def check_vocabulary(model: nn.Module, size: int) -> None:
 @torch.no_grad()
 def token_losses(model: nn.Module, inputs: np.ndarray, targets: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
     """The loss in nats at each of the targets (N, T), of the model on the inputs (N, T), a few rows at a time: which
-    rows, and their losses (rows, T). It is 0 where the target is IGNORED."""
+    rows, and their losses (rows, up to T), without columns at the end that are IGNORED in all of them. It is 0 where
+    the target is IGNORED."""
     device = next(model.parameters()).device
     for start in range(0, len(inputs), WINDOWS[device.type]):
         rows = slice(start, start + WINDOWS[device.type])
-        target = torch.from_numpy(targets[rows]).to(device)
-        logits = model(torch.from_numpy(inputs[rows]).to(device))
+        used = int((targets[rows] != IGNORED).sum(1).max())  # padding stands at the end
+        target = torch.from_numpy(targets[rows, :used]).to(device)
+        logits = model(torch.from_numpy(inputs[rows, :used]).to(device))
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none")
         yield rows, loss.view(target.shape)
 
@@ -66,11 +68,13 @@ def token_losses(model: nn.Module, inputs: np.ndarray, targets: np.ndarray) -> I
 def document_losses(model: nn.Module, documents: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (D,) and number of predicted tokens (D,) for each of D documents (arrays of token ids)."""
     inputs, targets, owners = windows(documents, length)
-    nats = np.zeros(len(documents))
-    for rows, loss in token_losses(model, inputs, targets):
+    counts = (targets != IGNORED).sum(1)
+    order = np.argsort(-counts, kind="stable")  # windows of about one length side by side, so that little is padding
+    owners = owners[order]
+    nats, tokens = np.zeros(len(documents)), np.zeros(len(documents), dtype=np.int64)
+    for rows, loss in token_losses(model, inputs[order], targets[order]):
         np.add.at(nats, owners[rows], loss.sum(1, dtype=torch.float64).cpu().numpy())
-    tokens = np.zeros(len(documents), dtype=np.int64)
-    np.add.at(tokens, owners, (targets != IGNORED).sum(1))
+    np.add.at(tokens, owners, counts[order])
     return nats, tokens
 
 

@@ -117,7 +117,7 @@ def test_tuning_equals_a_plain_loop():
     method = soup(3)
     h_0, h = method.context.h_0, np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0.2, 0, 0.8]])
     start = torch.from_numpy(0.9 * h + 0.1 * h_0).log()
-    plain = plainly_tuned(method, start, lambda scores: method.parameters_at(scores.softmax(1)), 0.3, 6)
+    plain = plainly_tuned(method, start, lambda scores: method.parameters_at(scores.softmax(1)), 0.4, 6)
     assert tuned_weights(method, h, TEXT, 6) == pytest.approx(plain.softmax(1).numpy(), abs=1e-10)
     plain = plainly_tuned(method, method.coefficients(h), method.instantiate, 0.02, 6)
     torch.testing.assert_close(tuned_coefficients(method, h, TEXT, 6), plain, rtol=0, atol=1e-10)

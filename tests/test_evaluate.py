@@ -42,6 +42,33 @@ def test_loss_of_a_constant_model_is_hand_computed():
     assert nats == pytest.approx([math.log(2) * 6, math.log(2) * 600])
 
 
+class Summing(nn.Module):
+    """Logits that depend on all tokens up to their place, with the shapes of what was read."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(50, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+        self.read = []
+
+    def forward(self, tokens):
+        self.read.append(tuple(tokens.shape))
+        return self.table[tokens].cumsum(1)
+
+
+def test_documents_of_any_length_have_the_losses_that_each_has_alone_and_little_padding_is_read():
+    rng, model = np.random.default_rng(0), Summing()
+    documents = [rng.integers(0, 50, length) for length in [3, 13, 21, 13] * 4]
+    nats, tokens = document_losses(model, documents, length=12)
+    assert tokens.tolist() == [2, 12, 20, 12] * 4
+    # Windows of 12 (three times 4) and of 8 and 2 tokens (4 of each), 8 at a time.
+    assert model.read == [(8, 12), (8, 12), (4, 2)]
+    for document, found in zip(documents, nats, strict=True):
+        pieces = [document[at : at + 13] for at in range(0, len(document) - 1, 12)]
+        laws = [torch.log_softmax(model(torch.from_numpy(piece[None, :-1])), 2)[0] for piece in pieces]
+        alone = sum(-law[range(len(law)), piece[1:]].sum().item() for law, piece in zip(laws, pieces, strict=True))
+        assert found == pytest.approx(alone, rel=1e-12)
+
+
 class Copier(nn.Module):
     """The token that followed the last one like this has the logit `score`, all others of 100 have 0."""
 

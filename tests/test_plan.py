@@ -129,7 +129,7 @@ def test_the_tokens_of_an_evaluation_by_hand(compose):
         (n, s): corpus.rows(n, s).tokens.sum() for n in [*corpus.specialists, "generic"] for s in cfg.evaluate.splits
     }
     test = sum(size[name, "test"] for name in corpus.specialists)
-    tuned = 3 * 25 * 4 * cfg.train.seq_len * 3  # three specialists, 25 steps of 4 windows, forward and backward
+    tuned = 3 * 20 * 4 * cfg.train.seq_len * 3  # three specialists, 20 steps of 4 windows, forward and backward
     fine = 3 * (3 * 2 * 4 * 1000)
     method = make(cfg.method)
     expected = sum(size.values()) + 5 * test + tuned + test + fine
