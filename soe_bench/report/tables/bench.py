@@ -134,8 +134,8 @@ LISTS: dict[str, tuple[str, ...]] = {
         "Building a corpus",
         "corpus, part, time (s), peak memory (bytes)",
         "The parts are those that the command itself logs. `in all` is the whole command, with imports and the "
-        "reading of all text for the corpus's fingerprint. `peak memory` is that of all its processes together; "
-        "what they share counts for each. Text beyond the limits of `data=local` is not read into the corpus.",
+        "reading of all text for the corpus's fingerprint. `peak memory` is that of all its processes together, and "
+        "what they share counts once. Text beyond the limits of `data=local` is not read into the corpus.",
     ),
     "many": (
         "Many specialists at once",
