@@ -25,7 +25,7 @@ SPECIALISTS = {1: 100, 10: 10, 100: 10}  # how many specialists are made at once
 PILOT = 20 * 10**6  # bytes of text
 TOY = ["scale=test", "wandb.mode=disabled"]
 OF_JOBS = "of all jobs: "
-ANSWERS = {  # what needs no torch, and so takes no second to start
+ANSWERS = {  # commands that import no torch
     "--help": ["soe_bench", "--help"],
     "a misspelt setting": ["soe_bench", "train.token=1"],
     "the plan of an unknown scale": ["soe_bench.plan", "scale=huge"],
