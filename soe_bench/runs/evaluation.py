@@ -162,11 +162,11 @@ class Maker:
             size = tuned_at_once(self.method)
             first = evaluations.index(evaluation) // size * size
             group, start = evaluations[first : first + size], time.perf_counter()
-            with FlopCounter() as counter:  # of one step: counting takes a third as long as the step itself
-                self._tune(group, 1)
+            with FlopCounter() as counter:  # of one step of one: counting takes a third as long as the step itself
+                self._tune(group[:1], 1)
             steps = H_STEPS if evaluation.h_source == "tuned" else COEFFICIENTS_STEPS
             values, flops = self._tune(group, steps), counter.get_total_flops() * steps
-            spent = Spent(flops // len(group), (time.perf_counter() - start) / len(group))
+            spent = Spent(flops, (time.perf_counter() - start) / len(group))
             self.tuned |= {each: (value, spent) for each, value in zip(group, values, strict=True)}
         return self.tuned[evaluation]
 
