@@ -81,8 +81,8 @@ def path(text: str) -> Path:
 def count(text: str) -> int:
     """A whole number from 1; underscores may part its digits."""
     try:
-        value = int(text)
-    except ValueError:
+        value = int(text) if text.isascii() and text.replace("_", "").isdigit() else 0
+    except ValueError:  # a misplaced underscore, or thousands of digits
         value = 0
     if value < 1:
         raise ValueError("a whole number from 1")

@@ -242,7 +242,7 @@ def test_the_share_of_an_evaluation_by_hand(tmp_path, monkeypatch):
     assert figure.parts == {"training_seconds": 90.0, "evaluation_seconds": 10.0}
 
 
-def test_commands_that_are_refused_answer_at_once(tmp_path, monkeypatch):
+def test_commands_that_are_timed_are_refused_for_the_right_reason(tmp_path):
     """Each with the words that say why: the time of a command that failed otherwise would say nothing."""
     for arguments, words in (("a misspelt setting", "there is no setting train.token"), ("the plan of", "huge")):
         (command,) = [each for name, each in end_to_end.ANSWERS.items() if name.startswith(arguments)]

@@ -191,7 +191,13 @@ def test_the_readme_lists_every_field():
         assert "\n".join(line for line in section.splitlines() if line.startswith("|")) + "\n" == markdown(columns)
 
 
-def test_the_fields():
+def test_the_table_of_fields():
+    assert markdown(RUN).splitlines()[:3] == [
+        "| field | type, unit | meaning |",
+        "|---|---|---|",
+        "| `schema` | whole number | version of this format: 4 |",
+    ]
+    assert "| `loss_se_documents` | number or null, nats/token | standard error of `loss`" in markdown(EVALUATION)
     assert all(column.meaning for column in (*RUN, *EVALUATION))
     assert KEY == (
         "run_id",

@@ -7,7 +7,7 @@ from soe_bench.errors import UserError
 from soe_bench.system import arguments
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "2.5", "1e3", "1__0", "_1", "1_", "many", "5" * 5000])
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "1e3", "1__0", "_1", "1_", "+5", " 5", "٥", "many", "5" * 5000])
 def test_what_is_no_count_is_said_in_words(text):
     with pytest.raises(UserError, match="it must be a whole number from 1$"):
         arguments.read([f"n={text}"], {"n": arguments.count})
