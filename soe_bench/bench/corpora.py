@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from soe_bench.bench.measure import BenchSettings, Figure
+from soe_bench.bench.measure import BenchSettings, Figure, environment
 from soe_bench.config import job_configs, make
 from soe_bench.data.builder import read, specialist_rules, training_sample
 from soe_bench.data.splits import generic_training
@@ -56,7 +56,7 @@ def stages(words: str, settings: list[str], place: Path) -> list[dict]:
     start, peak = time.perf_counter(), 0
     command = [sys.executable, "-c", BUILD, *settings, f"home={place}"]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:  # a pipe would be full at some point
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said) as build:
+        with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=said) as build:
             while build.poll() is None:
                 peak = max(peak, resident(build.pid))
                 time.sleep(SAMPLED_EVERY)

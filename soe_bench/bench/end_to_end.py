@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from soe_bench.bench.corpora import write_texts
-from soe_bench.bench.measure import BenchSettings, Figure
+from soe_bench.bench.measure import BenchSettings, Figure, environment
 from soe_bench.errors import UserError
 from soe_bench.system.files import home
 from soe_bench.system.laps import FILE
@@ -99,10 +99,10 @@ def with_usual_corpora(folder: Path) -> Path:
 
 def answers(folder: Path, place: Path) -> Iterator[dict]:
     """A row for each of ANSWERS: the time until the command has ended."""
-    environment = os.environ | {"SOE_BENCH_HOME": str(place)}
+    given = environment(SOE_BENCH_HOME=str(place))
     for words, arguments in ANSWERS.items():
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True)
+        subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=given, capture_output=True)
         yield {"command": words, "stage": "in all", "seconds": time.perf_counter() - start}
 
 
@@ -110,9 +110,9 @@ def parts(words: str, command: list[str], folder: Path, place: Path) -> list[dic
     """Runs `python -m` with the command in a folder, with a home, and returns a row for each part of its time. Raises
     UserError, with the command's last line, if it fails."""
     times = folder / "times.json"
-    environment = os.environ | {FILE: str(times), "SOE_BENCH_HOME": str(place)}
+    given = environment(SOE_BENCH_HOME=str(place), **{FILE: str(times)})
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, "-m", *command], cwd=folder, env=given, capture_output=True, text=True, encoding="utf-8"
     )
     if done.returncode not in (0, REFUSED):
         last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]

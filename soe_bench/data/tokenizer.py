@@ -22,9 +22,10 @@ BLANK = r" \t\n\r\f\v"
 ASCII_WORD = re.compile(
     rf"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^{BLANK}A-Za-z0-9]+|[{BLANK}]+(?![^{BLANK}])|[{BLANK}]+"
 )
-CHUNK = 2000  # texts whose words are held at once
-TASK = 50_000  # texts, about, that a worker takes at a time
-MOST_WORDS = 1_000_000  # distinct words that a worker remembers: about 200 MB
+CHUNK = 500  # texts whose words are held at once
+TASK = 10_000  # texts, about, that a worker takes at a time
+MOST_WORDS = 300_000  # distinct words, about, that a worker remembers: 60 MB
+BATCH = 5000  # words that are encoded at once, because the encoding of one takes a kilobyte
 
 
 def fit_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
@@ -62,8 +63,9 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
             known.clear()
         words = [byte_level_words(text) for text in texts[start : start + CHUNK]]
         new = [word for word in dict.fromkeys(chain.from_iterable(words)) if word not in known]
-        encoded = tokenizer.encode_batch_fast(new)
-        known |= {word: np.array(item.ids, np.uint16).tobytes() for word, item in zip(new, encoded, strict=True)}
+        for first in range(0, len(new), BATCH):
+            encoded = tokenizer.encode_batch_fast(batch := new[first : first + BATCH])
+            known |= {word: np.array(item.ids, np.uint16).tobytes() for word, item in zip(batch, encoded, strict=True)}
         ids += [np.frombuffer(b"".join([known[word] for word in text]), np.uint16) for text in words]
     return ids
 

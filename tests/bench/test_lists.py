@@ -2,6 +2,7 @@
 here asserts a time."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from soe_bench.bench import arrangements, corpora, end_to_end, instantiate, many, precision, shape, steps
+from soe_bench.bench import arrangements, corpora, end_to_end, instantiate, many, measure, precision, shape, steps
 from soe_bench.bench.measure import BenchSettings
 from soe_bench.data.tokenizer import fit_tokenizer
 from soe_bench.errors import UserError
@@ -273,3 +274,11 @@ def test_every_list_has_a_table():
     from soe_bench.bench import __main__ as bench
 
     assert set(LISTS) == set(bench.LISTS)
+
+
+def test_commands_are_measured_without_the_packages_of_the_benchmark(tmp_path, monkeypatch):
+    (tmp_path / "peer" / "mergekit").mkdir(parents=True)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/peer{os.pathsep}{tmp_path}/own")
+    assert measure.environment(X="1").items() >= {"PYTHONPATH": f"{tmp_path}/own", "X": "1"}.items()
+    monkeypatch.delenv("PYTHONPATH")
+    assert measure.environment()["PYTHONPATH"] == ""

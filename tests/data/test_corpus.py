@@ -156,7 +156,7 @@ def test_the_same_configuration_gives_the_same_artefact(corpus: Corpus, tmp_path
 
 
 def test_the_number_of_cores_does_not_change_the_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in ("TASK", 500), ("CHUNK", 100), ("MOST_WORDS", 10):
+    for name, size in ("TASK", 500), ("CHUNK", 100), ("MOST_WORDS", 10), ("BATCH", 7):
         monkeypatch.setattr(tokenizer, name, size)
     files = []
     for cores in (1, 2):
