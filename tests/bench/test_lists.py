@@ -13,6 +13,8 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from tokenizers.pre_tokenizers import ByteLevel
 
 from soe_bench.bench import arrangements, corpora, end_to_end, instantiate, many, measure, precision, shape, steps
 from soe_bench.bench.measure import BenchSettings
@@ -216,17 +218,31 @@ def test_text_to_build_from_is_of_the_size_and_holds_no_copies(tmp_path):
     assert sorted(small[2:]) == ["a b 1\n" * 60_000, "c 1\n" * 100_000]
 
 
-@pytest.mark.parametrize(("sample", "expected"), [("ab", 1), ("qq", 3 / 23)])
-def test_the_agreement_of_tokenizers_by_hand(sample, expected, monkeypatch):
+@pytest.mark.parametrize(("sample", "alike"), [("ab", 13), ("qq", 3)])
+def test_the_agreement_of_tokenizers_by_hand(sample, alike, monkeypatch):
     """Each tokenizer joins one pair. That of all text, `ab` ten times and `xyz` once, joins `ab`. One that has read
-    `qq` alone makes 20 tokens of the former, which are not alike, and 3 of the latter, which are."""
+    `qq` alone makes 20 tokens of the former, in words that are not cut alike, and 3 of the latter. All are bytes, which
+    need no merge."""
     monkeypatch.setattr(corpora, "read", lambda *_: (pd.DataFrame({"text": ["ab"] * 10 + ["xyz"]}), 11))
     monkeypatch.setattr(corpora, "generic_training", lambda rows: rows.text.notna())
     monkeypatch.setattr(corpora, "training_sample", lambda *_: [sample])
     monkeypatch.setattr(corpora, "fit_tokenizer", lambda texts, _: fit_tokenizer(texts, 258))
     figure = corpora.tokenizer_agreement(QUICK)
-    assert figure.value == expected and figure.met == (sample == "ab")
-    assert figure.parts["tokens"] == {"ab": 13, "qq": 23}[sample]
+    tokens = {"ab": 13, "qq": 23}[sample]
+    assert figure.value == 1 and figure.note == f"{alike / tokens:.3f} are in words that both cut alike"
+    assert (figure.parts["tokens"], figure.parts["tokens_of_words_cut_alike"]) == (tokens, alike)
+
+
+def test_tokens_of_the_same_merges_by_hand():
+    """`abc` is made of `ab` in one, of `bc` in the other; `abcd` needs it; `xy` is made in the same way by both."""
+    one, other = (
+        Tokenizer(models.BPE({token: i for i, token in enumerate([*"abcdxy", *map("".join, merges)])}, merges))
+        for merges in (
+            [("a", "b"), ("x", "y"), ("ab", "c"), ("abc", "d")],
+            [("b", "c"), ("a", "bc"), ("abc", "d"), ("x", "y"), ("a", "b")],
+        )
+    )
+    assert corpora.merged_alike(one, other) - set(ByteLevel.alphabet()) == {"ab", "xy"}
 
 
 def test_the_share_of_an_evaluation_by_hand(tmp_path, monkeypatch):
