@@ -135,8 +135,10 @@ def measure(name: str, settings: BenchSettings, bench: dict) -> None:
         others = {each["name"]: each for each in bench["figures"]} | {name: row}
         bench["figures"] = [others[each] for each in FIGURES if each in others]
         goal = "" if figure.goal is None else f", goal at {figure.bound} {figure.goal:g}: {_verdict(figure.met)}"
-        value = figure.note or f"{figure.value:.4g}" + (f" (limit {figure.limit:.4g})" if figure.limit else "")
-        log.info("  %s %s%s; %.0f s", value, figure.unit, goal, took)
+        value = "no value" if figure.value is None else f"{figure.value:.4g} {figure.unit}"
+        limit = f" (limit {figure.limit:.4g})" if figure.limit else ""
+        note = f" ({figure.note})" if figure.note else ""
+        log.info("  %s%s%s%s; %.0f s", value, limit, goal, note, took)
     bench |= state | {"rates": asdict(rates(settings))}
 
 
