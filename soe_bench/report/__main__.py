@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
-        raise UserError(f"{options.folder} is no folder: give one with results")
+        raise UserError(f"{options.folder} is no folder: run this in the repository, or name a folder of results")
     # Here and not above: what is refused needs no pandas and no matplotlib.
     from soe_bench.report.load import load_results, results_folders
     from soe_bench.report.page import sections_of_several, write_page

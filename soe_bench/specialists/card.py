@@ -75,7 +75,6 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     text, found, soup = made.documents, made.estimate, made.soup
     total = f"{text.count:,} documents, {int(text.passages.tokens.sum()):,} tokens in {len(text.passages):,} passages"
     low, high = soup.effective_domains
-    place = "within" if low <= found.effective <= high else "outside"
     lines = [
         f"Read {total}. The domain weights h say which fraction of this text belongs to each domain, a cluster of the "
         f"corpus's passages. They are estimated from {found.passages:,} passages."
@@ -84,11 +83,11 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     lines += ["\n".join(_nearest(made, escape))]
     lines += [
         f"The text is spread over about {found.effective:.1f} domains (exp of the entropy of h). In training, 95 % of "
-        f"the draws of h were spread over {low:.1f} to {high:.1f}: this is {place} what the soup has seen.",
-        f"With other documents of this kind about {found.moved:.0%} of the weight in h would be on other domains "
-        "(bootstrap over the documents).",
+        f"the draws of h were spread over {low:.1f} to {high:.1f}.",
+        f"If other documents of this kind were drawn, about {found.moved:.0%} of the weight in h would move to other "
+        "domains (bootstrap over the documents).",
         f"{found.far:.0%} of the passages are farther from their domain than 99 % of the corpus's passages.",
-        f"{made.dense:.0%} of them take more tokens per byte than 99 % of the corpus's passages.",
+        f"{made.dense:.0%} of the passages take more tokens per byte than 99 % of the corpus's passages.",
         *made.said,
     ]
     if made.verdict is not None:

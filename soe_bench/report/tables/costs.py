@@ -55,7 +55,7 @@ def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float
     machines = sorted({f"{run.device} with {run.threads} threads" for run in cells.itertuples()})
     measured = (
         f"Hours are measured ({'; '.join(machines)}), the specialists one after the other."
-        + " They come from several machines, so compare the FLOPs." * (len(machines) > 1)
+        + " They come from several machines or numbers of threads, so compare the FLOPs." * (len(machines) > 1)
     )
     notes = [
         f"N = {specialists} specialists cost what the training takes that serves all, with that of the models that it "
