@@ -29,9 +29,13 @@ def sizes_chart(views: list[View]) -> Chart | None:
     if frame.empty:
         return None
     frame = frame.sort_values(["panel", "line", "x", "seed"], ascending=[False, True, True, True], ignore_index=True)
+    drawn = " ".join(
+        f"Along a {look} line every size has as many training {equal}."
+        for equal, look in zip(STYLES, ("full", "dotted"), strict=True)
+        if equal in set(frame.equal)
+    )
     caption = (
-        f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. Along a full "
-        "line every size has as many training tokens per parameter, along a dotted line as many training tokens. A "
+        f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. {drawn} A "
         f"dash is one seed, and a bar a 95 % t-interval over seeds.\n{soups.view.text}"
     )
     models = frame.drop_duplicates("x").set_index("x").model
