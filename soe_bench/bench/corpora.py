@@ -148,7 +148,7 @@ def tokenizer_agreement(settings: BenchSettings) -> Figure:
         total += counts[word] * len(mine.ids)
         same += counts[word] * sum(token in shared for token in mine.tokens)
         alike += counts[word] * len(mine.ids) * (mine.tokens == theirs.tokens)
-    characters = {
+    parts = {
         "sample_characters": float(sum(map(len, sample))),
         "characters": float(sum(map(len, texts))),
         "tokens": float(total),
@@ -160,7 +160,7 @@ def tokenizer_agreement(settings: BenchSettings) -> Figure:
         same / total,
         goal=0.95,
         bound="least",
-        parts=characters,
+        parts=parts,
         note=f"{alike / total:.3f} are in words that both cut alike",
     )
 

@@ -218,18 +218,20 @@ def test_text_to_build_from_is_of_the_size_and_holds_no_copies(tmp_path):
     assert sorted(small[2:]) == ["a b 1\n" * 60_000, "c 1\n" * 100_000]
 
 
-@pytest.mark.parametrize(("sample", "alike"), [("ab", 13), ("qq", 3)])
-def test_the_agreement_of_tokenizers_by_hand(sample, alike, monkeypatch):
+@pytest.mark.parametrize(
+    ("sample", "tokens", "same", "alike"), [("ab", 13, 13, 13), ("qq", 23, 23, 3), ("xy", 22, 21, 0)]
+)
+def test_the_agreement_of_tokenizers_by_hand(sample, tokens, same, alike, monkeypatch):
     """Each tokenizer joins one pair. That of all text, `ab` ten times and `xyz` once, joins `ab`. One that has read
     `qq` alone makes 20 tokens of the former, in words that are not cut alike, and 3 of the latter. All are bytes, which
-    need no merge."""
+    need no merge. One that has read `xy` makes a token that the other does not have, and no word that is cut alike."""
     monkeypatch.setattr(corpora, "read", lambda *_: (pd.DataFrame({"text": ["ab"] * 10 + ["xyz"]}), 11))
     monkeypatch.setattr(corpora, "generic_training", lambda rows: rows.text.notna())
     monkeypatch.setattr(corpora, "training_sample", lambda *_: [sample])
     monkeypatch.setattr(corpora, "fit_tokenizer", lambda texts, _: fit_tokenizer(texts, 258))
     figure = corpora.tokenizer_agreement(QUICK)
-    tokens = {"ab": 13, "qq": 23}[sample]
-    assert figure.value == 1 and figure.note == f"{alike / tokens:.3f} are in words that both cut alike"
+    assert figure.value == same / tokens and figure.met
+    assert figure.note == f"{alike / tokens:.3f} are in words that both cut alike"
     assert (figure.parts["tokens"], figure.parts["tokens_of_words_cut_alike"]) == (tokens, alike)
 
 
