@@ -156,8 +156,9 @@ def no_setting(key: str, plain: list[str]) -> str:
     group, _, last = key.rpartition(".")
     own = settings.nearest(last, [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group])
     elsewhere = sorted((name for name in known if name.rpartition(".")[2] == last), key=len)
-    near = f"did you mean {[*elsewhere, *settings.nearest(key, known)][0]}? " if known else ""
-    several = " (if one method of several has it, run that one alone: method=NAME)" * key.startswith("method.")
+    nearest = [name for name in [*elsewhere, *settings.nearest(key, known)] if name != key]
+    near = f"did you mean {nearest[0]}? " if nearest and key not in known else ""
+    several = " (if a method of a list has it, run that method alone: method=NAME)" * key.startswith("method.")
     return (
         f"there is no setting {key}: "
         + (f"{group} has {', '.join(own)}; " if group and own and not elsewhere else near)
