@@ -203,12 +203,25 @@ def test_the_title_of_the_curves_compares_on_the_seeds_that_both_have(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("k", "words"), [(2, "1 of the 2 experts has the largest coefficient"), (1, "1 of the 1 experts")]
+    ("coefficients", "words"),
+    [
+        ({"a": [1.0], "b": [2.0]}, "A text uses 1.0 of the 1 experts on average; 1 is the strongest"),
+        ({"a": [0.5, 0.5], "b": [0.0, -3.0]}, "A text uses 1.5 of the 2 experts on average; 2 are the strongest"),
+        ({"a": [0.0, 0.0], "b": [1.0, 0.0]}, "A text uses 1.0 of the 2 experts on average; "),
+    ],
 )
-def test_the_title_of_alpha_counts_the_experts_that_are_ever_the_strongest(tmp_path, k, words):
-    results = load_results(corpus(tmp_path, ["a"], k))
-    [chart] = alpha_charts(make_views(results)[0], results.alpha)
-    assert chart.finding.startswith(words)
+def test_the_title_of_alpha_counts_the_experts_in_use_and_those_that_are_ever_the_strongest(
+    tmp_path, coefficients, words
+):
+    results = load_results(corpus(tmp_path, ["a"]))
+    [view] = make_views(results)
+    alpha = pd.DataFrame(
+        dict(results.alpha.iloc[0], specialist=name, expert=expert, alpha=value, n_experts=len(values))
+        for name, values in coefficients.items()
+        for expert, value in enumerate(values)
+    )
+    [chart] = alpha_charts(view, alpha)
+    assert chart.finding.startswith(words) and chart.finding.endswith("of the 2 kinds of text")
 
 
 def test_a_specialist_does_not_hide_its_domain_on_the_map():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.special import xlogy
 
 from soe_bench.errors import UserError
 from soe_bench.report.figures.pieces import heat_map
@@ -28,8 +29,9 @@ def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
         caption = (
             f"The coefficients alpha that the router of {view.labels[run]}, seed {seed}, gives at the domain weights h "
             "of each specialist's estimate split, and at h_0 for generic text. Rows are in the order of a hierarchical "
-            "clustering; experts are grouped by "
-            f"the specialist that weights them most.\n{view.title}"
+            "clustering; experts are grouped by the specialist that weights them most. How many experts a text uses is "
+            "the exponential of the entropy of its coefficients (their sizes, divided by their sum): n if all are equal, "
+            f"1 if all but one are 0.\n{view.title}"
         )
         charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))
     return charts
@@ -55,11 +57,15 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finding(table: pd.DataFrame) -> str:
-    """How many experts are the strongest one of a text."""
-    n, texts = table.shape[1], len(table)
-    used = len(set(table.abs().to_numpy().argmax(axis=1)))
-    verb = "has" if used == 1 else "have"
-    return f"{used} of the {n} experts {verb} the largest coefficient for at least one of the {texts} kinds of text"
+    """How many experts a text uses, and how many are the strongest one of a text."""
+    sizes = table.abs().to_numpy()
+    shares = sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1e-300)
+    used = np.exp(-xlogy(shares, shares).sum(axis=1)).mean()
+    first = len(set(sizes.argmax(axis=1)))
+    return (
+        f"A text uses {used:.1f} of the {table.shape[1]} experts on average; {first} "
+        f"{'is' if first == 1 else 'are'} the strongest for at least one of the {len(table)} kinds of text"
+    )
 
 
 def _draw(table: pd.DataFrame) -> Figure:
