@@ -13,10 +13,12 @@ from fnmatch import fnmatch
 from typing import Literal
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from soe_bench.report.spending import spending
 from soe_bench.report.stats import mean
 from soe_bench.report.view import CENTROIDS, GENERIC_TEXT, View
+from soe_bench.system.files import CONF
 
 FAMILY = ["training_tokens", "pi", "draws_per_step"]
 BUDGETS = (10_000, 100_000, 1_000_000)  # tokens: those of C6
@@ -30,7 +32,7 @@ class NotRun(Exception):
 
 class Soups:
     """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
-    has several such families, the one with most runs. `dense_on_pi` is the soup with n = 0. `views` are all that there
+    has several such families, the one with most runs, and of several with as many the one on the scale's own budget. `dense_on_pi` is the soup with n = 0. `views` are all that there
     are, for effects across models, `distances` those between models.
     With `training_tokens`, only the runs of that budget (to 5 %)."""
 
@@ -47,7 +49,8 @@ class Soups:
             soups = soups[(soups.training_tokens / training_tokens - 1).abs() < 0.05]
         families = soups.groupby(FAMILY, dropna=False).ngroup()
         most = families[soups.n_experts > 0].mode()
-        self.runs = soups[families == most[0]] if len(most) else soups[:0]
+        own = most[most.isin(families[(soups.training_tokens / _scale_tokens(view.setting["scale"])).between(0.98, 1)])]
+        self.runs = soups[families == [*own, *most][0]] if len(most) else soups[:0]
 
     @property
     def counts(self) -> list[int]:
@@ -121,6 +124,12 @@ class Soups:
             found = f"several records of crisp: {'; '.join(labels)}" if labels else "no record of crisp"
             raise NotRun(f"{found} on as many training tokens for each specialist")
         return labels[0]
+
+
+def _scale_tokens(scale: str) -> float:
+    """The training tokens that conf/scale has for a scale, NaN if there is no such file. A run has whole steps of it."""
+    path = CONF / "scale" / f"{scale}.yaml"
+    return OmegaConf.load(path).train.tokens if path.exists() else math.nan
 
 
 def most_seeds(runs: pd.DataFrame) -> list[str]:
@@ -204,9 +213,18 @@ def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
 def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
     """Soup minus generic, both fine-tuned on `budget` tokens of the specialist's own text, on the specialists and seeds
     that have every one of BUDGETS."""
+    return _fine_tuned(soups.view, [label := soups.label(experts), soups.generic(label)], budget)
+
+
+def fine_tuned_at_equal_flops(soups: Soups, experts: int, budget: int) -> Effect:
+    """The same against a generic run that took as many FLOPs as the soup before both were fine-tuned."""
     label = soups.label(experts)
-    labels = [label, soups.generic(label)]
-    soup, generic = (pd.DataFrame({b: soups.view.losses(each, budget=b) for b in BUDGETS}) for each in labels)
+    generic = _equal_in_flops(soups.view, label, "generic", soups.labels_of("generic"))
+    return _fine_tuned(soups.view, [label, generic], budget)
+
+
+def _fine_tuned(view: View, labels: list[str], budget: int) -> Effect:
+    soup, generic = (pd.DataFrame({b: view.losses(each, budget=b) for b in BUDGETS}) for each in labels)
     both = (soup - generic).dropna()
     if both.empty:
         raise NotRun(f"no specialist and seed has all of {', '.join(f'{b:,}' for b in BUDGETS)} tokens of fine-tuning")
@@ -268,13 +286,13 @@ def break_even(soups: Soups, experts: int, rival: Literal["crisp", "generic"], b
 
 def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, budget: int) -> Effect:
     """Soup minus the `rival` fine-tuned on `budget` tokens (0: as trained) where that many specialists together cost as
-    many FLOPs by both, training included: of the rival's runs that take 80 to 105 % of the soup's FLOPs, the one with
+    many FLOPs by both, training included: of the rival's runs that take 95 to 105 % of the soup's FLOPs, the one with
     the lowest mean on the specialists' validation text (of a fine-tuned rival, as it is before that)."""
     return _at_equal_flops(soups, experts, rival, soups.labels_of(rival), specialists_served, budget)
 
 
 def between_experts_at_equal_flops(soups: Soups, experts: int, reference: int) -> Effect:
-    """Soup with `experts` experts minus a soup with `reference` experts, and the same pi, that takes 80 to 105 % of its
+    """Soup with `experts` experts minus a soup with `reference` experts, and the same pi, that takes 95 to 105 % of its
     FLOPs."""
     runs = soups.view.runs
     same = runs[runs.label == soups.label(experts)].iloc[0]
@@ -286,24 +304,31 @@ def between_experts_at_equal_flops(soups: Soups, experts: int, reference: int) -
 def _at_equal_flops(
     soups: Soups, experts: int, rival: str, labels: list[str], specialists_served: int, budget: int = 0
 ) -> Effect:
-    """Soup minus the best on validation text of those labels that take 80 to 105 % of its FLOPs."""
+    """Soup minus the `_equal_in_flops` of those labels."""
     view, label = soups.view, soups.label(experts)
+    best = _equal_in_flops(view, label, rival, labels, specialists_served, budget)
+    return view.losses(label) - view.losses(best, budget=budget), [label, best]
+
+
+def _equal_in_flops(
+    view: View, label: str, rival: str, labels: list[str], specialists_served: int = 1, budget: int = 0
+) -> str:
+    """Of those labels that take 95 to 105 % of a soup's FLOPs, the best one on validation text."""
 
     def total(each: str, budget: int) -> float:
         costs = spending(view, each, budget)
         return mean(costs.flops_once + specialists_served * costs.flops_each)
 
     own = total(label, 0)
-    equal = [each for each in labels if 0.8 <= total(each, budget) / own <= 1.05]
+    equal = [each for each in labels if 0.95 <= total(each, budget) / own <= 1.05]
     if not equal:
         raise NotRun(
             f"no record of {rival}"
             + f" fine-tuned on {budget} tokens" * bool(budget)
-            + " that takes 80 to 105 % of the soup's FLOPs"
+            + " that takes 95 to 105 % of the soup's FLOPs"
             + f" for {specialists_served} specialists" * (specialists_served > 1)
         )
-    best = equal[0] if len(equal) == 1 else _best_on_validation(view, equal)
-    return view.losses(label) - view.losses(best, budget=budget), [label, best]
+    return equal[0] if len(equal) == 1 else _best_on_validation(view, equal)
 
 
 def _best_on_validation(view: View, labels: list[str]) -> str:

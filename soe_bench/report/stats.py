@@ -1,4 +1,4 @@
-"""Paired differences between methods, their two intervals (over seeds, over specialists) and the verdict."""
+"""Paired differences between methods, their intervals (over seeds, specialists, and both) and the verdict."""
 
 import math
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 LEVEL = 0.95
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
+CHANCE = ("seeds", "specialists", "both")  # what the intervals of a difference are over
 # Seeds get a t-interval: a bootstrap over three of them would cover about 74 %.
 
 
@@ -34,7 +35,13 @@ class Difference:
     by_seed: pd.Series  # averaged over specialists, index: seed
     over_seeds: Interval
     over_specialists: Interval
+    over_both: Interval
     verdict: str
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """By what they are over."""
+        return dict(zip(CHANCE, (self.over_seeds, self.over_specialists, self.over_both), strict=True))
 
 
 def mean(values: np.ndarray | pd.Series) -> float:
@@ -57,6 +64,24 @@ def t_interval(values: np.ndarray | pd.Series) -> Interval:
     return Interval(mean(values) - half, mean(values) + half, n)
 
 
+def interval_over_both(by_seed: np.ndarray | pd.Series, by_specialist: np.ndarray | pd.Series) -> Interval:
+    """A t-interval for the mean of a table of specialists x seeds, given the means of its columns and of its rows, which
+    counts the chance of both: the variances that the mean has by either are added, and the degrees of freedom are those
+    of Satterthwaite (https://doi.org/10.2307/3002019). The noise of single cells is in both variances, so that the
+    interval is rather too wide. `n` is the smaller of the two numbers."""
+    kinds = (by_seed, by_specialist)
+    n = min(map(len, kinds))
+    if n < 2:
+        return Interval(math.nan, math.nan, n)
+    parts = [variance(values) / len(values) for values in kinds]
+    total, centre = math.fsum(parts), mean(by_specialist)
+    if not total:
+        return Interval(centre, centre, n)
+    freedom = total**2 / math.fsum(part**2 / (len(values) - 1) for part, values in zip(parts, kinds, strict=True))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(total)
+    return Interval(centre - half, centre + half, n)
+
+
 def t_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """Of each row of a table (its columns: seeds) the `mean`, and `low` and `high` of its t-interval."""
     rows = [(mean(row), t_interval(row).low, t_interval(row).high) for _, row in table.iterrows()]
@@ -73,12 +98,12 @@ def bootstrap_interval(values: np.ndarray | pd.Series, rng: np.random.Generator)
     return Interval(float(low), float(high), len(values))
 
 
-def verdict(over_seeds: Interval, over_specialists: Interval) -> str:
-    """ "better" or "worse" only if both intervals lie wholly on that side of 0."""
+def verdict(over_seeds: Interval, over_specialists: Interval, over_both: Interval) -> str:
+    """ "better" or "worse" only if all three intervals lie wholly on that side of 0."""
     for unit, interval in (("seed", over_seeds), ("specialist", over_specialists)):
         if interval.n < 2:
             return f"not separated (n = 1 {unit})"
-    return {"below": "better", "above": "worse"}.get(side([over_seeds, over_specialists]), "not separated")
+    return {"below": "better", "above": "worse"}.get(side([over_seeds, over_specialists, over_both]), "not separated")
 
 
 def side(intervals: Iterable[Interval], threshold: float = 0) -> str:
@@ -103,5 +128,6 @@ def summarize(values: pd.Series) -> Difference | None:
     if table.empty:
         return None
     by_specialist, by_seed = table.apply(mean, axis=1), table.apply(mean, axis=0)
-    intervals = t_interval(by_seed), bootstrap_interval(by_specialist, np.random.default_rng(BOOTSTRAP_SEED))
+    drawn = bootstrap_interval(by_specialist, np.random.default_rng(BOOTSTRAP_SEED))
+    intervals = t_interval(by_seed), drawn, interval_over_both(by_seed, by_specialist)
     return Difference(mean(by_specialist), table, by_specialist, by_seed, *intervals, verdict(*intervals))

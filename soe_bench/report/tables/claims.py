@@ -16,8 +16,8 @@ from soe_bench.errors import UserError
 from soe_bench.records import MOST_EPOCHS
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
 from soe_bench.report.format import Table, in_words
-from soe_bench.report.stats import Difference, Interval, side, summarize
-from soe_bench.report.tables.pieces import INTERVALS, UNITS, commits, effect_cells, view_table, within_note
+from soe_bench.report.stats import CHANCE, Difference, Interval, side, summarize
+from soe_bench.report.tables.pieces import INTERVALS, commits, effect_cells, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
 from soe_bench.system.files import CONF
 
@@ -47,7 +47,7 @@ class Criterion:
     experts: object = None
     below: float | None = None
     above: float | None = None
-    intervals: tuple[str, ...] = UNITS
+    intervals: tuple[str, ...] = CHANCE
     specialists: str = "within"
     decides: bool = True
 
@@ -97,7 +97,7 @@ def _criterion(test: dict, where: str) -> Criterion:
     if lacking := {"row", "effect"} - set(test):
         raise UserError(f"{where}: needs row and effect; {min(lacking)!r} is missing")
     own = {field: test.pop(field) for field in Criterion.__dataclass_fields__ if field in test}
-    criterion = Criterion(**{**own, "arguments": test, "intervals": tuple(own.get("intervals", UNITS))})
+    criterion = Criterion(**{**own, "arguments": test, "intervals": tuple(own.get("intervals", CHANCE))})
     if criterion.effect not in EFFECTS:
         raise UserError(f"{where}: no effect {criterion.effect!r}: one of {', '.join(EFFECTS)}")
     wanted = set(inspect.signature(EFFECTS[criterion.effect]).parameters) - {"soups", "experts"}
@@ -108,8 +108,8 @@ def _criterion(test: dict, where: str) -> Criterion:
             raise UserError(f"{where}: {name} is {test[name]!r}, not one of {', '.join(get_args(kind))}")
     if criterion.specialists not in SPECIALISTS:
         raise UserError(f"{where}: specialists is {criterion.specialists!r}, not one of {', '.join(SPECIALISTS)}")
-    if (criterion.below is None) == (criterion.above is None) or not set(criterion.intervals) <= set(UNITS):
-        raise UserError(f"{where}: needs one threshold, below or above, and intervals out of {', '.join(UNITS)}")
+    if (criterion.below is None) == (criterion.above is None) or not set(criterion.intervals) <= set(CHANCE):
+        raise UserError(f"{where}: needs one threshold, below or above, and intervals out of {', '.join(CHANCE)}")
     return criterion
 
 
@@ -140,8 +140,8 @@ def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | 
         "for the claim to hold. `in words` is the effect, where lower means that it is below 0: of two losses that are "
         "compared the first one named is then the lower one.",
         INTERVALS,
-        "The verdict of a test is replicated if both intervals lie wholly on the rule's side of the threshold, "
-        "contradicted if both lie wholly on the other side, and not separated otherwise. A single seed has no "
+        "The verdict of a test is replicated if all its intervals lie wholly on the rule's side of the threshold, "
+        "contradicted if all lie wholly on the other side, and not separated otherwise. A single seed has no "
         "interval. On the generic text the interval over seeds alone decides.",
         "A claim has the worst verdict of its deciding tests, in this order: {}.".format(", ".join(VERDICTS)),
         f"The soups compared have {soups.family}. Those of another base model have as many tokens per parameter.",
@@ -154,11 +154,11 @@ def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | 
 
 def _json(rows: list[dict[str, str]]) -> str:
     """The tests as a JSON list: id, test, decides, effect, low and high (the outermost ends of the intervals that there
-    are: the verdict asks whether both lie on one side of the threshold), n (seeds), specialists and verdict."""
+    are: the verdict asks whether all lie on one side of the threshold), n (seeds), specialists and verdict."""
     table, places = [], Counter()
     for row in rows:
         places[row["claim"]] += 1
-        ends = {end: [float(row[f"{unit} {end}"]) for unit in UNITS if row[f"{unit} {end}"]] for end in ("low", "high")}
+        ends = {end: [float(row[f"{unit} {end}"]) for unit in CHANCE if row[f"{unit} {end}"]] for end in ("low", "high")}
         table.append(
             {
                 "id": f"{row['claim']}.{places[row['claim']]}",
@@ -199,8 +199,7 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     except NotRun as error:
         blank = {"in words": "", **effect_cells("effect", None, "")}
         return {**head, **blank, "verdict": "not run", "note": f"missing: {error}", "commit": ""}
-    intervals = {"seeds": difference.over_seeds, "specialists": difference.over_specialists}
-    verdict, why = test.verdict(intervals)
+    verdict, why = test.verdict(difference.intervals)
     records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
     words = f"from {difference.mean:.1f} specialists" if test.effect == "break_even" else in_words(difference.mean)
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""

@@ -5,21 +5,22 @@ from collections.abc import Sequence
 import pandas as pd
 
 from soe_bench.report.format import Table, fixed
-from soe_bench.report.stats import BOOTSTRAP_SEED, RESAMPLES, Difference, mean, paired_difference
+from soe_bench.report.stats import BOOTSTRAP_SEED, CHANCE, RESAMPLES, Difference, mean, paired_difference
 from soe_bench.report.view import MISSING, View
 
 UNITS = ("seeds", "specialists")
-BOUNDS = tuple(f"{unit} {end}" for unit in UNITS for end in ("low", "high"))
+BOUNDS = tuple(f"{over} {end}" for over in CHANCE for end in ("low", "high"))
 INTERVALS = (
     "`seeds low` and `seeds high` are a 95 % t-interval over the differences of the single seeds; `seeds` is their "
     "number. `specialists low` and `specialists high` are a 95 % percentile bootstrap "
     f"({RESAMPLES} resamples, drawn with the random seed {BOOTSTRAP_SEED}) over the specialists' differences, each "
     "averaged over seeds; `specialists` is their number. With 16 specialists it covers the truth in 92 % of cases, "
-    "with 8 in 88 %, with 3 in about 75 %, with 2 in 50 %. No interval is corrected for the number of comparisons, "
+    "with 8 in 88 %, with 3 in about 75 %, with 2 in 50 %. `both low` and `both high` are a 95 % t-interval that counts "
+    "the chance of seeds and that of specialists together: their variances are added. No interval is corrected for the number of comparisons, "
     "and none covers another division into domains, as all seeds share one."
 )
 VERDICT = (
-    "The verdict is better or worse only if both intervals lie wholly on that side of 0. Otherwise it is not "
+    "The verdict is better or worse only if all three intervals lie wholly on that side of 0. Otherwise it is not "
     "separated. A single seed has no interval."
 )
 
@@ -39,11 +40,11 @@ def view_table(
 
 
 def effect_cells(name: str, difference: Difference | None, of: str) -> dict[str, str]:
-    """The columns of an effect: its mean, both intervals, the seeds and the specialists that it rests on (`of` has
+    """The columns of an effect: its mean, its intervals, the seeds and the specialists that it rests on (`of` has
     them in words); all empty if there is none."""
     if difference is None:
         return dict.fromkeys([name, *BOUNDS, *UNITS], "")
-    ends = [end for each in (difference.over_seeds, difference.over_specialists) for end in (each.low, each.high)]
+    ends = [end for each in difference.intervals.values() for end in (each.low, each.high)]
     cells = {name: fixed(difference.mean), **dict(zip(BOUNDS, map(fixed, ends), strict=True))}
     return cells | {"seeds": str(len(difference.by_seed)), "specialists": of}
 
