@@ -31,9 +31,10 @@ class NotRun(Exception):
 
 
 class Soups:
-    """The soups of a view that are compared: one training budget, one pi, one number of draws per step; where a view
-    has several such families, the one with most runs, and of several with as many the one on the scale's own budget. `dense_on_pi` is the soup with n = 0. `views` are all that there
-    are, for effects across models, `distances` those between models.
+    """The soups of a view that are compared: one training budget, one pi, one number of draws per step. Where a view
+    has several such families it is the one with most runs, and of several with as many the one on the scale's own
+    budget. `dense_on_pi` is the soup with n = 0. `views` are all that there are, for effects across models, `distances`
+    those between models.
     With `training_tokens`, only the runs of that budget (to 5 %)."""
 
     def __init__(
@@ -127,7 +128,7 @@ class Soups:
 
 
 def _scale_tokens(scale: str) -> float:
-    """The training tokens that conf/scale has for a scale, NaN if there is no such file. A run has whole steps of it."""
+    """The training tokens in the file of a scale, NaN if there is none. A run has whole steps of them."""
     path = CONF / "scale" / f"{scale}.yaml"
     return OmegaConf.load(path).train.tokens if path.exists() else math.nan
 

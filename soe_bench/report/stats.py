@@ -65,7 +65,7 @@ def t_interval(values: np.ndarray | pd.Series) -> Interval:
 
 
 def interval_over_both(by_seed: np.ndarray | pd.Series, by_specialist: np.ndarray | pd.Series) -> Interval:
-    """A t-interval for the mean of a table of specialists x seeds, given the means of its columns and of its rows, which
+    """A t-interval for the mean of a table of specialists x seeds, given the means of its columns and of its rows. It
     counts the chance of both: the variances that the mean has by either are added, and the degrees of freedom are those
     of Satterthwaite (https://doi.org/10.2307/3002019). The noise of single cells is in both variances, so that the
     interval is rather too wide. `n` is the smaller of the two numbers."""

@@ -19,8 +19,8 @@ def generic(seed: int, **changes) -> list[dict]:
 
 
 def soup(n: int, seed: int, gain: float, text: float = 0.0, **changes) -> list[dict]:
-    """A soup better than generic by `gain` on a and 3 * `gain` on b, worse by `text` on generic text."""
-    rows = run("soup", n, seed, {"a": 3.0 - gain, "b": 4.0 - 3 * gain}, "estimate", **changes)
+    """A soup better than generic by 1.9 * `gain` on a and 2.1 * `gain` on b, worse by `text` on generic text."""
+    rows = run("soup", n, seed, {"a": 3.0 - 1.9 * gain, "b": 4.0 - 2.1 * gain}, "estimate", **changes)
     return rows + run("soup", n, seed, {"generic": 3.5 + text}, "h_0", **changes)
 
 

@@ -7,7 +7,7 @@ from made_up_claims import SPREAD, claims, report, table
 from made_up_records import run
 
 BUDGETS = {0: 3.0, 10_000: 2.8, 100_000: 2.6, 1_000_000: 2.0}  # generic's loss on a; 1 more on b
-GAINS = {0: 1, 10_000: 1, 100_000: 0, 1_000_000: -1}  # of the soup, times SPREAD on a and thrice that on b
+GAINS = {0: 1, 10_000: 1, 100_000: 0, 1_000_000: -1}  # of the soup, times 1.9 SPREAD on a and 2.1 SPREAD on b
 
 
 def tuned(method: str, n: int, seed: int, gain: float, source: str, **changes) -> list[dict]:
@@ -15,7 +15,7 @@ def tuned(method: str, n: int, seed: int, gain: float, source: str, **changes) -
     rows = []
     for budget, loss in BUDGETS.items():
         own = gain * GAINS[budget]
-        losses = {"a": loss - own, "b": loss + 1 - 3 * own} | ({"c": 9.0 + n} if budget < 1_000_000 else {})
+        losses = {"a": loss - 1.9 * own, "b": loss + 1 - 2.1 * own} | ({"c": 9.0 + n} if budget < 1_000_000 else {})
         rows += run(method, n, seed, losses, source, budget_tokens=budget, **changes)
     return rows
 
@@ -63,7 +63,8 @@ def test_difference_to_generic_at_the_same_budget(budgets, tmp_path):
         "1M": "worse",
     }
     assert set(column(tmp_path, "generic", "difference").values()) == {""}
-    # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; by specialist -0.1, -0.3
+    # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; by specialist -0.19, -0.21;
+    # both: sqrt(0.0004 / 3 + 0.0002 / 2) = 0.015275, times 3.26 at 2.88 degrees of freedom
     rows = (tmp_path / "tables" / "budgets.csv").read_text(encoding="utf-8").splitlines()
     [row] = [row for row in csv.DictReader(rows) if (row["budget"], row["method"]) == ("10k", "soup n=4")]
     assert row == {
@@ -73,8 +74,10 @@ def test_difference_to_generic_at_the_same_budget(budgets, tmp_path):
         "difference": "-0.2000",
         "seeds low": "-0.2497",
         "seeds high": "-0.1503",
-        "specialists low": "-0.3000",
-        "specialists high": "-0.1000",
+        "specialists low": "-0.2100",
+        "specialists high": "-0.1900",
+        "both low": "-0.2498",
+        "both high": "-0.1502",
         "seeds": "3",
         "specialists": "2 of 2",
         "specialists better": "2",
@@ -110,7 +113,11 @@ def test_the_lead_after_fine_tuning_by_hand(budgets, tmp_path):
         "10k tokens: soup n=4 minus generic": ("-0.2000", "replicated", "2 of 3"),
         "100k tokens: soup n=4 minus generic": ("0.0000", "not separated", "2 of 3"),
         "1M tokens: soup n=4 minus generic": ("0.2000", "contradicted", "2 of 3"),
+        "10k tokens: soup n=4 minus generic on as many FLOPs": ("-0.2000", "replicated", "2 of 3"),
+        "100k tokens: soup n=4 minus generic on as many FLOPs": ("0.0000", "not separated", "2 of 3"),
+        "1M tokens: soup n=4 minus generic on as many FLOPs": ("0.2000", "contradicted", "2 of 3"),
     }
+    assert [row["decides"] for row in rows.values()] == ["yes"] * 3 + [""] * 3
 
 
 def test_without_one_of_its_budgets_the_lead_is_not_run(budgets, tmp_path):
@@ -151,12 +158,14 @@ def test_documents_table(documents, tmp_path):
     # 32 by centroids: 0.2 on a, 0.06 on b; by seed 0.13, 0.143, 0.117: half width 4.302653 * 0.013 / sqrt(3) = 0.0323;
     # best draws 0.1 and 0.06, worst 0.3 and 0.06
     assert lines == [
-        "method,estimator,documents,draws,difference,seeds low,seeds high,specialists low,specialists high,seeds,"
-        "specialists,specialists better,verdict,lowest draw,highest draw,same specialists",
-        "soup n=4,nearest_centroid,32,10,0.1300,0.0977,0.1623,0.0600,0.2000,3,2 of 2,0,worse,0.0800,0.1800,0.2000",
-        "soup n=4,nearest_centroid,256,10,0.1900,0.1900,0.1900,,,3,1 of 2,0,not separated (n = 1 specialist),0.1900,"
-        "0.1900,0.1900",
-        "soup n=4,smoothed,32,10,-0.1500,-0.1500,-0.1500,-0.2000,-0.1000,3,2 of 2,2,better,-0.1500,-0.1500,-0.1000",
+        "method,estimator,documents,draws,difference,seeds low,seeds high,specialists low,specialists high,both low,"
+        "both high,seeds,specialists,specialists better,verdict,lowest draw,highest draw,same specialists",
+        "soup n=4,nearest_centroid,32,10,0.1300,0.0977,0.1623,0.0600,0.2000,-0.7183,0.9783,3,2 of 2,0,"
+        "not separated,0.0800,0.1800,0.2000",
+        "soup n=4,nearest_centroid,256,10,0.1900,0.1900,0.1900,,,,,3,1 of 2,0,"
+        "not separated (n = 1 specialist),0.1900,0.1900,0.1900",
+        "soup n=4,smoothed,32,10,-0.1500,-0.1500,-0.1500,-0.2000,-0.1000,-0.7853,0.4853,3,2 of 2,2,"
+        "not separated,-0.1500,-0.1500,-0.1000",
     ]
     text = (tmp_path / "tables" / "documents.md").read_text()
     assert "(soup n=4: n = 1: a)" in text
@@ -178,9 +187,9 @@ def test_a_few_documents_by_hand(documents, tmp_path):
 def test_a_few_documents_instead_of_all_by_hand(documents, tmp_path):
     """0.2 on a, 0.06 on b; by seed 0.13, 0.143, 0.117: half width 4.302653 * 0.013 / sqrt(3)."""
     row = claims(tmp_path, documents)["C7"]["soup n=4: 32 documents minus all"]
-    assert (row["effect"], row["specialists"], row["verdict"]) == ("0.1300", "2 of 2", "contradicted")
-    assert [row[f"{unit} {end}"] for unit in ("seeds", "specialists") for end in ("low", "high")] == (
-        ["0.0977", "0.1623", "0.0600", "0.2000"]
+    assert (row["effect"], row["specialists"], row["verdict"]) == ("0.1300", "2 of 2", "not separated")
+    assert [row[f"{over} {end}"] for over in ("seeds", "specialists", "both") for end in ("low", "high")] == (
+        ["0.0977", "0.1623", "0.0600", "0.2000", "-0.7183", "0.9783"]
     )
 
 

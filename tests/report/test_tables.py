@@ -134,7 +134,8 @@ def test_markdown_has_the_rows_of_the_csv_and_names_the_source(records, tmp_path
 def test_difference_table(records, tmp_path):
     rows = table(report(tmp_path, records), "difference")
     assert list(rows) == ["soup n=4"]
-    # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; two specialists: -0.3 to -0.1
+    # by seed -0.2, -0.22, -0.18: half width 4.302653 * 0.02 / sqrt(3) = 0.04968; two specialists: -0.3 to -0.1; both:
+    # sqrt(0.0004 / 3 + 0.02 / 2) = 0.10066, times 11.95 at 1.027 degrees of freedom
     assert rows["soup n=4"] == {
         "method": "soup n=4",
         "loss": "3.3000",
@@ -143,10 +144,12 @@ def test_difference_table(records, tmp_path):
         "seeds high": "-0.1503",
         "specialists low": "-0.3000",
         "specialists high": "-0.1000",
+        "both low": "-1.4029",
+        "both high": "1.0029",
         "seeds": "3",
         "specialists": "2 of 2",
         "specialists better": "2",
-        "verdict": "better",
+        "verdict": "not separated",
     }
 
 
@@ -155,7 +158,7 @@ def test_controls_table(records, tmp_path):
     assert list(rows) == ["estimate", "uniform", "shuffled", "h_0", "zero"]
     assert (rows["estimate"]["loss"], rows["estimate"]["difference"]) == ("3.3000", "")
     assert (rows["uniform"]["loss"], rows["uniform"]["difference"]) == ("4.5000", "1.2000")
-    assert rows["uniform"]["verdict"] == "worse"
+    assert rows["uniform"]["verdict"] == "not separated"
     assert (rows["zero"]["loss"], rows["zero"]["difference"], rows["zero"]["verdict"]) == ("missing", "", "")
 
 

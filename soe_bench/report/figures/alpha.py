@@ -30,8 +30,8 @@ def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
             f"The coefficients alpha that the router of {view.labels[run]}, seed {seed}, gives at the domain weights h "
             "of each specialist's estimate split, and at h_0 for generic text. Rows are in the order of a hierarchical "
             "clustering; experts are grouped by the specialist that weights them most. How many experts a text uses is "
-            "the exponential of the entropy of its coefficients (their sizes, divided by their sum): n if all are equal, "
-            f"1 if all but one are 0.\n{view.title}"
+            "the exponential of the entropy of its coefficients (their sizes, divided by their sum): n if all are "
+            f"equal, 1 if all but one are 0.\n{view.title}"
         )
         charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))
     return charts

@@ -158,7 +158,8 @@ def _json(rows: list[dict[str, str]]) -> str:
     table, places = [], Counter()
     for row in rows:
         places[row["claim"]] += 1
-        ends = {end: [float(row[f"{unit} {end}"]) for unit in CHANCE if row[f"{unit} {end}"]] for end in ("low", "high")}
+        bounds = {end: [row[f"{over} {end}"] for over in CHANCE] for end in ("low", "high")}
+        ends = {end: [float(bound) for bound in each if bound] for end, each in bounds.items()}
         table.append(
             {
                 "id": f"{row['claim']}.{places[row['claim']]}",
