@@ -181,7 +181,10 @@ def test_methods_that_start_as_the_soup_say_the_same():
         (["-m", "references=null"], "references is None: it must be a list"),
         (["-m", "references=[nope]"], "no method 'nope'"),
         (["nonsense=3"], "there is no setting nonsense"),
-        (["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"], "run that method alone: method=NAME"),
+        (
+            ["+sweep=baselines", "method=merge_linear,soup", "method.weights=uniform"],
+            "run that method alone: method=NAME",
+        ),
         (["+train.stepz=3"], "there is no setting train.stepz"),
         (["method=nope"], "there is no method 'nope': choose one of"),
         (
