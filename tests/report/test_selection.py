@@ -144,6 +144,13 @@ def test_the_title_of_fine_tuning_is_about_a_method_that_has_the_largest_budget(
     )
 
 
+def test_the_title_of_one_fine_tuned_method_says_what_it_gains(tmp_path):
+    rows = [run("generic", 0, 0, {"a": loss}, "none", budget_tokens=n) for n, loss in ((0, 4.0), (100_000, 3.2))]
+    chart = budgets_chart(view_of(tmp_path, sum(rows, [])))
+    assert chart.finding == "Fine-tuning on 100k tokens changes the loss from 4.00 to 3.20 (generic; nats/token)"
+    assert "seed" not in chart.caption and "Below 0" not in chart.caption
+
+
 def test_a_method_without_a_generic_run_on_as_many_tokens_is_named(records, tmp_path):
     rows = [row | {"training_tokens": 99_000_000} if row["method"] == "crisp" else row for row in records]
     view = view_of(tmp_path, rows)

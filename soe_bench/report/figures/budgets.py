@@ -4,7 +4,7 @@ from itertools import product
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
 from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
@@ -33,8 +33,9 @@ def budgets_chart(view: View) -> Chart | None:
     frame = pd.DataFrame(rows).sort_values("panel", ascending=False, kind="stable", ignore_index=True)
     what = (
         f"The loss is on test text, a mean over the {len(found.specialists)} of {len(view.averaged)} specialists "
-        "within the corpus that have every budget. A dash is one seed, and a bar a 95 % t-interval over seeds. Below "
-        "0 the method is better than generic pretraining that was fine-tuned on as many tokens."
+        f"within the corpus that have every budget.{seeds_note(frame)}"
+        + " Below 0 the method is better than generic pretraining that was fine-tuned on as many tokens."
+        * ("difference" in set(frame.panel))
     )
     caption = "\n".join([what, *left_out(labels, shown), *not_compared(view, shown), view.title])
     lines = Lines(
@@ -47,14 +48,16 @@ def budgets_chart(view: View) -> Chart | None:
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    """How the lead over generic pretraining changes, of the last method that has the largest budget."""
-    rows = frame[frame.panel == "difference"]
-    if rows.empty:
-        return "Loss after fine-tuning on the specialist's own text"
+    """How the lead over generic pretraining changes, of the last method that has the largest budget; the loss of that
+    method, where nothing is compared."""
+    rows = frame[frame.panel == frame.panel.iloc[-1]]
     label = rows.label[rows.budget_tokens == rows.budget_tokens.max()].iloc[-1]
-    gains = rows[rows.label == label].groupby("budget_tokens").value.agg(mean)
-    before, after = in_words(gains.iloc[0]), in_words(gains.iloc[-1])
+    means = rows[rows.label == label].groupby("budget_tokens").value.agg(mean)
+    if rows.panel.iloc[0] != "difference":
+        change = f"changes the loss from {means.iloc[0]:.2f} to {means.iloc[-1]:.2f} ({label}; nats/token)"
+        return f"Fine-tuning on {budget_name(means.index[-1])} tokens {change}"
+    before, after = in_words(means.iloc[0]), in_words(means.iloc[-1])
     return (
         f"The loss of {label}, compared with generic pretraining, is {before} before fine-tuning, and {after} after "
-        f"both are fine-tuned on {budget_name(gains.index[-1])} tokens (nats/token)"
+        f"both are fine-tuned on {budget_name(means.index[-1])} tokens (nats/token)"
     )

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, points
+from soe_bench.report.figures.pieces import Lines, points, seeds_note
 from soe_bench.report.figures.selection import handful
 from soe_bench.report.figures.style import OTHERS, Chart, markers
 from soe_bench.report.format import from_to, in_words
@@ -31,8 +31,7 @@ def documents_chart(view: View) -> Chart | None:
         "Test text, no fine-tuning. A mark is the loss with h from so many drawn documents minus the loss with h from "
         "all of the specialist's documents (by nearest centroids), a mean over draws and over the specialists within "
         "the corpus that have so many documents; below each number stands how many these are."
-        + " A bar is a 95 % t-interval over seeds." * (frame.seed.nunique() > 1)
-        + f"\n{view.title}"
+        f"{seeds_note(frame, set(frame.panel))}\n{view.title}"
     )
     counts = frame.groupby("x").specialists.agg(["min", "max"])
     marks = markers(sorted(set(frame.line)))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import TITLES, Lines, looks, points
+from soe_bench.report.figures.pieces import TITLES, Lines, looks, points, seeds_note
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -40,8 +40,9 @@ def granularity_chart(views: list[View], domains: pd.DataFrame) -> Chart | None:
     corpora = ", ".join(view.setting["data"] for view in found.values())
     caption = (
         "Test text, no fine-tuning, mean over the specialists that lie within the corpus at every number of domains: "
-        f"{len(specialists)} of {every}. The passages are the same throughout, only their clusters differ. A dash is "
-        f"one seed, and a bar a 95 % t-interval over seeds.\nscale {scale}, model {model}, corpora {corpora}"
+        f"{len(specialists)} of {every}. The passages are the same throughout, only their clusters differ. Small "
+        "clusters are dissolved, so that a corpus may have fewer domains than were asked for."
+        f"{seeds_note(frame)}\nscale {scale}, model {model}, corpora {corpora}"
     )
     lines = Lines(looks(frame, colours(*found.values())), "number of domains (log scale)", TITLES, "{:g}".format)
     frame = frame.reset_index(drop=True)

@@ -1,15 +1,18 @@
 """What figures are made of: values against a number with a line per method, and heat maps."""
 
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from soe_bench.report.figures.style import STYLES, legend, line_styles, markers, shortened
 from soe_bench.report.stats import mean, t_interval
@@ -23,6 +26,7 @@ TITLES = {  # of the panels of what `View.by_seed` gives
     "generic": "Generic test text, with h = h_0",
     "difference": "Against generic: below 0 is better",
 }
+Spot = tuple[float, float]
 Look = dict[str, object]  # color, marker and linestyle of a line, as matplotlib takes them
 
 
@@ -92,7 +96,7 @@ class Lines:
     def _axis(self, axes: Axes, places: list[float]) -> None:
         axes.set_xscale("log")
         wide = places[-1] >= 100 * places[0]
-        log_axis(axes.xaxis, lambda x, _: f"{x:.0e}".replace("e+", "e"), (1,) if wide else (1, 2, 5))
+        log_axis(axes.xaxis, lambda x, _: f"{x:.3g}".replace("e+", "e"), (1,) if wide else (1, 2, 5))
         if self.names is not None:
             axes.set_xticks(places, [self.names(x) for x in places])
         axes.margins(x=0.08, y=0.12)
@@ -142,6 +146,41 @@ def heat_map(axes: Axes, table: pd.DataFrame, bar: dict[str, object], **options:
     axes.grid(which="minor", color="#eeeeee", linewidth=0.7)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
+
+
+def write_names(
+    axes: Axes,
+    names: Iterable[tuple[Spot, str]],
+    offsets: Iterable[Spot],
+    taken: list[Bbox],
+    lines: Collection[Path] = (),
+    room: int = 0,
+    **look: object,
+) -> None:
+    """Writes each name at the first of these offsets (in points) from its place where it, with so much room around it,
+    lies on no line and no box that is taken (all in pixels), and takes that box; leaves out one that has none."""
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    for place, text in names:
+        for right, up in offsets:  # the name ends where it comes nearest to its place
+            sides = dict(ha=("center", "left", "right")[np.sign(right)], va=("center", "bottom", "top")[np.sign(up)])
+            name = axes.annotate(text, place, (right, up), textcoords="offset points", **sides, **look)
+            box = name.get_window_extent(renderer).padded(room)
+            if not box.count_overlaps(taken) and not any(line.intersects_bbox(box) for line in lines):
+                taken.append(box)
+                break
+            name.remove()
+
+
+def seeds_note(frame: pd.DataFrame, differences: Collection[str] = ("difference",)) -> str:
+    """What Lines draw of a frame where there are several seeds, as sentences at the end of a caption."""
+    seeds = frame.dropna(subset="value").groupby(["panel", "line", "x"], dropna=False).size()
+    several = seeds[seeds > 1].reset_index()
+    level, difference = several.x.isna(), several.panel.isin(differences)
+    return (
+        " A dash is one seed." * bool((~level & ~difference).any())
+        + " A bar is a 95 % t-interval over seeds." * bool((~level & difference).any())
+        + " A band goes from the lowest seed to the highest." * bool(level.any())
+    )
 
 
 def points(panels: Mapping[str, pd.Series | None], line: str, x: float | None, **facts: object) -> list[dict]:

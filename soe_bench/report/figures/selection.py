@@ -38,8 +38,8 @@ def handful(view: View, labels: list[str]) -> list[str]:
 def left_out(labels: list[str], shown: list[str]) -> list[str]:
     """What a figure leaves out of the labels, as a line of its caption; none if nothing."""
     note = (
-        "Shown are generic pretraining, the soups, dense_on_pi, and of each family of other methods that have as many "
-        "training tokens as most runs (all merges are one family) the best on validation text. "
-        f"The tables have {len(labels) - len(shown)} more methods."
+        "Shown are generic pretraining, the soups, dense_on_pi and the best method of each other kind: of all merges, "
+        "for example, the one with the lowest loss on validation text. It is chosen among those that were trained on "
+        f"as many tokens as most runs. The tables have {len(labels) - len(shown)} more methods."
     )
     return [note] if len(shown) < len(labels) else []

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
-from soe_bench.report.figures.pieces import TITLES, Lines, points
+from soe_bench.report.figures.pieces import TITLES, Lines, points, seeds_note
 from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
 from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
@@ -35,8 +35,8 @@ def sizes_chart(views: list[View]) -> Chart | None:
         if equal in set(frame.equal)
     )
     caption = (
-        f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. {drawn} A "
-        f"dash is one seed, and a bar a 95 % t-interval over seeds.\n{soups.view.text}"
+        f"Test text, no fine-tuning, mean over the specialists within the corpus, with {EXPERTS} experts. "
+        f"{drawn}{seeds_note(frame)}\n{soups.view.text}"
     )
     models = frame.drop_duplicates("x").set_index("x").model
     lines = Lines(

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from soe_bench.report.effects import Soups, most_seeds
-from soe_bench.report.figures.pieces import TITLES, Lines, looks, points
+from soe_bench.report.figures.pieces import TITLES, Lines, looks, points, seeds_note
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -37,9 +37,10 @@ def support_chart(view: View) -> Chart | None:
     gone = f" Not shown, several recipes or no support: {'; '.join(left_out)}." if left_out else ""
     caption = (
         "In training each draw of the domain weights h has 1 to m domains. The loss is on test text, without "
-        "fine-tuning; that of the specialists is a mean over those within the corpus. A dash is one seed. Domains are "
-        "drawn by their size (by h_0) or all alike (by uniform). The legend ends with the fraction of draws at h_0."
-        f"{gone}\n{view.title}"
+        "fine-tuning; that of the specialists is a mean over those within the corpus. The legend has for each line the "
+        "number n of experts, whether domains are drawn by their size (by h_0) or all alike (by uniform), the "
+        "distribution of their weights (with Dirichlet(1) all weights that sum to 1 are equally likely), and the "
+        f"fraction of draws that are h_0 itself.{seeds_note(frame)}{gone}\n{view.title}"
     )
     lines = Lines(looks(frame, colours(view)), "most domains m of h in training (log scale)", TITLES, "{:g}".format)
     return Chart("support" + view.suffix, _finding(frame), caption, frame, lambda: lines.draw(frame))
