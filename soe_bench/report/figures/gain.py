@@ -5,11 +5,11 @@ from statistics import linear_regression
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from scipy.stats import spearmanr
 
+from soe_bench.report.figures.pieces import Spot, write_names
 from soe_bench.report.figures.style import GREY, Chart, colours, shortened
 from soe_bench.report.stats import t_intervals
 from soe_bench.report.tables.costs import largest_soup
@@ -38,14 +38,17 @@ def gain_chart(view: View) -> Chart | None:
     of_whom = (
         " The rank correlation (Spearman's) and the line, by least squares, are of the specialists within the corpus."
     )
+    edge = (
+        " Open marks lie outside the corpus and do not set the axes: an interval may be cut at the edge, and a mark on "
+        "the edge lies beyond it."
+    )
     caption = (
-        f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test "
-        "text; a bar is a 95 % t-interval over seeds. The distance is the KL divergence of h from h_0, the domain "
-        f"weights of the whole corpus.{of_whom * (line is not None)}{_without_one(fitted)} Open marks lie outside the "
-        "corpus and do not set the axes: an interval may be cut at the edge, and a mark on the edge lies beyond it. "
-        "Named are the specialist with the largest gain and those farthest from "
-        f"{'the line' if line else 'the median gain'}, where there is room.\n"
-        f"{view.title}"
+        f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test text."
+        + " A bar is a 95 % t-interval over seeds." * bool(frame.low.notna().any())
+        + " The distance is the KL divergence of h from h_0, the domain weights of the whole corpus."
+        f"{of_whom * (line is not None)}{_without_one(fitted)}{edge * bool(frame.outside.any())} Named are the "
+        "specialist with the largest gain and those farthest from "
+        f"{'the line' if line else 'the median gain'}, where there is room.\n{view.title}"
     )
     return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
 
@@ -99,7 +102,7 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.set(xlabel="KL divergence of h from h_0 (nats)", ylabel="gain over generic pretraining (nats/token)")
     farthest = (frame.gain - (line.intercept + line.slope * frame.kl if line else frame.gain.median())).abs()
     chosen = dict.fromkeys([frame.gain.idxmax(), *farthest.nlargest(NAMED - 1).index])
-    _name(figure, axes, places, frame, {i: shortened(frame.specialist[i]) for i in chosen})
+    _name(figure, axes, places, [(tuple(places.loc[i]), shortened(frame.specialist[i])) for i in chosen])
     return figure
 
 
@@ -110,25 +113,14 @@ def _around(values: pd.Series, margin: float) -> tuple[float, float]:
     return low - space, high + space
 
 
-def _name(figure: Figure, axes: Axes, places: pd.DataFrame, frame: pd.DataFrame, names: dict[int, str]) -> None:
-    """Writes each name beside its mark where no mark, bar, axis or other name lies; leaves out one that has no room."""
+def _name(figure: Figure, axes: Axes, places: pd.DataFrame, names: list[tuple[Spot, str]]) -> None:
+    """Writes each name beside its mark where no mark, line, axis or other name lies, if there is room."""
     figure.suptitle("\n ", fontsize=12)  # as high as what render() puts in their place, which moves the marks
     figure.supxlabel("\n" * 5, fontsize=8)
     figure.draw_without_rendering()
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in axes.transData.transform(places)]
-    edge = axes.get_window_extent(renderer)
-    taken.append(Bbox.from_extents(edge.x0, edge.y0 - 30, edge.x1, edge.y0 + 1))  # the axis and its numbers
-    for x, low, high in frame[["kl", "low", "high"]].dropna().itertuples(index=False):
-        (left, bottom), (right, top) = axes.transData.transform([(x, low), (x, high)])
-        taken.append(Bbox.from_extents(left - 2, bottom, right + 2, top))
-    for i, text in names.items():
-        for right, up in BESIDE:  # the name ends where it comes nearest to the mark
-            look = dict(textcoords="offset points", fontsize=8, color=GREY)
-            look |= dict(ha=("center", "left", "right")[np.sign(right)], va=("center", "bottom", "top")[np.sign(up)])
-            name = axes.annotate(text, tuple(places.loc[i]), (right, up), **look)
-            box = name.get_window_extent(renderer)
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            name.remove()
+    edge = axes.get_window_extent()
+    taken = [Bbox.from_extents(edge.x0, edge.y0 - 30, edge.x1, edge.y0 + 1)]  # the axis and its numbers
+    taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(places)]
+    lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines if line.get_linestyle() != "None"]
+    bars = [bar.transformed(axes.transData) for bars in axes.collections for bar in bars.get_paths()]
+    write_names(axes, names, BESIDE, taken, [*lines, *bars], room=3, fontsize=8, color=GREY)
