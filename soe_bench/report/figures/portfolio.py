@@ -3,7 +3,7 @@ trained for each is paid N times."""
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
 from soe_bench.report.spending import spending
@@ -13,24 +13,30 @@ from soe_bench.report.view import VARIANTS, View
 
 SIZES = {f"N = {n}": n for n in (1, 4, 16, 64)}  # panel -> specialists of a portfolio
 FINDING = 16  # specialists: the size whose finding is the title
+OVERHEAD = 1.05  # a method may take 5 % more FLOPs than the soup, which has a small overhead of its own
 ALONE = "no other method was run at so few FLOPs"
 
 
 def portfolio_chart(view: View) -> Chart | None:
     """Of generic pretraining (fine-tuned too), the soups, and the methods that train a model per specialist; None
-    unless one of them was trained on different numbers of tokens. `x` is the FLOPs of training and delivery."""
+    unless one of them was trained on different numbers of tokens. `x` is the FLOPs of training and delivery. One panel,
+    if nothing is paid per specialist."""
     frame = pd.DataFrame([row for label in view.shown for row in _rows(view, label)])
     if frame.empty or frame.groupby("line").training_tokens.nunique().max() < 2:
         return None
+    if (frame.x <= OVERHEAD * frame.groupby(["line", "training_tokens"]).x.transform("min")).all():
+        frame = frame[frame.panel == f"N = {FINDING}"]
     frame = frame.sort_values("panel", key=lambda panels: panels.map(SIZES), kind="stable", ignore_index=True)
     findings = {panel: _finding(rows) for panel, rows in frame.groupby("panel", sort=False)}
     caption = (
         "The vertical axis is the mean test loss over the specialists within the corpus, the horizontal one the FLOPs "
         "that N of them take together: training, fine-tuning and its trials. One training of the soup or of generic "
         "pretraining serves all N; a method that trains a model per specialist pays N times, but once for the "
-        "parent that these start from. Along a line the runs have more and more training tokens. A dash is one seed. A "
+        "parent that these start from. Along a line the runs have more and more training tokens. A "
         "title compares the soup with the best of the methods that take at most 5 % more FLOPs, on the seeds that both "
-        f"have, by the loss that is drawn. Merges, and methods that adjust logits, are not here.\n{view.title}"
+        "have, by the loss that is drawn. Merges, and methods that adjust logits, are not here."
+        + " Nothing here is paid per specialist, so that other N give the same." * (len(findings) == 1)
+        + f"{seeds_note(frame)}\n{view.title}"
     )
     finding = findings[f"N = {FINDING}"]
     if finding != ALONE:
@@ -39,7 +45,7 @@ def portfolio_chart(view: View) -> Chart | None:
             "5 % more FLOPs"
         )
     titles = {panel: f"{panel}: {'soup ' * (text != ALONE)}{text}" for panel, text in findings.items()}
-    lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=2)
+    lines = Lines(looks(frame, colours(view)), "FLOPs for N specialists (log scale)", titles, rows=min(2, len(titles)))
     return Chart("portfolio" + view.suffix, finding, caption, frame, lambda: lines.draw(frame))
 
 
@@ -66,7 +72,7 @@ def _finding(frame: pd.DataFrame) -> str:
     losses = frame.pivot(index="seed", columns=["line", "x", "label"], values="value")
     soups = [line for line in frame.line.unique() if line.startswith("soup")]
     for own in sorted((key for key in losses if key[0] in soups[-1:]), key=lambda key: key[1:], reverse=True):
-        limit = own[1] * 1.05  # to 5 %, the soup's own small overhead in FLOPs
+        limit = own[1] * OVERHEAD
         affordable = [key for key in losses if not key[0].startswith("soup") and key[1] <= limit]
         paired = {key: (losses[own] - losses[key]).dropna() for key in affordable}
         differences = {key: mean(values) for key, values in paired.items() if len(values)}
