@@ -34,10 +34,12 @@ def curves_chart(view: View, curves: pd.DataFrame) -> Chart | None:
     frame = frame.loc[frame.tokens > 0, ["label", "seed", "tokens", "train_loss", "validation_loss", *measured]]
     if frame.empty:
         return None
-    outside = f", those outside the corpus too ({', '.join(view.outside)})" if view.outside else ""
+    outside = f", those outside the corpus too ({', '.join(view.outside)}), which the means of other figures leave out"
     what = (
-        "Bold lines are means over seeds, thin lines single seeds. The validation loss is a mean over all specialists"
-        f"{outside}, on few tokens of each. The training loss is a running mean over "
+        "Bold lines are means over seeds, thin lines single seeds. "
+        * (frame.seed.nunique() > 1)
+        + f"The validation loss is a mean over all specialists{outside * bool(view.outside)}, on few tokens of each. "
+        "Nothing before the first validation is drawn. The training loss is a running mean over "
         f"{SMOOTHING:.0%} of the run. It cannot be compared between methods: generic pretraining reads the whole "
         "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
         f"models of a method, and of the model that it starts from.{_copying(frame)}"
@@ -84,21 +86,23 @@ def _draw(view: View, frame: pd.DataFrame) -> Figure:
     styles = line_styles(frame.label.unique(), palette)
     shown = [column for column in PANELS if column in frame and frame[column].notna().any()]
     figure = Figure(figsize=(11.5 if len(shown) < 3 else 15.0, 5.0))
-    begins, handles = _begins(frame), {}
+    begins, handles, first = _begins(frame), {}, frame.tokens[frame.validation_loss.notna()].min()
     for axes, column in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for label, rows in frame.groupby("label", sort=False):
-            handles[label] = _lines(axes, rows, column, {"color": palette[label], "linestyle": styles[label]})
+            handles[label] = _lines(axes, rows, column, first, {"color": palette[label], "linestyle": styles[label]})
             if column != "train_loss" and label in begins:
                 value = rows[rows.tokens == begins[label]][column].mean()
                 axes.plot(begins[label] / 1e6, value, "o", color=palette[label], markersize=7, markeredgecolor="white")
-        _axis(axes, frame.dropna(subset=column), column)
+        _axis(axes, column)
     legend(figure, handles, {label: [rows.seed.nunique()] for label, rows in frame.groupby("label")})
     return figure
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, column: str, look: dict) -> object:
-    """Each seed thin, their mean bold where every seed that was measured has a value. The training loss is smoothed."""
+def _lines(axes: Axes, rows: pd.DataFrame, column: str, first: float, look: dict) -> object:
+    """Each seed thin, their mean bold where every seed that was measured has a value. The training loss is smoothed.
+    From `first` tokens on (NaN: all), as the first steps would flatten the rest."""
     seeds = {seed: _values(own, column) for seed, own in rows.dropna(subset=column).groupby("seed")}
+    seeds = {seed: values[~(values.index < first)] for seed, values in seeds.items()}
     table = pd.DataFrame(seeds).dropna()
     if len(seeds) > 1:
         for values in seeds.values():
@@ -112,18 +116,12 @@ def _values(rows: pd.DataFrame, column: str) -> pd.Series:
     return values.rolling(window, min_periods=1).mean()
 
 
-def _axis(axes: Axes, frame: pd.DataFrame, column: str) -> None:
-    """From just under the lowest value to where most of the losses lie: the first steps would flatten the rest."""
-    low, high = frame[column].min(), frame[column].quantile(1.0 if column == "copying_gain" else 0.9)
+def _axis(axes: Axes, column: str) -> None:
     if column == "copying_gain":
-        low, high = min(low, 0), max(high, COPIES)
+        axes.axhline(0, color="black", linewidth=1)
         axes.axhline(COPIES, color="grey", linestyle=":", linewidth=1)
-    if high > low:
-        axes.set_ylim(low - 0.08 * (high - low), high + 0.35 * (high - low))
     axes.grid(axis="y")
     axes.set_xscale("log")
     log_axis(axes.xaxis, "{x:g}")
-    if frame.tokens.nunique() > 1:
-        axes.set_xlim(left=frame.tokens.min() / 1e6)
     what, title = PANELS[column]
     axes.set(xlabel="training tokens (millions, log scale)", ylabel=f"{what} (nats/token)", title=title)
