@@ -23,8 +23,7 @@ SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:7], OTHERS[8])
 CAPTION = (
     "The domain weights h are fractions of tokens. Of a specialist's weights only those on its nearest domains are "
     "shown. A passage is far from all domains if it is farther from the centre of its own than 99 % of the generic "
-    f"passages are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (dashed line) lies "
-    "outside the corpus."
+    f"passages are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages lies outside the corpus."
 )
 
 
@@ -101,12 +100,15 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame) -> Figure:
         bar = dict(location="right", label="weight in h", shrink=0.8, aspect=18, pad=0.01)
         heat_map(bottom, places.drop(columns="outside"), bar, cmap="Blues", vmin=0, vmax=1)
         bottom.set_title("Specialists: their weights h on the domains")
-        _outside(grid[1, 1], places)
+        if places.outside.any():
+            _outside(grid[1, 1], places)
+        else:
+            grid[1, 1].set_axis_off()
     _sizes(top, domains, palette)
-    bottom.set_xlabel("domain and its most typical word, largest first")
-    if k <= MOST_TICKS:
-        words = [f"{row.domain:g} {' '.join(row.top_terms.split()[:1])}" for row in domains.itertuples()]
-        bottom.set_xticks(range(k), map(shortened, words), fontsize=9 if k <= 32 else 6.5, rotation=90)
+    named = k <= MOST_TICKS
+    words = [f"{row.domain:g} {' '.join(row.top_terms.split()[:1])}" for row in domains.itertuples() if named]
+    bottom.set_xlabel("domain and its most typical word, largest first" if named else "domains, largest first")
+    bottom.set_xticks(range(len(words)), map(shortened, words), fontsize=9 if k <= 32 else 6.5, rotation=90)
     return figure
 
 
@@ -133,4 +135,4 @@ def _outside(axes: Axes, places: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
-    axes.set(xlabel="passages far from\nall domains (%)", title="Outside")
+    axes.set(xlabel="passages far from\nall domains (%)", title=f"Outside: over {100 * MOST_BEYOND_Q99:g} %")
