@@ -150,7 +150,7 @@ def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[It
         yield "table bench", partial(bench_table, bench) if bench["figures"] else list
         for name in LISTS:
             yield f"table {name}", partial(list_table, name, bench) if bench.get(name) else list
-    yield "figure closeness", partial(closeness_chart, results.distances)
+    yield "figure closeness", partial(closeness_chart, results.distances, views)
     yield "figure domains", partial(domains_charts, results.domains, results.specialists)
 
 

@@ -1,6 +1,7 @@
 """The closeness table, its figure and the effects of C3 against values worked out by hand."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 from made_up_claims import generic, overall, soup
@@ -148,8 +149,11 @@ def test_table_by_hand(tmp_path):
 
 def test_the_figure_has_every_pair(distances, tmp_path):
     read = results(tmp_path, distances).distances
-    frame = closeness_chart(read).frame
+    views = [SimpleNamespace(title=name, labels={f"{name}-0": name}) for name in ("separate", "elsewhere")]
+    chart = closeness_chart(read, views)
+    frame = chart.frame
+    assert chart.caption.splitlines()[1:] == ["separate"]  # the scale, model and corpus of the runs alone
     assert len(frame) == 18 and set(frame.family) == {"common_parent", "separate"}
     row = frame[(frame.family == "separate") & (frame.one == "z") & (frame.other == "y") & (frame.seed == "1")]
     assert (row.merge_gap.item(), row.barrier.item()) == pytest.approx((1.3, 2.6))
-    assert closeness_chart(read[:0]) is None
+    assert closeness_chart(read[:0], views) is None

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from soe_bench.report.figures.style import Chart
 from soe_bench.report.stats import mean
+from soe_bench.report.view import View
 
 # Family -> words, colour, marker. FAMILIES of load.py.
 LOOKS = {
@@ -22,8 +23,9 @@ CAPTION = (
 )
 
 
-def closeness_chart(distances: pd.DataFrame) -> Chart | None:
-    """The pairs whose line was evaluated; None if there are none."""
+def closeness_chart(distances: pd.DataFrame, views: list[View]) -> Chart | None:
+    """The pairs whose line was evaluated; None if there are none. `views`: where the runs may be found."""
+    titles = [view.title for view in views if not set(view.labels).isdisjoint(distances.run_id)]
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].dropna(subset=["merge_gap", "barrier"]).sort_values(columns, ignore_index=True)
     if frame.empty:
@@ -32,7 +34,7 @@ def closeness_chart(distances: pd.DataFrame) -> Chart | None:
     gaps = frame.groupby("family", observed=True).merge_gap.agg(mean)
     said = [f"{gap:.2f} for {LOOKS[family][0]}" for family, gap in gaps.items()]
     finding = f"Averaging two models adds to the mean of their losses {', '.join(said)} (nats/token)"
-    return Chart("closeness", finding, CAPTION, frame, lambda: _draw(frame))
+    return Chart("closeness", finding, "\n".join([CAPTION, *titles]), frame, lambda: _draw(frame))
 
 
 def _draw(frame: pd.DataFrame) -> Figure:
