@@ -15,10 +15,10 @@ from soe_bench.report.figures import style as style_module
 from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.domains import REST, SOURCES, domains_charts
-from soe_bench.report.figures.experts import _short
+from soe_bench.report.figures.experts import _short, experts_chart
 from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.map import map_chart
-from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, colours, markers, render, shortened, style
@@ -141,7 +141,9 @@ def test_the_ring_of_generic_pretraining_is_in_the_legend(tmp_path):
 def test_the_title_of_the_domains_counts_specialists():
     assert len(set(SOURCES)) == len(SOURCES) and not {REST, "#999999"} & set(SOURCES)
     first = dict(data="wheels", data_fingerprint=FINGERPRINT)
-    domains = pd.DataFrame([first | dict(domain=i, fraction=0.5, top_sources=f"s{i} 71%") for i in range(2)])
+    domains = pd.DataFrame(
+        [first | dict(domain=i, fraction=0.5, top_sources=f"s{i} 71%", top_terms="x") for i in range(2)]
+    )
     facts = {"a": ("0:0.60; 1:0.40", 0.01), "b": ("0:0.50; 1:0.50", 0.06), "c": ("1:0.90", 0.05)}
     rows = [
         first | dict(specialist=name, split="estimate", nearest_domains=nearest, fraction_beyond_q99=far)
@@ -149,6 +151,10 @@ def test_the_title_of_the_domains_counts_specialists():
     ]
     [chart] = domains_charts(domains, pd.DataFrame(rows))
     assert chart.finding.startswith("2 of 3 specialists have more than half of the weight on a single domain; 1 of 3")
+    [near] = domains_charts(domains, pd.DataFrame([row | dict(fraction_beyond_q99=0.0) for row in rows]))
+    with style():
+        drawn = [[axes.get_title(loc="left") for axes in each.draw().axes if axes.axison] for each in (chart, near)]
+    assert "Outside: over 5 %" in drawn[0] and "Outside: over 5 %" not in drawn[1]  # nothing is far: no empty panel
 
 
 def test_the_curves_say_whose_mean_they_are(tmp_path):
@@ -230,6 +236,13 @@ def test_a_specialist_does_not_hide_its_domain_on_the_map():
         [axes] = map_chart([domain], [dict(name="a", x=0.0, y=0.0, h=[1.0])]).draw().axes
     [mark] = [line for line in axes.lines if line.get_label() == "a"]
     assert mark.get_markerfacecolor() == "none" and mark.get_markeredgecolor() == "black"
+
+
+def test_no_number_of_the_map_lies_on_another_and_that_of_a_specialist_comes_first():
+    domains = [dict(domain=i, x=x, y=0.0, fraction=0.5 - 0.1 * i, sources="s 71%") for i, x in enumerate((0, 0.001, 1))]
+    with style():
+        [axes] = map_chart(domains, [dict(name="a", x=0.5, y=1.0, h=[0.0, 0.9, 0.1])]).draw().axes
+    assert [text.get_text() for text in axes.texts] == ["a", "1", "2"]
 
 
 def gains(folder, gain: dict[str, float], outside: str = ""):
@@ -326,6 +339,45 @@ def test_a_portfolio_pays_per_specialist_what_is_trained_for_each(tmp_path):
         titles = [axes.get_title(loc="left") for axes in chart.draw().axes]
     assert titles[0] == "N = 1: soup 0.20 higher than crisp"
     assert titles[3] == "N = 64: soup 0.30 lower than generic"
+
+
+def test_where_nothing_is_paid_per_specialist_a_portfolio_has_one_panel_and_no_tick_twice(tmp_path):
+    """2.0 to 2.3 TFLOPs."""
+    rows = []
+    for tokens in (10, 11):
+        for method, n, each in (("generic", 0, 2.0e11), ("soup", 4, 2.1e11)):
+            facts = dict(training_tokens=tokens, run_id=f"{method}{tokens}", flops=each * tokens)
+            rows += run(method, n, 0, {"a": 3.0}, "none", **facts)
+    chart = portfolio_chart(make_views(load_results(write_records(tmp_path, rows)))[0])
+    assert set(chart.frame.panel) == {"N = 16"} and "other N give the same" in chart.caption
+    with style():
+        figure = chart.draw()
+        figure.draw_without_rendering()
+        [axes] = figure.axes
+        ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(ticks)) == len(ticks) > 1
+
+
+def test_a_caption_explains_what_is_drawn_of_several_seeds_alone():
+    def note(panel, x, *seeds):
+        return seeds_note(pd.DataFrame(points({panel: pd.Series(3.0, list(seeds))}, "a", x)))
+
+    assert note("loss", 4, "0") == note("difference", 4, "0") == note("loss", None, "0") == ""
+    assert note("loss", 4, "0", "1") == " A dash is one seed."
+    assert note("difference", 4, "0", "1") == " A bar is a 95 % t-interval over seeds."
+    assert note("difference", None, "0", "1") == " A band goes from the lowest seed to the highest."
+
+
+def test_the_titles_say_where_a_model_without_experts_is_better_than_the_soup(tmp_path):
+    rows = [
+        row
+        for name, n, loss in (("generic", 0, 3.0), ("dense_on_pi", 0, 2.8), ("soup", 16, 2.9))
+        for row in run(name, n, 0, {"a": loss, "b": loss}, "none")
+    ]
+    [view] = make_views(load_results(write_records(tmp_path, rows)))
+    assert "16 experts is 0.10 lower, and that of dense_on_pi 0.20 lower (nats" in experts_chart([view]).finding
+    title = specialists_chart(view).finding
+    assert title.endswith("is 0.10 lower on average; that of dense_on_pi is the lowest here, 0.20 lower (nats/token)")
 
 
 def test_the_title_of_the_portfolio_compares_on_the_seeds_that_both_have(tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, looks, points
+from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
 from soe_bench.report.figures.selection import handful
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.format import in_words
@@ -26,11 +26,12 @@ def experts_chart(views: list[View]) -> Chart | None:
     differences = {f"{view.title}: difference" for view in found} & set(frame.panel)
     findings = {short: _finding(frame[frame.scale == name], differences) for name, short in _short(found).items()}
     caption = (
-        "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss, where a dash is "
-        "one seed. Below is the loss minus that of generic pretraining with the same seed, where a bar is a 95 % "
-        "t-interval over seeds; below 0 the method is better. A method without experts is a line across, in a band "
-        "from its lowest seed to its highest. Each method rests on the seeds that it has; one that lacks a specialist "
-        "is not shown."
+        "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss. Below is the loss "
+        "minus that of generic pretraining with the same seed and as many training tokens, where there is such a run; "
+        "below 0 the method is better. There the marks of several lines stand side by side around their number of "
+        "experts. A line is the darker the more experts it goes to. Of the methods without experts only generic "
+        "pretraining and dense_on_pi are here, as lines across. Each method rests on the seeds that it has; one that "
+        f"lacks a specialist is not shown.{seeds_note(frame, differences)}"
     )
     plain = {view: view.title.rpartition(" ")[0] for view in found}  # without the fingerprint, where that does
     alone = len(set(plain.values())) == len(plain)
@@ -93,5 +94,9 @@ def _finding(frame: pd.DataFrame, panels: Collection[str]) -> tuple[str, str]:
     differences = rows[rows.panel.isin(panels)].value
     experts = f"{rows.x.iloc[0]:g} expert{'s' if rows.x.iloc[0] > 1 else ''}"
     if len(differences):
-        return experts, in_words(mean(differences))
+        dense = frame[(frame.label == "dense_on_pi") & frame.panel.isin(panels)].value
+        better = mean(dense) < mean(differences)  # False without one
+        return experts, in_words(mean(differences)) + f", and that of dense_on_pi {in_words(mean(dense))}" * bool(
+            better
+        )
     return experts, f"{mean(rows.value):.2f}"

@@ -42,9 +42,13 @@ def _finding(frame: pd.DataFrame) -> str:
     within = rows[~rows.outside] if not rows.outside.all() else rows
     where = " within the corpus" if rows.outside.any() and not rows.outside.all() else ""
     better, words = (within.difference < 0).sum(), in_words(mean(within.difference))
+    table = frame.pivot(index="specialist", columns="label", values="difference").loc[within.specialist]
+    means = table.dropna(axis=1).apply(mean)
+    best = means.idxmin()
+    lowest = f"; that of {best} is the lowest here, {in_words(means[best])}" * (best != label)
     return (
         f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, and its "
-        f"loss is {words} on average (nats/token)"
+        f"loss is {words} on average{lowest} (nats/token)"
     )
 
 
