@@ -27,7 +27,9 @@ HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--in
 def job(cfg: DictConfig) -> None:
     """One job, in this process or in a worker. It must not name a global that cannot be sent to a worker."""
     from soe_bench.runs.sweep import run_all
+    from soe_bench.system.stop import outlive_stops
 
+    outlive_stops()
     show_every_character()  # its file also has what conf/config.yaml needs in a worker
     run_all([cfg])
 

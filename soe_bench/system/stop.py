@@ -55,6 +55,14 @@ def stop_requests(at_once: bool = False, waits: bool = False) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def outlive_stops() -> None:
+    """In a process that runs jobs, SIGTERM sets STOP from now on, also between two jobs and after the last one: if one
+    such process dies, joblib kills the others, and they lose their steps. In the command's own process, which has a
+    handler already, this changes nothing."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: STOP.set())
+
+
 def hand_on(number: int) -> bool:
     """Sends SIGTERM to the processes that run this command's jobs; returns whether there are any. A terminal's Ctrl-C
     reaches joblib's by itself."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from soe_bench.system import stop
-from soe_bench.system.stop import Interrupted, stop_requests
+from soe_bench.system.stop import Interrupted, outlive_stops, stop_requests
 
 
 @pytest.fixture
@@ -46,3 +46,29 @@ def test_before_they_are_there_the_command_ends_at_once(worker):
     worker.wait(10)
     with pytest.raises(Interrupted), stop_requests(at_once=True, waits=True):
         ask()
+
+
+def test_a_process_that_runs_jobs_outlives_a_second_request_and_one_between_two_jobs():
+    code = """
+import os, signal
+from soe_bench.system.stop import STOP, Interrupted, outlive_stops, stop_requests
+outlive_stops()
+for _ in range(2):
+    try:
+        with stop_requests(at_once=True):
+            os.kill(os.getpid(), signal.SIGTERM)
+    except Interrupted:
+        os.kill(os.getpid(), signal.SIGTERM)
+STOP.clear()
+os.kill(os.getpid(), signal.SIGTERM)
+print(STOP.is_set())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_the_command_keeps_its_own_handler(worker):
+    with stop_requests():
+        own = signal.getsignal(signal.SIGTERM)
+        outlive_stops()
+        assert signal.getsignal(signal.SIGTERM) is own
