@@ -48,6 +48,8 @@ def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]
     laps.end("start")
     distributed.on_first(load_claims)  # the report reads them after the jobs: a mistake there is said before
     plan = distributed.on_first(Plan.of, cfgs, launcher)
+    if cfgs[0].sweep_name == "pilot":
+        distributed.on_first(pilot.check, plan.runs)
     try:
         with stop_requests(at_once=True):
             waiting = plan.prepare(laps)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from soe_bench.data.corpus import file_hash
+from soe_bench.errors import UserError
 from soe_bench.export import write_model, written
 from soe_bench.records import read_training
 from soe_bench.report.pilot_page import DATA, write_pilot
@@ -32,6 +33,20 @@ from soe_bench.system.machine import prepare_process
 MODELS = "models"  # in the results folder: a folder for each specialist
 WRITTEN = "pilot_models.json"  # the hash of each file in it, as a pilot wrote it
 SAMPLE_TOKENS, TEMPERATURE = 120, 0.8
+
+
+def check(runs: list[Run]) -> None:
+    """Raises UserError if the results folder holds the pilot of other runs, whose page and models `finish` would
+    replace."""
+    results, names = Path(runs[0].cfg.results_dir), {run.name for run in runs}
+    try:
+        before = json.loads((results / DATA).read_bytes())
+        others = sorted({before["soup"], before["generic"]} - names)
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or none that can be shown
+        return
+    if others:
+        again = shlex.quote(f"results_dir={results}-2")
+        raise UserError(f"{results} holds the page and the models of other runs ({', '.join(others)}): add {again}")
 
 
 def finish(runs: list[Run]) -> None:

@@ -243,6 +243,16 @@ def test_a_model_that_was_changed_stays_and_the_page_is_written(pilot, no_images
     assert f"better than the generic one for {better} of 2 specialists." in done.page
 
 
+def test_a_pilot_of_another_size_does_not_replace_the_first(pilot, capsys, monkeypatch):
+    home, before = pilot.results.parent, pilot.page
+    trained = sorted((home / "home" / "runs").iterdir())
+    done = run(arguments(home / "my texts (1)", home, "train.tokens=8192"), home, capsys, monkeypatch)
+    names = ", ".join(sorted((pilot.data["generic"], pilot.data["soup"])))
+    said = f"error: {pilot.results} holds the page and the models of other runs ({names}): add results_dir="
+    assert done.status == 2 and [line for line in done.err.splitlines() if line.startswith(said)]
+    assert pilot.page == before and sorted((home / "home" / "runs").iterdir()) == trained
+
+
 @pytest.mark.slow
 def test_the_same_command_trains_nothing_again(pilot, capsys, monkeypatch):
     home = pilot.results.parent
