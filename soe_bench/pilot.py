@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from soe_bench.data.corpus import file_hash
+from soe_bench.data.corpus import Corpus, file_hash
+from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
 from soe_bench.export import write_model, written
-from soe_bench.records import read_training
+from soe_bench.records import outside, read_training
 from soe_bench.report.pilot_page import DATA, write_pilot
 from soe_bench.runs.run import Run
 from soe_bench.specialists import card
@@ -100,6 +101,7 @@ def finish(runs: list[Run]) -> None:
         },
         "domains": _domains(soup, place),
         "specialists": shown,
+        "outside": _outside(soup.corpus),
         "cost": _cost(audit, soup_run, generic_run, seconds, len(shown)),
         "command": command,
     }
@@ -148,6 +150,12 @@ def _projection(centroids: np.ndarray) -> np.ndarray:
     axes = (left * values)[:, :2]
     axes = axes * np.where(np.take_along_axis(axes, abs(axes).argmax(0)[None], 0) < 0, -1, 1)  # signs are arbitrary
     return np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
+
+
+def _outside(corpus: Corpus) -> list[str]:
+    """The specialists that the report flags as outside the corpus."""
+    table = read_summary(corpus.path, "specialists").assign(data_fingerprint=corpus.fingerprint)
+    return outside(table, corpus.fingerprint)
 
 
 def _domains(soup: TrainedSoup, place: np.ndarray) -> list[dict[str, Any]]:

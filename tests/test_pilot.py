@@ -16,7 +16,8 @@ from browser import DESKTOP, PHONE, needs_browser, seen
 from made_up_folders import COOKING, HOSTILE, LAW, write_folder
 from markupsafe import escape
 
-from soe_bench import specialize
+from soe_bench import pilot as pilots
+from soe_bench import records, specialize
 from soe_bench.config import CONF
 from soe_bench.data import __main__ as data_cli
 from soe_bench.data.sizing import DOMAINS, LEAST_TOKENS, PASSES, size, sized
@@ -202,6 +203,19 @@ def test_the_page_says_what_was_read_and_what_was_not_trained_on(pilot):
     assert "What else was left out, cut or guessed: 1 x not one of .txt, .md" in page
     assert f"has {trained:,} tokens. Each of the two models read {tokens:,}, {tokens / trained:.1f} passes" in page
     assert "60% of each specialist&#39;s own text was not trained on" in page and "method=crisp" in page
+
+
+def test_the_page_says_which_specialists_the_report_leaves_out(pilot, no_images, tmp_path, monkeypatch):
+    """Text far from the centres of its domains is called outside the corpus there, though a part of it is inside."""
+    assert pilot.data["outside"] == [] and "leave them out" not in pilot.page
+    for names, leaves in (["料理"], True), (["料理", HOSTILE], False):
+        (tmp_path / DATA).write_text(json.dumps(pilot.data | {"outside": names}))
+        page = write_pilot(tmp_path).read_text()
+        assert f"says of {escape(', '.join(names))} that the text lies outside" in page
+        assert ("so that its means and counts leave them out" in page) == leaves
+    monkeypatch.setattr(records, "MOST_BEYOND_Q99", -1)
+    run_folder = pilot.results.parent / "home" / "runs" / pilot.data["soup"]
+    assert pilots._outside(Soup.load(run_folder).corpus) == sorted(["料理", HOSTILE])
 
 
 @needs_browser

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from soe_bench.errors import UserError
+from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.report.figures.map import map_chart
 from soe_bench.report.figures.style import BARE, no_font, render
 from soe_bench.report.format import Table, fixed
@@ -64,6 +65,14 @@ def _overview(pilot: dict[str, Any]) -> Section:
         "comparison rest on it. For texts that are known beforehand, training a model on each (method=crisp), or "
         "fine-tuning one on each, may give better models.",
     )
+    if outside := pilot["outside"]:
+        counts = "" if len(outside) == len(pilot["specialists"]) else ", so that its means and counts leave them out"
+        text += (
+            f"The report beside this page, report.html, says of {', '.join(outside)} that the text lies outside the "
+            f"corpus{counts}. It means that more than {MOST_BEYOND_Q99:.0%} of the passages are farther from their "
+            f"domain than 99 % of the corpus's passages. Of that text {pilot['generic_fraction']:.0%} is in the "
+            "corpus.",
+        )
     own = [row for each in pilot["specialists"] for row in each["rows"] if row["model"] == "specialist"]
     made = sum(row["minus"][0] <= 0 for row in own)  # also of one that was not written, as its folder was changed
     answer = f"The soup's model is better than the generic one for {made} of {len(pilot['specialists'])} specialists."

@@ -60,8 +60,8 @@ def specialists_table(specialists: pd.DataFrame) -> Table:
         "`beyond q95 %` (`beyond q99 %`) is the part of the passages that are farther from the centre of their domain "
         "than 95 % (99 %) of the generic training passages are.",
         f"The flag outside means that more than {100 * MOST_BEYOND_Q99:g} % of its passages lie beyond q99, so that "
-        "the text lies outside the pretraining corpus; of the generic training text it is 1 %, by definition. "
-        f"{MISSING}: the part is not known.",
+        "the text counts as outside the pretraining corpus, even where a part of it is inside; of the generic training "
+        f"text it is 1 %, by definition. {MISSING}: the part is not known.",
     ]
     return Table("specialists", "Specialists: size and place among the domains", pd.DataFrame(rows), notes)
 
