@@ -95,12 +95,17 @@ class Documents:
 
 
 def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup, text_field: str | None = None) -> Documents:
-    """Documents from texts, and from files and folders of the kinds that data=local reads. At most CHARACTERS
-    characters are read, the files in the order of a hash of their names, so that it is a sample. `text_field`: of
-    .jsonl and .parquet, by default as in the soup's corpus, which also gives the encoding.
+    """Documents from a file or folder of the kinds that data=local reads, or from a list of texts, files and folders.
+    At most CHARACTERS characters are read, the files in the order of a hash of their names, so that it is a sample.
+    `text_field`: of .jsonl and .parquet, by default as in the soup's corpus, which also gives the encoding.
 
-    Raises UserError if no usable text is left: it says what was left out.
+    Raises UserError if no usable text is left: it says what was left out. And for a string that is not in a list and
+    leads nowhere: it is more likely a mistyped path than a text.
     """
+    if isinstance(given, str) and _place(given) is None:
+        raise UserError(
+            f"documents: there is no file or folder {given[:80]!r}: correct the path, or give a list of texts"
+        )
     notes, data = Notes(strict=False), soup.cfg.data
     rows = []
     places = [given] if isinstance(given, str | Path) else given

@@ -105,7 +105,7 @@ class Soup(TrainedSoup):
     """A trained soup. `Soup.load(place).specialist(documents)` is an ordinary model for these documents."""
 
     def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
-        """The model that the command would write for these documents: texts, or paths of files and folders.
+        """The model that the command would write for these documents: a file or folder, or a list of texts and paths.
 
         `options` are those of the command (gate, generic, tune, finetune, text_field, dtype). With the strict gate that
         is the generic model where the specialist is worse, which is logged. With dtype=bfloat16 it has the numbers that

@@ -63,7 +63,13 @@ def test_the_users_folder_is_expanded(soup, tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text(words(0))
     assert list(new_documents.read("~/a.txt", soup).passages.text) == [words(0)]
     for text in (f"/ and {words(1)} or ~/a.txt", "料理/法律、" * 50):
-        assert list(new_documents.read(text, soup).passages.text) == [text]
+        assert list(new_documents.read([text], soup).passages.text) == [text]
+
+
+def test_a_string_alone_is_a_path(soup):
+    for given in ("my contracts", words(0) + "\n", ""):
+        with pytest.raises(UserError, match="there is no file or folder .*: correct the path, or give a list of texts"):
+            new_documents.read(given, soup)
 
 
 @pytest.mark.parametrize("choices, count", [(False, 12), (True, 12), (False, 1), (True, 1)])
