@@ -81,7 +81,9 @@ def report(view: View, one: str, other: str) -> str:
         + ", outside the corpus" * (not within)
         for row, within in zip(table.itertuples(), averaged, strict=True)
     ]
-    how = "95 % t-interval over seeds" if seeds > 1 else "one seed: two standard errors over documents"
+    how = "95 % t-interval over seeds"
+    if seeds == 1:
+        how = "one seed: two standard errors over documents, so for these trained models; another seed may differ"
     count = table.outcome[averaged].value_counts()
     lines += [
         "",
