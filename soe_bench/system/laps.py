@@ -27,10 +27,11 @@ class Laps:
         self.last = now
 
     def say(self, jobs: Mapping[str, float] | None = None) -> None:
-        """Prints the parts, and those of all `jobs` added up, in seconds. Writes both to the file that FILE names."""
+        """Prints the parts, and those of the trained `jobs` added up, in seconds: a stopped one is not among them.
+        Writes both to the file that FILE names."""
         print(f"time: {_words(self.seconds)}")
         if jobs:
-            print(f"of all runs, added up: {_words(jobs)}")
+            print(f"of the runs that are trained, added up: {_words(jobs)}")
         if path := os.environ.get(FILE):
             write_text(Path(path), json.dumps({"command": self.seconds, "jobs": jobs or {}}))
 

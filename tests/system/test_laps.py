@@ -17,6 +17,6 @@ def test_the_parts_of_a_command_add_up_to_its_time(monkeypatch, tmp_path, capsys
     assert capsys.readouterr().out == "time: plan 3.5 s, corpus 1.5 s\n"
     monkeypatch.setenv(laps.FILE, str(tmp_path / "times.json"))
     own.say({"training": 1.25})
-    assert capsys.readouterr().out.endswith("\nof all runs, added up: training 1.2 s\n")
+    assert capsys.readouterr().out.endswith("\nof the runs that are trained, added up: training 1.2 s\n")
     written = json.loads((tmp_path / "times.json").read_bytes())
     assert written == {"command": own.seconds, "jobs": {"training": 1.25}} and written["command"]["plan"] == 3.5
