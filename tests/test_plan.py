@@ -88,6 +88,12 @@ def test_the_size_of_the_paper_is_planned_in_lines(capsys):
     assert "20.77 GB" in lines[2] and "(n = 19 without" in lines[6] and "(n = 129 without" in lines[7]
 
 
+def test_a_method_that_trains_nothing_says_so(capsys):
+    assert plan.main(["method=bigram_adjustment", "wandb.mode=disabled"]) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line == "nothing is trained; the generic run that it starts from is not counted"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

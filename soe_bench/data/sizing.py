@@ -15,6 +15,7 @@ from soe_bench.config import check_folders, check_text, job_configs, make
 from soe_bench.errors import UserError
 from soe_bench.records import MOST_EPOCHS, read_records
 from soe_bench.system.files import CONF
+from soe_bench.system.words import counted
 
 PILOT = "+sweep=pilot"
 BYTES_PER_TOKEN = 2.5  # of the corpora here, whose tokenizers have 2048 tokens; UTF-8 text
@@ -101,7 +102,8 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
     budget = chosen.get("train.tokens", cfgs[0].train.tokens)
     if os.environ.get("RANK", "0") == "0":
         print(
-            f"{documents} documents, {len(rules)} specialists, about {tokens:,} tokens of generic training text. "
+            f"{counted(documents, 'document')}, {counted(len(rules), 'specialist')}, about {tokens:,} tokens of "
+            "generic training text. "
             f"Each model reads {budget:,} tokens, {budget / tokens:.1f} passes over it."
         )
         print(f"chosen for this size: {' '.join(own) or 'nothing'}", flush=True)

@@ -13,6 +13,7 @@ from soe_bench.report.figures.style import BARE, no_font, render
 from soe_bench.report.format import Table, fixed
 from soe_bench.report.page import Picture, Section, html
 from soe_bench.system.files import write_bytes
+from soe_bench.system.words import counted
 
 DATA, PAGE = "pilot.json", "pilot.html"
 NEAREST = 5  # domains of a specialist that are named
@@ -75,7 +76,8 @@ def _overview(pilot: dict[str, Any]) -> Section:
         )
     own = [row for each in pilot["specialists"] for row in each["rows"] if row["model"] == "specialist"]
     made = sum(row["minus"][0] <= 0 for row in own)  # also of one that was not written, as its folder was changed
-    answer = f"The soup's model is better than the generic one for {made} of {len(pilot['specialists'])} specialists."
+    total = counted(len(pilot["specialists"]), "specialist")
+    answer = f"The soup's model is better than the generic one for {made} of {total}."
     rows = [
         {"specialist": each["name"], **_losses(row, "minus generic"), "written": each["written"]}
         for each in pilot["specialists"]
@@ -93,7 +95,7 @@ def _read(read: dict[str, Any]) -> Section:
     notes = "; ".join(f"{count} x {kind}" for kind, count in read["notes"].items()) or "nothing"
     text = (
         f"{read['documents_read']:,} documents were read, and {read['documents']:,} of them are in the corpus. "
-        f"{read['duplicates_removed']:,} passages that repeat others were left out. "
+        f"Left out as repetitions: {counted(read['duplicates_removed'], 'passage')}. "
         f"What else was left out, cut or guessed: {notes}.",
         f"The generic training text has {total:,} tokens. Each of the two models read {tokens:,}, "
         f"{tokens / total:.1f} passes over it.",

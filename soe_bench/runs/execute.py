@@ -28,6 +28,7 @@ from soe_bench.system import distributed
 from soe_bench.system.files import write_text
 from soe_bench.system.machine import device_name, git_state, peak_memory, prepare_process, reset_peak_memory
 from soe_bench.system.stop import STOP, Interrupted, stop_requests
+from soe_bench.system.words import counted
 from soe_bench.tracking import Tracker
 from soe_bench.train import Progress, tokens_per_step, total_steps, train
 
@@ -101,7 +102,7 @@ def _train_and_evaluate(run: Run, evaluate: bool) -> None:
             _train(run, method, corpus, tracker)
         if not evaluate:
             return
-        log.info("%s  evaluating on %d specialists", run.name, len(corpus.specialists))
+        log.info("%s  evaluating on %s", run.name, counted(len(corpus.specialists), "specialist"))
         facts = read_training(folder)
         tracker.table("records", evaluation.evaluate_all(cfg, method, corpus, facts, run.records))
 

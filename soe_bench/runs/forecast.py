@@ -76,9 +76,14 @@ def plan(cfg: DictConfig) -> list[str]:
     machines = here, GPU
     activations = {m.name: activation_bytes(cfg, sequences_at_once(m.device, t.seq_len)) for m in machines}
     name = method.label + (f", n = {method.n_experts} experts" if method.n_experts else "")
-    lines = [
+    head = (
         f"{name}, scale={cfg.scale_name}: P = {size / 1e6:.2f}M parameters to deploy, "
-        f"{cost['stored_parameters'] / 1e6:.2f}M to store",
+        f"{cost['stored_parameters'] / 1e6:.2f}M to store"
+    )
+    if not steps:
+        return [head, f"nothing is trained{parent}"]
+    lines = [
+        head,
         f"{steps:,} steps of {tokens_per_step(cfg):,} tokens: {t.batch_size} sequences of {t.seq_len}, "
         f"R = {t.draws_per_step} draws{parent}",
         f"memory   parameters, moments, gradients {cost['state_bytes'] / 1e9:.2f} GB; activations of a pass in float32 "

@@ -29,6 +29,7 @@ from soe_bench.system import distributed
 from soe_bench.system.files import reason
 from soe_bench.system.laps import Laps
 from soe_bench.system.stop import Interrupted, stop_requested
+from soe_bench.system.words import counted
 from soe_bench.tracking import check_mirror
 from soe_bench.train import total_steps
 
@@ -131,8 +132,8 @@ class Plan:
         waiting = [run for run in jobs if run.name not in self.before]
         parallel = 1 if distributed.size() > 1 else max(1, min(self.parallel, len(waiting)))
         log.info(
-            "%d runs, with those that they start from: %d done before, %d to run, %d at once",
-            len(jobs),
+            "%s, with those that they start from: %d done before, %d to run, %d at once",
+            counted(len(jobs), "run"),
             len(self.before),
             len(waiting),
             parallel,
@@ -191,7 +192,8 @@ class Plan:
             check_domains(Path(folder), corpus)
 
     def spent(self) -> dict[str, float]:
-        """Where the time of the jobs that were not done before went, in seconds; empty without such a job."""
+        """Where the time of the jobs went that are trained now and were not done before, in seconds; empty without such
+        a job."""
         new = [run for run in [*self.parents, *self.runs] if run.name not in self.before and run.trained]
         parts: Counter[str] = Counter()
         for run in new:
@@ -220,7 +222,7 @@ class Plan:
         for folder in {run.cfg.results_dir for run in done}:
             trials = [run for run in done if run.cfg.results_dir == folder and run.is_trial]
             if trials:
-                print(f"{collect_trials(trials, Path(folder))} trials in {folder}/tuning.csv")
+                print(f"{counted(collect_trials(trials, Path(folder)), 'trial')} in {folder}/tuning.csv")
             own = [run for run in done if run.cfg.results_dir == folder and not run.is_trial]
             if not own:
                 continue

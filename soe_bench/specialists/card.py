@@ -11,6 +11,7 @@ from torch import nn
 from soe_bench.specialists.specialist import AT_H_0, GENERIC_RUN, Specialist
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.machine import git_state
+from soe_bench.system.words import counted
 
 NEAREST = 5  # domains that are named
 LICENCE = """## Licence
@@ -73,11 +74,12 @@ def words(made: Specialist, escape: Callable[[str], str] = plain) -> list[str]:
     """Paragraphs and lists in Markdown: what was read, the domains, how sure h is, and the comparison. Text from
     outside goes through `escape`."""
     text, found, soup = made.documents, made.estimate, made.soup
-    total = f"{text.count:,} documents, {int(text.passages.tokens.sum()):,} tokens in {len(text.passages):,} passages"
+    total = counted(text.count, "document")
+    total += f", {int(text.passages.tokens.sum()):,} tokens in {counted(len(text.passages), 'passage')}"
     low, high = soup.effective_domains
     lines = [
         f"Read {total}. The domain weights h say which fraction of this text belongs to each domain, a cluster of the "
-        f"corpus's passages. They are estimated from {found.passages:,} passages."
+        f"corpus's passages. They are estimated from {counted(found.passages, 'passage')}."
     ]
     lines += ["Nearest domains, with their weight in h (and its 95 % interval if the documents are drawn again):"]
     lines += ["\n".join(_nearest(made, escape))]

@@ -28,6 +28,7 @@ from soe_bench.specialists.own import OwnDocuments
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.laps import Laps
 from soe_bench.system.places import DTYPES
+from soe_bench.system.words import counted
 
 log = logging.getLogger("soe_bench")
 RESAMPLES = 200
@@ -173,7 +174,7 @@ def _parts(name: str, text: Documents, options: Options) -> dict[str, pd.DataFra
     if any(units.get(name, 0) < least for name, least in wanted.items()):
         aim = "to tune on" if options.choices else "to compare the specialist with a generic model"
         message = (
-            f"too little text {aim} ({text.count} documents, {len(text.passages)} passages, "
+            f"too little text {aim} ({counted(text.count, 'document')}, {counted(len(text.passages), 'passage')}, "
             f"{text.passages.tokens.sum()} tokens): give at least {FEWEST[options.choices]}"
         )
         if options.choices:

@@ -509,7 +509,7 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
     trial = ["evaluate.splits=[validation]", "train.tokens=4096"]
     assert command(*trial, "method=soup,generic", "method.lr=1e-3,2e-3", "-m")[0] == 0
     status, out, _ = command(*trial, "method=generic", "method.lr=2e-3")
-    assert status == 0 and "1 trials" in out
+    assert status == 0 and "1 trial " in out
     table = pd.read_csv(tmp_path / "results" / "tuning.csv")
     assert table.groupby("method").lr.apply(sorted).to_dict() == {"generic": [1e-3, 2e-3], "soup": [1e-3, 2e-3]}
     assert table.run_id.is_unique and not (tmp_path / "results" / "runs.csv").exists()
@@ -528,7 +528,7 @@ def test_a_trial_never_opens_the_test_parts(command, monkeypatch, tmp_path):
 def test_a_trial_of_a_method_without_a_model_for_generic_text(command, tmp_path):
     status, out, _ = command("method=crisp", "evaluate.splits=[validation]", "train.tokens=2048")
     (trial,) = pd.read_csv(tmp_path / "results" / "tuning.csv").itertuples()
-    assert status == 0 and "1 trials" in out and trial.validation_mean > 0 and pd.isna(trial.validation_generic)
+    assert status == 0 and "1 trial " in out and trial.validation_mean > 0 and pd.isna(trial.validation_generic)
 
 
 @pytest.mark.parametrize("splits", ["[]", "[train]", "[validation,tests]"])

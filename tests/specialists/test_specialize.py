@@ -209,7 +209,7 @@ def test_too_little_text_for_a_gate(command, texts, tmp_path):
     status, _, errors = command(documents=one, gate="strict")
     assert status == 2 and errors.count("\n") == 1
     assert errors.startswith(
-        "error: too little text to compare the specialist with a generic model (1 documents, 1 passages"
+        "error: too little text to compare the specialist with a generic model (1 document, 1 passage"
     )
     assert not (tmp_path / "out").exists()
     assert command(documents=one, gate="warn")[0] == 0

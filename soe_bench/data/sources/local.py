@@ -17,6 +17,7 @@ from soe_bench.data.sources.textfiles import KINDS, ROWS, Notes, kind, part, sha
 from soe_bench.data.splits import GENERIC
 from soe_bench.errors import UserError
 from soe_bench.system.files import text_folder
+from soe_bench.system.words import counted
 
 log = logging.getLogger("soe_bench")
 SPECIALISTS = "specialists"
@@ -132,7 +133,7 @@ class Local:
             notes.add(what, f"{source}, {part(shares[source], sizes[source])}", refuse=False)
         notes.say()
         self.notes = notes.counts
-        log.info("read %s: %d documents of %d sources", self.folder, seen, len(left))
+        log.info("read %s: %s of %s", self.folder, counted(seen, "document"), counted(len(left), "source"))
         if not seen:
             raise UserError(
                 f"no usable document in {self.folder}: see the warnings above, or lower data.minimum_characters"
