@@ -22,7 +22,7 @@ text that the model was trained on, and of the documents if it was fine-tuned on
 SHARED = "Before you share this folder, look for what nobody else should see: {what} of the text that it was made of."
 LOAD = """## How to load it
 
-    pip install torch transformers
+    pip install torch "transformers>=4.45,<6"    # tried with 4.45.2, 4.57.6 and 5.23.0
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
