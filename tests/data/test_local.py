@@ -90,10 +90,10 @@ def test_rows_and_files_are_documents(tmp_path: Path) -> None:
     assert source.notes == {
         "row without text in 'body' (data.source.text_field), skipped": 1,
         "hidden file or folder, left out": 1,
-        f"not one of {KINDS}, left out": 1,
+        f"file of a kind that is not read (1 .png; read are {KINDS}), left out": 1,
     }
     assert "file without a column 'text' (data.source.text_field), skipped" in read(folder)[1].notes
-    with pytest.raises(UserError, match="b/picture.png: not one of .*strict=false"):
+    with pytest.raises(UserError, match="b/picture.png: file of a kind that is not read .*strict=false"):
         read(folder, text_field="body", strict=True)
 
 
@@ -187,7 +187,10 @@ def test_everything_left_out_is_counted_with_its_first(tmp_path: Path, caplog: p
         documents, source = read(folder)
     assert sorted(d.path for d in documents) == ["a/good.txt", "a/é.txt"]
     expected = {
-        f"not one of {KINDS}, left out": (3, "a/b.pdf"),
+        f"file of a kind that is not read (1 .pdf, 1 .csv, 1 .parquet.gz; read are {KINDS}), left out": (
+            3,
+            "a/b.pdf",
+        ),
         "hidden file or folder, left out": (2, ".env"),
         "text file directly in specialists/, where each specialist has a folder, left out": (1, "specialists/law.txt"),
         "pointer of Git LFS without the content, skipped: `git lfs pull` fetches it": (1, "a/e.md"),
@@ -340,3 +343,10 @@ def test_a_folder_must_be_given_and_be_there(tmp_path: Path) -> None:
         fingerprint(config(None), 0)
     with pytest.raises(UserError, match="there is no folder .*absent"):
         fingerprint(config(tmp_path / "absent"), 0)
+
+
+def test_the_kinds_of_files_that_are_not_read_are_named_with_their_counts(tmp_path: Path) -> None:
+    names = ["a.rst", "b.RST", "c.tar.gz", "LICENSE", "Dr. Who's notes", *(f"x.{end}" for end in ("a", "b", "c"))]
+    _, source = read(write(tmp_path, {"a.txt": prose(0), **dict.fromkeys(names, "x")}))
+    [(said, count)] = source.notes.items()
+    assert count == 8 and "(2 without an ending, 2 .rst, 1 .tar.gz, 1 .a, 1 .b, 1 more; read are .txt, .md" in said

@@ -24,6 +24,7 @@ SPECIALISTS = "specialists"
 NEARLY = (SPECIALISTS, "specialist")  # in any case
 PLAIN = (".txt", ".md", ".jsonl")
 UNPACKED = 8  # text is seldom packed to less than an eighth of its size
+ENDINGS = 5  # of files that are not read, at most, that a message names
 OWN = "."  # the source of the text files that lie directly in the folder
 
 
@@ -156,7 +157,7 @@ class Local:
     def files(self, notes: Notes) -> dict[str, Path]:
         """Relative path (with / and readable, see `_readable`) -> file, sorted. Links are followed. Everything that is
         left out is counted in `notes`. Raises UserError if no file of text is left."""
-        root, files = text_folder(self.folder), {}
+        root, files, others = text_folder(self.folder), {}, []
         pending = [(root, "", frozenset({_place(os.stat(root))}))]
         while pending:
             folder, prefix, around = pending.pop()
@@ -174,10 +175,15 @@ class Local:
                     notes.add("hidden file or folder, left out", name, refuse=False)
                 elif stat.S_ISDIR(state.st_mode) and _place(state) not in around:
                     pending.append((Path(entry), f"{name}/", around | {_place(state)}))
+                elif stat.S_ISREG(state.st_mode) and not kind(name):
+                    others.append(name)
                 elif reason := _unfit(name, state) or (name in files and "file whose name reads like another one's"):
                     notes.add(f"{reason}, left out", name)
                 else:
                     files[name] = Path(entry)
+        left_out = f"file of a kind that is not read ({_endings(others)}; read are {KINDS}), left out"
+        for name in others:
+            notes.add(left_out, name)
         if not files:
             notes.say()
             raise UserError(f"there is no text in {root}: add {KINDS}")
@@ -190,11 +196,17 @@ def _unfit(name: str, state: os.stat_result) -> str | None:
         return "link to a folder that it lies in"
     if not stat.S_ISREG(state.st_mode):
         return "neither a file nor a folder"
-    if not kind(name):
-        return f"not one of {KINDS}"
     if _source(name) == SPECIALISTS:
         return f"text file directly in {SPECIALISTS}/, where each specialist has a folder"
     return None
+
+
+def _endings(names: list[str]) -> str:
+    """The endings of files' names with their counts, the most frequent first: `2 .rst, 1 .tar.gz`."""
+    found = (re.search(r"\.\w{1,8}(\.gz|\.zst)?$", name.lower()) for name in names)
+    counts = Counter(match[0] if match else "without an ending" for match in found).most_common()
+    shown, rest = counts[:ENDINGS], sum(count for _, count in counts[ENDINGS:])
+    return ", ".join([f"{count} {ending}" for ending, count in shown] + [f"{rest} more"] * bool(rest))
 
 
 def _entries(folder: Path, notes: Notes) -> list[os.DirEntry]:
