@@ -225,6 +225,12 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(pilot, width, tmp_p
     assert (found["over"], found["bare"], found["broken"]) == (0, 0, 0) and found["tables"] > 5
 
 
+def test_every_file_of_a_pilot_is_described(pilot):
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    names = {path.name for path in pilot.results.iterdir() if path.name[0] != "."}
+    assert "pilot_models.json" in names and {name for name in names if f"`{name}" not in page} <= {"tables", "figures"}
+
+
 def test_the_report_draws_the_page_again_from_small_files(pilot, capsys):
     before = pilot.page
     (pilot.results / PAGE).unlink()
