@@ -37,7 +37,7 @@ setup-ray: setup ## what launcher=ray needs (250 MB)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS),ray]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(RAY_LAUNCHER)
 
-demo: setup ## a small corpus of real text, three models, their records and figures (in demo/figures)
+demo: setup ## a small corpus of real text, three models and the parent of two, their records and figures (in demo/figures)
 	$(RUN) -m soe_bench +sweep=demo
 
 check-install: demo ## the demo against its expected values: says pass or fail
