@@ -17,7 +17,8 @@ import pandas as pd
 from soe_bench.errors import UserError
 from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
-from soe_bench.report.stats import Difference, paired_difference, t_intervals
+from soe_bench.report.spending import spending
+from soe_bench.report.stats import Difference, mean, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
 from soe_bench.system.arguments import Kind, command, path, read, wants_help
 
@@ -92,21 +93,26 @@ def report(view: View, one: str, other: str) -> str:
         f"mean {difference.mean:+.4f} over {averaged.sum()} of {len(view.specialists)} specialists and {seeds} "
         f"seed{'s' if seeds > 1 else ''}; {difference.verdict}",
     ]
-    for unit, interval in (("seeds", difference.over_seeds), ("specialists", difference.over_specialists)):
+    for over, interval in difference.intervals.items():
         if interval.n > 1:
-            lines.append(f"  95 % over {unit} (n = {interval.n}): {interval.low:+.4f} to {interval.high:+.4f}")
+            n = "" if over == "both" else f" (n = {interval.n})"
+            lines.append(f"  95 % over {over}{n}: {interval.low:+.4f} to {interval.high:+.4f}")
     lines.append(f"{GENERIC_TEXT} text: " + (f"{text.mean:+.4f}" if text else "no record of both"))
     return "\n".join([*lines, *_equality(view, one, other)])
 
 
 def _equality(view: View, one: str, other: str) -> list[str]:
-    """How far training tokens and parameters are equal: a difference between unequal ones is not the method's alone."""
-    lines = []
+    """How far training tokens, FLOPs and parameters are equal: a difference between unequal ones is not the method's
+    alone. FLOPs are those of all training and of a model for each specialist; to 5 % they are equal."""
+    lines, count = [], len(view.specialists)
     for field in ("training_tokens", "stored_parameters", "deployed_parameters"):
         a, b = view.methods[field][[one, other]]
         said = f"equal, {a:,}" if a == b else f"NOT equal, {a:,} and {b:,} ({fixed(a / b, 2)} x)"
         lines.append(f"{field.replace('_', ' ')}: {said}")
-    return lines
+    costs = [spending(view, label) for label in (one, other)]
+    a, b = (mean(each.flops_once + count * each.flops_each) for each in costs)
+    said = "equal to 5 %" if abs(a / b - 1) <= 0.05 else f"NOT equal ({fixed(a / b, 2)} x)"
+    return [*lines, f"FLOPs of training and of {count} specialists: {said}, {a:.3g} and {b:.3g}"]
 
 
 @command
