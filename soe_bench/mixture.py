@@ -89,6 +89,13 @@ class Mixture:
         return self.streams[domain][start : start + self.length + 1]
 
     def batch(self, rng: np.random.Generator, weights: np.ndarray, sequences: int, model: int = 0) -> np.ndarray:
-        """Domain weights (R, k) -> tokens (R, sequences, length + 1), int64: the next sequences for a model."""
-        domains = [rng.choice(len(h), size=sequences, p=h) for h in weights]
+        """Domain weights (R, k) -> tokens (R, sequences, length + 1), int64: the next sequences for a model. Raises
+        UserError for weights off the simplex."""
+        k = len(self.streams)
+        domains = [rng.choice(k, size=sequences, p=_normalised(check_weights(h, k))) for h in weights]
         return np.stack([np.stack([self._next(model, i) for i in row]) for row in domains]).astype(np.int64)
+
+
+def _normalised(h: np.ndarray) -> np.ndarray:
+    """h (k,) with a sum that `rng.choice` accepts. That of a softmax in float32 is too far from 1 for it."""
+    return h if abs(h.sum() - 1) < 1e-8 else h / h.sum()

@@ -106,6 +106,20 @@ def test_realised_shares_follow_the_weights():
     assert mixture.taken[0] / 20_000 == pytest.approx(h, abs=0.01)
 
 
+def test_weights_of_a_softmax_in_float32_are_drawn_from():
+    h = np.array([0.3, 0.3, 0.4 + 5e-7])  # as far from 1 as such a sum may be
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        np.random.default_rng(0).choice(3, p=h)
+    near, exact = Mixture(STREAMS, 4, seed=0), Mixture(STREAMS, 4, seed=0)
+    batch = near.batch(np.random.default_rng(0), h[None], 100)
+    assert np.array_equal(batch, exact.batch(np.random.default_rng(0), h[None] / h.sum(), 100))
+
+
+def test_no_sequence_is_drawn_with_weights_off_the_simplex():
+    with pytest.raises(UserError, match="off the simplex"):
+        Mixture(STREAMS, 4, seed=0).batch(np.random.default_rng(0), np.array([[0.3, 0.3, 0.3]]), 1)
+
+
 def test_a_domain_shorter_than_a_sequence_is_refused():
     with pytest.raises(UserError, match="domain 2 is shorter than one sequence of 8 tokens"):
         Mixture(STREAMS, 8, seed=0)
