@@ -79,7 +79,7 @@ class Trial:
 
     @cached_property
     def steps(self) -> int:
-        return train.total_steps(self.cfg, self.build())
+        return self.build().steps
 
     @cached_property
     def trained(self) -> Method:

@@ -61,6 +61,9 @@ class Method(ABC):
     `parent` ({method, fraction, ...}) names the method whose run it starts from: the run of the same configuration on
     `fraction` of the training tokens, which leaves the rest to this method. That run is trained first, once for all
     methods that start from it.
+
+    `steps` is the number of its training steps, without those of its parent. It is set after `build`. A schedule of the
+    method's own, of a temperature say, is a function of step / steps.
     """
 
     version = 1  # to be raised where the same settings train something else: earlier runs then no longer stand for it
@@ -77,6 +80,7 @@ class Method(ABC):
 
     context: MethodContext  # set by `build`, as is
     flat: Flat  # the order of the base model's parameters in a vector (P,)
+    steps: int
 
     def __init__(self, name: str, lr: float, parent: Mapping | None = None) -> None:
         self.label = name

@@ -110,7 +110,7 @@ def train(
     tracker: Tracker,
     validate: Callable[[], dict[str, float | None]],
 ) -> Progress:
-    """Trains `method` for cfg.train.tokens tokens, from the last checkpoint in `folder` if there is one.
+    """Trains `method` for `method.steps` steps, from the last checkpoint in `folder` if there is one.
 
     Writes metrics.jsonl and checkpoints to `folder`, but no checkpoint at the end, where the caller saves the
     parameters. `validate` is called train.validations times and gives the VALIDATED columns of the curve.
@@ -118,7 +118,7 @@ def train(
     Raises UserError, which names the step, if the loss or gradient is not finite (the last checkpoint is kept), and
     Interrupted on Ctrl-C or SIGTERM (after a checkpoint).
     """
-    t, optimizer, steps = cfg.train, method.context.optimizer, total_steps(cfg, method)
+    t, optimizer, steps = cfg.train, method.context.optimizer, method.steps
     every = max(1, steps // ROWS)
     validate_at = {round(steps * (i + 1) / t.validations) for i in range(t.validations)}
     device = next(method.context.base.parameters()).device

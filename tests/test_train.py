@@ -248,6 +248,18 @@ def test_a_run_and_its_parent_take_as_many_steps_as_one_run_of_both_budgets(comp
     assert splits == one or one == 1  # the least is a step for each
 
 
+def test_a_method_knows_from_its_first_step_on_how_many_it_takes(compose, monkeypatch):
+    seen, update = [], SoupOfExperts.update
+
+    def noted(self, tokens, weights, step, rate):
+        seen.append((step, self.steps))
+        return update(self, tokens, weights, step, rate)
+
+    monkeypatch.setattr(SoupOfExperts, "update", noted)
+    execute(compose("method.n_experts=2", "train.tokens=8192", "method.parent={method:generic,fraction:0.5}"))
+    assert seen == [(step, 4) for step in (1, 2, 3, 4)]
+
+
 def test_what_a_parent_took_is_part_of_a_record(compose):
     parent = "method.parent={method:generic,fraction:0.5}"
     run = Run.of(compose("method.n_experts=2", "train.tokens=8192", parent, "evaluate.splits=[validation]"))

@@ -88,7 +88,7 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
             **facts,
         )
     )
-    total_steps(cfg, method)
+    method.steps = total_steps(cfg, method)
     return method
 
 

@@ -30,7 +30,7 @@ from soe_bench.system.machine import device_name, git_state, peak_memory, prepar
 from soe_bench.system.stop import STOP, Interrupted, stop_requests
 from soe_bench.system.words import counted
 from soe_bench.tracking import Tracker
-from soe_bench.train import Progress, tokens_per_step, total_steps, train
+from soe_bench.train import Progress, tokens_per_step, train
 
 log = logging.getLogger("soe_bench")
 
@@ -136,7 +136,7 @@ def _write(path: Path, text: str) -> None:
 
 def run_record(run: Run, method: Method, mixture: Mixture, progress: Progress) -> RunRecord:
     """What all evaluations of a run share."""
-    cfg, cost, steps = run.cfg, method.cost(), total_steps(run.cfg, method)
+    cfg, cost, steps = run.cfg, method.cost(), method.steps
     memory = int(distributed.total(torch.tensor(peak_memory(cfg.device)))[0])  # of all processes
     own = {
         "training_tokens": steps * tokens_per_step(cfg),

@@ -33,7 +33,7 @@ from soe_bench.runs.build import build_method
 from soe_bench.runs.resources import state_bytes
 from soe_bench.runs.run import Run
 from soe_bench.system.machine import Rates, machine_rates
-from soe_bench.train import tokens_per_step, total_steps
+from soe_bench.train import tokens_per_step
 
 BUILD_SECONDS, BUILD_SECONDS_PER_BYTE = 5, 2e-6  # of a corpus: 50 s for the 24 MB of wheels_demo on two cores
 
@@ -62,7 +62,7 @@ def plan(cfg: DictConfig) -> list[str]:
     """The lines of the plan, at the rates of this machine. Raises UserError for settings that are refused."""
     run, cpu = Run.of(cfg), machine_rates("cpu")
     method = build_method(run, None, device="meta")
-    cost, steps, t = method.cost(), total_steps(cfg, method), cfg.train
+    cost, steps, t = method.cost(), method.steps, cfg.train
     parent = f"; the {method.parent['method']} run that it starts from is not counted" if method.parent else ""
     size = cost["deployed_parameters"]
     here = Machine(

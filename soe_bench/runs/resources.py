@@ -17,7 +17,7 @@ from soe_bench.runs.launchers import Launcher
 from soe_bench.runs.run import Run
 from soe_bench.system import distributed
 from soe_bench.system.machine import prepare_process
-from soe_bench.train import send, total_steps
+from soe_bench.train import send
 
 log = logging.getLogger("soe_bench")
 TIMED_STEPS = 2
@@ -100,7 +100,7 @@ def speeds(run: Run) -> tuple[float, float]:
     shape = (cfg.train.draws_per_step, cfg.train.batch_size // cfg.train.draws_per_step, cfg.train.seq_len + 1)
     rng = np.random.default_rng(0)
     batch = rng.integers(cfg.data.vocab_size, size=shape)
-    trains = total_steps(cfg, method) > 0
+    trains = method.steps > 0
     h = np.full(cfg.data.k, 1 / cfg.data.k) if method.takes_h else None
     model = method.specialist(h, [batch[0, 0]]) if trains else method.context.base
     check_vocabulary(model, cfg.data.vocab_size)

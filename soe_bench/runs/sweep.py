@@ -31,7 +31,6 @@ from soe_bench.system.laps import Laps
 from soe_bench.system.stop import Interrupted, stop_requested
 from soe_bench.system.words import counted
 from soe_bench.tracking import check_mirror
-from soe_bench.train import total_steps
 
 log = logging.getLogger("soe_bench")
 
@@ -174,7 +173,7 @@ class Plan:
         """What is left of a run, in words, and the seconds of its training and evaluation; 0 where the jobs run on
         other machines. `costs` are the speeds that are known, by recipe, to which those of this one are added."""
         method = build_method(run, None, device="meta")
-        steps = 0 if run.trained else total_steps(run.cfg, method)
+        steps = 0 if run.trained else method.steps
         what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
         if self.launcher.elsewhere:
             return what, 0.0, 0.0
