@@ -68,7 +68,7 @@ class SoupOfExperts(ExpertMethod):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804.
 
     `expert_lr_ratio` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their
-    start. A `parent` of one dense model is a warm start of S.
+    start. A `parent` of one dense model is a warm start of S. A soup with other coefficients has another `make_router`.
     """
 
     parallel = True
@@ -90,6 +90,11 @@ class SoupOfExperts(ExpertMethod):
         self.expert_lr_ratio, self.expert_init = expert_lr_ratio, expert_init
         self.router_config, self.pi = router, pi
 
+    def make_router(self, context: MethodContext) -> nn.Module:
+        """phi, a module: domain weights (R, k) -> coefficients (R, n). omega are those of its parameters that require
+        a gradient. There may be none."""
+        return Router(len(context.h_0), self.n_experts, **self.router_config)
+
     def build(self, context: MethodContext) -> None:
         self.context = context
         self.flat: Slices = Slices(context.base)
@@ -97,19 +102,20 @@ class SoupOfExperts(ExpertMethod):
         experts = shared.new_zeros(self.n_experts, self.flat.width)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if shared.is_meta else "cpu"):
             torch.manual_seed(context.seed)
-            self.router = Router(len(context.h_0), self.n_experts, **self.router_config).to(shared)
+            self.router = self.make_router(context).to(shared)
             for row in experts if self.expert_init else ():
                 row.copy_(self.flat.own(torch.empty(shared.shape, dtype=shared.dtype).normal_(std=self.expert_init)))
-        self.router_flat = Flat(self.router)
+        self.router_flat = Flat(self.router, frozen=False)
         self.shared = ParameterBank(self.flat.own(shared)[None], self.flat, context.moments)
         self.experts = ParameterBank(experts, self.flat, context.moments)
-        self.omega = ParameterBank(self.router_flat.flatten(self.router)[None], self.router_flat, context.moments)
+        omega = self.router_flat.flatten(self.router).to(shared)[None]
+        self.omega = ParameterBank(omega, self.router_flat, context.moments)
 
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
         return self.pi.sample(rng, self.context.draws_per_step, self.context.h_0)
 
-    def coefficients(self, weights: np.ndarray | Tensor, omega: Tensor | None = None) -> Tensor:
-        omega = self.omega.value if omega is None else omega
+    def coefficients(self, weights: np.ndarray | Tensor) -> Tensor:
+        omega = self.omega.value
         return forward_at(self.router, self.router_flat, omega, torch.as_tensor(weights).to(omega)[None])[0]
 
     def instantiate(self, alpha: Tensor) -> Tensor:
@@ -117,19 +123,21 @@ class SoupOfExperts(ExpertMethod):
 
     def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
         """One step of Algorithm 2: the domain weights h_r that drew tokens[r] also make the model that they train."""
-        S, E, omega = self.shared, self.experts, self.omega.value.detach().requires_grad_()
-        alpha = self.coefficients(weights, omega)  # alpha_r = phi_omega(h_r), (R, n)
+        S, E, omega = self.shared, self.experts, self.omega.value.requires_grad_()
+        alpha = self.coefficients(weights)  # alpha_r = phi_omega(h_r), (R, n)
         a = alpha.detach()
         theta = combine(S.value, E.value, a)  # Theta_r = S + sum_j alpha_rj E_j, (R, P)
         loss, g = self.flat.gradient_slice(self.gradient_at, theta, tokens)  # g_r = dL/dTheta_r, (R, P)
         d_alpha, gram, loss = distributed.total(g @ E.value.T, g @ g.T, loss)  # dL/dalpha_rj = <E_j, g_r>, (R, n);
         # gram = G G^T gives the norm that clips
-        (d_omega,) = torch.autograd.grad(alpha, omega, d_alpha)
         gradients = [
             Gradient(S, torch.ones_like(g[:, :1]), g, gram),  # dL/dS = sum_r g_r
             Gradient(E, a, g, gram, self.expert_lr_ratio),  # dL/dE_j = sum_r alpha_rj g_r, never formed whole
-            Gradient.of_sum(self.omega, d_omega),
         ]
+        if alpha.requires_grad:  # phi may be a fixed function
+            (d_omega,) = torch.autograd.grad(alpha, omega, d_alpha)
+            gradients.append(Gradient.of_sum(self.omega, d_omega))
+        omega.requires_grad_(False)
         return self.context.optimizer.step(loss, gradients, step, lr)
 
     def parameters_at(self, h: Tensor | None) -> Tensor:

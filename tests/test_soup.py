@@ -154,15 +154,69 @@ def test_specialist_is_the_model_used_in_training(law):
 @pytest.mark.parametrize("law", ["softmax", "linear"])
 def test_training_equals_plain_autograd(law):
     """Rank-R gradients, clipping by R x R matrices and the one-pass AdamW equal the plain version in float64."""
-    method = soup(4, law)
+    assert_equals_plain_autograd(soup(4, law))
+
+
+def assert_equals_plain_autograd(method):
     plain = PlainSoup(method)
     for step, (tokens, weights) in enumerate(batches(), start=1):
         loss = plain.update(tokens, weights, step, RATE)
         assert method.update(tokens, weights, step, RATE) == pytest.approx(loss, abs=1e-12)
     for bank, values in (("shared", plain.shared), ("experts", plain.experts), ("omega", plain.router)):
         value = getattr(method, bank).value
-        flat = torch.cat([x.detach().reshape(len(value), -1) for x in values.values()], -1)
+        flat = torch.cat([value[:, :0], *(x.detach().reshape(len(value), -1) for x in values.values())], -1)
         torch.testing.assert_close(value, flat, rtol=0, atol=1e-10)
+
+
+class Routed(SoupOfExperts):
+    """A soup with as many experts as domains, and a router of its own."""
+
+    def __init__(self, router):
+        super().__init__("routed", RATE, K, 0.3, 0.02, ROUTER, META)
+        self.own = router
+
+    def make_router(self, context):
+        return self.own
+
+
+@pytest.mark.parametrize(
+    "router, omega",
+    [(nn.Identity(), 0), (nn.Linear(K, K).requires_grad_(False), 0), (nn.Linear(K, K, bias=False), K * K)],
+    ids=["h itself", "frozen", "own network"],
+)
+def test_training_with_another_router_equals_plain_autograd(router, omega):
+    """It learns what requires a gradient, and nothing if nothing does."""
+    method = Routed(router)
+    method.build(tiny_context())
+    start = method.omega.value.clone()
+    assert start.shape == (1, omega) and start.dtype == torch.float64
+    assert_equals_plain_autograd(method)
+    assert torch.equal(method.omega.value, start) == (omega == 0)
+
+
+def test_training_uses_the_coefficients_of_a_subclass():
+    class Squared(Router):
+        def forward(self, h):
+            return super().forward(h) ** 2
+
+    class WithCoefficients(SoupOfExperts):
+        def coefficients(self, weights):
+            return super().coefficients(weights) ** 2
+
+    class WithRouter(SoupOfExperts):
+        def make_router(self, context):
+            return Squared(K, self.n_experts, **ROUTER)
+
+    one, other = (kind("soup", RATE, 4, 0.3, 0.02, ROUTER, META) for kind in (WithCoefficients, WithRouter))
+    for method in (one, other):
+        method.build(tiny_context())
+        start = method.omega.value.clone()
+        for step, (tokens, weights) in enumerate(batches(), start=1):
+            method.update(tokens, weights, step, RATE)
+    for bank in ("shared", "experts", "omega"):
+        assert torch.equal(getattr(one, bank).value, getattr(other, bank).value)
+    assert not torch.equal(one.omega.value, start)
+    assert not one.omega.value.requires_grad  # a checkpoint is copied into it
 
 
 @pytest.mark.parametrize(

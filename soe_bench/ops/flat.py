@@ -19,16 +19,18 @@ BLOCK = 2**15  # columns of a combination in blocks
 
 
 class Flat:
-    """The order, shapes and offsets of a module's parameters inside a flat vector of `size` = P numbers."""
+    """The order, shapes and offsets of a module's parameters inside a flat vector of `size` = P numbers: of all of
+    them, or without `frozen` of those that require a gradient."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    def __init__(self, module: nn.Module, frozen: bool = True) -> None:
+        self.shapes = {name: x.shape for name, x in module.named_parameters() if frozen or x.requires_grad}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.size = sum(self.sizes)
 
     def flatten(self, module: nn.Module) -> Tensor:
         """The parameters of `module` as one new vector (P,)."""
-        return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+        parts = [module.get_parameter(name).detach().reshape(-1) for name in self.shapes]
+        return torch.cat(parts) if parts else torch.empty(0)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of theta (..., P) under the parameters' names, each (..., *shape)."""
