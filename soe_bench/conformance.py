@@ -9,6 +9,7 @@ import json
 import math
 import os
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -61,6 +62,7 @@ class Trial:
         if self.run.parent:
             execute(self.run.parent.cfg)
         self.opened: list[str] = []  # where a test split was opened
+        self.drawn: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)  # domain weights by training and step
         tokens = torch.randint(cfg.data.vocab_size, (2, cfg.train.seq_len), generator=torch.manual_seed(0))
         self.tokens = tokens.to(cfg.device)
 
@@ -68,10 +70,19 @@ class Trial:
         return build_method(self.run, self.corpus)
 
     def train(self, name: str, validate: Callable[[], dict[str, float | None]] = dict) -> Method:
-        """Builds the method anew and trains it, from the last checkpoint in the folder `name` if there is one."""
+        """Builds the method anew and trains it, from the last checkpoint in the folder `name` if there is one. Keeps
+        the domain weights of each step in `drawn`."""
         folder = Path(self.cfg.home) / "check" / name
         folder.mkdir(parents=True, exist_ok=True)
         method = self.build()
+        ask = method.domain_weights
+
+        def recorded(rng: np.random.Generator, step: int) -> np.ndarray:
+            weights = ask(rng, step)
+            self.drawn[name][step] = np.array(weights)
+            return weights
+
+        method.domain_weights = recorded
         mixture = sampler(self.run, self.corpus, method)
         with Tracker(self.cfg, name, folder) as tracker:
             train.train(self.cfg, name, method, mixture, folder, tracker, validate)
@@ -134,29 +145,16 @@ def builds(trial: Trial) -> None:
 
 
 def weights(trial: Trial) -> None:
-    """domain_weights gives (R, k) rows on the simplex, which depend on (rng, step) only and not on earlier calls."""
+    """domain_weights gives (R, k) rows on the simplex."""
     if not trial.steps:
         return  # a merge draws no batch
-    shape = trial.cfg.train.draws_per_step, trial.corpus.k
-    asked = _weights(trial.build())
-    for step, rows in asked.items():
+    method, shape = trial.build(), (trial.cfg.train.draws_per_step, trial.corpus.k)
+    for step in range(1, 2 * method.n_models + 2):
+        rows = method.domain_weights(np.random.default_rng([0, step]), step)
         if rows.shape != shape:
             raise Broken(f"domain_weights gives shape {rows.shape} at step {step}: give (R, k) = {shape}")
         for row in rows:
             check_weights(row, trial.corpus.k)
-    backwards = _weights(trial.build(), reverse=True)
-    if wrong := [step for step in asked if not np.array_equal(asked[step], backwards[step])]:
-        raise Broken(
-            f"domain_weights at step {wrong[0]} depends on more than rng and step: draw from rng only "
-            "and keep no state, or a resumed run differs"
-        )
-
-
-def _weights(method: Method, reverse: bool = False) -> dict[int, np.ndarray]:
-    """The domain weights of the first steps, each from a generator of its own."""
-    steps = range(1, 2 * method.n_models + 2)
-    order = reversed(steps) if reverse else steps
-    return {step: method.domain_weights(np.random.default_rng([0, step]), step) for step in order}
 
 
 def trains(trial: Trial) -> None:
@@ -270,10 +268,7 @@ def logits(trial: Trial) -> None:
 
 
 def deterministic(trial: Trial) -> None:
-    """Two trainings from the same seeds end with the same bits, and training does not change later domain weights."""
-    drawn = [list(_weights(method).values()) if trial.steps else [] for method in (trial.build(), trial.trained)]
-    if not np.array_equal(*drawn):
-        raise Broken("domain_weights differ before and after training: they must depend on rng and step only")
+    """Two trainings from the same seeds end with the same bits."""
     if name := _differing(trial.trained, trial.train("again")):
         raise Broken(
             f"two trainings from the same seeds differ in {name}: draw from context.seed and (rng, step) only, "
@@ -282,7 +277,8 @@ def deterministic(trial: Trial) -> None:
 
 
 def resumes(trial: Trial) -> None:
-    """A training (a merge has none) that is stopped half-way and resumed in a fresh build ends with the same bits."""
+    """A training (a merge has none) that is stopped half-way and resumed in a fresh build draws the same domain weights
+    and ends with the same bits."""
     if not trial.steps:
         return
 
@@ -297,7 +293,14 @@ def resumes(trial: Trial) -> None:
         pass
     finally:
         STOP.clear()
-    if name := _differing(trial.trained, trial.train("stopped")):
+    whole, resumed = trial.trained, trial.train("stopped")
+    expected, drawn = trial.drawn["whole"], trial.drawn["stopped"]
+    if wrong := [step for step in expected if not np.array_equal(expected[step], drawn[step])]:
+        raise Broken(
+            f"a training that was stopped and resumed draws other domain weights at step {wrong[0]}: what they depend "
+            "on beside rng and step must be in tensors()"
+        )
+    if name := _differing(whole, resumed):
         raise Broken(
             f"a training that was stopped and resumed differs in {name}: tensors() must list all that update "
             "changes, optimizer moments too"

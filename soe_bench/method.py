@@ -103,7 +103,10 @@ class Method(ABC):
 
     @abstractmethod
     def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        """(R, k) domain weights to train on at this step (from 1). The batch goes to model (step - 1) % n_models."""
+        """(R, k) domain weights to train on at this step (from 1). The batch goes to model (step - 1) % n_models.
+
+        What they depend on is `rng`, `step`, and what is in `tensors`: the state of an adaptive mixture too.
+        """
 
     @abstractmethod
     def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:

@@ -80,11 +80,29 @@ class Stateful(Generic):
 
 
 class Adaptive(Generic):
-    """Its domain weights depend on what it has learned, which is saved: a resumed run does not differ."""
+    """An adaptive mixture: its domain weights move with the losses, and what they are made from is in `tensors`."""
+
+    def build(self, context):
+        super().build(context)
+        self.scores = torch.tensor(context.h_0).float().log()
 
     def domain_weights(self, rng, step):
-        rows = super().domain_weights(rng, step)
-        return np.roll(rows, int(self.models.exp_avg.any()), axis=1)
+        return np.tile(self.scores.softmax(0).double().numpy(), (self.context.draws_per_step, 1))
+
+    def update(self, tokens, weights, step, rate):
+        loss = super().update(tokens, weights, step, rate)
+        self.scores += 1e-4 * loss * weights.mean(0)
+        return loss
+
+    def tensors(self):
+        return super().tensors() | {"scores": self.scores}
+
+
+class Forgetful(Adaptive):
+    """Does not save it. Its weights move so little that the same sequences are drawn, so the parameters do not tell."""
+
+    def tensors(self):
+        return Generic.tensors(self)
 
 
 class OffTheSimplex(Generic):
