@@ -68,7 +68,8 @@ class SoupOfExperts(ExpertMethod):
     """The Soup-of-Experts, https://arxiv.org/abs/2502.01804.
 
     `expert_lr_ratio` multiplies the learning rate of the experts; `expert_init` is the standard deviation of their
-    start. A `parent` of one dense model is a warm start of S. A soup with other coefficients has another `make_router`.
+    start. A `parent` of one dense model is a warm start of S. A soup with other coefficients gives its own
+    `coefficients`, or `make_router` for another network.
     """
 
     parallel = True

@@ -182,6 +182,31 @@ def test_the_method_as_printed_keeps_the_contract(tmp_path):
     assert "x keeps the contract" in done.stdout
 
 
+@pytest.mark.slow
+def test_the_soup_of_the_contributing_page_keeps_the_contract(tmp_path):
+    """The reader's two files, in folders of their own, which the printed variables name."""
+    page = PAGES["CONTRIBUTING.md"]
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (yaml,) = re.findall(r"`(\{defaults.*\})`", page)
+    (export,) = re.findall(r"    export (.*)", page)
+    for name, text in {"my_code/mypackage.py": code, "my_conf/method/cooled.yaml": yaml}.items():
+        assert f"`{name}`" in page
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    own = dict(variable.split("=") for variable in export.split())
+    own["PYTHONPATH"] += f":{ROOT}"
+    done = subprocess.run(
+        [sys.executable, "-m", "soe_bench.check", "method=cooled"],
+        cwd=tmp_path,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cooled keeps the contract" in done.stdout
+
+
 def test_the_python_of_the_settings_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SOE_BENCH_HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "disabled")
