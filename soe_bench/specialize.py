@@ -12,11 +12,12 @@ generic=RUN  A run of method=generic to compare with. By default the one of the 
 gate=        What to do where the specialist is worse than a generic model. To find out, half of the documents is kept
              aside (a quarter with tune or finetune). On these the specialist is compared with the run of
              method=generic, and with the soup at h_0, the domain weights of its whole corpus.
-             strict (default): the better one of these two is written instead, and the exit status is 3.
+             strict (default): the best of these is written instead, and the exit status is 3.
              warn: the specialist is written in any case, with a warning. off: nothing is kept aside or compared.
 tune=true    Also tries coefficients tuned by gradient, and takes them if they are better on text kept aside for that.
              This helps with text that is unlike the soup's corpus.
-finetune=N   Fine-tunes the specialist on at most N tokens of the documents, with the benchmark's settings.
+finetune=N   Fine-tunes the specialist on at most N tokens of the documents, with the benchmark's settings. The gate
+             compares it also with the generic models fine-tuned on the same tokens, each at the rate best for it.
 many=true    documents is a folder of folders: each becomes a specialist, in a folder of its own name in out. One that
              has too little text is left out. After Ctrl-C those that are done are kept.
 dtype=       float32 (default) or bfloat16.
@@ -29,7 +30,7 @@ python -m soe_bench.specialize soup=my-soup documents="my texts (1)" documents=m
 python -m soe_bench.specialize soup=my-soup documents=customers out=models many=true dtype=bfloat16
 
 The exit status is 0 if all was written, 2 for bad input (with many=true, of any folder), 3 if the strict gate wrote a
-generic model, and 130 after Ctrl-C.
+generic model (with finetune, possibly a fine-tuned one), and 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _nearest(made: Specialist, escape: Callable[[str], str]) -> list[str]:
 
 
 def table(made: Specialist) -> str:
-    """The gate's table: every model's loss, and its difference to the better generic model."""
+    """The gate's table: every model's loss, and its difference to the best generic model."""
     verdict = made.verdict
     assert verdict is not None
     rows = [["model", "nats per token", "bits per byte", f"minus {verdict.reference}", "95 % interval", ""]]
@@ -146,7 +146,7 @@ def card(made: Specialist) -> str:
     """The README.md of a specialist's folder."""
     soup, commit = made.soup, git_state()["commit"]
     what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
-    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.kind == GENERIC_RUN else []
+    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.kind.endswith(GENERIC_RUN) else []
     facts += [*_origin(soup), f"made by soe_bench at commit {commit}", f"h: {numbers(made.estimate.h)}"]
     facts += [f"alpha: {numbers(made.alpha.tolist())}"] if made.alpha is not None else []
     warnings = [f"**Warning.** {text}" for text in made.warnings]

@@ -27,7 +27,7 @@ class HeldOutDifference:
 
 @dataclass(frozen=True)
 class Row:
-    """A model's loss on the held-out text in nats per token, its bits per byte, and its difference to the better
+    """A model's loss on the held-out text in nats per token, its bits per byte, and its difference to the best
     generic model (None for that model itself)."""
 
     name: str
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ship`: whether the specialist is not worse than the better generic model, `reference`. `sure`: whether the
+    """`ship`: whether the specialist is not worse than the best generic model, `reference`. `sure`: whether the
     interval of the difference leaves out 0. `units` held-out documents, or the passages of `documents` too few ones,
     with `tokens` tokens."""
 
@@ -86,7 +86,7 @@ def judge(
 ) -> Verdict:
     """The verdict from each model's summed loss on each of D held-out texts, nats[name] (D,), their predicted tokens
     (D,) and their bytes in all, `size`. The texts are of so many `documents`: D, or fewer that were cut into passages.
-    The specialist is compared with the better of the models `generic`. Uniform guessing over the vocabulary is the last
+    The specialist is compared with the best of the models `generic`. Uniform guessing over the vocabulary is the last
     row. D is at least LEAST.
 
     Losses are those of all tokens together. The interval of a difference is Student's over the texts, of the ratio of

@@ -33,8 +33,9 @@ from soe_bench.system.words import counted
 log = logging.getLogger("soe_bench")
 RESAMPLES = 200
 AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
-SPECIALIST, TUNED, FINE_TUNED = "specialist", "tuned specialist", "fine-tuned specialist"
+SPECIALIST, TUNED = "specialist", "tuned specialist"
 AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
+FINE_TUNED = "fine-tuned "  # before one of these names
 GATES = ("strict", "warn", "off")
 NO_GATE = "No comparison was made: nothing shows that this specialist is better than a generic model."
 
@@ -214,19 +215,23 @@ def estimate(soup: TrainedSoup, rows: pd.DataFrame, most: int | None = None) -> 
 
 
 def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, generic: nn.Module | None) -> None:
-    """Tunes and fine-tunes the specialist as asked, compares it with the generic models, and replaces it as the gate
-    says."""
+    """Tunes and fine-tunes the specialist as asked, compares it with the generic models, also with these fine-tuned
+    alike, and replaces it as the gate says."""
     soup, text = made.soup, made.documents
     compared = {SPECIALIST: made.model}
+    references = {AT_H_0: soup.at_h_0}
+    if generic is not None:
+        references[GENERIC_RUN], made.origin = generic, soup.generic_name(options.generic)
     if options.choices:
         validation, _ = text.held_out(parts["validation"])
         if options.tune:
             compared |= _tune(made, parts["estimate"], validation)
         if options.finetune:
-            compared |= _fine_tune(made, parts["estimate"], validation, options.finetune)
-    references = {AT_H_0: soup.at_h_0}
-    if generic is not None:
-        references[GENERIC_RUN], made.origin = generic, soup.generic_name(options.generic)
+            rivals = references if options.gate != "off" else {}
+            tuned = _fine_tune(made, rivals, parts["estimate"], validation, options.finetune)
+            made.kind = FINE_TUNED + SPECIALIST
+            made.model = compared[made.kind] = tuned.pop(made.kind)
+            references |= tuned
     models = compared | references
     if options.dtype != "float32":  # what is judged has the numbers that are written
         flat, dtype = soup.method.flat, getattr(torch, options.dtype)
@@ -243,7 +248,7 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
         )
         if not verdict.ship and options.gate == "strict":
             made.refused, made.kind, made.model = True, verdict.reference, models[verdict.reference]
-            made.alpha = soup.coefficients(soup.h_0[None])[0] if made.kind == AT_H_0 else None
+            made.alpha = soup.coefficients(soup.h_0[None])[0] if made.kind.endswith(AT_H_0) else None
     made.outside = _outside(made)
     made.warnings = _warnings(made, options)
     for warning in made.warnings:
@@ -268,17 +273,25 @@ def _tune(made: Specialist, rows: pd.DataFrame, validation: Sequence[np.ndarray]
     return {TUNED: tuned}
 
 
-def _fine_tune(made: Specialist, rows: pd.DataFrame, validation: list[np.ndarray], budget: int) -> dict[str, nn.Module]:
-    """The specialist fine-tuned on at most `budget` tokens of the estimate part by the benchmark's own code."""
+def _fine_tune(
+    made: Specialist, rivals: dict[str, nn.Module], rows: pd.DataFrame, validation: list[np.ndarray], budget: int
+) -> dict[str, nn.Module]:
+    """The specialist and its rivals, each fine-tuned by the benchmark's own code on the same tokens of the estimate
+    part, at most `budget`, with its rate chosen on the same validation text."""
     soup, tokens = made.soup, made.documents.joined(rows)[:budget]
-    better = fine_tune(made.model, tokens, np.concatenate(validation), soup.cfg, soup.cfg.seeds.mix)
+    found = {
+        name: fine_tune(model, tokens, np.concatenate(validation), soup.cfg, soup.cfg.seeds.mix)
+        for name, model in {SPECIALIST: made.model, **rivals}.items()
+    }
     short = f", all that the documents' half for it holds (of {budget:,} asked for)" if len(tokens) < budget else ""
-    rate = (
-        f"at a rate of {better.rate:g}" if better.rate else "and no rate lowered the validation loss: it is as it was"
+    rates = [
+        f"the {name} at {f'{each.rate:g}' if each.rate else 'none (it is as it was)'}" for name, each in found.items()
+    ]
+    made.said.append(
+        f"Fine-tuned on {len(tokens):,} tokens{short}, each at the rate with the lowest loss on validation text: "
+        f"{', '.join(rates)}."
     )
-    made.said.append(f"Fine-tuned on {len(tokens):,} tokens{short}, {rate}. The generic models are as they were.")
-    made.model, made.kind = better.model, FINE_TUNED
-    return {FINE_TUNED: better.model}
+    return {FINE_TUNED + name: each.model for name, each in found.items()}
 
 
 def _outside(made: Specialist) -> list[str]:

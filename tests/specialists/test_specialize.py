@@ -21,6 +21,7 @@ from soe_bench import specialize
 from soe_bench.data.corpus import document_histogram
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
+from soe_bench.finetune import fine_tune
 from soe_bench.specialists import new_documents, specialist
 from soe_bench.specialists.card import words
 from soe_bench.specialists.gate import judge
@@ -233,11 +234,40 @@ def test_one_long_document_is_judged_by_passage(soup, texts):
 def test_tuning_and_fine_tuning_are_in_the_same_table(command, soup, texts):
     status, printed, _ = command("tune=true", "finetune=2000")
     assert status == 0 and "Fine-tuned on " in printed and "all that the documents' half for it holds" in printed
-    for row in ("specialist", "tuned specialist", "fine-tuned specialist", "soup at h_0"):
-        assert f"| {row} " in printed
+    for row in ("specialist", "tuned specialist", "soup at h_0", "generic run"):
+        assert f"| {row} " in printed and ("tuned" in row or f"| fine-tuned {row} " in printed)
     verdict = soup.specialize({"": texts}, gate="warn", tune=True, finetune=2000)[""].verdict
     losses = {row.name: row.loss for row in verdict.rows}
     assert losses["fine-tuned specialist"] < losses["tuned specialist"] < losses["specialist"]
+
+
+def test_a_fine_tuned_specialist_meets_a_generic_run_that_is_fine_tuned_alike(
+    command, soup, soup_runs, texts, tmp_path, monkeypatch
+):
+    """The same tokens, rates and choice. Where that run is the best, it is what the strict gate writes."""
+    read = new_documents.read(texts, soup)
+    parts = read.parts(choices=True)
+    tokens, validation = read.joined(parts["estimate"])[:1000], np.concatenate(read.held_out(parts["validation"])[0])
+    expected = fine_tune(soup.generic(), tokens, validation, soup.cfg, soup.cfg.seeds.mix)
+    assert expected.rate
+    rival = "fine-tuned generic run"
+
+    def best(name, generic, nats, *rest):
+        assert np.array_equal(
+            nats[rival], document_losses(expected.model, read.held_out(parts["gate"])[0], soup.seq_len)[0]
+        )
+        return judge(name, generic, nats | {rival: 0 * nats[rival]}, *rest)
+
+    monkeypatch.setattr(specialist.gate, "judge", best)
+    status, printed, _ = command("finetune=1000", gate="strict")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert status == specialize.REFUSED
+    assert all(torch.equal(found[name], value) for name, value in expected.model.state_dict().items())
+    said = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"# {rival}\n" in said and f"not better than the {rival}, which is written instead" in said
+    assert f"- generic run: {soup_runs['generic'].name}" in said and "- alpha: " not in said
+    for text in (printed, said):
+        assert f"the generic run at {expected.rate:g}" in text and f"higher than that of the {rival} " in text
 
 
 def test_tuned_coefficients_that_do_not_help_are_left(soup, texts, monkeypatch):
