@@ -2,7 +2,8 @@
 
 python -m soe_bench.specialize soup=RUN documents="new texts" out=my-specialist
 
-soup=        The run of method=soup, as its folder or its name, or a folder that soe_bench.export wrote.
+soup=        The run of method=soup, low_rank_soup or a class of yours that combines experts (an ExpertMethod), as its
+             folder or its name; or a folder that soe_bench.export wrote.
 documents=   A file or a folder of .txt, .md and .jsonl (also .gz or .zst of these) and .parquet. Give the key again for
              more. At most 10 million characters are read in all, and 2 million per file.
 text_field=  The field of .jsonl and column of .parquet that holds the text, by default as in the soup's corpus.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from soe_bench import checkpoint
 from soe_bench.config import make
@@ -38,13 +40,7 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     settings that the method refuses.
     """
     cfg = run.cfg
-
-    def initial(seed: int) -> torch.nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
-                return make(cfg.model.base).to(device=device or cfg.device).eval()
-
+    initial = partial(initial_base, cfg, device=device or cfg.device)
     parent = None
     if corpus is None:
         uniform = np.full(cfg.data.k, 1 / cfg.data.k)
@@ -90,6 +86,14 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     )
     method.steps = total_steps(cfg, method)
     return method
+
+
+def initial_base(cfg: DictConfig, seed: int, device: str = "cpu") -> torch.nn.Module:
+    """The base model at the initialisation of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with torch.device("meta" if device == "meta" else "cpu"):  # the same numbers on every device
+            return make(cfg.model.base).to(device=device).eval()
 
 
 def check_base(base: torch.nn.Module) -> None:

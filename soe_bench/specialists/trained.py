@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -32,10 +32,11 @@ from soe_bench.data.summaries import read_summary
 from soe_bench.data.verbatim import all_run_hashes, line_hashes
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
-from soe_bench.method import MethodContext, with_parameters
+from soe_bench.method import ExpertMethod, MethodContext, with_parameters
 from soe_bench.mixture import check_weights
 from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_config, read_training
+from soe_bench.runs.build import initial_base
 from soe_bench.runs.folder import read_curve
 from soe_bench.runs.load import corpus_folder
 from soe_bench.runs.run import IDENTITY
@@ -54,7 +55,7 @@ class TrainedSoup:
     """A trained soup and what belongs to it.
 
     `name`: that of the run. `facts`: what an exported soup keeps in soup.json. `files`: the folder of the tokenizer,
-    the embedder, the centroids and the table of the domains. `bank`: the file with S, the experts and the router.
+    the embedder, the centroids and the table of the domains. `bank`: the file of its parameters.
     `generic_weights`: the file of the generic run of the same budget, or None. `corpus`: None for an exported soup.
     """
 
@@ -76,7 +77,7 @@ class TrainedSoup:
             )
 
     def __repr__(self) -> str:
-        n, k, trained = self.cfg.method.n_experts, len(self.h_0), self.training
+        n, k, trained = self.method.n_experts, len(self.h_0), self.training
         size = f"n={n} experts, k={k} domains, P={trained['parameters']:,}"
         return f"{type(self).__name__}({self.name}: {size}, corpus {trained['data']})"
 
@@ -90,8 +91,11 @@ class TrainedSoup:
     @classmethod
     def _run(cls, folder: Path) -> Self:
         cfg, training = read_config(folder), read_training(folder)
-        if not isinstance(make(cfg["method"]), SoupOfExperts):
-            raise UserError(f"{folder} is a run of method={cfg['method']['name']}: give a run of method=soup")
+        if not isinstance(make(cfg["method"]), ExpertMethod):
+            raise UserError(
+                f"{folder} is a run of method={cfg['method']['name']}, which combines no experts: give a run of a "
+                "soup, such as method=soup"
+            )
         corpus = corpora.load(corpus_folder(folder, training))
         data = {key: cfg["data"][key] for key in ("passage_characters", "minimum_characters", "duplicate_jaccard")}
         source = cfg["data"]["source"]
@@ -153,32 +157,38 @@ class TrainedSoup:
         return domains.nearest(self.embedder.embed(texts), self.centroids)
 
     @cached_property
-    def method(self) -> SoupOfExperts:
-        """The method at its trained parameters, with the bank mapped from its file and no state of training."""
+    def method(self) -> ExpertMethod:
+        """The method at its trained parameters. It is built as a plan builds it, without text, specialists and parent.
+        The bank of a soup stays in its file: no state of training is made, and nothing is copied."""
         cfg, tensors = self.cfg, _mapped(self.bank)
-        with torch.device("meta"):
-            empty = make(cfg.model.base)
-        context = MethodContext(
-            empty,
-            h_0=self.h_0,
-            seq_len=self.seq_len,
-            sequences=cfg.train.batch_size,
-            draws_per_step=cfg.train.draws_per_step,
-            optimizer=Optimizer(**cfg.train.optimizer),
-        )
-        method: SoupOfExperts = make(cfg.method)
-        method.build(context)
-        for name, bank in (("shared", method.shared), ("experts", method.experts), ("router", method.omega)):
-            value = tensors.get(f"{name}.value")
-            if value is None or value.shape != bank.value.shape:
-                raise UserError(f"{self.bank} does not hold the parameters of its own configuration: train it again")
-            bank.value = value
-        if others := tensors.keys() - {f"{name}.value" for name in ("shared", "experts", "router")}:
-            raise UserError(
-                f"{self.bank} also holds {min(others)}, so its class of soup has parameters that are unknown here: "
-                "give a run of method=soup, or of a subclass that adds none"
+        method: ExpertMethod = make(cfg.method)
+        initial = partial(initial_base, cfg)
+        base = initial(cfg.seeds.init)
+        stays = type(method).build is SoupOfExperts.build  # which reads no number of the base model
+        method.build(
+            MethodContext(
+                initial(cfg.seeds.init, "meta") if stays else base,
+                h_0=self.h_0,
+                seq_len=self.seq_len,
+                sequences=cfg.train.batch_size,
+                draws_per_step=cfg.train.draws_per_step,
+                optimizer=Optimizer(**cfg.train.optimizer),
+                precision=cfg.train.precision,
+                seed=cfg.seeds.init,
+                centroids=self.centroids,
+                initial=initial,
             )
-        method.context = replace(context, base=make(cfg.model.base).eval())
+        )
+        own = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
+        if {name: tensor.shape for name, tensor in own.items()} != {name: x.shape for name, x in tensors.items()}:
+            raise UserError(f"{self.bank} does not hold the parameters of its own configuration: train it again")
+        for name, tensor in own.items():
+            if stays:
+                torch.utils.swap_tensors(tensor, tensors[name])
+            else:
+                tensor.copy_(tensors[name])
+        if stays:
+            method.context = replace(method.context, base=base)
         return method
 
     @torch.no_grad()
@@ -235,8 +245,8 @@ class TrainedSoup:
         """Between which effective numbers of domains 95 % of the draws of pi lie."""
         if "effective_domains" in self.facts:
             return self.facts["effective_domains"]
-        pi = make(self.cfg.method.pi)
-        draws = pi.sample(np.random.default_rng(0), DRAWS, self.h_0)
+        rng, steps = np.random.default_rng(0), range(-(-DRAWS // self.cfg.train.draws_per_step))
+        draws = [h for step in steps for h in self.method.domain_weights(rng, step + 1)]
         return np.quantile([domains.effective_number(h) for h in draws], [0.025, 0.975]).tolist()
 
     @cached_property

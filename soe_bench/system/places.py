@@ -48,7 +48,7 @@ def find_soup(place: str | Path) -> Path:
 def _is_soup(folder: Path) -> bool:
     """Whether a run has the settings of a soup, by its config.json: what its class is would take an import of torch."""
     try:
-        return "expert_lr_ratio" in json.loads((folder / "config.json").read_bytes())["method"]
+        return "router" in json.loads((folder / "config.json").read_bytes())["method"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -34,7 +34,22 @@ class TwoFiles(Generic):
 
 
 class OwnSoup(SoupOfExperts):
-    """A soup of a stranger's."""
+    """A soup of a stranger's. Its coefficients have a parameter, and a constant that is made when it is built."""
+
+    def build(self, context):
+        super().build(context)
+        self.shift = torch.zeros(1, self.n_experts)
+        self.scale = 1 + context.centroids.max() + next(context.base.parameters()).detach().flatten()[0]
+
+    def update(self, *given):
+        self.shift += 0.01
+        return super().update(*given)
+
+    def coefficients(self, weights, omega=None):
+        return self.scale * super().coefficients(weights, omega) + self.shift
+
+    def tensors(self):
+        return super().tensors() | {"shift.value": self.shift}
 
 
 class TunedOnText(Generic):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from made_up_bases import Plain
-from made_up_soups import SHORT, train, write_documents
+from made_up_soups import SHORT, SOUP, train, write_documents
 from safetensors.torch import load_file
 
-from soe_bench import checkpoint, export
+from soe_bench import checkpoint, export, specialize
 from soe_bench.data.sources.textfiles import sha256
 from soe_bench.errors import UserError
+from soe_bench.runs.load import load_run
 from soe_bench.specialists.specialist import Soup
 
 LLAMA = "which transformers cannot load"
@@ -203,21 +204,29 @@ def test_the_text_of_the_corpus_need_not_be_there(soup_runs, tmp_path, monkeypat
     assert export.main([str(soup_runs["soup"]), "specialist=first", f"out={tmp_path / 'model'}"]) == 0
 
 
-@pytest.mark.parametrize("more", [False, True])
-def test_a_subclass_of_the_soup_is_a_soup_unless_it_has_more_parameters(soup_runs, soup, tmp_path, more):
+@pytest.mark.parametrize("method", [["method=low_rank_soup"], ["method._target_=made_up_methods.OwnSoup"]])
+def test_other_methods_that_combine_experts_are_soups(tmp_path, shared_home, method):
+    run = train(tmp_path, shared_home, *SOUP, *method)
+    trained, corpus = load_run(run)
+    texts = write_documents(tmp_path / "texts", corpus, "halves", 12)
+    assert export.main([str(run), f"out={tmp_path / 'soup'}"]) == 0
+    for soup in (Soup.load(run), Soup.load(tmp_path / "soup")):
+        for h in (soup.h_0, np.eye(len(soup.h_0))[1]):
+            pairs = zip(soup.at(h).parameters(), trained.specialist(h).parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
+        assert soup.specialize({"": texts}, gate="warn", tune=True)[""].verdict is not None
+    given = [f"soup={tmp_path / 'soup'}", f"documents={texts}", f"out={tmp_path / 'model'}", "gate=warn"]
+    assert specialize.main(given) == 0
+
+
+def test_the_parameters_of_another_class_are_refused(soup_runs, tmp_path):
     home = shutil.copytree(soup_runs["soup"].parents[1], tmp_path / "home", symlinks=True)
     run = home / "runs" / soup_runs["soup"].name
     cfg = json.loads((run / "config.json").read_text())
     cfg["method"]["_target_"] = "made_up_methods.OwnSoup"
     (run / "config.json").write_text(json.dumps(cfg))
-    if more:
-        tensors = {name: value.clone() for name, value in load_file(run / "model.safetensors").items()}
-        checkpoint.save(run / "model.safetensors", tensors | {"shift.value": torch.zeros(1)}, {})
-        with pytest.raises(UserError, match="also holds shift.value, so its class of soup has parameters that are unk"):
-            _ = Soup.load(run).method
-    else:
-        own = Soup.load(run).at(soup.h_0)
-        assert all(torch.equal(a, b) for a, b in zip(own.parameters(), soup.at_h_0.parameters(), strict=True))
+    with pytest.raises(UserError, match="does not hold the parameters of its own configuration"):
+        _ = Soup.load(run).method
 
 
 def test_a_soup_of_another_vocabulary_than_its_tokenizers_is_refused(exported, tmp_path):

@@ -406,7 +406,9 @@ def test_a_wrong_name_is_answered_with_those_that_there_are(command, soup_runs, 
 
 def test_a_run_of_another_method_or_corpus_is_refused(command, soup_runs, soup, tmp_path):
     status, _, errors = command(soup=soup_runs["generic"])
-    assert status == 2 and "is a run of method=generic: give a run of method=soup" in errors
+    assert (
+        status == 2 and "is a run of method=generic, which combines no experts: give a run of a soup, such as" in errors
+    )
     status, _, errors = command(generic=soup_runs["soup"])
     assert status == 2 and "is no run of method=generic" in errors
     other = shutil.copytree(soup_runs["generic"], tmp_path / "other")
