@@ -12,6 +12,7 @@ from soe_bench import pilot
 from soe_bench.errors import UserError
 from soe_bench.report import write as report
 from soe_bench.report.tables.claims import load_claims
+from soe_bench.runs.branched import branched
 from soe_bench.runs.sweep import Plan, run_all
 from soe_bench.system import distributed
 from soe_bench.system.files import reason
@@ -47,7 +48,8 @@ def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]
     laps = Laps()
     laps.end("start")
     distributed.on_first(load_claims)  # the report reads them after the jobs: a mistake there is said before
-    plan = distributed.on_first(Plan.of, cfgs, launcher)
+    last = branched(cfgs)
+    plan = distributed.on_first(Plan.of, cfgs + last, launcher)
     if cfgs[0].sweep_name == "pilot":
         distributed.on_first(pilot.check, plan.runs)
     try:
@@ -58,6 +60,7 @@ def run(cfgs: list[DictConfig], launcher: DictConfig, launch: Callable[[], None]
                 run_all([run.cfg for run in plan.runs])
             elif waiting:
                 launch()
+                run_all(last)  # which starts from one of the others
     except KeyboardInterrupt:
         STOP.set()
     except SystemExit:  # the launcher failed, as Hydra has printed: the table says what is left to do

@@ -1,4 +1,4 @@
-"""What follows the two runs of a pilot: each specialist of the folder is judged, written for transformers and shown.
+"""What follows the runs of a pilot: each specialist of the folder is judged, written for transformers and shown.
 
 pilot.json in the results folder holds what its page, pilot.html, shows; `python -m soe_bench.report FOLDER` draws the
 page again without models or text.
@@ -19,9 +19,11 @@ from torch import nn
 from soe_bench.data.corpus import Corpus, file_hash
 from soe_bench.data.summaries import read_summary
 from soe_bench.errors import UserError
+from soe_bench.estimate import own_weights
 from soe_bench.export import write_model, written
 from soe_bench.records import outside, read_training
 from soe_bench.report.pilot_page import DATA, write_pilot
+from soe_bench.runs.load import load_run
 from soe_bench.runs.run import Run
 from soe_bench.specialists import card
 from soe_bench.specialists.gate import LEAST, Verdict
@@ -33,6 +35,7 @@ from soe_bench.system.machine import prepare_process
 
 MODELS = "models"  # in the results folder: a folder for each specialist
 WRITTEN = "pilot_models.json"  # the hash of each file in it, as a pilot wrote it
+PARTS = "soup", "generic pretraining", "generic pretraining and the branched models"  # that a run stands for
 SAMPLE_TOKENS, TEMPERATURE = 120, 0.8
 
 
@@ -53,7 +56,7 @@ def check(runs: list[Run]) -> None:
 def finish(runs: list[Run]) -> None:
     """Writes models/<specialist>, pilot.json and pilot.html into the results folder of a finished pilot, prints each
     verdict, and last the command that makes a further specialist. A model's folder that was changed since stays."""
-    soup_run, generic_run = (next(run for run in runs if run.cfg.method.name == name) for name in ("soup", "generic"))
+    soup_run, generic_run, *others = runs
     prepare_process(None)
     results, soup = Path(soup_run.cfg.results_dir), Soup.load(soup_run.folder)
     assert soup.corpus is not None
@@ -63,8 +66,12 @@ def finish(runs: list[Run]) -> None:
     for name in [name for name, each in given.items() if each.units < LEAST]:  # duplicates are gone
         print(f"{name}: too little test text is left without duplicates, so it is not judged and not written")
         del given[name]
-    before = _written_before(results)
-    for made in specialists(soup, given, Options(generic=generic_run.folder)) if given else ():
+    before, branched = _written_before(results), {}
+    for run in others:
+        method, corpus = load_run(run.folder)
+        branched = {name: method.specialist(own_weights(corpus, name)) for name in given}
+    options = Options(generic=generic_run.folder)
+    for made in specialists(soup, given, options, branched=branched) if given else ():
         folder = results / MODELS / _folder_name(made.name)
         name = folder.relative_to(results).as_posix()
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +109,7 @@ def finish(runs: list[Run]) -> None:
         "domains": _domains(soup, place),
         "specialists": shown,
         "outside": _outside(soup.corpus),
-        "cost": _cost(audit, soup_run, generic_run, seconds, len(shown)),
+        "cost": _cost(audit, runs, seconds, len(shown)),
         "command": command,
     }
     write_text(results / DATA, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -213,10 +220,10 @@ def sample(model: nn.Module, soup: TrainedSoup) -> str:
     return text.rstrip("\N{REPLACEMENT CHARACTER}")  # a character that is cut at the end
 
 
-def _cost(audit: dict[str, Any], soup_run: Run, generic_run: Run, seconds: float, count: int) -> list[dict[str, Any]]:
+def _cost(audit: dict[str, Any], runs: list[Run], seconds: float, count: int) -> list[dict[str, Any]]:
     """What each part took: seconds, training tokens and FLOPs."""
     rows = [{"part": "corpus", "seconds": round(sum(audit["seconds"].values()), 1), "tokens": None, "flops": None}]
-    for part, run in (("soup", soup_run), ("generic pretraining", generic_run)):
+    for part, run in zip(PARTS, runs, strict=False):
         facts = read_training(run.folder)
         rows.append(
             {"part": part, "seconds": facts["seconds"], "tokens": facts["training_tokens"], "flops": facts["flops"]}

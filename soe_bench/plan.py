@@ -30,10 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
         logging.basicConfig(level=logging.ERROR)
         print("\n".join(plan(cfgs[0])))
     else:
+        from soe_bench.runs.branched import branched
         from soe_bench.runs.sweep import Plan
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        Plan.of(cfgs, launcher).estimate()
+        Plan.of(cfgs + branched(cfgs), launcher).estimate()
     return 0
 
 

@@ -15,16 +15,22 @@ from arguments import in_this_process
 from browser import DESKTOP, PHONE, needs_browser, seen
 from made_up_folders import COOKING, HOSTILE, LAW, write_folder
 from markupsafe import escape
+from omegaconf import OmegaConf
 
 from soe_bench import pilot as pilots
-from soe_bench import records, specialize
-from soe_bench.config import CONF
+from soe_bench import plan, records, specialize
+from soe_bench.config import CONF, job_configs
 from soe_bench.data import __main__ as data_cli
 from soe_bench.data.sizing import DOMAINS, LEAST_TOKENS, PASSES, size, sized
 from soe_bench.errors import UserError
+from soe_bench.evaluate import document_losses, mean_loss
 from soe_bench.records import read_records
 from soe_bench.report.__main__ import main as report
 from soe_bench.report.pilot_page import DATA, PAGE, write_pilot
+from soe_bench.runs.branched import branched, flops
+from soe_bench.runs.build import build_method
+from soe_bench.runs.load import load_run
+from soe_bench.runs.run import Run
 from soe_bench.specialists.specialist import Soup
 
 ROOT = CONF.parent
@@ -136,7 +142,53 @@ def test_bad_input_is_one_line_before_any_work(files, extra, said, tmp_path, cap
 def test_the_plan_says_what_it_will_take_before_it_starts(pilot):
     assert "76 documents, 2 specialists, about" in pilot.out.splitlines()[0]
     (line,) = [line for line in pilot.err.splitlines() if "time: corpus" in line]
+    (last,) = re.findall(
+        r"crisp_branched-\S+ +(\d+) steps of", pilot.err
+    )  # of two specialists, as the folder names them
+    cost = {row["part"]: row["tokens"] for row in pilot.data["cost"]}
+    assert int(last) * 1024 == cost["generic pretraining and the branched models"] - cost["generic pretraining"]
     assert "corpus about 0:00:0" in line and "training about 0:00" in line and "evaluation about 0:00" in line
+
+
+def test_a_plan_of_a_pilot_has_its_third_run(pilot, caplog):
+    home = pilot.results.parent
+    caplog.set_level("INFO")
+    assert plan.main(arguments(home / "my texts (1)", home)) == 0
+    assert "3 runs, with those that they start from: 3 done before, 0 to run" in caplog.text
+
+
+def test_the_branched_models_and_their_generic_run_take_the_compute_of_the_soup(tmp_path):
+    cfgs = job_configs(["+sweep=pilot", f"data.source.folder='{write_folder(tmp_path / 'texts')}'", "scale=medium"])[0]
+    soup, generic, run = map(Run.of, cfgs + branched(cfgs))
+    assert run.parent.name == generic.name and run.cfg.method.name == "crisp_branched"
+    assert generic.cfg.method.lr != OmegaConf.load(CONF / "method" / "generic.yaml").lr  # as conf/tuned has it
+    step = build_method(generic, None, device="meta").cost()["flops_per_step"]
+    assert abs(flops(soup) - flops(run)) < 2 * step  # a step for each of two specialists
+    assert flops(run) > flops(generic) + 100 * step
+    other = job_configs([f"data.source.folder='{tmp_path / 'texts'}'", "data=local", "-m", "method=soup,generic"])[0]
+    assert branched(other) == []
+
+
+def test_a_branched_model_of_each_specialist_meets_that_of_the_soup(pilot):
+    (run,) = (pilot.results.parent / "home" / "runs").glob("crisp_branched-*")
+    method, corpus = load_run(run)
+    soup = Soup.load(next((pilot.results.parent / "home" / "runs").glob("soup-*")))
+    made = {each["name"]: each for each in pilot.data["specialists"]}
+    assert method.n_models == len(made) == 2 and f"{run.name} " in pilot.err
+    for name, each in made.items():
+        losses = {row["model"]: row["loss"] for row in each["rows"]}
+        h = corpus.histogram(name)
+        model = method.specialist(h)
+        nats, tokens = document_losses(model, [ids for _, ids, _ in corpus.documents(name, "test")], soup.seq_len)
+        assert losses["branched model"] == pytest.approx(nats.sum() / tokens.sum(), abs=1e-4)
+        validation = [ids for _, ids, _ in corpus.documents(name, "validation")]
+        own, other = (mean_loss(x, validation, soup.seq_len) for x in (soup.at(h), model))
+        assert each["written"] in (("specialist", "branched model")[other < own], "soup at h_0", "generic run")
+        card = (pilot.results / each["folder"] / "README.md").read_text(encoding="utf-8")
+        assert f"its loss is {other:.3f}, and that of the soup's specialist {own:.3f}" in card
+    last = pilot.data["cost"][3]
+    assert last["part"] == "generic pretraining and the branched models"
+    assert last["tokens"] > pilot.data["cost"][2]["tokens"] and last["part"] in pilot.page
 
 
 def test_the_gate_has_the_losses_of_the_records(pilot):
@@ -186,8 +238,10 @@ def test_the_page_shows_each_specialist_and_escapes_its_name(pilot):
         r">Map of the domains: [^<]+ has \d+% of its h in domain \d, 料理 has \d+% of its h in domain \d", page
     )
     assert "It holds 40% of the text of each specialist" in page
-    written = [each["written"] for each in json.loads((pilot.results / DATA).read_text())["specialists"]]
-    assert f"better than the generic one for {written.count('specialist')} of {len(written)} specialists." in page
+    rows = [row for each in pilot.data["specialists"] for row in each["rows"]]
+    better = sum(row["minus"][0] <= 0 for row in rows if row["model"] == "specialist")
+    assert f"better than the generic one for {better} of 2 specialists." in page
+    assert "A branched model goes on from the generic run" in page and page.count("<td>branched model</td>") >= 2
     assert "<b>" not in page and page.count("<pre>") == 3 and page.count("data:image/svg+xml") == 1
     assert page.count('<th scope="row"') > 10 and page.count('<th scope="col"') > 10
     for each in pilot.data["specialists"]:
@@ -278,7 +332,7 @@ def test_the_same_command_trains_nothing_again(pilot, capsys, monkeypatch):
     home = pilot.results.parent
     before = pilot.data
     again = run(arguments(home / "my texts (1)", home), home, capsys, monkeypatch)
-    assert again.status == 0 and again.out.count("done before") == 2
+    assert again.status == 0 and again.out.count("done before") == 3
     assert again.data["specialists"] == before["specialists"] and "not written" not in again.out
 
 

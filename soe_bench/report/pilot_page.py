@@ -62,6 +62,10 @@ def _overview(pilot: dict[str, Any]) -> Section:
         none = "No specialist was made: the folder has no specialists/, or they have too little test text."
         return Section("Result", (*text, none))
     text += (
+        "A branched model goes on from the generic run for each specialist, and was trained on the domains as its h "
+        "weighs them. With the generic run these models took as many FLOPs as the soup (see Cost). Of a specialist's "
+        "two models, the one with the lower loss on validation text goes to the gate. The tables call the soup's model "
+        "the specialist.",
         f"{1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
         "comparison rest on it. For texts that are known beforehand, training a model on each (method=crisp), or "
         "fine-tuning one on each, may give better models.",
@@ -79,12 +83,12 @@ def _overview(pilot: dict[str, Any]) -> Section:
     total = counted(len(pilot["specialists"]), "specialist")
     answer = f"The soup's model is better than the generic one for {made} of {total}."
     rows = [
-        {"specialist": each["name"], **_losses(row, "minus generic"), "written": each["written"]}
+        {"specialist": each["name"], "model": row["model"], **_losses(row, "minus generic"), "written": each["written"]}
         for each in pilot["specialists"]
         for row in each["rows"]
-        if row["model"] == "specialist"
+        if row["model"] in ("specialist", "branched model")
     ]
-    note = "minus generic: the specialist's loss minus that of the better generic model; below 0 it is better"
+    note = "minus generic: the model's loss minus that of the better generic model; below 0 it is better"
     return _tabular("Result", (answer, *text), "The gate", rows, note)
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from soe_bench import checkpoint
 from soe_bench.config import make
-from soe_bench.data.builder import open_corpus
+from soe_bench.data.builder import open_corpus, specialist_rules
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
 from soe_bench.estimate import own_weights
@@ -24,7 +24,7 @@ from soe_bench.ops.traced import compiled_backward, recorded_backward
 from soe_bench.runs.run import Run
 from soe_bench.train import total_steps
 
-SPECIALISTS = 16  # the number that a plan assumes if the configuration does not name them
+SPECIALISTS = 16  # the number that a plan assumes if neither the configuration nor the folder names them
 
 
 def corpus_of(run: Run) -> Corpus:
@@ -44,7 +44,7 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     parent = None
     if corpus is None:
         uniform = np.full(cfg.data.k, 1 / cfg.data.k)
-        names = cfg.data.get("specialists") or range(SPECIALISTS)
+        names = list(specialist_rules(make(cfg.data.source), cfg.data)) or range(SPECIALISTS)
         facts: dict[str, Any] = {
             "h_0": uniform,
             "centroids": np.random.default_rng(0).normal(size=(cfg.data.k, 8)),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import nn
 
-from soe_bench.specialists.specialist import AT_H_0, GENERIC_RUN, Specialist
+from soe_bench.specialists.specialist import AT_H_0, BRANCHED, GENERIC_RUN, Specialist
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.machine import git_state
 from soe_bench.system.words import counted
@@ -146,7 +146,8 @@ def card(made: Specialist) -> str:
     """The README.md of a specialist's folder."""
     soup, commit = made.soup, git_state()["commit"]
     what = f"{plain(made.name)}: {made.kind}" if made.name else made.kind
-    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if made.kind.endswith(GENERIC_RUN) else []
+    of_run = made.kind == BRANCHED or made.kind.endswith(GENERIC_RUN)
+    facts = [f"generic run: {made.origin}, on as many tokens as the soup"] if of_run else []
     facts += [*_origin(soup), f"made by soe_bench at commit {commit}", f"h: {numbers(made.estimate.h)}"]
     facts += [f"alpha: {numbers(made.alpha.tolist())}"] if made.alpha is not None else []
     warnings = [f"**Warning.** {text}" for text in made.warnings]

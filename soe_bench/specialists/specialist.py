@@ -36,6 +36,7 @@ AT_ONCE = 2**28  # numbers of the specialists that one reading of the bank makes
 SPECIALIST, TUNED = "specialist", "tuned specialist"
 AT_H_0, GENERIC_RUN = "soup at h_0", "generic run"
 FINE_TUNED = "fine-tuned "  # before one of these names
+BRANCHED = "branched model"
 GATES = ("strict", "warn", "off")
 NO_GATE = "No comparison was made: nothing shows that this specialist is better than a generic model."
 
@@ -126,12 +127,15 @@ def specialists(
     options: Options,
     laps: Laps | None = None,
     left_out: dict[str, str] | None = None,
+    branched: Mapping[str, nn.Module] | None = None,
 ) -> Iterator[Specialist]:
     """A specialist for each named list of documents (texts, or paths, or `Documents` that are read already). The parts
     of the work are ended in `laps`.
 
     One reading of the bank serves as many as fit into memory. Raises UserError before anything is computed if some
     documents hold too little text; with `left_out` they are left out instead, and it gets the reason under their name.
+    `branched`: a model for each name that goes on from the generic run. The better of it and the soup's on validation
+    text is the specialist.
     """
     laps = laps or Laps()
     generic = soup.generic(options.generic) if options.gate != "off" else None
@@ -159,7 +163,8 @@ def specialists(
         laps.end("combining experts")
         for name, row, theta in zip(names[group], alpha[group], thetas, strict=True):
             made = Specialist(name, soup, read[name], estimates[name], soup.model(theta), SPECIALIST, row)
-            _verify(made, parts[name], options, generic)
+            own = (branched or {}).get(name) if "validation" in parts[name] else None
+            _verify(made, parts[name], options, generic, own)
             laps.end("gate")
             yield made
 
@@ -214,16 +219,24 @@ def estimate(soup: TrainedSoup, rows: pd.DataFrame, most: int | None = None) -> 
     )
 
 
-def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, generic: nn.Module | None) -> None:
-    """Tunes and fine-tunes the specialist as asked, compares it with the generic models, also with these fine-tuned
-    alike, and replaces it as the gate says."""
+def _verify(
+    made: Specialist,
+    parts: dict[str, pd.DataFrame],
+    options: Options,
+    generic: nn.Module | None,
+    branched: nn.Module | None,
+) -> None:
+    """Takes the branched model if it is better, and tunes and fine-tunes the specialist as asked. Compares it with the
+    generic models, also with these fine-tuned alike, and replaces it as the gate says."""
     soup, text = made.soup, made.documents
     compared = {SPECIALIST: made.model}
     references = {AT_H_0: soup.at_h_0}
     if generic is not None:
         references[GENERIC_RUN], made.origin = generic, soup.generic_name(options.generic)
-    if options.choices:
+    if options.choices or branched is not None:
         validation, _ = text.held_out(parts["validation"])
+        if branched is not None:
+            compared |= _branch(made, branched, validation)
         if options.tune:
             compared |= _tune(made, parts["estimate"], validation)
         if options.finetune:
@@ -253,6 +266,20 @@ def _verify(made: Specialist, parts: dict[str, pd.DataFrame], options: Options, 
     made.warnings = _warnings(made, options)
     for warning in made.warnings:
         log.warning("%s%s", f"{made.name}: " if made.name else "", warning)
+
+
+def _branch(made: Specialist, model: nn.Module, validation: Sequence[np.ndarray]) -> dict[str, nn.Module]:
+    """The branched model. It becomes the specialist if its loss on the validation part is lower."""
+    soup, own = (mean_loss(each, validation, made.soup.seq_len) for each in (made.model, model))
+    better = own < soup
+    made.said.append(
+        "The branched model goes on from the generic run: it was trained on the corpus's domains as h weighs them. On "
+        f"validation text its loss is {own:.3f}, and that of the soup's specialist {soup:.3f}: "
+        f"{'it is taken' if better else 'the latter is taken'}."
+    )
+    if better:
+        made.model, made.alpha, made.kind = model, None, BRANCHED
+    return {BRANCHED: model}
 
 
 def _tune(made: Specialist, rows: pd.DataFrame, validation: Sequence[np.ndarray]) -> dict[str, nn.Module]:

@@ -65,9 +65,10 @@ def test_unequal_budgets_are_named(tmp_path, capsys):
     assert "training tokens: NOT equal, 32,000,000 and 16,000,000 (2.00 x)" in text
     assert "FLOPs of training and of 3 specialists: equal to 5 %, 1e+13 and 1e+13" in text
     more = soup_and_generic(1, flops=1.5e13)
-    assert "FLOPs of training and of 3 specialists: NOT equal (1.50 x), 1.5e+13 and 1e+13" in said(
-        tmp_path / "more", capsys, more, "soup", "generic"
-    )[1]
+    assert (
+        "FLOPs of training and of 3 specialists: NOT equal (1.50 x), 1.5e+13 and 1e+13"
+        in said(tmp_path / "more", capsys, more, "soup", "generic")[1]
+    )
 
 
 def test_the_setting_that_has_both_methods(tmp_path, capsys):

@@ -23,7 +23,7 @@ from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
 from soe_bench.specialists import new_documents, specialist
-from soe_bench.specialists.card import words
+from soe_bench.specialists.card import card, words
 from soe_bench.specialists.gate import judge
 from soe_bench.specialists.own import own_documents
 from soe_bench.specialists.specialist import Soup
@@ -268,6 +268,26 @@ def test_a_fine_tuned_specialist_meets_a_generic_run_that_is_fine_tuned_alike(
     assert f"- generic run: {soup_runs['generic'].name}" in said and "- alpha: " not in said
     for text in (printed, said):
         assert f"the generic run at {expected.rate:g}" in text and f"higher than that of the {rival} " in text
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_of_the_soups_model_and_a_branched_one_the_better_on_validation_text_goes_to_the_gate(
+    soup, monkeypatch, better
+):
+    validation = [ids for _, ids, _ in soup.corpus.documents("first", "validation")]
+    model = soup.generic()
+
+    def loss(each, documents, length):
+        assert len(documents) == len(validation) and all(map(np.array_equal, documents, validation))
+        return 1.0 if (each is model) == better else 2.0
+
+    monkeypatch.setattr(specialist, "mean_loss", loss)
+    own = {"first": own_documents(soup, "first")}
+    (made,) = specialist.specialists(soup, own, specialist.Options(gate="warn"), branched={"first": model})
+    assert made.kind == made.verdict.specialist == ("branched model" if better else "specialist")
+    assert (made.model is model) == (made.alpha is None) == better
+    assert {"branched model", "specialist", "soup at h_0"} < {row.name for row in made.verdict.rows}
+    assert ("- generic run: " in card(made)) == better
 
 
 def test_tuned_coefficients_that_do_not_help_are_left(soup, texts, monkeypatch):
