@@ -8,7 +8,6 @@ from soe_bench.config import make, with_method
 from soe_bench.data.builder import specialist_rules
 from soe_bench.runs.build import build_method
 from soe_bench.runs.run import Run
-from soe_bench.train import total_steps
 
 METHOD = "crisp_branched"
 
@@ -35,5 +34,5 @@ def branched(cfgs: list[DictConfig]) -> list[DictConfig]:
 def flops(run: Run) -> int:
     """The FLOPs of a run's training, with those of its parent."""
     method = build_method(run, None, device="meta")
-    own = total_steps(run.cfg, method) * method.cost()["flops_per_step"]
+    own = method.steps * method.cost()["flops_per_step"]
     return own + (flops(run.parent) if run.parent else 0)

@@ -164,7 +164,11 @@ class TrainedSoup:
         method: ExpertMethod = make(cfg.method)
         initial = partial(initial_base, cfg)
         base = initial(cfg.seeds.init)
-        stays = type(method).build is SoupOfExperts.build  # which reads no number of the base model
+        stays = (  # the soup's own build reads no number of the base model, and its router is all trained
+            isinstance(method, SoupOfExperts)
+            and type(method).build is SoupOfExperts.build
+            and type(method).make_router is SoupOfExperts.make_router
+        )
         method.build(
             MethodContext(
                 initial(cfg.seeds.init, "meta") if stays else base,

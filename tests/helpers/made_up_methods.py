@@ -45,11 +45,20 @@ class OwnSoup(SoupOfExperts):
         self.shift += 0.01
         return super().update(*given)
 
-    def coefficients(self, weights, omega=None):
-        return self.scale * super().coefficients(weights, omega) + self.shift
+    def coefficients(self, weights):
+        return self.scale * super().coefficients(weights) + self.shift
 
     def tensors(self):
         return super().tensors() | {"shift.value": self.shift}
+
+
+class HalfFrozen(SoupOfExperts):
+    """A soup whose router learns its second layer alone: what is frozen is in no file of parameters."""
+
+    def make_router(self, context):
+        router = super().make_router(context)
+        router.inner_weight.requires_grad_(False)
+        return router
 
 
 class TunedOnText(Generic):

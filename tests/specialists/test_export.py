@@ -204,7 +204,10 @@ def test_the_text_of_the_corpus_need_not_be_there(soup_runs, tmp_path, monkeypat
     assert export.main([str(soup_runs["soup"]), "specialist=first", f"out={tmp_path / 'model'}"]) == 0
 
 
-@pytest.mark.parametrize("method", [["method=low_rank_soup"], ["method._target_=made_up_methods.OwnSoup"]])
+@pytest.mark.parametrize(
+    "method",
+    [["method=low_rank_soup"], *([f"method._target_=made_up_methods.{name}"] for name in ("OwnSoup", "HalfFrozen"))],
+)
 def test_other_methods_that_combine_experts_are_soups(tmp_path, shared_home, method):
     run = train(tmp_path, shared_home, *SOUP, *method)
     trained, corpus = load_run(run)
