@@ -292,6 +292,15 @@ def test_the_report_draws_the_page_again_from_small_files(pilot, capsys):
     assert report([str(pilot.results), "--check"]) == 0
 
 
+def test_the_page_of_an_earlier_pilot_names_no_branched_models(pilot, no_images, tmp_path):
+    earlier = pilot.data
+    for each in earlier["specialists"]:
+        each["rows"] = [row for row in each["rows"] if row["model"] != "branched model"]
+    del earlier["cost"][3]
+    (tmp_path / DATA).write_text(json.dumps(earlier), encoding="utf-8")
+    assert "branched" not in write_pilot(tmp_path).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"specialists": []}', '{"domains": [{"x": "a"}]}'])
 def test_a_damaged_file_is_one_line(content, tmp_path):
     (tmp_path / DATA).write_text(content)

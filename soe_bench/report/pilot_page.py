@@ -61,11 +61,14 @@ def _overview(pilot: dict[str, Any]) -> Section:
     if not pilot["specialists"]:
         none = "No specialist was made: the folder has no specialists/, or they have too little test text."
         return Section("Result", (*text, none))
+    if any(row["model"] == "branched model" for each in pilot["specialists"] for row in each["rows"]):
+        text += (
+            "A branched model goes on from the generic run for each specialist, and was trained on the domains as its "
+            "h weighs them. With the generic run these models took as many FLOPs as the soup (see Cost). Of a "
+            "specialist's two models, the one with the lower loss on validation text goes to the gate. The tables call "
+            "the soup's model the specialist.",
+        )
     text += (
-        "A branched model goes on from the generic run for each specialist, and was trained on the domains as its h "
-        "weighs them. With the generic run these models took as many FLOPs as the soup (see Cost). Of a specialist's "
-        "two models, the one with the lower loss on validation text goes to the gate. The tables call the soup's model "
-        "the specialist.",
         f"{1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
         "comparison rest on it. For texts that are known beforehand, training a model on each (method=crisp), or "
         "fine-tuning one on each, may give better models.",
