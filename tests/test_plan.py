@@ -127,6 +127,15 @@ def test_a_sweep_is_planned_and_not_begun(arguments, seeds, runs, at_once, tmp_p
     assert not home.exists()
 
 
+def test_the_plan_of_a_sweep_says_what_trains_nothing(arguments, tmp_path, caplog):
+    given = ["+sweep=compute", "method=logit_adjustment", "seed=0,1", "train.tokens=8192", *arguments]
+    with caplog.at_level("INFO", "soe_bench"):
+        assert plan.main([*given, f"home={tmp_path}"]) == 0
+    told = [line.split(None, 1)[1] for line in caplog.messages[2:-1]]
+    assert all(re.fullmatch(r"\d+ steps of \d+\.\d\d s", line) for line in told[:2])
+    assert told[2:] == ["nothing to train, to be evaluated"] * 2
+
+
 def test_the_tokens_of_an_evaluation_by_hand(compose):
     """Of the synthetic corpus: validation and test text, each control on the test text, and the tuning of h."""
     cfg = compose("method=soup", "evaluate.budgets=[1000]", "evaluate.fine_tuning.lrs=[0.1,0.2]")

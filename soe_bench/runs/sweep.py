@@ -174,13 +174,14 @@ class Plan:
         other machines. `costs` are the speeds that are known, by recipe, to which those of this one are added."""
         method = build_method(run, None, device="meta")
         steps = 0 if run.trained else method.steps
-        what = "trained before, to be evaluated" if run.trained else f"{steps} steps"
+        known = "trained before" if run.trained else "nothing to train"
+        what = f"{steps} steps" if steps else f"{known}, to be evaluated"
         if self.launcher.elsewhere:
             return what, 0.0, 0.0
         if run.recipe not in costs:
             costs[run.recipe] = speeds(run)
         step, token = costs[run.recipe]
-        what += "" if run.trained else f" of {step:.2f} s"
+        what += f" of {step:.2f} s" if steps else ""
         tokens = evaluation_tokens(run.cfg, method, built_corpus(run.cfg)) if run in self.runs else 0
         return what, steps * step, tokens * token
 
