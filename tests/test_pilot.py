@@ -346,6 +346,17 @@ def test_the_same_command_trains_nothing_again(pilot, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_first_of_several_processes_writes_the_models(pilot):
+    home = pilot.results.parent
+    before = pilot.data["specialists"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "soe_bench"]
+    command = [*torchrun, *arguments(home / "my texts (1)", home)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("page: ") == 1 and pilot.data["specialists"] == before
+
+
+@pytest.mark.slow
 def test_a_folder_without_specialists_gives_a_soup(tmp_path, capsys, monkeypatch):
     folder = write_folder(tmp_path / "texts", specialists=False)
     done = run(arguments(folder, tmp_path, "train.tokens=8192"), tmp_path, capsys, monkeypatch)

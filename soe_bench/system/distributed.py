@@ -22,6 +22,7 @@ from soe_bench.errors import UserError
 
 PATIENCE = timedelta(days=7)  # one process may work for hours while the others wait; one that died is noticed at once
 sent: Counter[str] = Counter()  # bytes of tensors that this process gave to collectives so far, by operation
+_apart = False  # whether this process works without its group
 
 
 class Lost(UserError):
@@ -55,12 +56,24 @@ def leave(status: int) -> NoReturn:
 
 def size() -> int:
     """Number of processes W."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _apart else 1
 
 
 def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Context in which the first process works as one process does, with whole parameters, while the others wait for it
+    in `on_first`."""
+    global _apart
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
 
 
 def on_this_machine() -> int:
