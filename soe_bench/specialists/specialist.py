@@ -361,15 +361,17 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
     if verdict is None:
         return [*found, NO_GATE]
     if made.refused:
-        found.append(f"On held-out text the specialist is not better than the {made.kind}, which is written instead.")
+        found.append(
+            f"On held-out text the {verdict.specialist} is not better than the {made.kind}, which is written instead."
+        )
     elif not verdict.ship:
         found.append(
-            f"On held-out text the specialist is worse than the {verdict.reference}. It is written nevertheless, as "
+            f"On held-out text the {made.kind} is worse than the {verdict.reference}. It is written nevertheless, as "
             f"gate={options.gate} asks."
         )
     elif not verdict.sure:
         found.append(
-            f"The specialist has a lower loss than the {verdict.reference} on held-out text, but the interval of the "
+            f"The {made.kind} has a lower loss than the {verdict.reference} on held-out text, but the interval of the "
             "difference covers 0."
         )
     if not verdict.row(made.kind).loss < verdict.row(gate.GUESSING).loss:

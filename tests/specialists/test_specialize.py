@@ -287,6 +287,7 @@ def test_of_the_soups_model_and_a_branched_one_the_better_on_validation_text_goe
     assert made.kind == made.verdict.specialist == ("branched model" if better else "specialist")
     assert (made.model is model) == (made.alpha is None) == better
     assert {"branched model", "specialist", "soup at h_0"} < {row.name for row in made.verdict.rows}
+    assert any("branched model" in warning for warning in made.warnings) == better
     assert ("- generic run: " in card(made)) == better
 
 
