@@ -21,6 +21,7 @@ from soe_bench.report.spending import spending
 from soe_bench.report.stats import Difference, mean, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
 from soe_bench.system.arguments import Kind, command, path, read, wants_help
+from soe_bench.system.words import counted
 
 KEYS: dict[str, Kind] = {"results": path}
 
@@ -112,7 +113,10 @@ def _equality(view: View, one: str, other: str) -> list[str]:
     costs = [spending(view, label) for label in (one, other)]
     a, b = (mean(each.flops_once + count * each.flops_each) for each in costs)
     said = "equal to 5 %" if abs(a / b - 1) <= 0.05 else f"NOT equal ({fixed(a / b, 2)} x)"
-    return [*lines, f"FLOPs of training and of {count} specialists: {said}, {a:.3g} and {b:.3g}"]
+    said += f", {a:.3g} and {b:.3g}"
+    if unknown := [label for label, table in zip((one, other), costs, strict=True) if table.empty]:
+        said = f"not known, as the records of {' and '.join(dict.fromkeys(unknown))} do not have those of a specialist"
+    return [*lines, f"FLOPs of training and of {counted(count, 'specialist')}: {said}"]
 
 
 @command
