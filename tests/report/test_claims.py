@@ -121,6 +121,10 @@ def test_specialists_outside_the_corpus_never_decide(tmp_path):
         assert (row.effect, row.decides) == (effect, "")
     nothing = claims_table(views).frame.test  # none is flagged
     assert not any(name in test for test in nothing for name in others)
+    corpus = corpus.assign(fraction_beyond_q99=0.06)
+    frame = claims_table([replace(view, corpus=corpus) for view in views]).frame.set_index("test")
+    why = "missing: no specialist with a record of each side lies within the corpus (soup n=4 and generic)"
+    assert frame.loc["soup n=4 minus generic"].note == why
 
 
 def test_without_what_it_needs_a_claim_is_not_run(tmp_path):

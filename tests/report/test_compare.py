@@ -74,7 +74,9 @@ def test_unequal_budgets_are_named(tmp_path, capsys):
 def test_flops_that_are_not_known_are_not_said_to_be_unequal(tmp_path, capsys):
     rows = [row for row in soup_and_generic(1, specialist_flops=None) if row["specialist"] in ("a", "generic")]
     _, text = said(tmp_path, capsys, rows, "soup", "generic")
-    what = "FLOPs of training and of 1 specialist: not known, as the records of soup n=4 do not have those of a specialist"
+    what = (
+        "FLOPs of training and of 1 specialist: not known, as the records of soup n=4 do not have those of a specialist"
+    )
     assert what in text and "nan" not in text
 
 

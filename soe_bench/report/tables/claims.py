@@ -193,6 +193,10 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
         if "specialist" in values.index.names and test.specialists != "all":
             outside = values.index.get_level_values("specialist").isin(soups.view.outside)
+            if len(values) and test.specialists == "within" and outside.all():
+                raise NotRun(
+                    f"no specialist with a record of each side lies within the corpus ({' and '.join(labels)})"
+                )
             values = values[outside == (test.specialists == "outside")]
         difference = summarize(values)
         if difference is None:
