@@ -301,6 +301,14 @@ def test_the_page_of_an_earlier_pilot_names_no_branched_models(pilot, no_images,
     assert "branched" not in write_pilot(tmp_path).read_text(encoding="utf-8")
 
 
+def test_the_page_says_if_the_branched_models_took_more_than_the_soup(pilot, no_images, tmp_path):
+    assert "these models took as many FLOPs as the soup (see Cost)" in pilot.page
+    many = pilot.data
+    many["cost"][3]["flops"] = 1.62 * many["cost"][1]["flops"]
+    (tmp_path / DATA).write_text(json.dumps(many), encoding="utf-8")
+    assert "these models took 1.6 times the FLOPs of the soup (see Cost)" in write_pilot(tmp_path).read_text("utf-8")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"specialists": []}', '{"domains": [{"x": "a"}]}'])
 def test_a_damaged_file_is_one_line(content, tmp_path):
     (tmp_path / DATA).write_text(content)

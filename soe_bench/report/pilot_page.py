@@ -62,9 +62,13 @@ def _overview(pilot: dict[str, Any]) -> Section:
         none = "No specialist was made: the folder has no specialists/, or they have too little test text."
         return Section("Result", (*text, none))
     if any(row["model"] == "branched model" for each in pilot["specialists"] for row in each["rows"]):
+        flops = {row["part"]: row["flops"] for row in pilot["cost"]}
+        times = flops["generic pretraining and the branched models"] / flops["soup"]
+        # It is more than 1 where one step for each of many specialists is more than the rest of the soup's compute.
+        took = "as many FLOPs as the soup" if times < 1.1 else f"{times:.1f} times the FLOPs of the soup"
         text += (
             "A branched model goes on from the generic run for each specialist, and was trained on the domains as its "
-            "h weighs them. With the generic run these models took as many FLOPs as the soup (see Cost). Of a "
+            f"h weighs them. With the generic run these models took {took} (see Cost). Of a "
             "specialist's two models, the one with the lower loss on validation text goes to the gate. The tables call "
             "the soup's model the specialist.",
         )
