@@ -1,6 +1,7 @@
 """pilot.html: the page of a pilot, made from pilot.json, which soe_bench/pilot.py writes."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def _overview(pilot: dict[str, Any]) -> Section:
     if not pilot["specialists"]:
         none = "No specialist was made: the folder has no specialists/, or they have too little test text."
         return Section("Result", (*text, none))
-    if any(row["model"] == "branched model" for each in pilot["specialists"] for row in each["rows"]):
+    branched = any(row["model"] == "branched model" for each in pilot["specialists"] for row in each["rows"])
+    if branched:
         flops = {row["part"]: row["flops"] for row in pilot["cost"]}
         times = flops["generic pretraining and the branched models"] / flops["soup"]
         # It is more than 1 where one step for each of many specialists is more than the rest of the soup's compute.
@@ -85,15 +87,19 @@ def _overview(pilot: dict[str, Any]) -> Section:
             f"domain than 99 % of the corpus's passages. Of that text {pilot['generic_fraction']:.0%} is in the "
             "corpus.",
         )
-    own = [row for each in pilot["specialists"] for row in each["rows"] if row["model"] == "specialist"]
-    made = sum(row["minus"][0] <= 0 for row in own)  # also of one that was not written, as its folder was changed
-    total = counted(len(pilot["specialists"]), "specialist")
-    answer = f"The soup's model is better than the generic one for {made} of {total}."
-    rows = [
-        {"specialist": each["name"], "model": row["model"], **_losses(row, "minus generic"), "written": each["written"]}
+    own = [
+        (each, row)
         for each in pilot["specialists"]
         for row in each["rows"]
         if row["model"] in ("specialist", "branched model")
+    ]
+    better = Counter(row["model"] for _, row in own if row["minus"][0] <= 0)  # whether or not it was written
+    total = counted(len(pilot["specialists"]), "specialist")
+    answer = f"The soup's model is better than the generic one for {better['specialist']} of {total}"
+    answer += f", the branched model for {better['branched model']}." if branched else "."
+    rows = [
+        {"specialist": each["name"], "model": row["model"], **_losses(row, "minus generic"), "written": each["written"]}
+        for each, row in own
     ]
     note = "minus generic: the model's loss minus that of the better generic model; below 0 it is better"
     return _tabular("Result", (answer, *text), "The gate", rows, note)

@@ -189,6 +189,8 @@ def _parts(name: str, text: Documents, options: Options) -> dict[str, pd.DataFra
             raise UserError(f"{message}, or go on without a comparison: gate=off")
         log.warning("%s%s", f"{name}: " if name else "", message)
         return {"estimate": pd.concat(parts.values()).sort_index()}
+    if options.gate == "off" and "gate" in parts:  # nothing is compared: the estimate may have that text too
+        parts["estimate"] = pd.concat([parts["estimate"], parts.pop("gate")]).sort_index()
     return parts
 
 
@@ -250,7 +252,7 @@ def _verify(
         flat, dtype = soup.method.flat, getattr(torch, options.dtype)
         models = {name: soup.model(flat.flatten(model).to(dtype)) for name, model in models.items()}
     made.model = models[made.kind]
-    if "gate" in parts and options.gate != "off":
+    if "gate" in parts:
         held_out, sizes = text.held_out(parts["gate"])
         losses = {name: document_losses(model, held_out, soup.seq_len) for name, model in models.items()}
         tokens = losses[AT_H_0][1]
@@ -310,7 +312,7 @@ def _fine_tune(
         name: fine_tune(model, tokens, np.concatenate(validation), soup.cfg, soup.cfg.seeds.mix)
         for name, model in {SPECIALIST: made.model, **rivals}.items()
     }
-    short = f", all that the documents' half for it holds (of {budget:,} asked for)" if len(tokens) < budget else ""
+    short = f", all that the documents for it hold (of {budget:,} asked for)" if len(tokens) < budget else ""
     rates = [
         f"the {name} at {f'{each.rate:g}' if each.rate else 'none (it is as it was)'}" for name, each in found.items()
     ]

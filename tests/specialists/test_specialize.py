@@ -233,7 +233,7 @@ def test_one_long_document_is_judged_by_passage(soup, texts):
 
 def test_tuning_and_fine_tuning_are_in_the_same_table(command, soup, texts):
     status, printed, _ = command("tune=true", "finetune=2000")
-    assert status == 0 and "Fine-tuned on " in printed and "all that the documents' half for it holds" in printed
+    assert status == 0 and "Fine-tuned on " in printed and "all that the documents for it hold" in printed
     for row in ("specialist", "tuned specialist", "soup at h_0", "generic run"):
         assert f"| {row} " in printed and ("tuned" in row or f"| fine-tuned {row} " in printed)
     verdict = soup.specialize({"": texts}, gate="warn", tune=True, finetune=2000)[""].verdict
@@ -289,6 +289,13 @@ def test_of_the_soups_model_and_a_branched_one_the_better_on_validation_text_goe
     assert {"branched model", "specialist", "soup at h_0"} < {row.name for row in made.verdict.rows}
     assert any("branched model" in warning for warning in made.warnings) == better
     assert ("- generic run: " in card(made)) == better
+
+
+def test_without_a_gate_no_text_is_kept_for_it(soup, texts):
+    own = new_documents.read(texts, soup)
+    parts = specialist._parts("", own, specialist.Options(gate="off", finetune=100))
+    assert set(parts) == {"estimate", "validation"}
+    assert sum(map(len, parts.values())) == len(own.passages)
 
 
 def test_tuned_coefficients_that_do_not_help_are_left(soup, texts, monkeypatch):
