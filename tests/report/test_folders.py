@@ -72,7 +72,7 @@ def test_a_bad_line_in_one_of_them_is_named(tmp_path, capsys):
 def test_methods_are_compared_in_the_folder_that_has_both(tmp_path, capsys):
     folder = several(tmp_path / "results")
     assert compare.main(["soup n=8", "generic", f"results={folder}"]) == 0
-    assert "a  -0.3000" in capsys.readouterr().out
+    assert "a  -0.5700" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("where", ["collected", "drawn"])
