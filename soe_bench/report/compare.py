@@ -17,8 +17,8 @@ import pandas as pd
 from soe_bench.errors import UserError
 from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
-from soe_bench.report.spending import spending
-from soe_bench.report.stats import Difference, mean, paired_difference, t_intervals
+from soe_bench.report.spending import total_flops
+from soe_bench.report.stats import Difference, paired_difference, t_intervals
 from soe_bench.report.view import GENERIC_TEXT, View, make_views
 from soe_bench.system.arguments import Kind, command, path, read, wants_help
 from soe_bench.system.words import counted
@@ -91,8 +91,8 @@ def report(view: View, one: str, other: str) -> str:
         "",
         f"{one} is better on {count.get('better', 0)}, worse on {count.get('worse', 0)}, not separated on "
         f"{count.get('not separated', 0)} ({how})",
-        f"mean {difference.mean:+.4f} over {averaged.sum()} of {len(view.specialists)} specialists and {seeds} "
-        f"seed{'s' if seeds > 1 else ''}; {difference.verdict}",
+        f"mean {difference.mean:+.4f} over {averaged.sum()} of {len(view.specialists)} specialists and "
+        f"{counted(seeds, 'seed')}; {difference.verdict}",
     ]
     for over, interval in difference.intervals.items():
         if interval.n > 1:
@@ -110,11 +110,10 @@ def _equality(view: View, one: str, other: str) -> list[str]:
         a, b = view.methods[field][[one, other]]
         said = f"equal, {a:,}" if a == b else f"NOT equal, {a:,} and {b:,} ({fixed(a / b, 2)} x)"
         lines.append(f"{field.replace('_', ' ')}: {said}")
-    costs = [spending(view, label) for label in (one, other)]
-    a, b = (mean(each.flops_once + count * each.flops_each) for each in costs)
+    a, b = flops = [total_flops(view, label, count) for label in (one, other)]
     said = "equal to 5 %" if abs(a / b - 1) <= 0.05 else f"NOT equal ({fixed(a / b, 2)} x)"
     said += f", {a:.3g} and {b:.3g}"
-    if unknown := [label for label, table in zip((one, other), costs, strict=True) if table.empty]:
+    if unknown := [label for label, each in zip((one, other), flops, strict=True) if math.isnan(each)]:
         said = f"not known, as the records of {' and '.join(dict.fromkeys(unknown))} do not have those of a specialist"
     return [*lines, f"FLOPs of training and of {counted(count, 'specialist')}: {said}"]
 

@@ -15,7 +15,7 @@ from typing import Literal
 import pandas as pd
 from omegaconf import OmegaConf
 
-from soe_bench.report.spending import spending
+from soe_bench.report.spending import spending, total_flops
 from soe_bench.report.stats import mean
 from soe_bench.report.view import CENTROIDS, GENERIC_TEXT, View
 from soe_bench.system.files import CONF
@@ -50,8 +50,10 @@ class Soups:
             soups = soups[(soups.training_tokens / training_tokens - 1).abs() < 0.05]
         families = soups.groupby(FAMILY, dropna=False).ngroup()
         most = families[soups.n_experts > 0].mode()
-        own = most[most.isin(families[(soups.training_tokens / _scale_tokens(view.setting["scale"])).between(0.98, 1)])]
-        self.runs = soups[families == [*own, *most][0]] if len(most) else soups[:0]
+        if len(most) > 1:  # as after the sweep `portfolio` alone
+            own = (soups.training_tokens / _scale_tokens(view.setting["scale"])).between(0.98, 1)
+            most = sorted(most, key=lambda family: family not in set(families[own]))
+        self.runs = soups[families == most[0]] if len(most) else soups[:0]
 
     @property
     def counts(self) -> list[int]:
@@ -315,13 +317,9 @@ def _equal_in_flops(
     view: View, label: str, rival: str, labels: list[str], specialists_served: int = 1, budget: int = 0
 ) -> str:
     """Of those labels that take 95 to 105 % of a soup's FLOPs, the best one on validation text."""
-
-    def total(each: str, budget: int) -> float:
-        costs = spending(view, each, budget)
-        return mean(costs.flops_once + specialists_served * costs.flops_each)
-
-    own = total(label, 0)
-    equal = [each for each in labels if 0.95 <= total(each, budget) / own <= 1.05]
+    own = total_flops(view, label, specialists_served)
+    taken = {each: total_flops(view, each, specialists_served, budget) / own for each in labels}
+    equal = [each for each in labels if 0.95 <= taken[each] <= 1.05]
     if not equal:
         raise NotRun(
             f"no record of {rival}"

@@ -29,6 +29,12 @@ def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"seed": rows.seed, **once, **each}).groupby("seed").agg(mean).astype(float)
 
 
+def total_flops(view: View, label: str, specialists: int, budget: int = 0) -> float:
+    """The FLOPs of all training and of so many specialists, a mean over seeds; NaN without a record on a specialist."""
+    costs = spending(view, label, budget)
+    return mean(costs.flops_once + specialists * costs.flops_each)
+
+
 def mean_spending(view: View, label: str, budget: int = 0) -> pd.Series | None:
     """`spending` averaged over seeds; None if there is no record on a specialist."""
     table = spending(view, label, budget)

@@ -17,8 +17,7 @@ INTERVALS = (
     "averaged over seeds; `specialists` is their number. With 16 specialists it covers the truth in 92 % of cases, "
     "with 8 in 88 %, with 3 in about 75 %, with 2 in 50 %. `both low` and `both high` are a 95 % t-interval that "
     "counts the chance of seeds and that of specialists together: their variances are added. No interval is corrected "
-    "for the number of comparisons, "
-    "and none covers another division into domains, as all seeds share one."
+    "for the number of comparisons, and none covers another division into domains, as all seeds share one."
 )
 VERDICT = (
     "The verdict is better or worse only if all three intervals lie wholly on that side of 0. Otherwise it is not "
