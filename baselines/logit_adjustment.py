@@ -1,17 +1,17 @@
-"""Generic pretraining that knows the token frequencies at h and nothing else: how far do these alone go?"""
+"""A trained model whose logits are shifted by the token frequencies at h: how far do these alone go?"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.generic import Generic
 from soe_bench.errors import UserError
-from soe_bench.method import Method, MethodContext
+from soe_bench.method import ExpertMethod, Method, MethodContext
 
 PRIOR_TOKENS = 20  # of each domain, that are added to what follows each token
 
@@ -28,20 +28,20 @@ class Adjusted(nn.Module):
         return self.base(tokens) + self.table[tokens % len(self.table)]
 
 
-class LogitAdjustment(Generic):
-    """The generic model with `strength * log(p(w | h) / p(w | h_0))` added to the logit of each token w, as in Menon et
-    al., https://arxiv.org/abs/2007.07314. It trains nothing itself.
+class LogitAdjustment(Method):
+    """The model of its parent run with `strength * log(p(w | h) / p(w | h_0))` added to the logit of each token w, as
+    in Menon et al., https://arxiv.org/abs/2007.07314. It trains nothing itself. The parent is generic pretraining, so
+    that its specialists know these frequencies of h and nothing else; or a soup, to see what that knows beside them.
 
     `order` 1: p(w | h) = sum_i h_i p_i(w) is the frequency of w in training text of the mixture h. Each domain's
-    frequencies p_i are counted in all training text, which is more than the generic model reads where its budget is
-    less than one pass. V further tokens of the generic text are added, V being the vocabulary's size, so that none is
+    frequencies p_i are counted in all training text, which is more than the model reads where its budget is less than
+    one pass. V further tokens of the generic text are added, V being the vocabulary's size, so that none is
     0. `order` 2: the frequency after the token before, counted in the same text, with PRIOR_TOKENS further tokens of
     each domain after every token.
     """
 
     takes_h = True
     controls = ("uniform", "shuffled", "h_0")
-    one_model = False
 
     def __init__(self, name: str, strength: float, parent: Mapping, order: int = 1) -> None:
         super().__init__(name, 0.0, parent)
@@ -50,17 +50,23 @@ class LogitAdjustment(Generic):
         self.counted: Sequence[Tensor] = ()  # what stands for the text
 
     def start_from(self, parent: Method) -> None:
-        if not parent.one_model or (self.parent or {}).get("fraction") != 1:
+        if not (parent.one_model or isinstance(parent, ExpertMethod)) or (self.parent or {}).get("fraction") != 1:
             raise UserError(
-                f"{self.label} trains nothing itself: set method.parent to one dense model, such as generic, with "
-                "fraction 1"
+                f"{self.label} trains nothing itself: set method.parent to one dense model, such as generic, or to a "
+                "soup, with fraction 1"
             )
+        self.model, self.pi = parent, parent.pi
+        if parent.label != "generic":
+            self.label += f"_of_{parent.label}"
 
     def build(self, context: MethodContext) -> None:
-        super().build(context)
+        self.model.build(replace(context, parent=None))
+        self.context, self.flat = context, self.model.flat
+        for name, value in (context.parent or {}).items():
+            self.model.tensors()[name].copy_(value)
         if context.domain_tokens is None:  # in planning
             return
-        like = self.models.value
+        like = next(context.base.parameters())
         vocabulary = context.base(torch.zeros((1, 1), dtype=torch.long, device=like.device)).shape[-1]
         texts = [context.domain_tokens(i) for i in range(len(context.h_0))]
         counts = np.stack([np.bincount(text, minlength=vocabulary) for text in texts]).astype(np.float64)
@@ -87,15 +93,25 @@ class LogitAdjustment(Generic):
         return torch.log_softmax((seen + PRIOR_TOKENS * (part @ self.frequencies)[:, None]).log(), 2)
 
     def specialist(self, h: np.ndarray | None, documents: Sequence[np.ndarray] = ()) -> nn.Module:
-        model = super().specialist(h)
+        model = self.model.specialist(h)
         return model if h is None else Adjusted(model, self.shift(self.weights_tensor(h)[None])[0])
 
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
         shift = torch.stack([table[own % len(table)] for table, own in zip(self.shift(h), tokens, strict=True)])
-        return super().logits(h, tokens) + shift
+        return self.model.logits(h, tokens) + shift
+
+    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
+        raise NotImplementedError(f"{self.label} takes no training step")
+
+    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
+        raise NotImplementedError(f"{self.label} takes no training step")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """None: the parent run keeps the model."""
+        return {}
 
     def cost(self) -> dict[str, int]:
-        cost, table = super().cost(), self.counted[0].shape[1] ** self.order if self.counted else 0
+        cost, table = self.model.cost(), self.counted[0].shape[1] ** self.order if self.counted else 0
         return cost | {
             "stored_parameters": cost["stored_parameters"] + sum(numbers.numel() for numbers in self.counted),
             "deployed_parameters": cost["deployed_parameters"] + table,

@@ -21,6 +21,7 @@ from soe_bench import cost, export, specialize
 from soe_bench.config import CONF, job_configs, quoted
 from soe_bench.report import compare
 from soe_bench.runs import sweep
+from soe_bench.settings.classes import ParentSettings
 from soe_bench.system.arguments import read
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,9 @@ OWN_KEYS = {
     "soe_bench.export": export.KEYS,
     "soe_bench.cost": cost.KEYS,
     "soe_bench.report.compare": compare.KEYS,
+    "soe_bench.report.judge": compare.KEYS,
 }
+POSITIONAL = {"soe_bench.export": 1, "soe_bench.report.compare": 2, "soe_bench.report.judge": 1}
 LENGTH = 150  # lines of the README
 
 
@@ -54,7 +57,8 @@ def settings() -> list[OmegaConf]:
 def exists(setting: str) -> bool:
     """Whether a setting such as train.tokens, hydra.mode or data.source.folder is in some configuration."""
     missing = object()
-    return setting == "hydra.mode" or any(
+    known = {"hydra.mode", *(f"method.parent.{field}" for field in ParentSettings.model_fields)}
+    return setting in known or any(
         OmegaConf.select(cfg, setting, default=missing) is not missing for cfg in settings()
     )
 
@@ -87,9 +91,9 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
         return
     if module in OWN_KEYS:
         positional = [argument for argument in arguments if "=" not in argument]
-        assert len(positional) == {"soe_bench.export": 1, "soe_bench.report.compare": 2}.get(module, 0)
+        assert len(positional) == POSITIONAL.get(module, 0)
         own = [argument for argument in arguments if "=" in argument]
-        assert read(own, OWN_KEYS[module], ["documents"]) or (module == "soe_bench.report.compare" and not own)
+        assert read(own, OWN_KEYS[module], ["documents"]) or (module.startswith("soe_bench.report.") and not own)
         return
     if module != "soe_bench":
         assert job_configs(overrides(command))[0]

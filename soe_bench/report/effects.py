@@ -35,7 +35,8 @@ class Soups:
     has several such families it is the one with most runs, and of several with as many the one on the scale's own
     budget. `dense_on_pi` is the soup with n = 0. `views` are all that there are, for effects across models, `distances`
     those between models.
-    With `training_tokens`, only the runs of that budget (to 5 %)."""
+    With `training_tokens`, only the runs of that budget (to 5 %). `method`: another one with experts in the soup's
+    place."""
 
     def __init__(
         self,
@@ -43,9 +44,10 @@ class Soups:
         views: Sequence[View] = (),
         distances: pd.DataFrame | None = None,
         training_tokens: float | None = None,
+        method: str = "soup",
     ) -> None:
-        self.view, self.views, self.distances = view, views, distances
-        soups = view.runs[view.runs.method.isin(["soup", "dense_on_pi"])]
+        self.view, self.views, self.distances, self.method = view, views, distances, method
+        soups = view.runs[view.runs.method.isin([method, "dense_on_pi"])]
         if training_tokens:
             soups = soups[(soups.training_tokens / training_tokens - 1).abs() < 0.05]
         families = soups.groupby(FAMILY, dropna=False).ngroup()
@@ -71,11 +73,15 @@ class Soups:
         tokens = f"{first.training_tokens / 1e6:.3g}M training tokens"
         return f"{tokens}, pi: {first.pi}, {first.draws_per_step} draws per step"
 
+    def called(self, n: int | None) -> str:
+        """A soup with n experts, in words."""
+        return ("a soup" if self.method == "soup" else self.method) + (f" with n = {n}" if n else "")
+
     def label(self, n: int | None) -> str:
         """The soup with n experts; among several recipes the one with most seeds. None: there is no soup at all."""
         most = most_seeds(self.runs[self.runs.n_experts == n])
         if not most:
-            raise NotRun(f"no record of {'a soup' if n is None else f'a soup with n = {n}' if n else 'dense_on_pi'}")
+            raise NotRun(f"no record of {'dense_on_pi' if n == 0 else self.called(n)}")
         if len(most) > 1:
             raise NotRun(f"records of several recipes with n = {n}, none with most seeds: {'; '.join(most)}")
         return most[0]
@@ -100,12 +106,13 @@ class Soups:
         """The soups of another base model on the same corpus, at whatever scale, trained on as many `tokens per
         parameter`, or `tokens`."""
         same = [view for view in self.views if view.same_text(self.view) and view.setting["model"] == model]
-        found = [soups for soups in map(Soups, same) if len(soups.runs)]
+        found = [soups for soups in (Soups(view, method=self.method) for view in same) if len(soups.runs)]
         if not found or not len(self.runs):
-            raise NotRun(f"no record of a soup on the base model {model}")
+            raise NotRun(f"no record of {self.called(None)} on the base model {model}")
         first, other = self.runs.iloc[0], found[0].runs.iloc[0]
         growth = other.parameters / first.parameters if equal == "tokens per parameter" else 1
-        each = [Soups(soups.view, self.views, training_tokens=growth * first.training_tokens) for soups in found]
+        tokens = growth * first.training_tokens
+        each = [Soups(soups.view, self.views, training_tokens=tokens, method=self.method) for soups in found]
         return next((soups for soups in each if len(soups.runs)), each[0])
 
     def labels_of(self, methods: str, training_tokens: int | None = None) -> list[str]:
@@ -153,9 +160,9 @@ def against_generic(soups: Soups, experts: int, text: Literal["specialists", "ge
 def against_generic_after(soups: Soups, experts: int, times: float) -> Effect:
     """Soup minus generic on the specialists, both on `times` the training tokens of the soups that are compared."""
     tokens = times * soups.view.methods.training_tokens[soups.label(experts)]
-    others = Soups(soups.view, training_tokens=tokens)
+    others = Soups(soups.view, training_tokens=tokens, method=soups.method)
     if not len(others.runs):
-        raise NotRun(f"no record of a soup on {tokens / 1e6:.3g}M training tokens")
+        raise NotRun(f"no record of {soups.called(None)} on {tokens / 1e6:.3g}M training tokens")
     return against_generic(others, experts, "specialists")
 
 
@@ -163,19 +170,6 @@ def between_experts(soups: Soups, experts: int, reference: int) -> Effect:
     """Soup with `experts` experts minus soup with `reference` experts (0: dense_on_pi), on the specialists."""
     label, other = soups.label(experts), soups.label(reference)
     return soups.view.losses(label) - soups.view.losses(other), [label, other]
-
-
-def slope(soups: Soups, experts: Sequence[int]) -> Effect:
-    """Least-squares slope of the loss on log2 of the number of experts, on the specialists: nats/token per doubling."""
-    labels = [soups.label(n) for n in experts]
-    return _slope(experts, [soups.view.losses(label) for label in labels]), labels
-
-
-def _slope(x: Sequence[float], values: list[pd.Series]) -> pd.Series:
-    """Least-squares slope of each cell of the values, one series for each x, on log2 of x."""
-    log = pd.Series(x, dtype=float).map(math.log2)
-    log -= mean(log)
-    return sum(weight * each for weight, each in zip(log / (log**2).sum(), values, strict=True))
 
 
 def control(soups: Soups, experts: int, h: str) -> Effect:
@@ -210,7 +204,9 @@ def slope_by_size(soups: Soups, experts: int, models: Sequence[str]) -> Effect:
     effects = [against_generic_at(soups, experts, model) for model in models]
     sizes = [soups.at(model).runs.parameters.iloc[0] for model in models]
     labels = sorted({label for _, labels in effects for label in labels})
-    return _slope(sizes, [values for values, _ in effects]), labels
+    log = pd.Series(sizes, dtype=float).map(math.log2)
+    log -= mean(log)
+    return sum(w * values for w, (values, _) in zip(log / (log**2).sum(), effects, strict=True)), labels
 
 
 def fine_tuned(soups: Soups, experts: int, budget: int) -> Effect:
@@ -299,9 +295,18 @@ def between_experts_at_equal_flops(soups: Soups, experts: int, reference: int) -
     FLOPs."""
     runs = soups.view.runs
     same = runs[runs.label == soups.label(experts)].iloc[0]
-    alike = (runs.method == "soup") & (runs.pi == same.pi) & (runs.draws_per_step == same.draws_per_step)
+    alike = (runs.method == soups.method) & (runs.pi == same.pi) & (runs.draws_per_step == same.draws_per_step)
     labels = sorted(set(runs.label[alike & (runs.n_experts == reference)]))
-    return _at_equal_flops(soups, experts, f"a soup with n = {reference}", labels, specialists_served=1)
+    return _at_equal_flops(soups, experts, soups.called(reference), labels, specialists_served=1)
+
+
+def between_at_equal_flops(soups: Soups, experts: None, method: str, rival: str) -> Effect:
+    """A method minus a rival that takes 95 to 105 % of its FLOPs, on the specialists."""
+    label, *more = soups.labels_of(method)
+    if more:
+        raise NotRun(f"a choice: records of several settings of {method}: {'; '.join([label, *more])}")
+    best = _equal_in_flops(soups.view, label, rival, soups.labels_of(rival))
+    return soups.view.losses(label) - soups.view.losses(best), [label, best]
 
 
 def _at_equal_flops(
@@ -316,7 +321,7 @@ def _at_equal_flops(
 def _equal_in_flops(
     view: View, label: str, rival: str, labels: list[str], specialists_served: int = 1, budget: int = 0
 ) -> str:
-    """Of those labels that take 95 to 105 % of a soup's FLOPs, the best one on validation text."""
+    """Of those labels that take 95 to 105 % of a label's FLOPs, the best one on validation text."""
     own = total_flops(view, label, specialists_served)
     taken = {each: total_flops(view, each, specialists_served, budget) / own for each in labels}
     equal = [each for each in labels if 0.95 <= taken[each] <= 1.05]
@@ -324,7 +329,7 @@ def _equal_in_flops(
         raise NotRun(
             f"no record of {rival}"
             + f" fine-tuned on {budget} tokens" * bool(budget)
-            + " that takes 95 to 105 % of the soup's FLOPs"
+            + f" that takes 95 to 105 % of the FLOPs of {label}"
             + f" for {specialists_served} specialists" * (specialists_served > 1)
         )
     return equal[0] if len(equal) == 1 else _best_on_validation(view, equal)

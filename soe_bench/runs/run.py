@@ -128,7 +128,7 @@ class Run:
 
 def parent_of(cfg: DictConfig) -> DictConfig | None:
     """The configuration of the run that a method starts from: method.parent.method on method.parent.fraction of the
-    tokens, at method.parent.lr (null: its own rate). None if it starts from scratch.
+    tokens, with method.parent.lr and method.parent.n_experts (null: its own). None if it starts from scratch.
 
     A parent on all tokens is the run that has its own record, so it has what conf/tuned says. A shorter one has not,
     because what is there was tuned on all tokens."""
@@ -136,9 +136,8 @@ def parent_of(cfg: DictConfig) -> DictConfig | None:
     if not parent:
         return None
     other = with_method(cfg, parent.method, tuned=parent.fraction == 1)
-    if parent.get("lr"):
-        with open_dict(other):
-            other.method.lr = parent.lr
+    with open_dict(other):
+        other.method.update({key: parent[key] for key in ("lr", "n_experts") if parent.get(key)})
     other.train.tokens = round(parent.fraction * cfg.train.tokens)
     return other
 

@@ -32,6 +32,7 @@ class ParentSettings(Group):
     method: Name
     fraction: Part
     lr: Positive | None = None
+    n_experts: Size | None = None
 
 
 class MethodSettings(Target):

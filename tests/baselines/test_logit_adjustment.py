@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_soup import VOCAB, K, tiny_context
+from tiny_soup import META, RATE, ROUTER, VOCAB, K, soup, tiny_context
 
 from baselines.generic import Generic
 from baselines.logit_adjustment import PRIOR_TOKENS, LogitAdjustment
 from soe_bench.errors import UserError
+from soe_bench.soup import SoupOfExperts
 
 PARENT = {"method": "generic", "fraction": 1.0}
 
@@ -30,6 +31,7 @@ def text(domain: int) -> np.ndarray:
 
 def adjusted(strength: float = 1.0, order: int = 1) -> LogitAdjustment:
     method = LogitAdjustment("logit_adjustment", strength, PARENT, order)
+    method.start_from(Generic("generic", 0.1))
     method.build(replace(tiny_context(), domain_tokens=text))
     return method
 
@@ -99,6 +101,21 @@ def test_it_starts_from_one_whole_generic_run():
             LogitAdjustment("logit_adjustment", 1.0, parent).start_from(Generic("generic", 0.1))
     with pytest.raises(UserError, match="one dense model"):
         adjusted().start_from(adjusted())
+
+
+def test_of_a_soup_it_is_the_soups_specialist_with_the_same_shift():
+    """Its parameters are those of the parent run, and the table is that of the generic model at the same h."""
+    tokens, h = torch.arange(8)[None] % VOCAB, np.array([0.5, 0.5, 0, 0, 0])
+    trained = soup(4, expert_init=0.5)
+    values = {name: tensor for name, tensor in trained.tensors().items() if name.endswith(".value")}
+    method = LogitAdjustment("logit_adjustment", 1.0, PARENT | {"method": "soup"}, order=2)
+    method.start_from(SoupOfExperts("soup", RATE, 4, 0.3, 0.0, ROUTER, META))
+    method.build(replace(tiny_context(), domain_tokens=text, parent=values))
+    shift = adjusted(order=2).shift(torch.tensor(h)[None])[0]
+    torch.testing.assert_close(method.specialist(h)(tokens), trained.specialist(h)(tokens) + shift[tokens])
+    assert method.label == "logit_adjustment_of_soup" and method.cost()["stored_parameters"] > sum(
+        tensor.numel() for tensor in values.values()
+    )
 
 
 @pytest.mark.parametrize(("order", "deployable"), [(1, True), (2, False)])

@@ -12,7 +12,7 @@ from made_up_claims import SPREAD, claims, generic, overall, report, soup
 from made_up_records import run, write_realistic, write_records
 
 from soe_bench.errors import UserError
-from soe_bench.report.effects import NotRun, Soups, break_even, slope
+from soe_bench.report.effects import NotRun, Soups, break_even
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.claims import claims_table, load_claims
 from soe_bench.report.view import make_views
@@ -45,6 +45,8 @@ def test_a_replicated_claim_by_hand(tmp_path):
             "both high": "-0.1502",
             "seeds": "3",
             "specialists": "2 of 2",
+            "median": "-0.2000",
+            "below 0": "2",
             "verdict": "replicated",
             "note": "",
             "commit": "0123456789ab",
@@ -60,6 +62,8 @@ def test_a_replicated_claim_by_hand(tmp_path):
         "high": -0.1502,
         "n": 3,
         "specialists": "2 of 2",
+        "median": -0.2,
+        "below_0": 2,
         "verdict": "replicated",
     }
 
@@ -147,10 +151,9 @@ def test_more_experts_by_hand(tmp_path):
         for row in soup(n, seed, share * gain)
     ]
     tests = claims(tmp_path, rows)["C4"]
-    # 64 minus 4: -3.8 gain on a, -4.2 gain on b; the slope over 2, 4, 6 = log2 n is a quarter of it
+    # 64 minus 4: -3.8 gain on a, -4.2 gain on b
     expected = {
         "soup n=64 minus n=4": ("-0.4000", "-0.4994", "-0.3006", "-0.4200", "-0.3800"),
-        "slope on log2 n over n=4, 16, 64": ("-0.1000", "-0.1248", "-0.0752", "-0.1050", "-0.0950"),
         "soup n=16 minus n=4": ("-0.3000", "-0.3745", "-0.2255", "-0.3150", "-0.2850"),
         "soup n=64 minus n=16": ("-0.1000", "-0.1248", "-0.0752", "-0.1050", "-0.0950"),
     }
@@ -159,23 +162,6 @@ def test_more_experts_by_hand(tmp_path):
     columns = ("effect", "seeds low", "seeds high", "specialists low", "specialists high")
     assert {name: tuple(row[column] for column in columns) for name, row in tests.items()} == expected
     assert overall(tests) == "replicated"
-
-
-def test_more_experts_needs_both_tests(tmp_path):
-    rows = [row for seed, gain in enumerate(SPREAD) for n in (4, 64) for row in soup(n, seed, n * gain / 100)]
-    tests = claims(tmp_path, rows)["C4"]
-    assert tests["soup n=64 minus n=4"]["verdict"] == "replicated"
-    assert tests["slope on log2 n over n=4, 16, 64"]["note"] == "missing: no record of a soup with n = 16"
-    assert overall(tests) == "not run"
-
-
-def test_slope_by_hand_over_unequal_steps(tmp_path):
-    losses = {1: 1.0, 2: 3.0, 8: 2.0}  # log2: 0, 1, 3; slope (-4 * 1 - 3 + 5 * 2) / 14 = 3 / 14
-    rows = [row for n, loss in losses.items() for row in run("soup", n, 0, {"a": loss}, "estimate")]
-    soups = Soups(make_views(load_results(write_records(tmp_path, rows)))[0])
-    values, labels = slope(soups, [1, 2, 8])
-    assert values.to_dict() == {("a", "0"): pytest.approx(3 / 14)}
-    assert labels == ["soup n=1", "soup n=2", "soup n=8"]
 
 
 @pytest.mark.parametrize(
@@ -212,14 +198,18 @@ def test_h_matters_if_the_controls_are_worse(tmp_path):
         "h_0 minus estimate, n=4": ("0.2000", "replicated"),
         "S alone minus estimate, n=4": ("-1.9000", "contradicted"),
         "soup n=4 minus dense_on_pi": ("-0.2000", "replicated"),
+        "soup n=4 minus dense_on_pi on as many FLOPs": ("-0.2000", "replicated"),  # made-up runs take as many
         "soup n=4 minus dense_conditioned": ("", "not run"),
+        "soup n=4 minus dense_conditioned on as many FLOPs": ("", "not run"),
         "soup n=4 minus bigram_adjustment": ("", "not run"),
         "soup n=4 minus bigram_adjustment on as many FLOPs": ("", "not run"),
+        "soup minus generic on as many FLOPs, both with the pairs of tokens": ("", "not run"),
         "soup n=4 minus logit_adjustment": ("", "not run"),
     }
     assert overall(tests) == "contradicted"
     assert [name for name, row in tests.items() if not row["decides"]] == [
         "S alone minus estimate, n=4",
+        "soup minus generic on as many FLOPs, both with the pairs of tokens",
         "soup n=4 minus logit_adjustment",
     ]
 
@@ -419,8 +409,11 @@ UNRUN = (  # which the made-up records lack
     "d16: soup n=16 minus generic",
     "the same slope over d16, d32 and d64, n=16",
     *(f"{tokens} tokens: soup n=64 minus generic on as many FLOPs" for tokens in ("10k", "100k", "1M")),
+    "soup n=64 minus dense_on_pi on as many FLOPs",
+    "soup n=64 minus dense_conditioned on as many FLOPs",
     "soup n=64 minus bigram_adjustment",
     "soup n=64 minus bigram_adjustment on as many FLOPs",
+    "soup minus generic on as many FLOPs, both with the pairs of tokens",
     "soup n=16 minus bigram_adjustment",
     "soup n=4 minus bigram_adjustment",
     "soup n=64 minus logit_adjustment",
@@ -448,9 +441,15 @@ C1: {{statement: s, measure: m, rule: r, tests: [{test}]}}
     ("test", "message"),
     [
         ("{row: x, effect: guess, experts: 4, below: 0}", "C1: x: no effect 'guess'"),
-        ("{row: x, effect: slope, experts: [4]}", "C1: x: needs one threshold"),
-        ("{row: x, effect: slope, experts: [4], below: 0, above: 0}", "C1: x: needs one threshold"),
-        ("{row: x, effect: slope, experts: [4], below: 0, intervals: [documents]}", "intervals out of seeds"),
+        ("{row: x, effect: between_experts, experts: 4, reference: 16}", "C1: x: needs one threshold"),
+        (
+            "{row: x, effect: between_experts, experts: 4, reference: 16, below: 0, above: 0}",
+            "C1: x: needs one threshold",
+        ),
+        (
+            "{row: x, effect: between_experts, experts: 4, reference: 16, below: 0, intervals: [documents]}",
+            "intervals out of seeds",
+        ),
         ("{row: x, effect: control, experts: 4, above: 0}", r"control takes \['h'\] beside experts, not \[\]"),
         (
             "{row: x, effect: break_even, rival: soup, budget: 0, below: 1}",
@@ -550,7 +549,24 @@ def test_soups_with_fewer_experts_are_compared_at_equal_flops(tmp_path):
     tests = claims(tmp_path, rows)["C4"]
     assert tests["soup n=64 minus n=4 on as many FLOPs"]["effect"] == "-0.2000"
     note = tests["soup n=64 minus n=16 on as many FLOPs"]["note"]
-    assert note == "missing: no record of a soup with n = 16 that takes 95 to 105 % of the soup's FLOPs"
+    assert note == "missing: no record of a soup with n = 16 that takes 95 to 105 % of the FLOPs of soup n=64"
+
+
+def test_both_with_the_pairs_are_compared_at_equal_flops(tmp_path):
+    """bigram_adjustment of the soup takes 1600 FLOPs. Of the two of generic pretraining one takes 1000, one 1560."""
+    rows = []
+    for seed in range(3):
+        for method, tokens, flops, loss in (
+            ("bigram_adjustment_of_soup", 8, 1600.0, 3.0),
+            ("bigram_adjustment", 8, 1000.0, 3.5),
+            ("bigram_adjustment", 12, 1560.0, 3.2),
+        ):
+            facts = dict(training_tokens=tokens, flops=flops, recipe=f"r{tokens}", run_id=f"{method}-{tokens}-{seed}")
+            rows += run(method, 0, seed, {"a": loss, "b": loss + 1}, "estimate", specialist_flops=0.0, **facts)
+    name = "soup minus generic on as many FLOPs, both with the pairs of tokens"
+    assert claims(tmp_path, rows)["controls"][name]["effect"] == "-0.2000"
+    rows += run("bigram_adjustment_of_soup", 0, 0, {"a": 1.0}, "estimate", run_id="another", training_tokens=99)
+    assert "a choice: records of several settings" in claims(tmp_path / "two", rows)["controls"][name]["note"]
 
 
 def test_the_rival_of_a_portfolio_is_its_best_on_validation_text(tmp_path):

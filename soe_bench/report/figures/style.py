@@ -33,7 +33,7 @@ OTHERS = [
 FAMILY_COLOURS = FIXED | dict(  # the same in every figure and results folder; of a family a crowded one has the best
     zip(
         ("*_expert", "crisp*", "domain_experts*", "merge_*", "separate_experts", "low_rank_soup", "hypernetwork")
-        + ("projected", "dense_conditioned", "ensemble", "logit_adjustment", "bigram_adjustment"),
+        + ("projected", "dense_conditioned", "ensemble", "logit_adjustment*", "bigram_adjustment*"),
         OTHERS,
         strict=True,
     )

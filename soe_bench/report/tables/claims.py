@@ -15,7 +15,7 @@ from yaml import YAMLError
 from soe_bench.errors import UserError
 from soe_bench.records import MOST_EPOCHS
 from soe_bench.report.effects import EFFECTS, NotRun, Soups
-from soe_bench.report.format import Table, in_words
+from soe_bench.report.format import Table, fixed, in_words
 from soe_bench.report.stats import CHANCE, Difference, Interval, side, summarize
 from soe_bench.report.tables.pieces import INTERVALS, commits, effect_cells, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, View
@@ -113,10 +113,11 @@ def _criterion(test: dict, where: str) -> Criterion:
     return criterion
 
 
-def claims_table(views: list[View], distances: pd.DataFrame | None = None) -> Table | None:
+def claims_table(views: list[View], distances: pd.DataFrame | None = None, method: str = "soup") -> Table | None:
     """A row for each test of each claim, on the first view (effects across models look at the others, those between
-    models at the distances); the first row of a claim has its statement and its verdict."""
-    return _table(load_claims(), Soups(views[0], views, distances), views[0].records)
+    models at the distances); the first row of a claim has its statement and its verdict. `method`: another one with
+    experts, in the place of the soup."""
+    return _table(load_claims(), Soups(views[0], views, distances, method=method), views[0].records)
 
 
 def models_table(views: list[View]) -> Table | None:
@@ -140,6 +141,7 @@ def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | 
         "for the claim to hold. `in words` is the effect, where lower means that it is below 0: of two losses that are "
         "compared the first one named is then the lower one.",
         INTERVALS,
+        "`median` is that of the specialists' differences, each averaged over seeds. `below 0` counts those below 0.",
         "The verdict of a test is replicated if all its intervals lie wholly on the rule's side of the threshold, "
         "contradicted if all lie wholly on the other side, and not separated otherwise. A single seed has no "
         "interval. On the generic text the interval over seeds alone decides.",
@@ -154,7 +156,8 @@ def _table(claims: list[Claim], soups: Soups, records: pd.DataFrame) -> Table | 
 
 def _json(rows: list[dict[str, str]]) -> str:
     """The tests as a JSON list: id, test, decides, effect, low and high (the outermost ends of the intervals that there
-    are: the verdict asks whether all lie on one side of the threshold), n (seeds), specialists and verdict."""
+    are: the verdict asks whether all lie on one side of the threshold), n (seeds), specialists, the median over these,
+    how many of them lie below 0, and verdict."""
     table, places = [], Counter()
     for row in rows:
         places[row["claim"]] += 1
@@ -170,6 +173,8 @@ def _json(rows: list[dict[str, str]]) -> str:
                 "high": max(ends["high"], default=None),
                 "n": int(row["seeds"] or 0),
                 "specialists": row["specialists"],
+                "median": float(row["median"]) if row["median"] else None,
+                "below_0": int(row["below 0"]) if row["below 0"] else None,
                 "verdict": row["verdict"],
             }
         )
@@ -188,7 +193,8 @@ def _claim_rows(claim: Claim, soups: Soups) -> list[dict[str, str]]:
 def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
     experts = ", ".join(map(str, n)) if isinstance(n, list) else n or test.experts
     rule = f"< {test.below:g}" if test.below is not None else f"> {test.above:g}"
-    head = {"test": test.row.format(experts=experts), "decides": "yes" if test.decides else "", "rule": rule}
+    name = test.row.format(experts=experts).replace("soup", soups.method)
+    head = {"test": name, "decides": "yes" if test.decides else "", "rule": rule}
     try:
         values, labels = EFFECTS[test.effect](soups, experts=n, **test.arguments)
         if "specialist" in values.index.names and test.specialists != "all":
@@ -202,16 +208,20 @@ def _row(test: Criterion, n: object, soups: Soups) -> dict[str, str]:
         if difference is None:
             raise NotRun(f"no specialist and seed with a record of each side ({' and '.join(labels)})")
     except NotRun as error:
-        blank = {"in words": "", **effect_cells("effect", None, "")}
+        blank = {"in words": "", **effect_cells("effect", None, ""), "median": "", "below 0": ""}
         return {**head, **blank, "verdict": "not run", "note": f"missing: {error}", "commit": ""}
     verdict, why = test.verdict(difference.intervals)
     records = pd.concat([view.records[view.records.label.isin(labels)] for view in _views(test, soups)])
-    words = f"from {difference.mean:.1f} specialists" if test.effect == "break_even" else in_words(difference.mean)
+    number = test.effect == "break_even"  # of specialists, which is the same for each of them
+    words = f"from {difference.mean:.1f} specialists" if number else in_words(difference.mean)
+    each = difference.by_specialist
     flag = f"over {MOST_EPOCHS} epochs" if (records.max_epochs > MOST_EPOCHS).any() else ""
     return {
         **head,
         "in words": words,
         **effect_cells("effect", difference, _units(difference, soups.view)),
+        "median": "" if number else fixed(each.median()),
+        "below 0": "" if number else str((each < 0).sum()),
         "verdict": verdict,
         "note": "; ".join(filter(None, (why, flag))),
         "commit": commits(records),
