@@ -127,7 +127,8 @@ def table(made: Specialist) -> str:
         shipped = "written" if row.name == made.kind else ""
         rows.append([row.name, f"{row.loss:.3f}", f"{row.bits_per_byte:.3f}", own, interval, shipped])
     unit = "passages" if made.documents.by_passage(choices=False) else "documents"
-    head = f"Losses on {verdict.tokens:,} tokens of {verdict.units} {unit} that neither h nor any choice rests on:"
+    text = f"{verdict.tokens:,} tokens of {verdict.units} {unit}"
+    head = f"Losses on {text} that neither h nor any choice before the gate rests on:"
     return f"{head}\n\n{markdown(rows)}"
 
 

@@ -108,13 +108,14 @@ class Soup(TrainedSoup):
     """A trained soup. `Soup.load(place).specialist(documents)` is an ordinary model for these documents."""
 
     def specialist(self, documents: str | Path | Sequence[str | Path], **options: Any) -> nn.Module:
-        """The model that the command would write for these documents: a file or folder, or a list of texts and paths.
+        """The specialist of these documents: a file or folder, or a list of texts and paths.
 
-        `options` are those of the command (gate, generic, tune, finetune, text_field, dtype). With the strict gate that
-        is the generic model where the specialist is worse, which is logged. With dtype=bfloat16 it has the numbers that
-        would be written, as float32. Raises UserError for documents without usable text.
+        `options` are those of the command (gate, generic, tune, finetune, text_field, dtype). The gate is `warn` here:
+        that the specialist is worse than a generic model is logged. With gate="strict" the generic model is returned
+        then, as the command writes it. With dtype="bfloat16" the model has the numbers that would be written, as
+        float32. Raises UserError for documents without usable text.
         """
-        return self.specialize({"": documents}, **options)[""].model
+        return self.specialize({"": documents}, **{"gate": "warn", **options})[""].model
 
     def specialize(self, documents: Mapping[str, Any], **options: Any) -> dict[str, Specialist]:
         """name -> `Specialist` (its model, h, alpha, gate and warnings) for each named list of documents."""

@@ -14,7 +14,7 @@ from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.load import load_results
 from soe_bench.report.tables.budgets import budgets_table
 from soe_bench.report.tables.costs import costs_table
-from soe_bench.report.tables.main import WITHIN, controls_table, difference_table, main_table
+from soe_bench.report.tables.main import ALL, controls_table, difference_table, main_table
 from soe_bench.report.view import make_views
 
 
@@ -55,11 +55,12 @@ def test_the_mean_within_the_corpus_leaves_out_what_is_flagged(records, tmp_path
     corpus = pd.DataFrame({"specialist": ["a", "b"], "fraction_beyond_q99": [0.01, 0.06]})
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
     table = main_table(replace(view, corpus=corpus))
-    assert table.frame[WITHIN].tolist() == ["3.0000", "2.9000"]  # the means on a
+    assert table.frame["mean"].tolist() == ["3.0000", "2.9000"]  # the means on a
+    assert table.frame[ALL].tolist() == ["3.5000", "3.3000"]
     assert "- `Within the corpus` leaves out these specialists, whose text lies outside it: b." in table.markdown()
-    nothing = main_table(replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06))).frame[WITHIN]
-    assert nothing.tolist() == ["missing", "missing"]
-    assert WITHIN not in main_table(view).frame
+    for each in (view, replace(view, corpus=corpus.assign(fraction_beyond_q99=0.06))):  # none is outside; all are
+        frame = main_table(each).frame
+        assert frame["mean"].tolist() == ["3.5000", "3.3000"] and ALL not in frame
 
 
 def test_a_mean_leaves_out_what_lies_outside_the_corpus_unless_all_does(tmp_path):
@@ -138,6 +139,7 @@ def test_difference_table(records, tmp_path):
     # sqrt(0.0004 / 3 + 0.02 / 2) = 0.10066, times 11.95 at 1.027 degrees of freedom
     assert rows["soup n=4"] == {
         "method": "soup n=4",
+        "training tokens": "16M",
         "loss": "3.3000",
         "difference": "-0.2000",
         "seeds low": "-0.2497",

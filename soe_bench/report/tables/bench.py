@@ -36,6 +36,9 @@ def bench_table(bench: dict) -> Table:
         "`limit` is the value that there would be if all bytes moved at the copy bandwidth and all operations ran at "
         f"the matmul rate: {rates['bandwidth'] / 1e9:.1f} GB/s (read plus written) and {rates['matmul'] / 1e9:.0f} "
         "GFLOP/s in float32, measured in the last run.",
+        "A dense step is one of generic pretraining, and `plain` the soup as an ordinary module, whose experts are "
+        "parameters that automatic differentiation sees. Trainer is that of transformers. `instantiate` makes one "
+        "specialist, or eight at once (r8), from the experts in memory; mergekit makes the same model from files.",
         _machine(bench),
     ]
     return Table("bench", "Time and memory beside their limits", pd.DataFrame(rows), notes)

@@ -35,7 +35,8 @@ def costs_table(view: View) -> Table | None:
         "costs fewer FLOPs than the row's method, training included. never: there is none; up to N: it costs less for "
         "the first N only.",
         "`loss minus the soup's` is paired by specialist and seed (nats/token), with the soup as trained, on the "
-        "specialists within the corpus. Above 0 the method is worse.",
+        "specialists within the corpus that have both. Above 0 the method is worse. Rows on other `specialists` cannot "
+        "be compared with each other.",
         *within_note(view),
         f"{MISSING}: there is no record on a specialist.",
     ]

@@ -6,19 +6,19 @@ from soe_bench.report.stats import mean, t_interval
 from soe_bench.report.tables.pieces import INTERVALS, VERDICT, loss_cells, not_compared, view_table, within_note
 from soe_bench.report.view import GENERIC_TEXT, MISSING, View
 
-WITHIN = "mean within the corpus"
+ALL = "mean of all"
 CONTROLS = ("estimate", "tuned", "uniform", "shuffled", "h_0", "zero")
 
 
 def main_table(view: View) -> Table | None:
-    """Methods x specialists at budget 0: mean over seeds, macro mean with its interval over seeds, that of the
-    specialists within the corpus (where some lie outside it), generic text."""
+    """Methods x specialists at budget 0: mean over seeds, macro mean of those within the corpus with its interval over
+    seeds, that of all (where some lie outside), generic text."""
     rows = [_main_row(view, label) for label in view.order]
     notes = [
         "The losses are on test text, without fine-tuning. The domain weights h come from the specialist's estimate "
         "split; on the generic text they are h_0, those of the whole corpus. A cell is a mean over seeds.",
-        "`seeds` is the number of seeds behind a cell (fewest-most). `mean` is over the specialists, without the "
-        "generic text; `mean low` and `mean high` are its 95 % t-interval over seeds, empty for one seed. "
+        "`seeds` is the number of seeds behind a cell (fewest-most). `mean` is over the specialists within "
+        "the corpus; `mean low` and `mean high` are its 95 % t-interval over seeds, empty for one seed. "
         f"{MISSING}: there is no record, or a mean lacks one.",
         "`training tokens` counts those of all models that the method trains, and of those that they start from.",
         "The name of a method says its training tokens, its pi (the distribution of h in training) or its draws of h "
@@ -40,11 +40,11 @@ def _main_row(view: View, label: str) -> dict[str, str]:
         "training tokens": f"{view.methods.training_tokens[label] / 1e6:.3g}M",
     }
     if view.specialists:
-        means = view.seed_means(losses, view.specialists)
+        means = view.seed_means(losses)
         ends = t_interval(means)
         row |= {"mean": fixed(mean(means), missing=MISSING), "mean low": fixed(ends.low), "mean high": fixed(ends.high)}
-    if view.outside:
-        row[WITHIN] = fixed(mean(view.seed_means(losses, view.within)), missing=MISSING)
+    if view.averaged != view.specialists:
+        row[ALL] = fixed(mean(view.seed_means(losses, view.specialists)), missing=MISSING)
     by_text = cells.groupby("specialist").loss.agg(mean)
     columns = {name: name for name in view.specialists} | {"generic text": GENERIC_TEXT}
     row |= {column: fixed(by_text.get(text), missing=MISSING) for column, text in columns.items()}
@@ -54,7 +54,8 @@ def _main_row(view: View, label: str) -> dict[str, str]:
 def difference_table(view: View) -> Table | None:
     """Paired difference to generic for each method; None if there is nothing to compare."""
     rows = [
-        {"method": label, **loss_cells(view, view.losses(label), view.losses(generic), view.averaged)}
+        {"method": label, "training tokens": f"{view.methods.training_tokens[label] / 1e6:.3g}M"}
+        | loss_cells(view, view.losses(label), view.losses(generic), view.averaged)
         for label in view.order
         if (generic := view.generic_for(label)) not in (None, label)
     ]
@@ -87,10 +88,10 @@ def controls_table(view: View) -> Table | None:
             ]
     notes = [
         "`h` says which domain weights the method was given. estimate: the specialist's own; tuned: adjusted on "
-        "validation text; uniform: equal weights; shuffled: those of another specialist; h_0: those of the whole "
-        "corpus; zero: no expert, so the shared parameters S alone.",
-        "`loss` is a mean over seeds and the specialists within the corpus. A difference is paired, to the same method "
-        "at its estimate; above 0 the control is worse.",
+        "validation text; uniform: equal weights; shuffled: those of the next specialist in the alphabet; h_0: those "
+        "of the whole corpus; zero: no expert, so the shared parameters S alone.",
+        "`loss` is a mean over all seeds of a row and the specialists within the corpus. A difference is paired, to "
+        "the same method at its estimate on the same seeds; above 0 the control is worse.",
         *within_note(view),
         INTERVALS,
         VERDICT,
