@@ -58,9 +58,7 @@ def exists(setting: str) -> bool:
     """Whether a setting such as train.tokens, hydra.mode or data.source.folder is in some configuration."""
     missing = object()
     known = {"hydra.mode", *(f"method.parent.{field}" for field in ParentSettings.model_fields)}
-    return setting in known or any(
-        OmegaConf.select(cfg, setting, default=missing) is not missing for cfg in settings()
-    )
+    return setting in known or any(OmegaConf.select(cfg, setting, default=missing) is not missing for cfg in settings())
 
 
 def test_the_readme_is_short():

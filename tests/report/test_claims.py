@@ -398,6 +398,7 @@ def test_gain_by_size_by_hand(tmp_path):
     assert float(slope["effect"]) == pytest.approx(0.1)
 
 
+ONE_FINE_TUNED = "soup n=4 minus a generic model fine-tuned on 10k tokens, on as many FLOPs for one specialist"
 UNRUN = (  # which the made-up records lack
     "soup n=64 minus generic on as many FLOPs",
     "soup n=64 minus generic, both on a quarter of the tokens",
@@ -409,6 +410,7 @@ UNRUN = (  # which the made-up records lack
     "d16: soup n=16 minus generic",
     "the same slope over d16, d32 and d64, n=16",
     *(f"{tokens} tokens: soup n=64 minus generic on as many FLOPs" for tokens in ("10k", "100k", "1M")),
+    ONE_FINE_TUNED.replace("n=4", "n=64"),
     "soup n=64 minus dense_on_pi on as many FLOPs",
     "soup n=64 minus dense_conditioned on as many FLOPs",
     "soup n=64 minus bigram_adjustment",
@@ -504,6 +506,7 @@ def test_a_portfolio_is_compared_at_equal_flops_for_all_specialists_together(tmp
     assert {name: row["effect"] for name, row in tests.items()} == {
         "soup n=4 minus 16 runs of CRISP": "-0.2000",
         "soup n=4 minus 16 fine-tuned generic models": "0.1000",
+        ONE_FINE_TUNED: "",
     }
     for row in rows:
         row["flops"] *= 2 if row["method"] == "soup" else 1

@@ -43,7 +43,7 @@ def test_a_specialist_outside_the_corpus_is_shown_and_does_not_count(tmp_path):
     [view] = make_views(load_results(write_records(tmp_path, soup_and_generic(3))))
     corpus = pd.DataFrame({"specialist": ["a", "b", "c"], "fraction_beyond_q99": [0.01, 0.06, 0.01]})
     corpus = corpus.assign(split="estimate", data_fingerprint=view.setting["data_fingerprint"])
-    text = report(replace(view, corpus=corpus), "soup n=4", "generic")
+    text = report(replace(view, corpus=corpus), ("soup n=4", 0), ("generic", 0))
     assert "b  +0.3000  +0.2255 to +0.3745  worse, outside the corpus" in text
     assert (
         "soup n=4 is better on 1, worse on 0, not separated on 1" in text
@@ -69,6 +69,18 @@ def test_unequal_budgets_are_named(tmp_path, capsys):
         "FLOPs of training and of 3 specialists: NOT equal (1.50 x), 1.5e+13 and 1e+13"
         in said(tmp_path / "more", capsys, more, "soup", "generic")[1]
     )
+
+
+def test_a_fine_tuned_model_stands_beside_one_that_is_not(tmp_path, capsys):
+    """Generic pretraining gains 0.5 by fine-tuning, and takes a tenth more FLOPs for each of 3 specialists."""
+    rows = soup_and_generic(3)
+    for seed in range(3):
+        losses = {"a": 2.5, "b": 3.5, "c": 4.5}
+        rows += run("generic", 0, seed, losses, "none", budget_tokens=10_000, specialist_flops=1e12)
+    status, text = said(tmp_path, capsys, rows, "soup", "generic, fine-tuned on 10k")
+    assert status == 0 and "soup n=4 minus generic, fine-tuned on 10k, nats/token" in text
+    assert "a  +0.4000  +0.3752 to +0.4248  worse" in text and "generic text: no record of both" in text
+    assert "FLOPs of training and of 3 specialists: NOT equal (0.77 x), 1e+13 and 1.3e+13" in text
 
 
 def test_flops_that_are_not_known_are_not_said_to_be_unequal(tmp_path, capsys):

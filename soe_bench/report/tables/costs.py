@@ -23,7 +23,7 @@ SPENT = {  # column -> what of the spending, and how it is written
 def costs_table(view: View) -> Table | None:
     """A row per method, and one for each budget of tokens that it was fine-tuned on."""
     soup = largest_soup(view)
-    rows = [_row(view, label, budget, soup) for label, budget in _delivered(view, view.order)]
+    rows = [_row(view, label, budget, soup) for label, budget in delivered(view, view.order)]
     notes = [
         "Costs are means over seeds; what is paid for each specialist is a mean over the specialists too. "
         "`peak memory GB` is the most of any run.",
@@ -49,7 +49,7 @@ def cost_table(view: View, specialists: int, gpu_hour: float | None, rate: float
 
     `gpu_hour` is the price of an hour. `rate`, in FLOPs per second, gives the hours instead of the measured time.
     """
-    ways = [way for way in _delivered(view, view.shown) if mean_spending(view, *way) is not None]
+    ways = [way for way in delivered(view, view.shown) if mean_spending(view, *way) is not None]
     soup = largest_soup(view)
     rows = [_cost_row(view, *way, soup, specialists, gpu_hour, rate) for way in ways]
     cells = view.cells()[view.cells().label.isin([label for label, _ in ways])]
@@ -93,7 +93,7 @@ def largest_soup(view: View) -> str | None:
     return soups.labels.get(max(soups.counts, default=None))
 
 
-def _delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
+def delivered(view: View, labels: list[str]) -> list[tuple[str, int]]:
     """The labels as trained (budget 0), and then fine-tuned on each budget of which they have a record."""
     budgets = sorted({0, *view.all[view.all.split == "test"].budget_tokens})
     return [(each, b) for b in budgets for each in labels if not b or len(view.losses(each, budget=b))]
