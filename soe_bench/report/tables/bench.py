@@ -101,7 +101,7 @@ LISTS: dict[str, tuple[str, ...]] = {
         "exponent of peak memory",
         "The rows of an axis vary that number and keep the other three. n: experts; P: parameters of the base "
         "model; R: draws of h per step; k: domains. An exponent is b in a x^b, fitted by least squares on "
-        "logarithms over the rows of its axis.",
+        "logarithms over the rows of its axis. One setting stands on several axes: how far its times differ is noise.",
         "`step` is the median time of a training step. `soup's part` is its time beyond forward and backward at "
         "Theta: the combination, dL/dA, the update of the bank, and the router. `peak memory` is above that of "
         "the process after import and data.",
@@ -112,7 +112,8 @@ LISTS: dict[str, tuple[str, ...]] = {
         "`step` is the median time of a training step with 8 draws of h. `least` is the longer of two times: its "
         "counted FLOPs at the matmul rate in that precision, or its parameters and moments at the copy bandwidth. "
         "`fraction` is least/step. n: experts; P: parameters of the base model.",
-        "`peak memory` is above that of the process after import.",
+        "`peak memory` is above that of the process after import. The rates behind `least` are measured anew for each "
+        "row, and change with the state of the machine.",
     ),
     "processes": (
         "A training step in several processes",
@@ -149,7 +150,7 @@ LISTS: dict[str, tuple[str, ...]] = {
         "`soup`: whether it was loaded into memory before, or is read from its file. `reading the bank` is the time to "
         "read every number of the experts once, and `against one reading` is time/reading the bank.",
         "`peak memory` is that of this process beyond the soup, without what is mapped from files; `of the "
-        "specialists` is its ratio to their own bytes.",
+        "specialists` is its ratio to their own bytes. The rates behind `least` are measured anew for each row.",
     ),
     "precision": (
         "A training step in bfloat16 and in float32",
