@@ -18,12 +18,13 @@ from soe_bench.report.figures.domains import REST, SOURCES, domains_charts
 from soe_bench.report.figures.experts import _short, experts_chart
 from soe_bench.report.figures.gain import gain_chart
 from soe_bench.report.figures.map import map_chart
-from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
+from soe_bench.report.figures.pieces import Lines, looks, points, said, seeds_note
 from soe_bench.report.figures.portfolio import portfolio_chart
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.figures.style import BARE, LONGEST_NAME, STYLES, colours, markers, render, shortened, style
 from soe_bench.report.format import in_words
 from soe_bench.report.load import load_results
+from soe_bench.report.stats import Interval
 from soe_bench.report.view import make_views
 
 NAMES = ["NA", "null", "007", "1e5", "cost$_5^$", "$a$ and $b_{", "_private", "x" * 240, "日本語", "a|b,c"]
@@ -131,6 +132,15 @@ def test_a_difference_in_words():
     assert in_words(-0.342, "generic") == "0.34 lower than generic" and in_words(0, "generic") == "the same as generic"
 
 
+def test_a_title_says_where_a_difference_is_not_separated_or_of_one_seed():
+    """Of -0.5 and -1.5 the interval over seeds has the half width 12.7 * 0.5; of -1 and -1.01 it has 0.06."""
+    near = pd.Series([-1.0, -1.01])
+    assert said(pd.Series([-0.5, -1.5]), "generic") == "1.00 lower than generic, not separated with 2 seeds"
+    assert said(near) == said(near, intervals=[Interval(-2, -1, 14)]) == "1.00 lower"
+    assert said(near, intervals=[Interval(-2, 0.1, 14)]) == "1.00 lower, not separated with 2 seeds"
+    assert said(near[:1]) == "1.00 lower with one seed"
+
+
 def test_the_ring_of_generic_pretraining_is_in_the_legend(tmp_path):
     with style():
         [legend] = specialists_chart(make_views(load_results(corpus(tmp_path, ["a", "b"])))[0]).draw().legends
@@ -172,11 +182,14 @@ def test_the_curves_mark_where_copying_begins(tmp_path):
     plain = curves_chart(view, curves)
     assert "copying_gain" not in plain.frame and "copying" not in plain.caption
     soup = (curves.method == "soup") & (curves.tokens == 2000)
-    for gains, said in (((0.1, 0.3), "Its mean never passes 0.25"), ((0.3, 0.3), "A dot marks where its mean first")):
+    for gains, words in (
+        ((0.1, 0.3), "The mean over these seeds never passes 0.25"),
+        ((0.3, 0.3), "A dot marks where the mean over these"),
+    ):
         for seed, gain in zip("01", gains, strict=True):
             curves.loc[soup & (curves.seed == seed), "copying_gain"] = gain
         chart = curves_chart(view, curves)
-        assert f"It was measured for soup n=2 (2 seeds). {said}" in chart.caption
+        assert f"It was measured for soup n=2 (2 seeds). {words}" in chart.caption
         with style():
             panels = {axes.get_title(loc="left").split(":")[0].split(",")[0]: axes for axes in chart.draw().axes}
         dots = {
@@ -202,7 +215,7 @@ def test_the_title_of_the_curves_compares_on_the_seeds_that_both_have(tmp_path):
     )
     assert curves_chart(view, curves).finding != title
     curves = curves[(curves.method == "soup") | (curves.seed == "0")]
-    assert curves_chart(view, curves).finding == title
+    assert curves_chart(view, curves).finding == title.replace(", not separated with 2 seeds", " with one seed")
     assert (
         curves_chart(view, curves[(curves.method == "soup") | (curves.seed == "9")]).finding == "The loss in training"
     )
@@ -375,9 +388,12 @@ def test_the_titles_say_where_a_model_without_experts_is_better_than_the_soup(tm
         for row in run(name, n, 0, {"a": loss, "b": loss}, "none")
     ]
     [view] = make_views(load_results(write_records(tmp_path, rows)))
-    assert "16 experts is 0.10 lower, and that of dense_on_pi 0.20 lower (nats" in experts_chart([view]).finding
+    one = "with one seed"
+    found = experts_chart([view])
+    assert f"16 experts is 0.10 lower {one}, and that of dense_on_pi 0.20 lower {one} (nats" in found.finding
+    assert "across: generic; dense_on_pi." in found.caption and "side by side" not in found.caption
     title = specialists_chart(view).finding
-    assert title.endswith("is 0.10 lower on average; that of dense_on_pi is the lowest here, 0.20 lower (nats/token)")
+    assert title.endswith(f"is 0.10 lower {one}; that of dense_on_pi is the lowest here, 0.20 lower {one} (nats/token)")
 
 
 def test_the_title_of_the_portfolio_compares_on_the_seeds_that_both_have(tmp_path):

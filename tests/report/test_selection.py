@@ -8,6 +8,7 @@ from soe_bench.report.figures.alpha import alpha_charts
 from soe_bench.report.figures.budgets import budgets_chart
 from soe_bench.report.figures.curves import curves_chart
 from soe_bench.report.figures.experts import experts_chart
+from soe_bench.report.figures.pieces import trained_on
 from soe_bench.report.figures.selection import MOST, handful, left_out
 from soe_bench.report.figures.specialists import specialists_chart
 from soe_bench.report.figures.style import colours
@@ -56,13 +57,14 @@ CHOSEN = {
 def test_the_best_of_each_family_is_chosen_on_validation(records, tmp_path):
     view = view_of(tmp_path, records)
     assert set(handful(view, view.shown)) == CHOSEN
-    assert "The tables have 16 more methods." in left_out(view.shown, handful(view, view.shown))[0]
+    assert "Here are 10 of the 26 methods" in left_out(view.shown, handful(view, view.shown))[0]
 
 
 def test_what_had_more_training_tokens_is_not_chosen(records, tmp_path):
     more = both("merge_5", 16, 0.5, 0.5, run_id="more", training_tokens=32_000_000)
     view = view_of(tmp_path, records + more)
     assert "merge_5 n=16, 32M tokens" in view.shown and set(handful(view, view.shown)) == CHOSEN
+    assert trained_on(view, ["merge_5 n=16, 32M tokens", "crisp"]) == ", trained on 16M tokens"
 
 
 def test_recipes_of_a_soup_that_the_claims_cannot_choose_between_are_not_shown(records, tmp_path):
@@ -139,15 +141,15 @@ def test_the_title_of_fine_tuning_is_about_a_method_that_has_the_largest_budget(
     chart = budgets_chart(view_of(tmp_path, rows))
     assert chart.frame.label.iloc[-1] == "soup n=4, 4M tokens"
     assert chart.finding.startswith(
-        "The loss of soup n=4, 16M tokens, compared with generic pretraining, is 0.50 lower before fine-tuning, and "
-        "0.30 lower"
+        "The loss of soup n=4, 16M tokens, compared with generic pretraining, is 0.50 lower with one seed before "
+        "fine-tuning, and 0.30 lower"
     )
 
 
 def test_the_title_of_one_fine_tuned_method_says_what_it_gains(tmp_path):
     rows = [run("generic", 0, 0, {"a": loss}, "none", budget_tokens=n) for n, loss in ((0, 4.0), (100_000, 3.2))]
     chart = budgets_chart(view_of(tmp_path, sum(rows, [])))
-    assert chart.finding == "Fine-tuning on 100k tokens changes the loss from 4.00 to 3.20 (generic; nats/token)"
+    assert chart.finding == "Fine-tuning on 100k tokens lowers the loss from 4.00 to 3.20 (generic; nats/token)"
     assert "seed" not in chart.caption and "Below 0" not in chart.caption
 
 

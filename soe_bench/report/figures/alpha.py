@@ -7,7 +7,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.special import xlogy
 
 from soe_bench.errors import UserError
-from soe_bench.report.figures.pieces import heat_map
+from soe_bench.report.figures.pieces import heat_map, trained_on
 from soe_bench.report.figures.style import Chart
 from soe_bench.report.view import GENERIC_TEXT, View
 
@@ -28,10 +28,11 @@ def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
         frame = table.rename_axis(columns="expert").stack().rename("alpha").reset_index()
         caption = (
             f"The coefficients alpha that the router of {view.labels[run]}, seed {seed}, gives at the domain weights h "
-            "of each specialist's estimate split, and at h_0 for generic text. Rows are in the order of a hierarchical "
-            "clustering; experts are grouped by the specialist that weights them most. How many experts a text uses is "
-            "the exponential of the entropy of its coefficients (their sizes, divided by their sum): n if all are "
-            f"equal, 1 if all but one are 0.\n{view.title}"
+            "of each specialist (estimated from text of its own that is kept for this), and at h_0 for generic text. "
+            "Rows are in the order of a hierarchical clustering; experts are grouped by the specialist that "
+            "weights them most. How many experts a text uses is the exponential of the entropy of its coefficients "
+            "(their sizes, divided by their sum): n if all are equal, 1 if all but one are 0.\n"
+            f"{view.title}{trained_on(view, [view.labels[run]])}"
         )
         charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))
     return charts

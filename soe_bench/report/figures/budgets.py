@@ -4,10 +4,9 @@ from itertools import product
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
+from soe_bench.report.figures.pieces import Lines, looks, points, said, seeds_note, trained_on
 from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import Chart, colours
-from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, paired_difference
 from soe_bench.report.tables.budgets import budget_name, fine_tuned
 from soe_bench.report.tables.pieces import not_compared
@@ -37,10 +36,12 @@ def budgets_chart(view: View) -> Chart | None:
         + " Below 0 the method is better than generic pretraining that was fine-tuned on as many tokens."
         * ("difference" in set(frame.panel))
     )
-    caption = "\n".join([what, *left_out(labels, shown), *not_compared(view, shown), view.title])
+    caption = "\n".join(
+        [what, *left_out(labels, shown), *not_compared(view, shown), view.title + trained_on(view, shown)]
+    )
     lines = Lines(
         looks(frame, colours(view)),
-        "tokens of the specialist's own text (log scale, 0 aside)",
+        "tokens of the specialist's own text (log scale; 0 stands apart)",
         {"loss": "Loss after fine-tuning", "difference": "Against generic, fine-tuned too"},
         dict(zip(frame.x, map(budget_name, frame.budget_tokens), strict=True)).__getitem__,
     )
@@ -52,12 +53,14 @@ def _finding(frame: pd.DataFrame) -> str:
     method, where nothing is compared."""
     rows = frame[frame.panel == frame.panel.iloc[-1]]
     label = rows.label[rows.budget_tokens == rows.budget_tokens.max()].iloc[-1]
-    means = rows[rows.label == label].groupby("budget_tokens").value.agg(mean)
+    values = dict(list(rows[rows.label == label].groupby("budget_tokens").value))
+    first, last = values[min(values)], values[max(values)]
+    tokens = budget_name(max(values))
     if rows.panel.iloc[0] != "difference":
-        change = f"changes the loss from {means.iloc[0]:.2f} to {means.iloc[-1]:.2f} ({label}; nats/token)"
-        return f"Fine-tuning on {budget_name(means.index[-1])} tokens {change}"
-    before, after = in_words(means.iloc[0]), in_words(means.iloc[-1])
+        before, after = mean(first), mean(last)
+        change = f"{'lowers' if after < before else 'raises'} the loss from {before:.2f} to {after:.2f}"
+        return f"Fine-tuning on {tokens} tokens {change} ({label}; nats/token)"
     return (
-        f"The loss of {label}, compared with generic pretraining, is {before} before fine-tuning, and {after} after "
-        f"both are fine-tuned on {budget_name(means.index[-1])} tokens (nats/token)"
+        f"The loss of {label}, compared with generic pretraining, is {said(first)} before fine-tuning, and "
+        f"{said(last)} after both are fine-tuned on {tokens} tokens (nats/token)"
     )

@@ -4,10 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soe_bench.report.figures.pieces import log_axis
+from soe_bench.report.figures.pieces import log_axis, said, trained_on
 from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import Chart, colours, legend, line_styles
-from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
@@ -44,7 +43,7 @@ def curves_chart(view: View, curves: pd.DataFrame) -> Chart | None:
         "corpus, with domain weights h_0. The soup reads mixtures that are drawn from pi. The tokens are those of all "
         f"models of a method, and of the model that it starts from.{_copying(frame)}"
     )
-    caption = "\n".join([what, *left_out(labels, shown), view.title])
+    caption = "\n".join([what, *left_out(labels, shown), view.title + trained_on(view, frame.label.unique())])
     return Chart("curves" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
 
 
@@ -55,7 +54,7 @@ def _finding(frame: pd.DataFrame) -> str:
     paired = ends.reindex(columns=[label, "generic"]).dropna()
     if label == "generic" or paired.empty:
         return "The loss in training"
-    words = in_words(mean(paired[label] - paired["generic"]), "that of generic pretraining")
+    words = said(paired[label] - paired["generic"], "that of generic pretraining")
     return f"The validation loss of {label} ends {words} (nats/token, mean over all specialists)"
 
 
@@ -64,9 +63,10 @@ def _copying(frame: pd.DataFrame) -> str:
     if "copying_gain" not in frame:
         return ""
     seeds = frame.dropna(subset="copying_gain").groupby("label", sort=False).seed.nunique()
-    measured = ", ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
-    begun = f"A dot marks where its mean first passes {COPIES:g} (dotted): from there on a model is said to copy."
-    never = f"Its mean never passes {COPIES:g} (dotted), above which a model is said to copy from its context."
+    measured = "; ".join(f"{label} ({n} seed{'s' * (n > 1)})" for label, n in seeds.items())
+    line = f"passes {COPIES:g} (dotted), above which a model is said to copy from its context"
+    begun = f"A dot marks where the mean over these seeds first {line}. One of them may pass it elsewhere or never."
+    never = f"The mean over these seeds never {line}."
     return (
         " The copying gain is how much lower the loss of generic validation text is when the model reads a passage for "
         f"the second time in a row. It was measured for {measured}. {begun if _begins(frame) else never}"

@@ -4,10 +4,9 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import Lines, looks, points, seeds_note
+from soe_bench.report.figures.pieces import Lines, lead, looks, points, seeds_note, trained_on
 from soe_bench.report.figures.selection import handful
 from soe_bench.report.figures.style import Chart, colours
-from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
@@ -24,19 +23,28 @@ def experts_chart(views: list[View]) -> Chart | None:
         return None
     frame = pd.DataFrame([row for rows in found.values() for row in rows])
     differences = {f"{view.title}: difference" for view in found} & set(frame.panel)
-    findings = {short: _finding(frame[frame.scale == name], differences) for name, short in _short(found).items()}
+    findings = {
+        short: _finding(view, frame[frame.scale == view.title], differences)
+        for view, short in zip(found, _short(found).values(), strict=True)
+    }
+    lines, levels = (list(frame.line[rows].unique()) for rows in (frame.x.notna(), frame.x.isna()))
     caption = (
         "Test text, no fine-tuning, mean over the specialists within the corpus. Above is the loss. Below is the loss "
         "minus that of generic pretraining with the same seed and as many training tokens, where there is such a run; "
-        "below 0 the method is better. There the marks of several lines stand side by side around their number of "
-        "experts. A line is the darker the more experts it goes to. Of the methods without experts only generic "
-        "pretraining and dense_on_pi are here, as lines across. Each method rests on the seeds that it has; one that "
-        f"lacks a specialist is not shown.{seeds_note(frame, differences)}"
+        "below 0 the method is better."
+        + " There the marks of several lines stand side by side around their number of experts." * (len(lines) > 1)
+        + f" Of the methods without experts only these are here, as lines across: {'; '.join(levels)}." * bool(levels)
+        + " Each method rests on the seeds that it has; one that lacks a specialist is not shown."
+        + " Which specialists lie within the corpus may differ between columns." * (len(found) > 1)
+        + seeds_note(frame, differences)
     )
     plain = {view: view.title.rpartition(" ")[0] for view in found}  # without the fingerprint, where that does
     alone = len(set(plain.values())) == len(plain)
-    titles = {f"{view.title}: loss": plain[view] if alone else view.title for view in found}
-    lines = Lines(
+    titles = {
+        f"{view.title}: loss": (plain[view] if alone else view.title) + trained_on(view, {row["label"] for row in rows})
+        for view, rows in found.items()
+    }
+    chart = Lines(
         looks(frame, colours(*found)),
         "number of experts (log scale)",
         titles | dict.fromkeys(differences, ""),
@@ -49,9 +57,10 @@ def experts_chart(views: list[View]) -> Chart | None:
         f"with {experts} is " * (len(counts) > 1) + words + f" ({short})" * bool(short)
         for short, (experts, words) in findings.items()
     ]
-    what = "Against generic pretraining the loss" if differences else "The loss"
-    finding = f"{what} {f'with {min(counts)} is ' * (len(counts) == 1)}{', '.join(said)}"
-    return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: lines.draw(frame))
+    each = ", on the specialists within each corpus," * (len(found) > 1)
+    what = f"Against generic pretraining{each} the loss" if differences else "The loss"
+    finding = f"{what} {f'with {min(counts)} is ' * (len(counts) == 1)}{'; '.join(said)}"
+    return Chart("experts", f"{finding} (nats/token)", caption, frame, lambda: chart.draw(frame))
 
 
 def _short(views: Iterable[View]) -> dict[str, str]:
@@ -84,7 +93,7 @@ def _rows(view: View) -> list[dict]:
     return rows
 
 
-def _finding(frame: pd.DataFrame, panels: Collection[str]) -> tuple[str, str]:
+def _finding(view: View, frame: pd.DataFrame, panels: Collection[str]) -> tuple[str, str]:
     """The most experts, and what they give, in the last line of those with most numbers of experts (the soup's).
     `panels`: those with differences."""
     rows = frame[frame.x.notna()]
@@ -96,7 +105,6 @@ def _finding(frame: pd.DataFrame, panels: Collection[str]) -> tuple[str, str]:
     if len(differences):
         dense = frame[(frame.label == "dense_on_pi") & frame.panel.isin(panels)].value
         better = mean(dense) < mean(differences)  # False without one
-        return experts, in_words(mean(differences)) + f", and that of dense_on_pi {in_words(mean(dense))}" * bool(
-            better
-        )
+        words = lead(view, rows.label.iloc[-1])[0]
+        return experts, words + (f", and that of dense_on_pi {lead(view, 'dense_on_pi')[0]}" if better else "")
     return experts, f"{mean(rows.value):.2f}"

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from soe_bench.report.figures.pieces import TITLES, Lines, looks, points, seeds_note
+from soe_bench.report.figures.pieces import TITLES, Lines, looks, points, seeds_note, trained_on
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -43,6 +43,7 @@ def granularity_chart(views: list[View], domains: pd.DataFrame) -> Chart | None:
         f"{len(specialists)} of {every}. The passages are the same throughout, only their clusters differ. Small "
         "clusters are dissolved, so that a corpus may have fewer domains than were asked for."
         f"{seeds_note(frame)}\nscale {scale}, model {model}, corpora {corpora}"
+        f"{trained_on([*found.values()][0], set(frame.label))}"
     )
     lines = Lines(looks(frame, colours(*found.values())), "number of domains (log scale)", TITLES, "{:g}".format)
     frame = frame.reset_index(drop=True)

@@ -15,7 +15,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from soe_bench.report.figures.style import STYLES, legend, line_styles, markers, shortened
-from soe_bench.report.stats import mean, t_interval
+from soe_bench.report.format import in_words
+from soe_bench.report.stats import Interval, mean, paired_difference, side, t_interval
+from soe_bench.report.view import VARIANTS, View
 
 MOST_TICKS = 80
 TITLE_WIDTH = 44  # characters of a panel's title
@@ -181,6 +183,30 @@ def seeds_note(frame: pd.DataFrame, differences: Collection[str] = ("difference"
         + " A bar is a 95 % t-interval over seeds." * bool((~level & difference).any())
         + " A band goes from the lowest seed to the highest." * bool(level.any())
     )
+
+
+def said(by_seed: pd.Series, other: str = "", intervals: Collection[Interval] = ()) -> str:
+    """The mean of a difference in words, as a title has it: with how many seeds it is not separated from 0, by the
+    interval over them, or by one of these others; and whether there is one seed only."""
+    n, separated = len(by_seed), side([t_interval(by_seed), *intervals]) != "neither"
+    doubt = " with one seed" if n == 1 else f", not separated with {n} seeds" * (not separated)
+    return in_words(mean(by_seed), other) + doubt
+
+
+def lead(view: View, label: str) -> tuple[str, pd.Series]:
+    """What a title says of a label's difference to its generic run, by its verdict, and that of each specialist that
+    means are over."""
+    runs = (view.losses(each, specialists=view.averaged) for each in (label, view.generic_for(label)))
+    difference = paired_difference(*runs)
+    return said(difference.by_seed, intervals=difference.intervals.values()), difference.by_specialist
+
+
+def trained_on(view: View, labels: Iterable[str]) -> str:
+    """The training tokens of those of the labels that do not name them, as the end of a line that says what a figure
+    is of."""
+    tokens = view.methods.training_tokens[[*labels]].sort_values().map(VARIANTS["training_tokens"])
+    unnamed = dict.fromkeys(text for label, text in tokens.items() if f", {text}" not in label)
+    return f", trained on {' or '.join(unnamed)}" * bool(unnamed)
 
 
 def points(panels: Mapping[str, pd.Series | None], line: str, x: float | None, **facts: object) -> list[dict]:

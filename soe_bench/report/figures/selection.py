@@ -38,8 +38,9 @@ def handful(view: View, labels: list[str]) -> list[str]:
 def left_out(labels: list[str], shown: list[str]) -> list[str]:
     """What a figure leaves out of the labels, as a line of its caption; none if nothing."""
     note = (
-        "Shown are generic pretraining, the soups, dense_on_pi and the best method of each other kind: of all merges, "
-        "for example, the one with the lowest loss on validation text. It is chosen among those that were trained on "
-        f"as many tokens as most runs. The tables have {len(labels) - len(shown)} more methods."
+        f"Here are {len(shown)} of the {len(labels)} methods that this figure could show: the soups that the claims "
+        "compare, their generic runs, dense_on_pi, and as many others as there is room for. Of each kind of the others "
+        "(all merges are one) only the method with the lowest loss on validation text is chosen, and of the kinds "
+        "those with the lowest. Others have as many training tokens as most runs. The table main has all methods."
     )
     return [note] if len(shown) < len(labels) else []

@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from soe_bench.report.figures.pieces import lead, trained_on
 from soe_bench.report.figures.selection import handful, left_out
 from soe_bench.report.figures.style import FIXED, Chart, colours, legend, markers, shortened
-from soe_bench.report.format import in_words
 from soe_bench.report.stats import mean, t_intervals
 from soe_bench.report.tables.pieces import not_compared
 from soe_bench.report.view import View
@@ -30,25 +30,24 @@ def specialists_chart(view: View) -> Chart | None:
     what = (
         "Test text, no fine-tuning. A mark is a method's loss minus that of generic pretraining, paired by specialist "
         f"and seed; {bars}. Generic pretraining is the ring at 0. A mark left of it is better "
-        "than generic pretraining."
+        f"than generic pretraining. The thick pale line leads from 0 to {frame.label.iloc[-1]}."
     )
-    caption = "\n".join([what, *left_out(view.shown, shown), *not_compared(view, shown), view.title])
-    return Chart("specialists" + view.suffix, _finding(frame), caption, frame, lambda: _draw(view, frame))
+    setting = view.title + trained_on(view, differences)
+    caption = "\n".join([what, *left_out(view.shown, shown), *not_compared(view, shown), setting])
+    return Chart("specialists" + view.suffix, _finding(view, frame), caption, frame, lambda: _draw(view, frame))
 
 
-def _finding(frame: pd.DataFrame) -> str:
+def _finding(view: View, frame: pd.DataFrame) -> str:
     label = frame.label.iloc[-1]
-    rows = frame[frame.label == label]
-    within = rows[~rows.outside] if not rows.outside.all() else rows
-    where = " within the corpus" if rows.outside.any() and not rows.outside.all() else ""
-    better, words = (within.difference < 0).sum(), in_words(mean(within.difference))
-    table = frame.pivot(index="specialist", columns="label", values="difference").loc[within.specialist]
+    words, within = lead(view, label)
+    where = " within the corpus" * (view.averaged != view.specialists)
+    table = frame.pivot(index="specialist", columns="label", values="difference").loc[within.index]
     means = table.dropna(axis=1).apply(mean)
     best = means.idxmin()
-    lowest = f"; that of {best} is the lowest here, {in_words(means[best])}" * (best != label)
+    lowest = f"; that of {best} is the lowest here, {lead(view, best)[0]}" * (best != label)
     return (
-        f"{label} is better than generic pretraining on {better} of {len(within)} specialists{where}, and its "
-        f"loss is {words} on average{lowest} (nats/token)"
+        f"{label} is better than generic pretraining on {(within < 0).sum()} of {len(within)} specialists{where}, and "
+        f"its mean loss is {words}{lowest} (nats/token)"
     )
 
 

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from soe_bench.report.effects import Soups, most_seeds
-from soe_bench.report.figures.pieces import TITLES, Lines, looks, points, seeds_note
+from soe_bench.report.figures.pieces import TITLES, Lines, looks, points, seeds_note, trained_on
 from soe_bench.report.figures.style import Chart, colours
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
@@ -38,9 +38,10 @@ def support_chart(view: View) -> Chart | None:
     caption = (
         "In training each draw of the domain weights h has 1 to m domains. The loss is on test text, without "
         "fine-tuning; that of the specialists is a mean over those within the corpus. The legend has for each line the "
-        "number n of experts, whether domains are drawn by their size (by h_0) or all alike (by uniform), the "
-        "distribution of their weights (with Dirichlet(1) all weights that sum to 1 are equally likely), and the "
-        f"fraction of draws that are h_0 itself.{seeds_note(frame)}{gone}\n{view.title}"
+        "number n of experts, whether domains are drawn by their size (by h_0) or all are equally likely (by uniform), "
+        "the distribution of their weights (with Dirichlet(1) all weights that sum to 1 are equally likely), and the "
+        f"fraction of draws that are h_0 itself.{seeds_note(frame)}{gone}\n"
+        f"{view.title}{trained_on(view, set(frame.label))}"
     )
     lines = Lines(looks(frame, colours(view)), "most domains m of h in training (log scale)", TITLES, "{:g}".format)
     return Chart("support" + view.suffix, _finding(frame), caption, frame, lambda: lines.draw(frame))
@@ -74,4 +75,4 @@ def _finding(frame: pd.DataFrame) -> str:
     best = {text: values.idxmin() for text, values in means.groupby("panel")}
     words = {"specialists": "for the specialists", "generic": "on generic text"}
     found = [f"{words[text]} with {_draws(best[text][2])}" for text in words if text in best]
-    return f"The loss is lowest {' and '.join(found)}"
+    return f"{'With one seed the' if frame.seed.nunique() == 1 else 'The'} loss is lowest {' and '.join(found)}"
