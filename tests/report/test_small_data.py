@@ -4,7 +4,11 @@ import csv
 
 import pytest
 from made_up_claims import SPREAD, claims, report, table
-from made_up_records import run
+from made_up_records import run, write_records
+
+from soe_bench.report.figures.documents import documents_chart
+from soe_bench.report.load import load_results
+from soe_bench.report.view import make_views
 
 BUDGETS = {0: 3.0, 10_000: 2.8, 100_000: 2.6, 1_000_000: 2.0}  # generic's loss on a; 1 more on b
 GAINS = {0: 1, 10_000: 1, 100_000: 0, 1_000_000: -1}  # of the soup, times 1.9 SPREAD on a and 2.1 SPREAD on b
@@ -169,6 +173,19 @@ def test_documents_table(documents, tmp_path):
     ]
     text = (tmp_path / "tables" / "documents.md").read_text()
     assert "(soup n=4: n = 1: a)" in text
+
+
+def test_each_mark_of_the_documents_has_all_of_its_seeds_and_no_line_joins_them(documents, tmp_path):
+    """One seed has no draw of 256 documents."""
+    kept = [row for row in documents if (row["seed_init"], row["n_documents"]) != (2, 256)]
+    [view] = make_views(load_results(write_records(tmp_path, kept)))
+    chart = documents_chart(view)
+    centroids = chart.frame[chart.frame.line == "nearest_centroid"]
+    assert centroids.groupby("x").size().to_dict() == {32: 3, 256: 2}
+    assert chart.finding == "With h from 32 documents the loss is 0.13 higher than from all (nats/token)"
+    [axes] = chart.draw().axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["32\n2\n3", "256\n1\n2"]
+    assert {line.get_linestyle() for line in axes.lines if line.get_marker() == "o"} == {"None"}
 
 
 def test_drawn_documents_and_other_estimators_stay_out_of_the_other_tables(documents, tmp_path):
