@@ -42,9 +42,10 @@ def points(frame) -> dict:
 
 
 def test_sizes_by_hand(tmp_path):
-    """d64 has 400 tokens for 4 parameters: d32 (1 parameter) counts with 100 and 400, d128 (16) with 1600 alone."""
+    """d64 has 400 tokens for 4 parameters: d32 (1 parameter) counts with 100 and 400, d128 (16) with 1600 alone. Each
+    size has all of its seeds."""
     rows = size("d64", 4, 400, 0.2) + generic(2, model="d64", parameters=4, training_tokens=400)
-    rows += size("d32", 1, 100, 0.3) + size("d32", 1, 400, 0.25) + size("d32", 1, 9000, 0.9)
+    rows += size("d32", 1, 100, 0.3, 3) + size("d32", 1, 400, 0.25) + size("d32", 1, 9000, 0.9)
     rows += size("d128", 16, 1600, 0.1)
     rows = [row | {"scale": "medium"} if row["model"] == "d64" else row for row in rows]  # as +sweep=sizes has it
     rows = [row | {"data": "other"} for row in size("d256", 64, 6400, 0.1, 1)] + rows
@@ -61,15 +62,16 @@ def test_sizes_by_hand(tmp_path):
     found = points(chart.frame)
     assert set(found) == {(equal, line, model) for equal, model in expected for line in ("generic", "soup n=16")}
     for (equal, model), (budget, difference) in expected.items():
+        seeds = 3 if budget == 100 else 2
         assert found[equal, "soup n=16", model] == (
             {budget},
-            pytest.approx([3.5 + difference] * 2),
-            pytest.approx([difference] * 2),
+            pytest.approx([3.5 + difference] * seeds),
+            pytest.approx([difference] * seeds),
         )
-        assert found[equal, "generic", model] == ({budget}, [3.5] * 2, [])  # d64 has one more, which the others lack
+        assert found[equal, "generic", model] == ({budget}, [3.5] * seeds, [])  # d64 has a third, which its soup lacks
     with style():
         left, right = chart.draw().axes
-        assert "0.60 lower for d32, 0.20 lower for d128" in chart.finding
+        assert "0.60 lower for 1 parameters; 0.40 lower for 4 parameters; 0.20 lower for 16" in chart.finding
     assert [line.get_linestyle() for line in right.lines if len(line.get_xdata()) > 2] == ["-"]
     assert left.get_xscale() == right.get_xscale() == "log"
 
@@ -100,7 +102,9 @@ def test_sizes_that_lie_in_several_results_folders_are_compared_above_them(tmp_p
     assert [found[model]["effect"] for model in ("d32", "d64", "d128")] == [-0.6, -0.4, None]
     title = (tmp_path / "tables" / "claims.md").read_text().splitlines()[0]
     assert "models d32, d64, corpus" in title and "scale" not in title
-    assert "0.60 lower for d32, 0.40 lower for d64" in (tmp_path / "figures" / "README.md").read_text()
+    assert (
+        "0.60 lower for 1 parameters; 0.40 lower for 4 parameters" in (tmp_path / "figures" / "README.md").read_text()
+    )
     assert main([str(tmp_path), "--check"]) == 0
 
 

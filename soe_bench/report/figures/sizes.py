@@ -3,10 +3,8 @@
 import pandas as pd
 
 from soe_bench.report.effects import NotRun, Soups
-from soe_bench.report.figures.pieces import TITLES, Lines, points, seeds_note
+from soe_bench.report.figures.pieces import TITLES, Lines, points, said, seeds_note
 from soe_bench.report.figures.style import FIXED, OWN_MARKERS, Chart, soup_colour
-from soe_bench.report.format import in_words
-from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
 EXPERTS = 16
@@ -15,17 +13,14 @@ METHODS = {f"soup n={EXPERTS}": soup_colour(EXPERTS), "generic": FIXED["generic"
 
 
 def sizes_chart(views: list[View]) -> Chart | None:
-    """The views of the first one's corpus, on the seeds that all sizes have; None unless two sizes have both methods on
-    every specialist."""
+    """The views of the first one's corpus, each size on all seeds that both methods have; None unless two sizes have
+    both on every specialist."""
     if not views:
         return None
     soups = Soups(views[0], views)
     models = list(dict.fromkeys(view.setting["model"] for view in views if view.same_text(soups.view)))
-    frame = pd.DataFrame([row for equal in STYLES for model in models for row in _rows(soups, equal, model)])
-    if frame.empty:
-        return None
-    sizes = frame.groupby("equal").x.transform("nunique")
-    frame = frame[(sizes > 1) & (frame.groupby(["panel", "line", "seed"]).x.transform("nunique") == sizes)]
+    found = [[row for model in models for row in _rows(soups, equal, model)] for equal in STYLES]
+    frame = pd.DataFrame([row for rows in found if len({row["x"] for row in rows}) > 1 for row in rows])
     if frame.empty:
         return None
     frame = frame.sort_values(["panel", "line", "x", "seed"], ascending=[False, True, True, True], ignore_index=True)
@@ -45,7 +40,7 @@ def sizes_chart(views: list[View]) -> Chart | None:
             for equal, style in STYLES.items()
             for line, colour in METHODS.items()
         },
-        "parameters of the base model (log scale)",
+        "base model: parameters (log scale) and name",
         TITLES | {"loss": "Loss on the specialists"},
         lambda x: f"{x:,.0f}\n{models[x]}",
     )
@@ -61,18 +56,17 @@ def _rows(soups: Soups, equal: str, model: str) -> list[dict]:
         return []
     facts = {"equal": equal, "model": model, "training_tokens": int(other.view.methods.training_tokens[labels[0]])}
     size = int(other.runs.parameters.iloc[0])
-    rows = []
-    for line, label in zip(METHODS, labels, strict=True):
-        values = other.view.by_seed(label)
-        if not values:
-            return []
-        panels = {"loss": values["specialists"], "difference": values.get("difference")}
+    both = [other.view.by_seed(label) for label in labels]
+    if not all(both):
+        return []
+    rows, seeds = [], both[0]["difference"].index
+    for line, values in zip(METHODS, both, strict=True):
+        panels = {"loss": values["specialists"][seeds], "difference": values.get("difference")}
         rows += points(panels, f"{line}, equal {equal}", size, **facts)
     return rows
 
 
 def _finding(frame: pd.DataFrame) -> str:
     rows = frame[(frame.panel == "difference") & (frame.equal == frame.equal.iloc[-1])].sort_values("x")
-    gains = rows.groupby("model", sort=False).value.agg(mean)
-    ends = [f"{in_words(gains[model])} for {model}" for model in (gains.index[0], gains.index[-1])]
-    return f"With {EXPERTS} experts the loss, compared with generic pretraining, is {', '.join(ends)} (nats/token)"
+    gains = [f"{said(own.value)} for {size:,.0f} parameters" for size, own in rows.groupby("x")]
+    return f"Against generic pretraining the loss with {EXPERTS} experts is {'; '.join(gains)} (nats/token)"
