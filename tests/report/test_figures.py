@@ -275,15 +275,17 @@ def gains(folder, gain: dict[str, float], outside: str = ""):
 def test_the_gain_has_the_rank_correlation_within_the_corpus(tmp_path):
     """Ranks 1 2 3 4 5 6 against 2 1 3 4 5 6: 1 - 6 * (1 + 1) / (6 * 35) = 0.94. Pearson's of these would be 0.72."""
     chart = gains(tmp_path, dict(a=0.2, b=0.1, c=0.3, d=0.4, e=0.5, f=4.0, g=-9.0), outside="g")
-    assert chart.finding.startswith("Rank correlation 0.94") and "(6 specialists within the corpus)" in chart.finding
+    assert "grows with" in chart.finding and "(rank correlation 0.94; 6 specialists, 2 seeds)" in chart.finding
     assert chart.frame.outside.tolist() == [False] * 6 + [True]
 
 
 def test_the_gain_says_how_much_rests_on_one_specialist(tmp_path):
     """Ranks 1 to 6 in order and a last one with the least gain. Without it they agree; without a they do worst:
-    2 3 4 5 6 1 against 1 to 6 has squares of 1 five times and of 5 once, 1 - 6 * 30 / (6 * 35) = 0.14."""
+    2 3 4 5 6 1 against 1 to 6 has squares of 1 five times and of 5 once, 1 - 6 * 30 / (6 * 35) = 0.14. With all
+    seven it is 1 - 6 * 42 / (7 * 48) = 0.25, which is nothing of note."""
     chart = gains(tmp_path, dict(a=0.1, b=0.2, c=0.3, d=0.4, e=0.5, f=0.6, g=0.0))
-    assert "the correlation is 0.14, without g it is 1.00." in chart.caption
+    assert "the correlation is 0.14, without g (at 7.00 nats) it is 1.00." in chart.caption
+    assert "shows no relation to the distance of h from h_0 (rank correlation 0.25; 7 specialists" in chart.finding
 
 
 def test_a_family_of_methods_has_the_same_colour_whatever_else_is_there(tmp_path):

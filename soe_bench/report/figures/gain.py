@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from scipy.stats import spearmanr
 
-from soe_bench.report.figures.pieces import Spot, write_names
+from soe_bench.report.figures.pieces import Spot, trained_on, write_names
 from soe_bench.report.figures.style import GREY, Chart, colours, shortened
 from soe_bench.report.stats import t_intervals
 from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
 
-NAMED = 8  # specialists at most whose names are drawn
+CHANCE = 0.05  # the chance of a rank correlation as large where there is no relation, above which none is seen
 FEWEST = 6  # specialists for a rank correlation
-BESIDE = ((0, 8), (0, -8), (8, 0), (-8, 0), (6, 6), (-6, 6))  # points from a mark to its name, in the order of trial
+BESIDE = ((0, 8), (0, -8), (8, 0), (-8, 0), (6, 4), (-6, 4))  # points from a mark to its name, in the order of trial
 
 
 def gain_chart(view: View) -> Chart | None:
@@ -36,7 +36,8 @@ def gain_chart(view: View) -> Chart | None:
     fitted = frame[~frame.outside]
     line = linear_regression(fitted.kl, fitted.gain) if len(fitted) >= FEWEST and fitted.kl.nunique() > 2 else None
     of_whom = (
-        " The rank correlation (Spearman's) and the line, by least squares, are of the specialists within the corpus."
+        " The rank correlation (Spearman's) and the line, by least squares, are of the specialists within the corpus. "
+        f"It counts as no relation if chance alone gives one as large in more than {CHANCE:.0%} of cases."
     )
     edge = (
         " Open marks lie outside the corpus and do not set the axes: an interval may be cut at the edge, and a mark on "
@@ -46,38 +47,37 @@ def gain_chart(view: View) -> Chart | None:
         f"The gain of {label} is the loss of generic pretraining minus that of the soup on the specialist's test text."
         + " A bar is a 95 % t-interval over seeds." * bool(frame.low.notna().any())
         + " The distance is the KL divergence of h from h_0, the domain weights of the whole corpus."
-        f"{of_whom * (line is not None)}{_without_one(fitted)}{edge * bool(frame.outside.any())} Named are the "
-        "specialist with the largest gain and those farthest from "
-        f"{'the line' if line else 'the median gain'}, where there is room.\n{view.title}"
+        f"{of_whom * (line is not None)}{_without_one(fitted)}{edge * bool(frame.outside.any())} Names are "
+        f"left out where there is no room.\n{view.title}{trained_on(view, [label])}"
     )
-    return Chart("gain" + view.suffix, _finding(fitted), caption, frame, lambda: _draw(view, label, frame, line))
+    finding = _finding(fitted, len(difference.by_seed))
+    return Chart("gain" + view.suffix, finding, caption, frame, lambda: _draw(view, label, frame, line))
 
 
-def _finding(fitted: pd.DataFrame) -> str:
+def _finding(fitted: pd.DataFrame, seeds: int) -> str:
     what, n = "Gain over generic pretraining against the distance of h from h_0", len(fitted)
     if n < FEWEST:
         return f"{what}: {n} specialist{'s' * (n != 1)} within the corpus, too few for a rank correlation"
     if min(fitted.kl.nunique(), fitted.gain.nunique()) == 1:
         return what
+    rank = spearmanr(fitted.kl, fitted.gain)
+    relation = "shows no relation to" if rank.pvalue > CHANCE else "grows with" if rank.statistic > 0 else "falls with"
     return (
-        f"Rank correlation {_correlation(fitted):.2f} between the soup's gain over generic pretraining and the "
-        f"distance of h from h_0 ({n} specialists within the corpus)"
+        f"The soup's gain over generic pretraining {relation} the distance of h from h_0 (rank correlation "
+        f"{rank.statistic:.2f}; {n} specialists, {seeds} seed{'s' * (seeds > 1)})"
     )
-
-
-def _correlation(rows: pd.DataFrame) -> float:
-    return spearmanr(rows.kl, rows.gain).statistic
 
 
 def _without_one(fitted: pd.DataFrame) -> str:
     """How much of the rank correlation rests on one specialist, as a sentence of the caption."""
     if len(fitted) <= FEWEST or min(fitted.kl.nunique(), fitted.gain.nunique()) <= 2:
         return ""
-    left = {name: _correlation(fitted[fitted.specialist != name]) for name in fitted.specialist}
+    own = fitted.set_index("specialist")
+    left = {name: own.drop(name).kl.corr(own.drop(name).gain, "spearman") for name in own.index}
     lowest, highest = min(left, key=left.__getitem__), max(left, key=left.__getitem__)
+    at = {name: f"{shortened(name)} (at {own.kl[name]:.2f} nats)" for name in (lowest, highest)}
     return (
-        f" Without {shortened(lowest)} the correlation is {left[lowest]:.2f}, without {shortened(highest)} it is "
-        f"{left[highest]:.2f}."
+        f" Without {at[lowest]} the correlation is {left[lowest]:.2f}, without {at[highest]} it is {left[highest]:.2f}."
     )
 
 
@@ -101,8 +101,8 @@ def _draw(view: View, label: str, frame: pd.DataFrame, line: object) -> Figure:
     axes.grid(axis="y")
     axes.set(xlabel="KL divergence of h from h_0 (nats)", ylabel="gain over generic pretraining (nats/token)")
     farthest = (frame.gain - (line.intercept + line.slope * frame.kl if line else frame.gain.median())).abs()
-    chosen = dict.fromkeys([frame.gain.idxmax(), *farthest.nlargest(NAMED - 1).index])
-    _name(figure, axes, places, [(tuple(places.loc[i]), shortened(frame.specialist[i])) for i in chosen])
+    order = farthest.sort_values(ascending=False, kind="stable").index
+    _name(figure, axes, places, [(tuple(places.loc[i]), shortened(frame.specialist[i])) for i in order])
     return figure
 
 
@@ -116,11 +116,12 @@ def _around(values: pd.Series, margin: float) -> tuple[float, float]:
 def _name(figure: Figure, axes: Axes, places: pd.DataFrame, names: list[tuple[Spot, str]]) -> None:
     """Writes each name beside its mark where no mark, line, axis or other name lies, if there is room."""
     figure.suptitle("\n ", fontsize=12)  # as high as what render() puts in their place, which moves the marks
-    figure.supxlabel("\n" * 5, fontsize=8)
+    figure.supxlabel("\n" * 6, fontsize=8)
     figure.draw_without_rendering()
     edge = axes.get_window_extent()
-    taken = [Bbox.from_extents(edge.x0, edge.y0 - 30, edge.x1, edge.y0 + 1)]  # the axis and its numbers
-    taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(places)]
+    beyond = (0, 0, edge.x0, edge.y1), (0, 0, edge.x1, edge.y0 + 1), (edge.x1, 0, figure.bbox.x1, edge.y1)
+    taken = [Bbox.from_extents(*box) for box in beyond]  # the numbers of the axes, and what is right of them
+    taken += [Bbox.from_bounds(x - 5, y - 8, 10, 16) for x, y in axes.transData.transform(places)]
     lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines if line.get_linestyle() != "None"]
     bars = [bar.transformed(axes.transData) for bars in axes.collections for bar in bars.get_paths()]
     write_names(axes, names, BESIDE, taken, [*lines, *bars], room=3, fontsize=8, color=GREY)
