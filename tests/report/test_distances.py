@@ -3,6 +3,7 @@
 import csv
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from made_up_claims import generic, overall, soup
 from made_up_records import write_csv, write_records
@@ -149,10 +150,17 @@ def test_table_by_hand(tmp_path):
 
 def test_the_figure_has_every_pair(distances, tmp_path):
     read = results(tmp_path, distances).distances
-    views = [SimpleNamespace(title=name, labels={f"{name}-0": name}) for name in ("separate", "elsewhere")]
+    views = [
+        SimpleNamespace(
+            title=name,
+            labels={f"{name}-0": name},
+            methods=pd.DataFrame({"training_tokens": [2e6, 3e6]}, [name, "other"]),
+        )
+        for name in ("separate", "elsewhere")
+    ]
     chart = closeness_chart(read, views)
     frame = chart.frame
-    assert chart.caption.splitlines()[1:] == ["separate"]  # the scale, model and corpus of the runs alone
+    assert chart.caption.splitlines()[1:] == ["separate, trained on 2M tokens"]  # the setting of the runs alone
     assert len(frame) == 18 and set(frame.family) == {"common_parent", "separate"}
     row = frame[(frame.family == "separate") & (frame.one == "z") & (frame.other == "y") & (frame.seed == "1")]
     assert (row.merge_gap.item(), row.barrier.item()) == pytest.approx((1.3, 2.6))

@@ -164,7 +164,7 @@ def test_the_title_of_the_domains_counts_specialists():
     [near] = domains_charts(domains, pd.DataFrame([row | dict(fraction_beyond_q99=0.0) for row in rows]))
     with style():
         drawn = [[axes.get_title(loc="left") for axes in each.draw().axes if axes.axison] for each in (chart, near)]
-    assert "Outside: over 5 %" in drawn[0] and "Outside: over 5 %" not in drawn[1]  # nothing is far: no empty panel
+    assert "Outside the corpus?" in drawn[0] and "Outside the corpus?" not in drawn[1]  # nothing is far: no empty panel
 
 
 def test_the_curves_say_whose_mean_they_are(tmp_path):

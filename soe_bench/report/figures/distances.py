@@ -3,29 +3,36 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from soe_bench.report.figures.style import Chart
+from soe_bench.report.figures.pieces import trained_on
+from soe_bench.report.figures.style import FAMILY_COLOURS, GREY, SOUP, Chart
 from soe_bench.report.stats import mean
 from soe_bench.report.view import View
 
 # Family -> words, colour, marker. FAMILIES of load.py.
 LOOKS = {
-    "common_parent": ("experts of one parent", "#009E73", "s"),
-    "separate": ("experts from separate initialisations", "#D55E00", "^"),
-    "aligned": ("these after alignment", "#CC79A7", "v"),
-    "soup": ("specialists of the soup", "#2b8cc4", "o"),
+    "common_parent": ("experts of one parent", FAMILY_COLOURS["domain_experts*"], "s"),
+    "separate": ("experts from separate initialisations", FAMILY_COLOURS["separate_experts"], "^"),
+    "aligned": ("these with their units matched", GREY, "v"),
+    "soup": ("specialists of the soup", SOUP(0.5), "o"),
 }
 PANELS = {"merge_gap": "Merge gap of the midpoint", "barrier": "Barrier on the line between the two"}
 LINEAR = 0.1  # nats/token: the axis is linear up to here, logarithmic beyond
 CAPTION = (
     "A mark is a pair of models of one seed. The merge gap is the loss of their midpoint minus the mean loss of the "
     "two, each on its own text. The barrier is the highest excess of the loss over the straight line between their "
-    f"losses, on both texts. The vertical axis is linear within {LINEAR:g} of 0 and logarithmic beyond."
+    "losses, on both texts. Units are matched if those of one model are put into the order in which they are most "
+    "alike those of the other, which changes no output. "
+    f"The vertical axis is linear within {LINEAR:g} of 0 and logarithmic beyond."
 )
 
 
 def closeness_chart(distances: pd.DataFrame, views: list[View]) -> Chart | None:
     """The pairs whose line was evaluated; None if there are none. `views`: where the runs may be found."""
-    titles = [view.title for view in views if not set(view.labels).isdisjoint(distances.run_id)]
+    titles = [
+        view.title + trained_on(view, labels)
+        for view in views
+        if (labels := {view.labels[run] for run in distances.run_id if run in view.labels})
+    ]
     columns = ["family", "method", "seed", "one", "other", "distance", "cosine", "merge_gap", "barrier"]
     frame = distances[columns].dropna(subset=["merge_gap", "barrier"]).sort_values(columns, ignore_index=True)
     if frame.empty:
@@ -44,7 +51,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
         for family, rows in frame.groupby("family", observed=True):
             words, colour, marker = LOOKS[family]
             look = dict(markersize=5.5, color=colour, alpha=0.65, markeredgecolor="white", markeredgewidth=0.5)
-            axes.plot(rows.distance, rows[column], marker, label=f"{words} (n = {len(rows)})", **look)
+            axes.plot(rows.distance, rows[column], marker, label=f"{words} ({len(rows)} pairs)", **look)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_yscale("symlog", linthresh=LINEAR)
         axes.yaxis.set_major_formatter("{x:g}")

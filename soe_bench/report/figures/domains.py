@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from soe_bench.records import MOST_BEYOND_Q99
 from soe_bench.report.figures.pieces import MOST_TICKS, heat_map
-from soe_bench.report.figures.style import FIXED, OTHERS, Chart, shortened
+from soe_bench.report.figures.style import FIXED, GREY, OTHERS, Chart, shortened
 from soe_bench.report.format import slug
 from soe_bench.report.tables.corpus import nearest_domains
 from soe_bench.report.view import GENERIC_TEXT
@@ -21,9 +21,11 @@ REST = "#bdbdbd"
 # Without the grey, which would look like the rest, and without the second pink.
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:7], OTHERS[8])
 CAPTION = (
-    "The domain weights h are fractions of tokens. Of a specialist's weights only those on its nearest domains are "
-    "shown. A passage is far from all domains if it is farther from the centre of its own than 99 % of the generic "
-    f"passages are. A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages lies outside the corpus."
+    "The domain weights h are fractions of tokens. Of a specialist's weights only the four largest are shown. Colours "
+    "of sources are those of this figure alone. A passage is far from all domains if it is farther from the centre of "
+    "its own than 99 % of the generic passages are. "
+    f"A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (right of the dashed line) "
+    "lies outside the corpus."
 )
 
 
@@ -129,10 +131,10 @@ def _sizes(axes: Axes, domains: pd.DataFrame, palette: dict[str, str]) -> None:
 
 
 def _outside(axes: Axes, places: pd.DataFrame) -> None:
-    axes.barh(range(len(places)), 100 * places.outside, height=0.65, color=SOURCES[0])
+    axes.barh(range(len(places)), 100 * places.outside, height=0.65, color=GREY)
     axes.axvline(100 * MOST_BEYOND_Q99, color="black", linestyle="--", linewidth=1)
     axes.set_xlim(0, max(20, 110 * places.outside.fillna(0).max()))
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.tick_params(axis="x", labelbottom=True)
     axes.grid(axis="x")
-    axes.set(xlabel="passages far from\nall domains (%)", title=f"Outside: over {100 * MOST_BEYOND_Q99:g} %")
+    axes.set(xlabel="passages far from\nall domains (%)", title="Outside the corpus?")

@@ -53,6 +53,7 @@ OWN_MARKERS = {  # the same in every figure
     "generic": "X",
     "dense_on_pi": "P",
     "crisp": "^",
+    "bigram_adjustment": "v",
 }
 # Fonts with Chinese, Japanese and Korean characters, and with emoji, by the systems that have them.
 FALLBACK_FONTS = (
