@@ -31,7 +31,7 @@ def test_every_folder_below_is_written_and_checked(tmp_path, capsys):
     panels = (folder / "figures" / "experts.csv").read_text()  # one figure beside those of the folders: every scale
     assert "scale small, model d64" in panels and "scale gpu, model d64" in panels
     text = (folder / "cpu" / "tables" / "difference.csv").read_text()
-    assert "soup n=4,3.3000,-0.2000" in text  # generic has 3 and 4; 0.1 on a, 0.3 on b
+    assert "soup n=4,16M,3.3000,-0.2000" in text  # generic has 3 and 4; 0.1 on a, 0.3 on b
     text = (folder / "gpu" / "wheels" / "tables" / "difference.csv").read_text()
     assert "soup n=8,2.9000,-0.6000" in text
     assert main([str(folder), "--check"]) == 0
