@@ -258,7 +258,8 @@ def test_the_page_says_what_was_read_and_what_was_not_trained_on(pilot):
     assert set(read["sources"]) == {"news", "forum", "日本語", "specialists/料理", f"specialists/{HOSTILE}"}
     assert "76 documents were read, and 76 of them are in the corpus. Left out as repetitions: 0 passages." in page
     assert "What else was left out, cut or guessed: 1 x file of a kind that is not read (1 .png; read are .txt" in page
-    assert f"has {trained:,} tokens. Each of the two models read {tokens:,}, {tokens / trained:.1f} passes" in page
+    both = f"The soup and the generic model read {tokens:,} each, {tokens / trained:.1f} passes"
+    assert f"has {trained:,} tokens. {both}" in page
     assert "60% of each specialist&#39;s own text was not trained on" in page and "method=crisp" in page
 
 

@@ -114,7 +114,7 @@ def _read(read: dict[str, Any]) -> Section:
         f"{read['documents_read']:,} documents were read, and {read['documents']:,} of them are in the corpus. "
         f"Left out as repetitions: {counted(read['duplicates_removed'], 'passage')}. "
         f"What else was left out, cut or guessed: {notes}.",
-        f"The generic training text has {total:,} tokens. Each of the two models read {tokens:,}, "
+        f"The generic training text has {total:,} tokens. The soup and the generic model read {tokens:,} each, "
         f"{tokens / total:.1f} passes over it.",
     )
     rows = [
