@@ -181,10 +181,7 @@ def race(settings: BenchSettings) -> dict[str, float]:
             (folder / "written").unlink(missing_ok=True)
             (folder / "written").write_bytes(specialist)
 
-        times = interleaved(
-            {"mergekit": merged, "ours": ours, "writing": write},
-            BenchSettings(settings.device, quick=True),
-        )  # two rounds: mergekit takes seconds
+        times = interleaved({"mergekit": merged, "ours": ours, "writing": write}, settings)
         _check_equal(folder)
         return {f"{name}_seconds": float(np.median(each)) for name, each in times.items()} | {
             "bytes": float((method.n_experts + 2) * method.shared.value.nbytes)  # read, and written in memory
