@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from baselines.untrained import Untrained
 from soe_bench.errors import UserError
 from soe_bench.method import ExpertMethod, Method, MethodContext
 
@@ -28,7 +29,7 @@ class Adjusted(nn.Module):
         return self.base(tokens) + self.table[tokens % len(self.table)]
 
 
-class LogitAdjustment(Method):
+class LogitAdjustment(Untrained):
     """The model of its parent run with `strength * log(p(w | h) / p(w | h_0))` added to the logit of each token w, as
     in Menon et al., https://arxiv.org/abs/2007.07314. It trains nothing itself. The parent is generic pretraining, so
     that its specialists know these frequencies of h and nothing else; or a soup, to see what that knows beside them.
@@ -62,8 +63,9 @@ class LogitAdjustment(Method):
     def build(self, context: MethodContext) -> None:
         self.model.build(replace(context, parent=None))
         self.context, self.flat = context, self.model.flat
+        own = self.model.tensors()
         for name, value in (context.parent or {}).items():
-            self.model.tensors()[name].copy_(value)
+            own[name].copy_(value)
         if context.domain_tokens is None:  # in planning
             return
         like = next(context.base.parameters())
@@ -99,16 +101,6 @@ class LogitAdjustment(Method):
     def logits(self, h: Tensor, tokens: Tensor) -> Tensor:
         shift = torch.stack([table[own % len(table)] for table, own in zip(self.shift(h), tokens, strict=True)])
         return self.model.logits(h, tokens) + shift
-
-    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        raise NotImplementedError(f"{self.label} takes no training step")
-
-    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
-        raise NotImplementedError(f"{self.label} takes no training step")
-
-    def tensors(self) -> dict[str, Tensor]:
-        """None: the parent run keeps the model."""
-        return {}
 
     def cost(self) -> dict[str, int]:
         cost, table = self.model.cost(), self.counted[0].shape[1] ** self.order if self.counted else 0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.domain_experts import DomainExperts, SeparateExperts, domain_groups
+from baselines.untrained import Untrained
 from soe_bench.errors import UserError
 from soe_bench.evaluate import mean_loss
 from soe_bench.method import Method, MethodContext, with_parameters
@@ -20,7 +21,7 @@ log = logging.getLogger("soe_bench")
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)  # what a tuned scale is chosen from
 
 
-class PostHoc(Method):
+class PostHoc(Untrained):
     """A method on the experts of its parent run (baselines/domain_experts.py), which trains nothing itself.
 
     `weights`: how much each expert counts, (m,) on the simplex. `h`: the share of h in the expert's group of domains;
@@ -82,16 +83,6 @@ class PostHoc(Method):
             return mean_loss(model, documents, self.context.seq_len)
 
         return min(candidates, key=loss)
-
-    def domain_weights(self, rng: np.random.Generator, step: int) -> np.ndarray:
-        raise NotImplementedError(f"{self.label} takes no training step")
-
-    def update(self, tokens: Tensor, weights: Tensor, step: int, lr: float) -> float:
-        raise NotImplementedError(f"{self.label} takes no training step")
-
-    def tensors(self) -> dict[str, Tensor]:
-        """None: the parent run keeps the experts."""
-        return {}
 
     def cost(self) -> dict[str, int]:
         size, element = self.flat.size, next(self.context.base.parameters()).element_size()

@@ -130,6 +130,13 @@ def _equality(view: View, one: Side, other: Side) -> list[str]:
     return [*lines, f"FLOPs of training and of {counted(count, 'specialist')}: {said}"]
 
 
+def names_and_folder(given: list[str]) -> tuple[list[str], Path]:
+    """The names of a command line, and its results folder. Raises UserError as `read` does."""
+    names = [argument for argument in given if not argument.startswith("results=")]
+    own = read([argument for argument in given if argument not in names], KEYS)
+    return names, own.get("results", Path("results"))
+
+
 @command
 def main(arguments: list[str] | None = None) -> int:
     """0: compared; 2: bad input."""
@@ -137,12 +144,10 @@ def main(arguments: list[str] | None = None) -> int:
     if wants_help(given):
         print(__doc__)
         return 0
-    names = [argument for argument in given if not argument.startswith("results=")]
-    own = read([argument for argument in given if argument not in names], KEYS)
+    names, results = names_and_folder(given)
     if len(names) != 2:
         raise UserError("name two methods, as in: python -m soe_bench.report.compare crisp generic results=FOLDER")
-    folders = results_folders(own.get("results", Path("results")))
-    views = [view for folder in folders for view in make_views(load_results(folder))]
+    views = [view for folder in results_folders(results) for view in make_views(load_results(folder))]
     view, sides = find(views, *names)
     print(report(view, *sides))
     return 0

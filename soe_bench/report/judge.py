@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from soe_bench.errors import UserError
-from soe_bench.report.compare import KEYS
+from soe_bench.report.compare import names_and_folder
 from soe_bench.report.format import fixed
 from soe_bench.report.load import load_results, results_folders
 from soe_bench.report.tables.claims import claims_table
 from soe_bench.report.view import make_views
-from soe_bench.system.arguments import command, read, wants_help
+from soe_bench.system.arguments import command, wants_help
 from soe_bench.system.words import counted
 
 
@@ -56,11 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     if wants_help(given):
         print(__doc__)
         return 0
-    names = [argument for argument in given if not argument.startswith("results=")]
-    own = read([argument for argument in given if argument not in names], KEYS)
+    names, results = names_and_folder(given)
     if len(names) != 1:
         raise UserError("name one method, as in: python -m soe_bench.report.judge low_rank_soup results=FOLDER")
-    print(judged(names[0], own.get("results", Path("results"))))
+    print(judged(names[0], results))
     return 0
 
 

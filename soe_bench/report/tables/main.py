@@ -37,7 +37,7 @@ def _main_row(view: View, label: str) -> dict[str, str]:
     row = {
         "method": label,
         "seeds": from_to(cells.groupby("specialist").size()),
-        "training tokens": f"{view.methods.training_tokens[label] / 1e6:.3g}M",
+        "training tokens": _tokens(view, label),
     }
     if view.specialists:
         means = view.seed_means(losses)
@@ -51,10 +51,14 @@ def _main_row(view: View, label: str) -> dict[str, str]:
     return row | {"flag": f"over {MOST_EPOCHS} epochs" if (cells.max_epochs > MOST_EPOCHS).any() else ""}
 
 
+def _tokens(view: View, label: str) -> str:
+    return f"{view.methods.training_tokens[label] / 1e6:.3g}M"
+
+
 def difference_table(view: View) -> Table | None:
     """Paired difference to generic for each method; None if there is nothing to compare."""
     rows = [
-        {"method": label, "training tokens": f"{view.methods.training_tokens[label] / 1e6:.3g}M"}
+        {"method": label, "training tokens": _tokens(view, label)}
         | loss_cells(view, view.losses(label), view.losses(generic), view.averaged)
         for label in view.order
         if (generic := view.generic_for(label)) not in (None, label)
