@@ -300,12 +300,13 @@ def between_experts_at_equal_flops(soups: Soups, experts: int, reference: int) -
     return _at_equal_flops(soups, experts, soups.called(reference), labels, specialists_served=1)
 
 
-def between_at_equal_flops(soups: Soups, experts: None, method: str, rival: str) -> Effect:
-    """A method minus a rival that takes 95 to 105 % of its FLOPs, on the specialists."""
-    label, *more = soups.labels_of(method)
+def adjusted_at_equal_flops(soups: Soups, experts: None, adjustment: str) -> Effect:
+    """The soup minus generic pretraining that takes 95 to 105 % of its FLOPs, both with the logits shifted by the
+    method `adjustment`, on the specialists."""
+    label, *more = soups.labels_of(method := f"{adjustment}_of_{soups.method}")
     if more:
         raise NotRun(f"a choice: records of several settings of {method}: {'; '.join([label, *more])}")
-    best = _equal_in_flops(soups.view, label, rival, soups.labels_of(rival))
+    best = _equal_in_flops(soups.view, label, adjustment, soups.labels_of(adjustment))
     return soups.view.losses(label) - soups.view.losses(best), [label, best]
 
 

@@ -25,6 +25,16 @@ def test_the_method_stands_in_the_place_of_the_soup(tmp_path, capsys):
     assert "missing: no record of cooled with n = 64" in said
 
 
+def test_a_row_about_the_soup_itself_is_not_printed_for_another_method(tmp_path, capsys):
+    """The soup's own specialists with the pairs of tokens are those of no other method."""
+    rows = [*records("cooled"), *run("bigram_adjustment", 0, 0, {"a": 3.0, "b": 4.0}, "estimate", specialist_flops=0.0)]
+    rows += run("bigram_adjustment_of_soup", 0, 0, {"a": 2.0, "b": 3.0}, "estimate", specialist_flops=0.0)
+    write_records(tmp_path, rows)
+    assert judge.main(["cooled", f"results={tmp_path}"]) == 0
+    name = "cooled minus generic on as many FLOPs, both with the pairs of tokens"
+    assert f"{name}: not run, missing: no record of bigram_adjustment_of_cooled" in capsys.readouterr().out
+
+
 def test_one_seed_and_specialist_have_no_interval(tmp_path, capsys):
     write_records(tmp_path, [row for row in records("cooled")[:4] if row["specialist"] == "a"])
     assert judge.main(["cooled", f"results={tmp_path}"]) == 0
