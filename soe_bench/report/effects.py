@@ -15,7 +15,7 @@ from typing import Literal
 import pandas as pd
 from omegaconf import OmegaConf
 
-from soe_bench.report.spending import spending, total_flops
+from soe_bench.report.spending import EQUAL, spending, total_flops
 from soe_bench.report.stats import mean
 from soe_bench.report.view import CENTROIDS, GENERIC_TEXT, View
 from soe_bench.system.files import CONF
@@ -325,7 +325,7 @@ def _equal_in_flops(
     """Of those labels that take 95 to 105 % of a label's FLOPs, the best one on validation text."""
     own = total_flops(view, label, specialists_served)
     taken = {each: total_flops(view, each, specialists_served, budget) / own for each in labels}
-    equal = [each for each in labels if 0.95 <= taken[each] <= 1.05]
+    equal = [each for each in labels if EQUAL[0] <= taken[each] <= EQUAL[1]]
     if not equal:
         raise NotRun(
             f"no record of {rival}"

@@ -7,6 +7,8 @@ import pandas as pd
 from soe_bench.report.stats import mean
 from soe_bench.report.view import GENERIC_TEXT, View
 
+EQUAL = (0.95, 1.05)  # what one method may take of another's FLOPs to count as taking as many
+
 
 @lru_cache  # a table asks for the same three times
 def spending(view: View, label: str, budget: int = 0) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from soe_bench.report.figures.pieces import Lines, looks, points, said, seeds_note
 from soe_bench.report.figures.style import Chart, colours
-from soe_bench.report.spending import spending
+from soe_bench.report.spending import EQUAL, spending
 from soe_bench.report.stats import mean
 from soe_bench.report.tables.budgets import with_budget
 from soe_bench.report.tables.costs import largest_soup
@@ -15,7 +15,6 @@ from soe_bench.report.view import VARIANTS, View
 
 SIZES = {f"N = {n}": n for n in (1, 4, 16, 64)}  # panel -> specialists of a portfolio
 FINDING = 16  # specialists: the size whose finding is the title
-EQUAL = (0.95, 1.05)  # of the FLOPs of the soup: as many, as the claims have it
 
 
 def portfolio_chart(view: View) -> Chart | None:
