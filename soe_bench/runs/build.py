@@ -68,24 +68,28 @@ def build_method(run: Run, corpus: Corpus | None, device: str | None = None) -> 
     method = make(cfg.method)
     if run.parent:
         method.start_from(make(run.parent.cfg.method))
-    method.build(
-        MethodContext(
-            base,
-            seq_len=cfg.train.seq_len,
-            sequences=cfg.train.batch_size,
-            draws_per_step=cfg.train.draws_per_step,
-            optimizer=Optimizer(**cfg.train.optimizer),
-            precision=cfg.train.precision,
-            seed=cfg.seeds.init,
-            backward=compiled_backward() if cfg.train.compile and corpus is not None else recorded_backward(),
-            moments=getattr(torch, cfg.train.moments) if cfg.train.moments else None,
-            initial=initial,
-            parent=parent,
-            **facts,
-        )
-    )
+    facts |= {
+        "backward": compiled_backward() if cfg.train.compile and corpus is not None else recorded_backward(),
+        "moments": getattr(torch, cfg.train.moments) if cfg.train.moments else None,
+        "parent": parent,
+    }
+    method.build(context_of(cfg, base, initial=initial, **facts))
     method.steps = total_steps(cfg, method)
     return method
+
+
+def context_of(cfg: DictConfig, base: torch.nn.Module, **facts: Any) -> MethodContext:
+    """What a method is built from: the settings of its run, and these facts."""
+    return MethodContext(
+        base,
+        seq_len=cfg.train.seq_len,
+        sequences=cfg.train.batch_size,
+        draws_per_step=cfg.train.draws_per_step,
+        optimizer=Optimizer(**cfg.train.optimizer),
+        precision=cfg.train.precision,
+        seed=cfg.seeds.init,
+        **facts,
+    )
 
 
 def initial_base(cfg: DictConfig, seed: int, device: str = "cpu") -> torch.nn.Module:

@@ -32,11 +32,10 @@ from soe_bench.data.summaries import read_summary
 from soe_bench.data.verbatim import all_run_hashes, line_hashes
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
-from soe_bench.method import ExpertMethod, MethodContext, with_parameters
+from soe_bench.method import ExpertMethod, with_parameters
 from soe_bench.mixture import check_weights
-from soe_bench.ops.adamw import Optimizer
 from soe_bench.records import read_config, read_training
-from soe_bench.runs.build import initial_base
+from soe_bench.runs.build import context_of, initial_base
 from soe_bench.runs.folder import read_curve
 from soe_bench.runs.load import corpus_folder
 from soe_bench.runs.run import IDENTITY
@@ -169,20 +168,8 @@ class TrainedSoup:
             and type(method).build is SoupOfExperts.build
             and type(method).make_router is SoupOfExperts.make_router
         )
-        method.build(
-            MethodContext(
-                initial(cfg.seeds.init, "meta") if stays else base,
-                h_0=self.h_0,
-                seq_len=self.seq_len,
-                sequences=cfg.train.batch_size,
-                draws_per_step=cfg.train.draws_per_step,
-                optimizer=Optimizer(**cfg.train.optimizer),
-                precision=cfg.train.precision,
-                seed=cfg.seeds.init,
-                centroids=self.centroids,
-                initial=initial,
-            )
-        )
+        start = initial(cfg.seeds.init, "meta") if stays else base
+        method.build(context_of(cfg, start, initial=initial, h_0=self.h_0, centroids=self.centroids))
         own = {name: tensor for name, tensor in method.tensors().items() if name.endswith(".value")}
         if {name: tensor.shape for name, tensor in own.items()} != {name: x.shape for name, x in tensors.items()}:
             raise UserError(f"{self.bank} does not hold the parameters of its own configuration: train it again")
