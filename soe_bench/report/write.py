@@ -125,19 +125,22 @@ def _failure(name: str, error: Exception) -> str:
 
 
 def _makers(results: Results) -> Iterator[tuple[str, Callable[[], Item | list[Item] | None]]]:
-    """What there may be, and what makes it."""
+    """What there may be, and what makes it: the figures that say most come first."""
     views = make_views(results)
+    several = views or _views_below(results.folder)
+    for view in views:
+        yield "figure portfolio", partial(portfolio_chart, view)
+        yield "figure specialists", partial(specialists_chart, view)
+    yield "figure experts", partial(experts_chart, several)
+    yield "figure sizes", partial(sizes_chart, several)
     for view in views:
         yield from _of_view(view, results)
-    several = views or _views_below(results.folder)
     if views:
         yield "table claims", partial(claims_table, views, results.distances)
     elif several:
         yield "table claims", partial(models_table, several)
     elif results.records is not None:
         yield "tables and figures of results (no test record)", list
-    yield "figure sizes", partial(sizes_chart, several)
-    yield "figure experts", partial(experts_chart, several)
     yield "figure granularity", partial(granularity_chart, views, results.domains)
     for name, make, rows in (
         ("domains", domains_table, results.domains),
@@ -161,14 +164,12 @@ def _of_view(view: View, results: Results) -> Iterator[tuple[str, Callable[[], I
     yield "table budgets", partial(budgets_table, view)
     yield "table documents", partial(documents_table, view)
     yield "table costs", partial(costs_table, view)
-    yield "figure alpha", partial(alpha_charts, view, results.alpha)
-    yield "figure curves", partial(curves_chart, view, results.curves)
-    yield "figure specialists", partial(specialists_chart, view)
     yield "figure gain", partial(gain_chart, view)
-    yield "figure portfolio", partial(portfolio_chart, view)
     yield "figure budgets", partial(budgets_chart, view)
     yield "figure documents", partial(documents_chart, view)
     yield "figure support", partial(support_chart, view)
+    yield "figure curves", partial(curves_chart, view, results.curves)
+    yield "figure alpha", partial(alpha_charts, view, results.alpha)
 
 
 def _views_below(folder: Path) -> list[View]:
