@@ -17,7 +17,7 @@ Parameters = Mapping[str, Tensor]
 
 
 def unit_counts(model: Llama) -> dict[str, int]:
-    """The groups of units that a permutation leaves the function of the model unchanged in, with their sizes: the
+    """The groups of units whose order can change without changing the function of the model, with their sizes: the
     residual stream, and of each layer the heads and the hidden units of the MLP.
 
     Heads move as wholes: within a head, the rotary positions tell queries and keys apart. (Values could be permuted

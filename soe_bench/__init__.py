@@ -1,4 +1,4 @@
-"""Soup-of-Experts (ICML 2025, arXiv 2502.01804): reference implementation and benchmark suite.
+"""Soup-of-Experts (ICML 2025, arXiv 2502.01804): independent implementation and benchmark suite.
 
 From Python: `Soup.load(place)` is a trained soup, which makes models for documents; `load_run(place)` gives the method
 of any trained run, and its corpus. conf/README.md shows how to train and evaluate.

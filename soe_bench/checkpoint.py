@@ -112,7 +112,7 @@ def _write_rows(path: Path, tensors: Mapping[str, Tensor | Sliced], rows: Iterab
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Reads what `save` wrote. Raises UserError if any byte of it that matters is another one."""
+    """Reads what `save` wrote. Raises UserError if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -52,9 +52,9 @@ def check_vocabulary(model: nn.Module, size: int) -> None:
 
 @torch.no_grad()
 def token_losses(model: nn.Module, inputs: np.ndarray, targets: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-    """The loss in nats at each of the targets (N, T), of the model on the inputs (N, T), a few rows at a time: which
-    rows, and their losses (rows, up to T), without columns at the end that are IGNORED in all of them. It is 0 where
-    the target is IGNORED."""
+    """The loss in nats at each of the targets (N, T), of the model on the inputs (N, T). Yields, a few rows at a time,
+    the slice of rows and their losses (rows, up to T), without columns at the end that are IGNORED in all of them. The
+    loss is 0 where the target is IGNORED."""
     device = next(model.parameters()).device
     for start in range(0, len(inputs), WINDOWS[device.type]):
         rows = slice(start, start + WINDOWS[device.type])

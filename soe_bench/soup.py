@@ -37,7 +37,7 @@ from soe_bench.system import distributed
 
 
 class Router(nn.Module):
-    """phi_omega: domain weights (R, k) -> coefficients alpha (R, n), a two-layer MLP.
+    """phi_omega: domain weights (R, k) -> coefficients alpha (R, n), an MLP with one hidden layer.
 
     `activation` is that of the output: `softmax` (coefficients on the simplex) or `linear`. The first layer is N(0,
     init_std): the entries of h are small, so the usual 1/sqrt(k) would start with nearly the same coefficients for

@@ -43,7 +43,7 @@ VALUES = {  # rows whose own value is one setting, or is made from some
         "warm-up {0:g} %, cosine to {1:g} %"
     ).format(100 * cfg.train.optimizer.warmup_ratio, 100 * cfg.train.optimizer.min_lr_ratio, **cfg.train.optimizer),
     "router": lambda cfg: (
-        f"two layers, {cfg.method.router.hidden} hidden units, ReLU, {cfg.method.router.activation} output, first "
+        f"one hidden layer of {cfg.method.router.hidden} units, ReLU, {cfg.method.router.activation} output, first "
         f"layer N(0, {cfg.method.router.init_std:g})"
     ),
     "start of S": lambda cfg: (

@@ -290,6 +290,14 @@ def portfolio(soups: Soups, experts: int, rival: str, specialists_served: int, b
     return _at_equal_flops(soups, experts, rival, soups.labels_of(rival), specialists_served, budget)
 
 
+def generic_text_at_equal_flops(soups: Soups, experts: int) -> Effect:
+    """Soup at h_0 minus the generic run that takes 95 to 105 % of its FLOPs, on the generic text."""
+    label = soups.label(experts)
+    best = _equal_in_flops(soups.view, label, "generic", soups.labels_of("generic"))
+    on = [GENERIC_TEXT]
+    return soups.view.losses(label, specialists=on) - soups.view.losses(best, specialists=on), [label, best]
+
+
 def between_experts_at_equal_flops(soups: Soups, experts: int, reference: int) -> Effect:
     """Soup with `experts` experts minus a soup with `reference` experts, and the same pi, that takes 95 to 105 % of its
     FLOPs."""

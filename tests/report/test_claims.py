@@ -410,6 +410,7 @@ UNRUN = (  # which the made-up records lack
     "d16: soup n=16 minus generic",
     "the same slope over d16, d32 and d64, n=16",
     *(f"{tokens} tokens: soup n=64 minus generic on as many FLOPs" for tokens in ("10k", "100k", "1M")),
+    "generic text: soup n=64 minus generic on as many FLOPs",
     ONE_FINE_TUNED.replace("n=4", "n=64"),
     "soup n=64 minus dense_on_pi on as many FLOPs",
     "soup n=64 minus dense_conditioned on as many FLOPs",
@@ -553,6 +554,23 @@ def test_soups_with_fewer_experts_are_compared_at_equal_flops(tmp_path):
     assert tests["soup n=64 minus n=4 on as many FLOPs"]["effect"] == "-0.2000"
     note = tests["soup n=64 minus n=16 on as many FLOPs"]["note"]
     assert note == "missing: no record of a soup with n = 16 that takes 95 to 105 % of the FLOPs of soup n=64"
+
+
+def test_generic_text_is_compared_at_equal_flops(tmp_path):
+    """The soup takes 1600 FLOPs. Of the two runs of generic pretraining one takes 1000, one 1560."""
+    rows = []
+    for seed in range(3):
+        for method, n, tokens, flops, loss in (
+            ("soup", 4, 8, 1600.0, 3.0),
+            ("generic", 0, 8, 1000.0, 2.8),
+            ("generic", 0, 12, 1560.0, 2.9),
+        ):
+            facts = dict(training_tokens=tokens, flops=flops, recipe=f"r{tokens}", run_id=f"{method}-{tokens}-{seed}")
+            own, text = ("estimate", "h_0") if n else ("none", "none")
+            rows += run(method, n, seed, {"a": 9.0}, own, specialist_flops=0.0, **facts)
+            rows += run(method, n, seed, {"generic": loss}, text, **facts)
+    found = claims(tmp_path, rows)["C10"]["generic text: soup n=4 minus generic on as many FLOPs"]
+    assert (found["effect"], found["decides"]) == ("0.1000", "")
 
 
 def test_both_with_the_pairs_are_compared_at_equal_flops(tmp_path):

@@ -224,9 +224,9 @@ def test_the_title_of_the_curves_compares_on_the_seeds_that_both_have(tmp_path):
 @pytest.mark.parametrize(
     ("coefficients", "words"),
     [
-        ({"a": [1.0], "b": [2.0]}, "A text uses 1.0 of the 1 experts on average; 1 is the strongest"),
-        ({"a": [0.5, 0.5], "b": [0.0, -3.0]}, "A text uses 1.5 of the 2 experts on average; 2 are the strongest"),
-        ({"a": [0.0, 0.0], "b": [1.0, 0.0]}, "A text uses 1.0 of the 2 experts on average; "),
+        ({"a": [1.0], "b": [2.0]}, "In seed 0 a text uses 1.0 of the 1 experts on average; 1 is the strongest"),
+        ({"a": [0.5, 0.5], "b": [0.0, -3.0]}, "In seed 0 a text uses 1.5 of the 2 experts on average; 2 are the strongest"),
+        ({"a": [0.0, 0.0], "b": [1.0, 0.0]}, "In seed 0 a text uses 1.0 of the 2 experts on average; "),
     ],
 )
 def test_the_title_of_alpha_counts_the_experts_in_use_and_those_that_are_ever_the_strongest(

@@ -34,7 +34,7 @@ def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
             "(their sizes, divided by their sum): n if all are equal, 1 if all but one are 0.\n"
             f"{view.title}{trained_on(view, [view.labels[run]])}"
         )
-        charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table), caption, frame, lambda t=table: _draw(t)))
+        charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table, seed), caption, frame, lambda t=table: _draw(t)))
     return charts
 
 
@@ -57,14 +57,14 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[rows].iloc[:, columns].rename(columns=int)
 
 
-def _finding(table: pd.DataFrame) -> str:
+def _finding(table: pd.DataFrame, seed: str) -> str:
     """How many experts a text uses, and how many are the strongest one of a text."""
     sizes = table.abs().to_numpy()
     shares = sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1e-300)
     used = np.exp(-xlogy(shares, shares).sum(axis=1)).mean()
     first = len(set(sizes.argmax(axis=1)))
     return (
-        f"A text uses {used:.1f} of the {table.shape[1]} experts on average; {first} "
+        f"In seed {seed} a text uses {used:.1f} of the {table.shape[1]} experts on average; {first} "
         f"{'is' if first == 1 else 'are'} the strongest for at least one of the {len(table)} kinds of text"
     )
 

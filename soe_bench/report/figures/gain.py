@@ -15,7 +15,7 @@ from soe_bench.report.stats import t_intervals
 from soe_bench.report.tables.costs import largest_soup
 from soe_bench.report.view import View
 
-CHANCE = 0.05  # the chance of a rank correlation as large where there is no relation, above which none is seen
+CHANCE = 0.05  # the p-value of a rank correlation above which no relation is seen
 FEWEST = 6  # specialists for a rank correlation
 BESIDE = ((0, 8), (0, -8), (8, 0), (-8, 0), (6, 4), (-6, 4))  # points from a mark to its name, in the order of trial
 
@@ -37,7 +37,7 @@ def gain_chart(view: View) -> Chart | None:
     line = linear_regression(fitted.kl, fitted.gain) if len(fitted) >= FEWEST and fitted.kl.nunique() > 2 else None
     of_whom = (
         " The rank correlation (Spearman's) and the line, by least squares, are of the specialists within the corpus. "
-        f"It counts as no relation if chance alone gives one as large in more than {CHANCE:.0%} of cases."
+        f"It counts as no relation if its p-value is above {CHANCE:g}."
     )
     edge = (
         " Open marks lie outside the corpus and do not set the axes: an interval may be cut at the edge, and a mark on "
@@ -75,7 +75,7 @@ def _without_one(fitted: pd.DataFrame) -> str:
     own = fitted.set_index("specialist")
     left = {name: own.drop(name).kl.corr(own.drop(name).gain, "spearman") for name in own.index}
     lowest, highest = min(left, key=left.__getitem__), max(left, key=left.__getitem__)
-    at = {name: f"{shortened(name)} (at {own.kl[name]:.2f} nats)" for name in (lowest, highest)}
+    at = {name: f"{shortened(name)} (divergence {own.kl[name]:.2f})" for name in (lowest, highest)}
     return (
         f" Without {at[lowest]} the correlation is {left[lowest]:.2f}, without {at[highest]} it is {left[highest]:.2f}."
     )

@@ -73,6 +73,7 @@ def _finding(frame: pd.DataFrame) -> str:
     """The pi with the lowest mean, for each text."""
     means = frame.dropna(subset="x").groupby(["panel", "line", "x"]).value.agg(mean)
     best = {text: values.idxmin() for text, values in means.groupby("panel")}
-    words = {"specialists": "for the specialists", "generic": "on generic text"}
-    found = [f"{words[text]} with {_draws(best[text][2])}" for text in words if text in best]
-    return f"{'With one seed the' if frame.seed.nunique() == 1 else 'The'} loss is lowest {' and '.join(found)}"
+    words = {"specialists": "the loss on the specialists", "generic": "that on generic text"}
+    found = [f"with {_draws(best[text][2])}, {words[text]} is lowest" for text in words if text in best]
+    text = "; ".join(found)
+    return f"With one seed: {text}" if frame.seed.nunique() == 1 else text[0].upper() + text[1:]
