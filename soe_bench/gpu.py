@@ -1,4 +1,4 @@
-"""python -m soe_bench.gpu OUT: tests, tuning trials and records that one GPU gives in a few minutes, written to OUT piece by piece.
+"""python -m soe_bench.gpu OUT: tests, tuning trials and records of one GPU in a few minutes, written piece by piece.
 
 It runs the following in this order, as long as --seconds allow: the tests marked gpu; tuning trials, as many for each
 method, which are always made; generic pretraining, the soup and one dense model on the soup's batches at the first

@@ -49,7 +49,7 @@ def _sections(pilot: dict[str, Any]) -> list[Section]:
 def _overview(pilot: dict[str, Any]) -> Section:
     text = (
         "A soup, and one model of the whole corpus (generic pretraining), were trained on the same number of tokens of "
-        "the folder. The corpus is divided into domains, which are clusters of similar passages. It holds "
+        "the folder. The corpus is divided into domains, which are clusters of similar passages. It holds about "
         f"{pilot['generic_fraction']:.0%} of the text of each specialist, so that its kind of text has a domain. The "
         "soup then gives each specialist a model of its own from its domain weights h, which say which fraction of "
         f"its text belongs to each domain. It has {pilot['parameters']:,} parameters, as many as the generic model. "
@@ -75,7 +75,7 @@ def _overview(pilot: dict[str, Any]) -> Section:
             "the soup's model the specialist.",
         )
     text += (
-        f"{1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
+        f"About {1 - pilot['generic_fraction']:.0%} of each specialist's own text was not trained on, as h and the "
         "comparison rest on it. For texts that are known beforehand, training a model on each (method=crisp), or "
         "fine-tuning one on each, may give better models.",
     )
@@ -84,7 +84,7 @@ def _overview(pilot: dict[str, Any]) -> Section:
         text += (
             f"The report beside this page, report.html, says of {', '.join(outside)} that the text lies outside the "
             f"corpus{counts}. It means that more than {MOST_BEYOND_Q99:.0%} of the passages are farther from their "
-            f"domain than 99 % of the corpus's passages. Of that text {pilot['generic_fraction']:.0%} is in the "
+            f"domain than 99 % of the corpus's passages. Of that text about {pilot['generic_fraction']:.0%} is in the "
             "corpus.",
         )
     own = [

@@ -128,13 +128,19 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup, text_field
     table["ids"] = encode(soup.tokenizer, table.text.tolist())
     table["tokens"] = table.ids.map(len) + 1
     table["bytes"] = table.text.map(lambda text: len(text.encode()))
-    lines = line_hashes("\n".join(table.text))
-    runs = np.concatenate([run_hashes(ids) for ids in table.ids])
-    seen, trained = (
-        float(np.isin(own, known).mean()) if len(own) else 0.0
-        for own, known in ((lines, soup.test_lines), (runs, soup.training_runs))
-    )
-    return Documents(table, said, seen, soup.tokenizer.encode("\n").ids[0], trained)
+    seen = fraction_in(line_hashes("\n".join(table.text)), soup.test_lines)
+    return Documents(table, said, seen, soup.tokenizer.encode("\n").ids[0], trained_on(table, soup))
+
+
+def trained_on(passages: pd.DataFrame, soup: TrainedSoup) -> float:
+    """The fraction of the runs of tokens of these passages that stand in the text that the soup was trained on."""
+    runs = [np.zeros(0, np.uint32), *(run_hashes(ids) for ids in passages.ids)]
+    return fraction_in(np.concatenate(runs), soup.training_runs)
+
+
+def fraction_in(hashes: np.ndarray, known: np.ndarray) -> float:
+    """The fraction of the hashes that are known; 0 of none."""
+    return float(np.isin(hashes, known).mean()) if len(hashes) else 0.0
 
 
 def _place(given: str | Path) -> Path | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from soe_bench.specialists import gate
-from soe_bench.specialists.new_documents import Documents
+from soe_bench.specialists.new_documents import Documents, trained_on
 from soe_bench.specialists.trained import TrainedSoup
 
 PARTS = {"estimate": "estimate", "validation": "validation", "test": "gate"}
@@ -14,7 +14,8 @@ PARTS = {"estimate": "estimate", "validation": "validation", "test": "gate"}
 
 class OwnDocuments(Documents):
     """h rests on the split estimate, as in the benchmark, and the gate on all of the split test, so that the losses
-    are those of the records. `passages` has the column `split` too; the split train is in no part."""
+    are those of the records. `passages` has the column `split` too; the split train is in no part. `trained` is that
+    of the split test."""
 
     estimate_documents = None  # all of the split
 
@@ -45,4 +46,5 @@ def own_documents(soup: TrainedSoup, name: str) -> OwnDocuments:
     assert corpus is not None
     rows = corpus.passages[corpus.passages.specialist == name]
     table = rows.assign(text=corpus.texts(rows), ids=[tokens[1:] for tokens in corpus.tokens(rows)])
-    return OwnDocuments(table, [], 0.0, soup.tokenizer.encode("\n").ids[0])
+    trained = trained_on(table[table.split == "test"], soup)
+    return OwnDocuments(table, [], 0.0, soup.tokenizer.encode("\n").ids[0], trained)

@@ -351,9 +351,10 @@ def _warnings(made: Specialist, options: Options) -> list[str]:
     signs = " ".join(made.outside)
     found = [f"The text is {place} the corpus that the soup was trained on. {signs}"] if signs else []
     if made.documents.trained > new_documents.SEEN:
+        text = "held-out text" if isinstance(made.documents, OwnDocuments) else "text"
         found.append(
-            f"The soup was trained on {made.documents.trained:.0%} of the text: losses on it say nothing about new "
-            "text of your own."
+            f"The soup was trained on {made.documents.trained:.0%} of the {text}, which stands there word for word: "
+            "losses on it say little about new text of your own."
         )
     if made.documents.seen > new_documents.SEEN:
         found.append(

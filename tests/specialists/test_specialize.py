@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import soe_bench
 from soe_bench import specialize
 from soe_bench.data.corpus import document_histogram
+from soe_bench.data.verbatim import all_run_hashes
 from soe_bench.errors import UserError
 from soe_bench.evaluate import document_losses
 from soe_bench.finetune import fine_tune
@@ -363,7 +364,19 @@ def test_text_of_the_soups_own_test_split_is_said(command, soup, tmp_path):
 
 def test_text_that_the_soup_was_trained_on_is_said(command, soup, tmp_path):
     command(documents=write_documents(tmp_path / "trained", soup.corpus, "generic", 6))
-    assert "**Warning.** The soup was trained on 100% of the text" in (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "**Warning.** The soup was trained on 100% of the text, which" in (tmp_path / "out" / "README.md").read_text()
+    )
+
+
+def test_held_out_text_of_the_soups_own_corpus_that_it_was_trained_on_is_said(soup_runs):
+    soup = Soup.load(soup_runs["soup"])
+    own = own_documents(soup, "first")
+    assert own.trained < 0.2
+    soup.training_runs = all_run_hashes(own.passages.ids[own.passages.split == "test"])
+    own = {"first": own_documents(soup, "first")}
+    (made,) = specialist.specialists(soup, own, specialist.Options(gate="warn"))
+    assert any("trained on 100% of the held-out text" in warning for warning in made.warnings)
 
 
 def test_text_outside_the_corpus_is_warned_of(soup, texts):

@@ -34,7 +34,9 @@ def alpha_charts(view: View, alpha: pd.DataFrame) -> list[Chart]:
             "(their sizes, divided by their sum): n if all are equal, 1 if all but one are 0.\n"
             f"{view.title}{trained_on(view, [view.labels[run]])}"
         )
-        charts.append(Chart(f"alpha_n{n:g}{view.suffix}", _finding(table, seed), caption, frame, lambda t=table: _draw(t)))
+        charts.append(
+            Chart(f"alpha_n{n:g}{view.suffix}", _finding(table, seed), caption, frame, lambda t=table: _draw(t))
+        )
     return charts
 
 

@@ -20,13 +20,14 @@ from soe_bench.report.view import GENERIC_TEXT
 REST = "#bdbdbd"
 # Without the grey, which would look like the rest, and without the second pink.
 SOURCES = ("#0072B2", FIXED["dense_on_pi"], *OTHERS[:7], OTHERS[8])
+LONGEST_WORD = 14  # characters below the axis
 CAPTION = (
     "The domain weights h are fractions of tokens. Of a specialist's weights only the four largest are shown. Colours "
     "of sources are those of this figure alone. A passage is far from all domains if it is farther from the centre of "
     "its own than 99 % of the generic passages are. "
-    f"A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages (right of the dashed line) "
-    "lies outside the corpus."
+    f"A specialist with more than {100 * MOST_BEYOND_Q99:g} % of such passages lies outside the corpus."
 )
+LINE = f" The dashed line is at {100 * MOST_BEYOND_Q99:g} %."
 
 
 def domains_charts(domains: pd.DataFrame, specialists: pd.DataFrame) -> list[Chart]:
@@ -36,7 +37,7 @@ def domains_charts(domains: pd.DataFrame, specialists: pd.DataFrame) -> list[Cha
         rows = rows.sort_values(["fraction", "domain"], ascending=[False, True])
         places = _places(specialists[specialists.data_fingerprint == fingerprint], rows)
         name = "domains" + (f"_{slug(f'{data}-{fingerprint[:8]}')}" if number else "")
-        caption = f"{CAPTION}\ncorpus {data} {fingerprint[:12]}"
+        caption = f"{CAPTION}{LINE * bool(places.outside.any())}\ncorpus {data} {fingerprint[:12]}"
         draw = partial(_draw, rows, places)
         charts.append(Chart(name, _finding(rows, places), caption, _frame(rows, places), draw))
     return charts
@@ -110,7 +111,8 @@ def _draw(domains: pd.DataFrame, places: pd.DataFrame) -> Figure:
     named = k <= MOST_TICKS
     words = [f"{row.domain:g} {' '.join(row.top_terms.split()[:1])}" for row in domains.itertuples() if named]
     bottom.set_xlabel("domain and its most typical word, largest first" if named else "domains, largest first")
-    bottom.set_xticks(range(len(words)), map(shortened, words), fontsize=9 if k <= 32 else 6.5, rotation=90)
+    short = [shortened(word, LONGEST_WORD) for word in words]
+    bottom.set_xticks(range(len(words)), short, fontsize=9 if k <= 32 else 6.5, rotation=90)
     return figure
 
 

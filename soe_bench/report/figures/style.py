@@ -125,11 +125,12 @@ def no_font(messages: Iterable[str]) -> list[str]:
     return [warning] if glyphs else []
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     """A name as it fits into a figure, on one line; a legend would leave out one that begins with an underscore."""
     name = " ".join(name.split()) or name
     name = "\N{ZERO WIDTH SPACE}" + name if name.startswith("_") else name
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}…{name[-12:]}"
+    end = longest // 4
+    return name if len(name) <= longest else f"{name[: longest - end - 1]}…{name[-end:]}"
 
 
 def colours(*views: View) -> dict[str, object]:
