@@ -48,10 +48,10 @@ KEYS: dict[str, arguments.Kind] = {
 
 
 @contextmanager
-def written(out: Path, overwrite: bool) -> Iterator[Path]:
+def written(out: Path, overwrite: bool, many: bool = False) -> Iterator[Path]:
     """A folder beside `out` to write into, which becomes `out` at the end. What is there is replaced only then, and
     stays if anything fails. Raises UserError if something is there and may not be replaced, or if the disk refuses."""
-    check_out(out, overwrite, OWNED)
+    check_out(out, overwrite, OWNED, many)
     temporary, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))  # no other's
     with refusals(out):
         for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # what a killed process left
@@ -64,7 +64,7 @@ def written(out: Path, overwrite: bool) -> Iterator[Path]:
                 yield temporary
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("stopped; nothing was written") from None
-            check_out(out, overwrite, OWNED)  # another process may have been faster
+            check_out(out, overwrite, OWNED, many)  # another process may have been faster
             if out.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 os.replace(out, old)

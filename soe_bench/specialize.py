@@ -77,7 +77,7 @@ def check(given: list[str]) -> dict[str, Any]:
     find_soup(values["soup"])
     if "generic" in values:
         find_run(values["generic"])
-    check_out(values["out"], values.get("overwrite", False), OWNED)
+    check_out(values["out"], values.get("overwrite", False), OWNED, values.get("many", False))
     if values.get("many"):
         values["documents"] = folders(values["documents"])
     return values
@@ -118,7 +118,7 @@ def run(values: dict[str, Any]) -> int:
     )
     left_out: dict[str, str] = {}
     done: set[str] = set()
-    with written(out, values.get("overwrite", False)) as temporary:
+    with written(out, values.get("overwrite", False), many) as temporary:
         try:
             for made in specialists(soup, given, options, laps, left_out if many else None):
                 folder = temporary / made.name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -140,7 +141,10 @@ def train(
             tokens, h = send(batch, weights, device)
             rate = method.lr * optimizer.schedule(step, steps)
             try:
-                progress.losses.append(method.update(tokens, h, step + 1, rate))
+                loss = method.update(tokens, h, step + 1, rate)
+                if not math.isfinite(loss):
+                    raise FloatingPointError("update returned a loss that is not finite")
+                progress.losses.append(loss)
             except FloatingPointError as error:
                 raise UserError(f"{name} diverged at step {step + 1} of {steps}: {error}; lower method.lr") from error
             progress.step = done = step + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from soe_bench.data.corpus import Corpus
 from soe_bench.data.splits import GENERIC
+from soe_bench.errors import UserError
 from soe_bench.estimate import (
     COEFFICIENTS_STEPS,
     H_STEPS,
@@ -186,7 +188,8 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
 
     Each is appended to a partial file as soon as it is known, and what stands there is not evaluated again. Says how
     far it is. Under torchrun every process has every specialist and evaluates it, so that none ever holds the whole
-    bank, and the first one writes. Raises Interrupted on a stop request, UserError where the disk refuses.
+    bank, and the first one writes. Raises Interrupted on a stop request, UserError where the disk refuses and for a
+    loss that is not finite.
     """
     partial = path.with_suffix(".partial")
     every, known = list(planned(cfg, method, corpus)), distributed.on_first(_known, partial)
@@ -205,6 +208,11 @@ def evaluate_all(cfg: DictConfig, method: Method, corpus: Corpus, facts: dict, p
         start = time.perf_counter()
         nats, tokens = document_losses(model, [tokens for _, tokens, _ in documents], cfg.train.seq_len)
         losses = summarize(nats, tokens, sum(size for _, _, size in documents))
+        if not math.isfinite(losses["loss"]):
+            raise UserError(
+                f"{method.label}: the loss on {evaluation.specialist} is {losses['loss']}, so the run is not recorded: "
+                "give its settings other values"
+            )
         seconds = round(time.perf_counter() - start, 4)
         record = EvaluationRecord(
             run_id=facts["run_id"], sweep=cfg.sweep_name, **asdict(evaluation), **cost, loss_seconds=seconds, **losses

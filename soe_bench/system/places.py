@@ -11,6 +11,7 @@ from soe_bench.system.files import home, user_path
 
 EXPORTED = "soup.json"  # the file that makes a folder an exported soup
 WEIGHTS = "model.safetensors"
+TAG = "soup-of-experts"  # in the head of the README.md of each export
 MINILM = "minilm"  # the folder of a sentence embedder's files in an exported soup
 DTYPES = ("float32", "bfloat16")  # of the weights that are written for transformers
 MOST = 5  # runs that a message names
@@ -53,9 +54,10 @@ def _is_soup(folder: Path) -> bool:
         return False
 
 
-def check_out(out: Path, overwrite: bool, owned: set[str]) -> None:
-    """Raises UserError unless a folder can be written at `out`: what is there stays, but for a folder that holds only
-    files of an export (`owned`), with `overwrite`."""
+def check_out(out: Path, overwrite: bool, owned: set[str], many: bool = False) -> None:
+    """Raises UserError unless a folder can be written at `out`. What is there stays, but with `overwrite` for an empty
+    folder and an earlier export: a folder that holds nothing but files of an export (`owned`), and whose model card has
+    TAG. With `many` also for a folder of such folders."""
     if not os.path.lexists(out):
         if not out.parent.is_dir():
             raise UserError(f"out: there is no folder {out.parent} to write {out.name!r} in: make it first")
@@ -64,9 +66,20 @@ def check_out(out: Path, overwrite: bool, owned: set[str]) -> None:
         raise UserError(f"{out} exists: choose another name for out, or add overwrite=true")
     if out.is_symlink() or not out.is_dir():
         raise UserError(f"{out} is not a folder, and overwrite=true replaces folders only: choose another name for out")
-    if others := sorted(
-        file.name
-        for file in out.rglob("*")
-        if not file.is_dir() and file.name not in owned and MINILM not in file.relative_to(out).parts[:1]
-    ):
-        raise UserError(f"{out} holds {others[0]!r}, which no export writes: choose another name for out")
+    if not (why := _no_export(out, owned)) or many and not any(_no_export(each, owned) for each in out.iterdir()):
+        return
+    raise UserError(f"{out} {why}, so that it is no earlier export: choose another name for out")
+
+
+def _no_export(folder: Path, owned: set[str]) -> str:
+    """Why a folder is neither empty nor an export; nothing if it is."""
+    if not folder.is_dir():
+        return "is a file"
+    inside = sorted(folder.iterdir())
+    for each in inside:
+        if not (each.is_dir() if each.name == MINILM else each.is_file() and each.name in owned):
+            return f"holds {each.name!r}, which no export writes there"
+    card = folder / "README.md"
+    if inside and not (card.is_file() and TAG in card.read_text(encoding="utf-8", errors="replace")):
+        return f"has no README.md with the tag {TAG}"
+    return ""

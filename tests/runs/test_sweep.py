@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from baselines.dense_on_pi import DenseOnPi
 from baselines.generic import Generic
 from soe_bench import __main__ as cli
 from soe_bench import checkpoint
@@ -24,6 +25,7 @@ from soe_bench.config import CONF, job_configs, make, quoted
 from soe_bench.data.builder import open_corpus
 from soe_bench.data.corpus import Corpus
 from soe_bench.errors import UserError
+from soe_bench.method import Dense
 from soe_bench.records import KEY, read_lines, read_records, write_records
 from soe_bench.report.tables.claims import CLAIMS, load_claims
 from soe_bench.runs import collect as collecting
@@ -272,6 +274,27 @@ def test_relaunch_trains_nothing_and_a_deleted_run_only(command, tmp_path, monke
     records = read_records(tmp_path / "results")
     assert {record["method"] for record in records} == {"generic", "dense_on_pi", "soup"}
     assert len({record["run_id"] for record in records}) == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"), [("update", "diverged at step 1 of"), ("specialist", "dense_on_pi: the loss on ")]
+)
+def test_a_run_with_a_loss_that_is_not_finite_fails_and_the_others_are_recorded(
+    command, monkeypatch, tmp_path, broken, why
+):
+    def poisoned(self, *given):
+        model = Dense.specialist(self, *given)
+        for value in model.parameters():
+            value.data.fill_(torch.nan)
+        return model
+
+    worse = {"update": lambda self, *given: float("nan"), "specialist": poisoned}
+    monkeypatch.setattr(DenseOnPi, broken, worse[broken])
+    status, out, _ = command(
+        "+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4", "method.parent=null", "train.tokens=4096"
+    )
+    assert status == 1 and "failed: " in out and why in out
+    assert {record["method"] for record in read_records(tmp_path / "results")} == {"generic", "soup"}
 
 
 def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, monkeypatch):

@@ -323,6 +323,9 @@ def test_many_specialists_read_the_bank_once(command, soup, tmp_path, monkeypatc
         assert all(torch.allclose(found[key], value, atol=1e-2) for key, value in expected.items()), own
         assert all(value.dtype == torch.bfloat16 for value in found.values())
     assert "<script>" not in (tmp_path / "out" / HOSTILE / "README.md").read_text(encoding="utf-8").replace("\\<", "")
+    status, _, errors = command("overwrite=true", documents=tmp_path / "customers" / "first")
+    assert status == 2 and "so that it is no earlier export" in errors  # one model in the place of three
+    assert command("many=true", "overwrite=true", documents=tmp_path / "customers")[0] == 0
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "~", "-x", "a:b", "line\nbreak", os.fsdecode(b"latin-\xff")])
@@ -350,6 +353,13 @@ def test_existing_folders_stay_unless_told_and_never_lose_other_files(command, t
     monkeypatch.undo()
     assert command("dtype=bfloat16", "overwrite=true")[0] == 0
     assert len((out / "model.safetensors").read_bytes()) < 0.6 * len(before)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    (out / "README.md").write_text("mine: files with the names that save_pretrained gives")
+    status, _, errors = command("overwrite=true")
+    assert status == 2 and "has no README.md with the tag soup-of-experts" in errors
+    (out / "README.md").write_text(card, encoding="utf-8")
+    status, _, errors = command("overwrite=true", out=tmp_path)  # the folder around exports
+    assert status == 2 and "'out', which no export writes" in errors.replace("texts", "out")
     (out / "thesis.doc").write_text("mine")
     status, _, errors = command("overwrite=true")
     assert status == 2 and "holds 'thesis.doc', which no export writes" in errors
