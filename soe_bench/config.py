@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from hydra_plugins.soe_bench_conf import FOLDER
 from hydra_plugins.soe_bench_sweeper import jobs
@@ -236,7 +237,7 @@ def job_configs(arguments: list[str]) -> tuple[list[DictConfig], DictConfig]:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="soe_bench"):
             return _composed(arguments, overrides, added)
-    except (HydraException, OmegaConfBaseException, ValueError, AttributeError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AttributeError) as error:
         raise UserError(refusal(error)) from error
     finally:
         GlobalHydra.instance().hydra = around

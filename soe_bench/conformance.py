@@ -365,7 +365,7 @@ def conformance(cfg: DictConfig) -> Iterator[tuple[Rule, str | None]]:
                 wrong = None
             except (Broken, UserError) as error:
                 wrong = str(error)
-            except Exception as error:  # an error of the method: say where in its package, if it is there
+            except (Exception, SystemExit) as error:  # an error of the method: say where in its package, if it is there
                 where = place(error, [cfg.method._target_.partition(".")[0]])
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 wrong = f"{type(error).__name__}: {error} ({where or _place(last)})"

@@ -69,7 +69,10 @@ def sized(arguments: list[str], writes: bool = False) -> list[str]:
         )
     cfgs = job_configs(arguments)[0]
     if [cfg.method.name for cfg in cfgs] != ["soup", "generic"]:
-        raise UserError("a pilot trains one soup and one generic model: give one value of each setting, and no method")
+        raise UserError(
+            "a pilot trains one soup and one generic model: give one value of each setting, and no "
+            "method, references or hydra.mode"
+        )
     data = cfgs[0].data
     if writes:
         check_folders(cfgs[0])

@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     names, results = names_and_folder(given)
     if len(names) != 2:
-        raise UserError("name two methods, as in: python -m soe_bench.report.compare crisp generic results=FOLDER")
+        raise UserError("name two methods, as in: python -m soe_bench.report.compare crisp_branched dense_on_pi")
     views = [view for folder in results_folders(results) for view in make_views(load_results(folder))]
     view, sides = find(views, *names)
     print(report(view, *sides))

@@ -49,7 +49,7 @@ def run_all(cfgs: list[DictConfig]) -> None:
             raise
         except (UserError, Interrupted) as error:
             log.warning("%s", error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a method may end the process
             if distributed.size() > 1:
                 raise
             if isinstance(error, OSError):
@@ -148,7 +148,10 @@ class Plan:
                 training, evaluating = training + seconds[0], evaluating + seconds[1]
             except UserError:
                 raise
-            except Exception as error:  # as it will in its turn, after which the others go on (see run_all)
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # as it will in its turn, after which the others go on (see run_all)
                 failed.add(run.name)
                 if distributed.size() > 1 or all(each.name in failed for each in waiting if each in self.runs):
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -108,7 +108,11 @@ def read(given: str | Path | Sequence[str | Path], soup: TrainedSoup, text_field
         )
     notes, data = Notes(strict=False), soup.cfg.data
     rows = []
-    places = [given] if isinstance(given, str | Path) else given
+    places = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if odd := [type(each).__name__ for each in places if not isinstance(each, str | Path)]:
+        raise UserError(
+            f"documents: {odd[0]} is neither a text nor a path: give a file, a folder, or a list of texts and paths"
+        )
     for name, text in _documents(places, text_field or data.text_field, data.encoding, notes):
         pieces = [
             piece for piece in cut(text.splitlines(), data.passage_characters) if len(piece) >= data.minimum_characters

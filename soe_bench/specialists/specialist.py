@@ -56,6 +56,10 @@ class Options:
         for name, given, known in (("gate", self.gate, GATES), ("dtype", self.dtype, DTYPES)):
             if given not in known:
                 raise UserError(f"{name} is {given!r}: it must be one of {', '.join(known)}")
+        if isinstance(self.finetune, bool) or not isinstance(self.finetune, int) or self.finetune < 0:
+            raise UserError(f"finetune is {self.finetune!r}: it must be a whole number of tokens, or 0 for none")
+        if not isinstance(self.tune, bool):
+            raise UserError(f"tune is {self.tune!r}: it must be True or False")
 
     @property
     def choices(self) -> bool:

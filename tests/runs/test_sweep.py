@@ -313,6 +313,14 @@ def test_a_failing_job_does_not_stop_the_others_and_the_table_says_why(command, 
     assert "failed: out of luck" in out and out.count("  done\n") == 2
 
 
+def test_a_method_that_ends_the_process_does_not_stop_the_others(command, monkeypatch):
+    monkeypatch.setattr(DenseOnPi, "update", lambda self, *given: exit("enough"))
+    status, out, _ = command(
+        "+sweep=experts", "seed=0", *SERIAL, "method.n_experts=4", "method.parent=null", "train.tokens=4096"
+    )
+    assert status == 1 and "failed: enough" in out and out.count("  done\n") == 2
+
+
 @pytest.mark.parametrize("broken", ["build", "update"])
 def test_a_job_that_fails_while_it_is_measured_does_not_stop_the_others(command, monkeypatch, caplog, broken):
     works = getattr(SoupOfExperts, broken)

@@ -34,6 +34,7 @@ LATE = """
 import pathlib, sys
 from soe_bench.export import written
 with written(pathlib.Path(sys.argv[1]), True) as folder:
+    (folder / "README.md").write_text("tags: [soup-of-experts]")
     (folder / "config.json").write_text("second")
 """
 
@@ -66,6 +67,7 @@ def test_an_export_with_a_sentence_embedder_may_be_replaced(tmp_path):
     (tmp_path / "soup" / "minilm" / "1_Pooling").mkdir(parents=True)
     (tmp_path / "soup" / "minilm" / "1_Pooling" / "config.json").write_text("{}")
     (tmp_path / "soup" / "minilm" / "vocab.txt").write_text("a")
+    (tmp_path / "soup" / "README.md").write_text("tags: [soup-of-experts]")
     with export.written(tmp_path / "soup", True) as folder:
         (folder / "soup.json").write_text("{}")
     assert [path.name for path in (tmp_path / "soup").iterdir()] == ["soup.json"]

@@ -379,6 +379,33 @@ def test_text_that_the_soup_was_trained_on_is_said(command, soup, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"finetune": -1}, "finetune is -1: it must be a whole number"),
+        ({"finetune": 1000.0}, "finetune is 1000.0: it must be a whole number"),
+        ({"finetune": True}, "finetune is True: it must be a whole number"),
+        ({"tune": "no"}, "tune is 'no': it must be True or False"),
+    ],
+)
+def test_options_of_a_script_are_refused(soup, options, said):
+    with pytest.raises(UserError, match=said):
+        soup.specialist(["some text"], **options)
+
+
+@pytest.mark.parametrize("documents", [None, 5, b"some text", ["some text", None]])
+def test_documents_that_are_no_text_are_refused(soup, documents):
+    with pytest.raises(UserError, match="is neither a text nor a path: give a file, a folder, or a list"):
+        soup.specialist(documents)
+
+
+def test_documents_may_come_one_after_the_other(soup, texts):
+    own = [path.read_text() for path in sorted(texts.iterdir())]
+    models = [soup.specialist(given, gate="off") for given in (own, (each for each in own))]
+    both = [torch.cat([value.flatten() for value in model.parameters()]) for model in models]
+    assert torch.equal(*both)
+
+
 def test_held_out_text_of_the_soups_own_corpus_that_it_was_trained_on_is_said(soup_runs):
     soup = Soup.load(soup_runs["soup"])
     own = own_documents(soup, "first")
