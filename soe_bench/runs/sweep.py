@@ -148,10 +148,8 @@ class Plan:
                 training, evaluating = training + seconds[0], evaluating + seconds[1]
             except UserError:
                 raise
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # as it will in its turn, after which the others go on (see run_all)
+            except (Exception, SystemExit) as error:
+                # It will fail in its turn too, after which the others go on (see run_all).
                 failed.add(run.name)
                 if distributed.size() > 1 or all(each.name in failed for each in waiting if each in self.runs):
                     raise

@@ -11,6 +11,7 @@ from torch import nn
 from soe_bench.specialists.specialist import AT_H_0, BRANCHED, GENERIC_RUN, Specialist
 from soe_bench.specialists.trained import TrainedSoup
 from soe_bench.system.machine import git_state
+from soe_bench.system.places import TAG
 from soe_bench.system.words import counted
 
 NEAREST = 5  # domains that are named
@@ -38,7 +39,7 @@ of context: give it no more. lm-eval-harness puts the token there itself in task
 `add_bos_token=False` to its `model_args` for these.
 """
 SOUP = """---
-tags: [soup-of-experts]
+tags: [{tag}]
 ---
 
 # {name}: a soup of experts
@@ -158,7 +159,7 @@ def card(made: Specialist) -> str:
 def page(title: str, paragraphs: Sequence[str], facts: Sequence[str], model: nn.Module, length: int) -> str:
     """A model card: paragraphs, the size of the model, the facts that it can be made again from, and how to load it."""
     size = f"model: {sum(value.numel() for value in model.parameters()):,} parameters, {length} tokens of context"
-    head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [soup-of-experts]\n---"
+    head = f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [{TAG}]\n---"
     listed = "\n".join(f"- {fact}" for fact in [size, *facts])
     parts = [head, f"# {title}", *paragraphs, "## Where it comes from", listed, LOAD.replace("{length}", str(length))]
     shared = SHARED.format(what="this card has names of folders and frequent words")
@@ -172,7 +173,7 @@ def soup_card(soup: TrainedSoup) -> str:
     facts = [*_origin(soup), f"its models: {size:,} parameters, {soup.seq_len} tokens of context"]
     facts += [f"generic run of the same budget: {generic}"]
     text = SOUP.format(
-        name=plain(soup.name), experts=soup.method.n_experts, facts="\n".join(f"- {fact}" for fact in facts)
+        tag=TAG, name=plain(soup.name), experts=soup.method.n_experts, facts="\n".join(f"- {fact}" for fact in facts)
     )
     shared = SHARED.format(what="domains.csv has names of folders and frequent words, tokenizer.json words")
     return f"{text}{LICENCE}\n{shared}\n"

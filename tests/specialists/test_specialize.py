@@ -359,7 +359,7 @@ def test_existing_folders_stay_unless_told_and_never_lose_other_files(command, t
     assert status == 2 and "has no README.md with the tag soup-of-experts" in errors
     (out / "README.md").write_text(card, encoding="utf-8")
     status, _, errors = command("overwrite=true", out=tmp_path)  # the folder around exports
-    assert status == 2 and "'out', which no export writes" in errors.replace("texts", "out")
+    assert status == 2 and "'out', which no export writes" in errors
     (out / "thesis.doc").write_text("mine")
     status, _, errors = command("overwrite=true")
     assert status == 2 and "holds 'thesis.doc', which no export writes" in errors
